@@ -1,0 +1,1 @@
+"""Run each Snakemake job on its own EC2 machine. Start reading in `lifecycle.py`."""

@@ -1,0 +1,110 @@
+"""Every exception of this project.
+
+    Ec2ExecutorError                 a WorkflowError: Snakemake prints its text, no traceback
+    ├── ConfigurationError           refused before anything costs money
+    │   └── NoFittingInstance        no allowed instance type has what the job asks for
+    ├── LaunchError                  EC2 did not give us a machine
+    │   ├── CapacityError            not now, of this type, in this zone: try another
+    │   ├── QuotaError               the account's limit: wait for a machine of ours to end
+    │   ├── ThrottledError           asked too often: ask again later
+    │   └── PermissionDenied         names the IAM action that is missing
+    ├── ConnectError                 the machine could not be reached (in time)
+    │   ├── ConnectionLost           it could be, and then no longer: worth another try
+    │   └── HostKeyMismatch          something else answers at its address: nothing was sent
+    ├── PreparationError             software could not be installed on the machine
+    ├── StagingError                 a file could not be sent or fetched
+    ├── InstanceLost                 the machine is gone: crashed, reclaimed, powered off
+    └── Cancelled                    the user asked for it; never shown as a failure
+
+A job's own failure (a non-zero exit, out of memory, …) is a `JobOutcome`, not an exception.
+Errors of boto3, paramiko and the operating system are translated once, at their adapter,
+with `raise … from`.
+"""
+
+from __future__ import annotations
+
+from snakemake_interface_common.exceptions import WorkflowError
+
+
+class Ec2ExecutorError(WorkflowError):  # type: ignore[misc]  # the interface package is not typed
+    """Something that the user should read: one sentence that says what failed and what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConfigurationError(Ec2ExecutorError):
+    """A setting, a resource or an environment that cannot work; nothing was launched."""
+
+
+class NoFittingInstance(ConfigurationError):
+    """No allowed instance type fits; the message names the nearest one and what it lacks."""
+
+
+class LaunchError(Ec2ExecutorError):
+    """EC2 refused a launch. `code` is EC2's error code, empty where there was none."""
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class CapacityError(LaunchError):
+    """EC2 has no such machine there now."""
+
+
+class QuotaError(LaunchError):
+    """The account's vCPU or instance limit is reached."""
+
+
+class ThrottledError(LaunchError):
+    """The API asks us to slow down, or had an internal error; the same call may be made again."""
+
+
+class PermissionDenied(LaunchError):
+    """The credentials lack an IAM permission; `action` is its name, such as `ec2:RunInstances`."""
+
+    def __init__(self, message: str, *, action: str, code: str = "UnauthorizedOperation") -> None:
+        super().__init__(message, code=code)
+        self.action = action
+
+
+class ConnectError(Ec2ExecutorError):
+    """A machine does not answer over ssh, or does not let us in."""
+
+
+class ConnectionLost(ConnectError):
+    """An ssh connection that worked broke off; the machine may still be there."""
+
+
+class HostKeyMismatch(ConnectError):
+    """Whoever answers at the machine's address does not hold its host key."""
+
+
+class PreparationError(Ec2ExecutorError):
+    """Software could not be installed on the machine; `log` is the end of the installer's output."""
+
+    def __init__(self, message: str, *, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log
+
+
+class StagingError(Ec2ExecutorError):
+    """A file could not be sent to the machine or fetched from it."""
+
+
+class InstanceLost(Ec2ExecutorError):
+    """The machine ended while it was needed. `reason` is EC2's code, such as
+    `Server.SpotInstanceTermination` or `Client.InstanceInitiatedShutdown`."""
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Cancelled(Ec2ExecutorError):
+    """The run was cancelled while this job was under way."""

@@ -1,0 +1,276 @@
+"""What passes between modules: frozen values, with their units in their names.
+
+In the order of a job's story (see `lifecycle.py`):
+`JobPlan` asks for `Requirements`; the catalogue answers with ranked `Offer`s of
+`InstanceType`s; a `LaunchSpec` becomes a `Machine`, whose `MachineStatus` EC2 tells;
+the agent on it reports `JobEvent`s; all of it ends in a `JobOutcome` with its `Phase`s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class Arch(StrEnum):
+    """A processor architecture, in EC2's words."""
+
+    X86_64 = "x86_64"
+    ARM64 = "arm64"
+
+
+class Market(StrEnum):
+    """How a machine is paid for."""
+
+    ON_DEMAND = "on-demand"
+    SPOT = "spot"
+
+
+# --- what a job asks for ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirements:
+    """What a machine must have for a job, from its rule's `threads` and `resources`.
+
+    `mem_mb` and `disk_mb` are Snakemake's megabytes (10^6 bytes); `runtime_min` is minutes.
+    `instance_types` are fnmatch patterns such as `m7i.*`; empty allows every type.
+    """
+
+    threads: int
+    mem_mb: int
+    disk_mb: int
+    runtime_min: int | None = None
+    gpus: int = 0
+    gpu_model: str | None = None
+    arch: Arch = Arch.X86_64
+    instance_types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobPlan:
+    """One submission of Snakemake's (a job or a group job), ready to be run anywhere.
+
+    Paths are absolute paths of the controller; on the machine they are the same
+    (`staging.paths` says when they cannot be). `command` is run by bash in `workdir`.
+    """
+
+    key: str
+    """Unique in the run: names folders, log files and tags."""
+    rule: str
+    """The rule's name; for a group, its rules' names joined with `+`."""
+    label: str
+    """For people: `rule align (sample=A)`."""
+    attempt: int
+    command: str
+    workdir: Path
+    env: Mapping[str, str] = field(repr=False)
+    """Environment variables with values that may be secret: never logged, never on a disk."""
+    requirements: Requirements
+    sources: tuple[Path, ...]
+    """Files and folders of the workflow itself: Snakefiles, scripts, configs."""
+    inputs: tuple[Path, ...]
+    """Existing files and directories that the job reads."""
+    outputs: tuple[Path, ...]
+    """Files and directories that come back after success; every one must exist."""
+    optional_outputs: tuple[Path, ...] = ()
+    """What comes back where it exists, after success."""
+    logs: tuple[Path, ...] = ()
+    """What comes back where it exists, after success and after failure."""
+    incomplete: tuple[Path, ...] = ()
+    """What comes back where it exists after a failure: outputs, with `--keep-incomplete`."""
+
+
+# --- what EC2 has -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceType:
+    """One row of EC2's catalogue (DescribeInstanceTypes). Sizes are nominal."""
+
+    name: str
+    vcpus: int
+    mem_mib: int
+    arches: frozenset[Arch]
+    gpus: int = 0
+    gpu_model: str = ""
+    gpu_mem_mib: int = 0
+    """Memory of all its GPUs together."""
+    local_disk_gb: int = 0
+    network_gbps: float = 0.0
+    burstable: bool = False
+    bare_metal: bool = False
+    current_generation: bool = True
+    free_tier: bool = False
+    markets: frozenset[Market] = frozenset({Market.ON_DEMAND})
+    accelerators: bool = False
+    """Has accelerators that are not GPUs (FPGAs, Inferentia, Trainium, media)."""
+
+    @property
+    def family(self) -> str:
+        """`m7i` of `m7i.large`."""
+        return self.name.split(".", 1)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """What an hour costs, and who says so."""
+
+    usd_per_hour: float
+    source: str
+    """For people: `Pricing API, 2026-11-22` or `spot price history, 2026-11-22 14:05`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """A way to run a job: a type that fits, in a market, in the zones that have it."""
+
+    instance_type: InstanceType
+    market: Market
+    zones: tuple[str, ...]
+    price: Price | None
+    """None where no price is known; such offers rank by size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A machine image, as far as a launch needs to know it."""
+
+    ami: str
+    name: str
+    arch: Arch
+    root_device: str
+    root_gib: int
+    """The smallest root volume that it can be started with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyPair:
+    """An ed25519 key pair in OpenSSH's formats; `private` is never logged."""
+
+    private: str = field(repr=False)
+    public: str
+    """`ssh-ed25519 AAAA…`, without a comment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchSpec:
+    """One machine that we want, complete: the same spec gives the same request."""
+
+    token: str
+    """ClientToken: EC2 launches at most one machine for it. At most 64 ASCII characters."""
+    offer: Offer
+    zone: str
+    image: Image
+    disk_gib: int
+    user_data: str = field(repr=False)
+    tags: Mapping[str, str]
+    key_name: str | None = None
+    """The name of an EC2 key pair of the user's, beside the run's own key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """A machine that EC2 has started for us."""
+
+    id: str
+    instance_type: str
+    zone: str
+    market: Market
+    price: Price | None
+    disk_gib: int
+    launched_at: float
+    """Seconds since the epoch, by the controller's clock."""
+
+
+class MachineState(StrEnum):
+    """EC2's instance states, and `unknown` for one that DescribeInstances does not show (yet)."""
+
+    UNKNOWN = "unknown"
+    PENDING = "pending"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    SHUTTING_DOWN = "shutting-down"
+    TERMINATED = "terminated"
+
+    @property
+    def is_gone(self) -> bool:
+        """True where nothing can be run on it any more."""
+        return self in _GONE
+
+
+_GONE = frozenset(
+    {MachineState.STOPPING, MachineState.STOPPED, MachineState.SHUTTING_DOWN, MachineState.TERMINATED}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineStatus:
+    """What EC2 says of a machine at one moment."""
+
+    state: MachineState
+    address: str | None = None
+    """Where ssh reaches it: its public address, else its private one."""
+    reason: str = ""
+    """StateReason's code, such as `Server.SpotInstanceTermination`."""
+
+
+# --- what became of it --------------------------------------------------------------------
+
+
+class Phase(StrEnum):
+    """A part of a job's story that takes time. Their sum is the job's whole time."""
+
+    LAUNCH = "launch"
+    BOOT = "boot"
+    PREPARE = "prepare"
+    """Software and inputs, which go on side by side."""
+    RUN = "run"
+    STAGE_OUT = "stage out"
+    TERMINATE = "terminate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What the agent measured while the job ran."""
+
+    peak_mem_mib: int = 0
+    cpu_seconds: float = 0.0
+    peak_disk_mib: int = 0
+
+
+class Failure(StrEnum):
+    """Why a job's command failed, as far as the machine's evidence tells."""
+
+    EXIT = "exit"
+    SIGNAL = "signal"
+    OUT_OF_MEMORY = "out of memory"
+    DISK_FULL = "disk full"
+    RUNTIME = "over runtime"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """How the command ended on the machine."""
+
+    exit_code: int
+    """Negative: the signal that killed it."""
+    failure: Failure | None = None
+    """None for exit code 0."""
+    seconds: float = 0.0
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOutcome:
+    """The end of a job's story, whatever it was."""
+
+    ok: bool
+    message: str = ""
+    """One sentence for the user where it is not ok."""
+    log: Path | None = None
+    """What the job printed, on the controller."""
+    cancelled: bool = False

@@ -1,0 +1,140 @@
+"""What the story needs from the outside world. Adapters and fakes fulfil the same contracts.
+
+Every call blocks; every error is one of `errors.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol, TypeVar
+
+from snakemake_executor_ec2.model import (
+    Arch,
+    Image,
+    InstanceType,
+    LaunchSpec,
+    Machine,
+    MachineStatus,
+    Market,
+    Price,
+)
+
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Time, so that no unit test sleeps."""
+
+    def now(self) -> float:
+        """Seconds since the epoch; may jump when the computer's clock is set."""
+
+    def monotonic(self) -> float:
+        """Seconds that only grow, for durations. They may stand still while a laptop sleeps."""
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Cloud(Protocol):
+    """EC2, as far as this project uses it. One object serves a whole run, from many threads."""
+
+    @property
+    def region(self) -> str: ...
+
+    def check(self) -> None:
+        """Find out, before anything is launched, that credentials and region work.
+
+        Raises ConfigurationError (no credentials, unknown region) or PermissionDenied.
+        """
+
+    def instance_types(self) -> tuple[InstanceType, ...]:
+        """The region's catalogue."""
+
+    def zones(self, instance_type: str) -> tuple[str, ...]:
+        """The zones that offer a type and have a subnet that we may use, in a stable order."""
+
+    def prices(self, market: Market) -> Mapping[tuple[str, str], Price]:
+        """Prices by (instance type, zone); on-demand ones have "" for the zone. Empty: not known."""
+
+    def image(self, ami: str | None, arch: Arch) -> Image:
+        """The given image, or the newest Amazon Linux 2023 of an architecture.
+
+        Raises ConfigurationError where there is no such image, or it is for another architecture.
+        """
+
+    def launch(self, spec: LaunchSpec) -> Machine:
+        """Start exactly one machine, reachable over ssh by this computer only.
+
+        The same spec again (same token) gives the same machine. Raises LaunchError.
+        """
+
+    def status(self, machine_id: str) -> MachineStatus:
+        """What EC2 says of it, at most 2 s old. One API call serves all machines of the run."""
+
+    def allow_ssh_from_here(self, address: str) -> None:
+        """Let this computer's present address in, where it has changed or is seen as another
+        by the machine at `address`. Does nothing where it is in already."""
+
+    def terminate(self, machine_ids: Collection[str]) -> None:
+        """Ask EC2 to end machines; fine for machines that are gone. Returns when EC2 has
+        accepted it, which is when billing ends."""
+
+    def console_output(self, machine_id: str) -> str:
+        """The end of what the machine printed while it booted, or an empty string."""
+
+    def close(self) -> None:
+        """End every machine of this run that is left, remove what the run made (its security
+        group). Safe to call twice; raises nothing that would hide another error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """A remote command that ended. `exit_code` is negative for a signal."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class RemoteHost(Protocol):
+    """An authenticated ssh connection to one machine. Commands are run by its login shell.
+
+    Every method raises ConnectionLost when the connection breaks.
+    """
+
+    def run(self, command: str, *, stdin: bytes = b"", timeout_s: float | None = None) -> Completed:
+        """Run a command to its end; also where it fails. Raises ConnectionLost on timeout."""
+
+    def upload(self, command: str, write: Callable[[BinaryIO], None]) -> Completed:
+        """Run a command and let `write` fill its standard input; it sees BrokenPipeError
+        where the command stops reading."""
+
+    def download(self, command: str, read: Callable[[BinaryIO], T], *, stdin: bytes = b"") -> T:
+        """Run a command and let `read` consume its standard output.
+
+        Raises StagingError with the command's standard error where it fails.
+        """
+
+    def lines(
+        self, command: str, *, heartbeat_s: float | None = None, silence_s: float | None = None
+    ) -> Iterator[bytes]:
+        """The command's standard output, line by line, as it comes.
+
+        Every `heartbeat_s` a newline is sent to its standard input. Where nothing comes for
+        `silence_s` the connection is given up as lost.
+        """
+
+    def close(self) -> None:
+        """Close the connection; blocked calls of other threads end with ConnectionLost."""
+
+
+class Connector(Protocol):
+    """Opens ssh connections."""
+
+    def connect(self, address: str, *, host_keys: Collection[str], timeout_s: float) -> RemoteHost:
+        """One attempt to reach a machine, which must present one of `host_keys`.
+
+        Raises HostKeyMismatch before anything is sent to it (no login, no data), and
+        ConnectError or ConnectionLost where it does not answer or lets us not in.
+        """
