@@ -26,7 +26,7 @@ from __future__ import annotations
 from snakemake_interface_common.exceptions import WorkflowError
 
 
-class Ec2ExecutorError(WorkflowError):  # type: ignore[misc]  # the interface package is not typed
+class Ec2ExecutorError(WorkflowError):
     """Something that the user should read: one sentence that says what failed and what to do."""
 
     def __init__(self, message: str) -> None:

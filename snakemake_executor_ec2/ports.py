@@ -20,7 +20,6 @@ from snakemake_executor_ec2.model import (
     Price,
 )
 
-
 T = TypeVar("T")
 
 
