@@ -98,6 +98,8 @@ class InstanceType:
     gpu_model: str = ""
     gpu_mem_mib: int = 0
     """Memory of all its GPUs together."""
+    gpu_fraction: float = 1.0
+    """Below 1 where its GPU is a part of a physical one: 0.125 for g6f.large."""
     local_disk_gb: int = 0
     network_gbps: float = 0.0
     burstable: bool = False
