@@ -1,0 +1,231 @@
+"""A region's instance types with their zones and prices, arranged for fast selection. Pure.
+
+Selection (`select.py`) has to answer for thousands of jobs. What does not depend on a
+job's size (which types its patterns, architecture and kind of GPU allow, and their order)
+is worked out once and kept as a `Pool`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from snakemake_executor_ec2.errors import NoFittingInstance
+from snakemake_executor_ec2.model import Arch, InstanceType, Market, Offer, Price
+from snakemake_executor_ec2.sizing.memory import job_mb
+
+OnDemandPrices = Mapping[tuple[str, str], Price]
+"""Prices by (instance type, ""): what `Cloud.prices(Market.ON_DEMAND)` gives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolKey:
+    """What a pool depends on."""
+
+    patterns: tuple[str, ...]
+    arch: Arch
+    wants_gpu: bool
+    gpu_model: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """An offer beside the figures that a job is compared with."""
+
+    vcpus: int
+    job_mem_mb: int
+    gpus: int
+    offer: Offer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """The candidates that a kind of job may use, best first."""
+
+    candidates: tuple[Candidate, ...]
+    gpu_models: tuple[str, ...]
+    """Models that the allowed types have, for messages."""
+
+
+class Catalogue:
+    """A region's types, prices and zones. Threads may share it: its only state is memos."""
+
+    def __init__(
+        self,
+        types: Sequence[InstanceType],
+        *,
+        zones: Callable[[str], tuple[str, ...]],
+        prices: OnDemandPrices | None = None,
+        region: str = "",
+    ) -> None:
+        """`zones` tells where a type can be launched (`Cloud.zones`); it is asked once per type."""
+        self.types = tuple(types)
+        self.region = region
+        self._zones = zones
+        self._prices = prices or {}
+        self._by_name = {each.name: each for each in self.types}
+        self._pools: dict[PoolKey, Pool] = {}
+        self._offers: dict[str, Offer] = {}
+
+    def pool(self, key: PoolKey) -> Pool:
+        """The candidates for a kind of job, best first.
+
+        Raises NoFittingInstance where patterns, architecture, GPU model or zones leave none.
+        """
+        known = self._pools.get(key)
+        if known is None:
+            known = self._pools[key] = self._make_pool(key)
+        return known
+
+    def matching(self, patterns: tuple[str, ...]) -> tuple[InstanceType, ...]:
+        """The types that fnmatch patterns name; all of them where there is no pattern.
+
+        Raises NoFittingInstance where the patterns name none.
+        """
+        if not patterns:
+            return self.types
+        found = [each for each in self.types if any(fnmatchcase(each.name, one) for one in patterns)]
+        if not found:
+            raise NoFittingInstance(self._unknown(patterns))
+        return tuple(found)
+
+    def _make_pool(self, key: PoolKey) -> Pool:
+        named = self.matching(key.patterns)
+        # Some types are only sold as capacity blocks, reserved long before.
+        sold = [each for each in named if Market.ON_DEMAND in each.markets]
+        of_arch = [each for each in sold if key.arch in each.arches]
+        if not of_arch:
+            raise NoFittingInstance(
+                f"no instance type that {_quoted(key.patterns)} allows has the architecture {key.arch}; "
+                "ec2_arch chooses another one"
+            )
+        plain = _plainest(of_arch, key)
+        gpu_models = tuple(sorted({each.gpu_model for each in plain if each.gpus and each.gpu_model}))
+        if key.wants_gpu:
+            plain = _with_gpu(plain, key, gpu_models)
+        candidates = [
+            Candidate(
+                vcpus=each.vcpus,
+                job_mem_mb=job_mb(each.mem_mib),
+                gpus=each.gpus,
+                offer=self._offer(each),
+            )
+            for each in plain
+        ]
+        offered = [each for each in candidates if each.offer.zones]
+        if not offered:
+            raise NoFittingInstance(
+                f"{_some([each.name for each in plain])} can be launched in none of the zones "
+                "that have a subnet; --ec2-subnets or --ec2-region choose others"
+            )
+        offered.sort(key=lambda each: rank(each.offer))
+        return Pool(candidates=tuple(offered), gpu_models=gpu_models)
+
+    def _offer(self, instance_type: InstanceType) -> Offer:
+        known = self._offers.get(instance_type.name)
+        if known is None:
+            known = self._offers[instance_type.name] = Offer(
+                instance_type=instance_type,
+                market=Market.ON_DEMAND,
+                zones=self._zones(instance_type.name),
+                price=self._prices.get((instance_type.name, "")),
+            )
+        return known
+
+    def _unknown(self, patterns: tuple[str, ...]) -> str:
+        where = f" in {self.region}" if self.region else ""
+        exact = not any(_is_wild(each) for each in patterns)
+        what = "unknown instance type" if exact else "no instance type matches"
+        close = [_closest(each, self._by_name) for each in patterns]
+        hint = ", ".join(dict.fromkeys(each for each in close if each))
+        return f"{what} {_quoted(patterns)}{where}" + (f"; did you mean {hint}?" if hint else "")
+
+
+def rank(offer: Offer) -> tuple[bool, float, int, int, str]:
+    """The order of offers, least first: by price, then by size, then by name.
+
+    Unknown prices come last and among themselves go by size. This is the place where the
+    expected cost of a job, with its runtime and the risk of a spot interruption, will be
+    compared instead of the price of an hour.
+    """
+    each = offer.instance_type
+    price = offer.price.usd_per_hour if offer.price else 0.0
+    return (offer.price is None, price, each.vcpus, each.mem_mib, each.name)
+
+
+def _plainest(types: list[InstanceType], key: PoolKey) -> list[InstanceType]:
+    """Leave out what nobody asked for: burstable, bare-metal, old and accelerated types.
+
+    A pattern asks for such types when it names nothing plainer: `t3.*` means burstable ones
+    and `c5.metal` bare metal, but `*` means neither, and `m7i.*` not m7i.metal-24xl.
+    """
+    if not key.patterns:
+        least = min(_specialities(each, key.wants_gpu) for each in types)
+        return [each for each in types if _specialities(each, key.wants_gpu) == least]
+    chosen: dict[str, InstanceType] = {}
+    for pattern in key.patterns:
+        named = [each for each in types if fnmatchcase(each.name, pattern)]
+        least = min((_specialities(each, key.wants_gpu) for each in named), default=0)
+        chosen.update((each.name, each) for each in named if _specialities(each, key.wants_gpu) == least)
+    return list(chosen.values())
+
+
+def _specialities(each: InstanceType, wants_gpu: bool) -> int:
+    """How many things are special about a type, for a job that wants a GPU or none."""
+    unwanted_gpu = bool(each.gpus) and not wants_gpu
+    return sum(
+        (
+            each.burstable,
+            each.bare_metal,
+            not each.current_generation,
+            each.accelerators,
+            each.gpu_fraction < 1,
+            unwanted_gpu,
+        )
+    )
+
+
+def _with_gpu(types: list[InstanceType], key: PoolKey, models: tuple[str, ...]) -> list[InstanceType]:
+    having = [each for each in types if each.gpus]
+    if not having:
+        raise NoFittingInstance(f"no instance type that {_quoted(key.patterns)} allows has a GPU")
+    if key.gpu_model is None:
+        return having
+    wanted = _normal(key.gpu_model)
+    of_model = [each for each in having if wanted in _normal(each.gpu_model)]
+    if not of_model:
+        raise NoFittingInstance(
+            f"needs gpu_model={key.gpu_model!r}; the allowed types have {', '.join(models)}"
+        )
+    return of_model
+
+
+def _normal(model: str) -> str:
+    """GPU models differ in case and punctuation between people: `NVIDIA-L4`, `nvidia_l4`, `L4`."""
+    words = model.lower().replace("-", " ").replace("_", " ").split()
+    return " ".join(word for word in words if word not in {"nvidia", "amd", "tesla"})
+
+
+def _is_wild(pattern: str) -> bool:
+    return any(char in pattern for char in "*?[")
+
+
+def _closest(pattern: str, names: Mapping[str, InstanceType]) -> str:
+    """The type, or the family with a wildcard, that a mistyped pattern may have meant."""
+    if not _is_wild(pattern):
+        return next(iter(get_close_matches(pattern, names, n=1)), "")
+    family, dot, size = pattern.partition(".")
+    families = sorted({name.split(".", 1)[0] for name in names})
+    close = get_close_matches(family, families, n=1)
+    return f"{close[0]}{dot}{size}" if close and close[0] != family else ""
+
+
+def _quoted(patterns: Sequence[str]) -> str:
+    return ", ".join(repr(each) for each in patterns) or "this region"
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

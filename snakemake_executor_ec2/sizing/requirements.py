@@ -1,0 +1,157 @@
+"""From a rule's `threads` and `resources` to `Requirements`. Pure.
+
+Snakemake hands over what the user wrote, with its own defaults filled in: integers where
+it knows them to be integers, anything for resources that it does not know, and a
+placeholder (`TBDString`) for what it could not evaluate yet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.model import Arch, Requirements
+
+DEFAULT_MEM_MB = 1000
+DEFAULT_DISK_MB = 1000
+
+_BYTES_PER_MIB = 2**20
+_BYTES_PER_MB = 10**6
+
+_ARCHES = {
+    "x86_64": Arch.X86_64,
+    "x86-64": Arch.X86_64,
+    "amd64": Arch.X86_64,
+    "arm64": Arch.ARM64,
+    "aarch64": Arch.ARM64,
+}
+_TBD = "<TBD>"
+"""What `str(TBDString())` gives, without importing Snakemake."""
+
+
+def requirements(
+    *,
+    threads: int,
+    resources: Mapping[str, object],
+    allowed_types: Iterable[str] = (),
+    default_arch: Arch = Arch.X86_64,
+) -> Requirements:
+    """What a machine needs for a job.
+
+    Understood resources: `mem_mb` or `mem_mib`, `disk_mb` or `disk_mib`, `runtime` (minutes),
+    `gpu` or `gpus` (a count), `gpu_model`, `ec2_instance_type` (a pattern or a comma-separated
+    list of them), `ec2_arch`. A rule's own `ec2_instance_type` replaces the run's
+    `allowed_types`, being the more specific wish.
+
+    Raises ConfigurationError, which names the resource and its value.
+    """
+    present = {name: value for name, value in resources.items() if not _absent(value)}
+    model = _text(present, "gpu_model")
+    gpus = _whole(present, "gpu", minimum=0)
+    if gpus is None:
+        gpus = _whole(present, "gpus", minimum=0)
+    if gpus is None:
+        gpus = 1 if model else 0
+    own_types = _patterns("ec2_instance_type", _text(present, "ec2_instance_type") or "")
+    return Requirements(
+        threads=_threads(threads),
+        mem_mb=_megabytes(present, "mem", minimum=1, default=DEFAULT_MEM_MB),
+        disk_mb=_megabytes(present, "disk", minimum=0, default=DEFAULT_DISK_MB),
+        runtime_min=_whole(present, "runtime", minimum=1),
+        gpus=gpus,
+        gpu_model=model if gpus else None,
+        arch=_arch(present, default_arch),
+        instance_types=own_types or allowed_patterns(allowed_types),
+    )
+
+
+def allowed_patterns(values: Iterable[str]) -> tuple[str, ...]:
+    """The run's patterns (`--ec2-instance-types`), each of which may be a comma-separated list."""
+    return tuple(
+        dict.fromkeys(
+            pattern for value in values for pattern in _patterns("the allowed instance types", value)
+        )
+    )
+
+
+def _patterns(name: str, value: str) -> tuple[str, ...]:
+    """Split a list of patterns at commas and blanks; no blank is ever part of a type's name."""
+    patterns = tuple(dict.fromkeys(value.replace(",", " ").lower().split()))
+    if value.strip() and not patterns:
+        raise ConfigurationError(f"{name}={value!r} names no instance type; write for example m7i.large")
+    return patterns
+
+
+def _absent(value: object) -> bool:
+    return value is None or value == "" or str(value) == _TBD
+
+
+def _threads(threads: int) -> int:
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 0:
+        raise ConfigurationError(f"threads={threads!r} is not a number of threads; it must be 1 or more")
+    return max(1, threads)
+
+
+def _megabytes(present: Mapping[str, object], what: str, *, minimum: int, default: int) -> int:
+    """`<what>_mb`, else `<what>_mib` converted and rounded up, else the default."""
+    megabytes = _whole(present, f"{what}_mb", minimum=minimum)
+    if megabytes is not None:
+        return megabytes
+    mebibytes = _whole(present, f"{what}_mib", minimum=minimum)
+    if mebibytes is None:
+        return default
+    return -(-mebibytes * _BYTES_PER_MIB // _BYTES_PER_MB)
+
+
+def _whole(present: Mapping[str, object], name: str, *, minimum: int) -> int | None:
+    """A resource as an integer; fractions of a megabyte or a minute are rounded up."""
+    value = present.get(name)
+    if value is None:
+        return None
+    number = _number(value)
+    if number is None:
+        raise ConfigurationError(f"resource {name}={value!r} is not a number")
+    if number < minimum:
+        raise ConfigurationError(f"resource {name}={value!r} is too small; it must be {minimum} or more")
+    return math.ceil(number)
+
+
+def _number(value: object) -> int | float | None:
+    """The value as a finite number, or None where it is none. True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, int):
+        return value
+    try:
+        # int() first: a float would round large whole numbers.
+        return int(value) if isinstance(value, str) else _finite(value)
+    except ValueError:
+        pass
+    try:
+        return _finite(float(value))
+    except ValueError:
+        return None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _text(present: Mapping[str, object], name: str) -> str | None:
+    value = present.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ConfigurationError(f"resource {name}={value!r} is not text")
+    return value.strip() or None
+
+
+def _arch(present: Mapping[str, object], default: Arch) -> Arch:
+    value = _text(present, "ec2_arch")
+    if value is None:
+        return default
+    arch = _ARCHES.get(value.lower())
+    if arch is None:
+        raise ConfigurationError(f"resource ec2_arch={value!r} is not known; it must be x86_64 or arm64")
+    return arch
