@@ -146,6 +146,8 @@ class Image:
     root_device: str
     root_gib: int
     """The smallest root volume that it can be started with."""
+    other_devices: tuple[str, ...] = ()
+    """Device names of further volumes that it brings; they end with the machine, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +220,32 @@ class MachineStatus:
     """Where ssh reaches it: its public address, else its private one."""
     reason: str = ""
     """StateReason's code, such as `Server.SpotInstanceTermination`."""
+
+
+# --- what happens on it -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Software:
+    """What a machine needs installed to run jobs of this run."""
+
+    snakemake: str
+    """The controller's version: both ends must agree on the command line."""
+    packages: tuple[str, ...] = ()
+    """Further Python packages as pip requirements: storage plugins."""
+    requirements: str = ""
+    """The text of the user's requirements.txt."""
+    setup: str = ""
+    """The text of the user's setup script."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """What went over the line."""
+
+    files: int
+    bytes: int
+    seconds: float
 
 
 # --- what became of it --------------------------------------------------------------------
