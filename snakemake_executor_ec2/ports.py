@@ -7,17 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
 from snakemake_executor_ec2.model import (
     Arch,
     Image,
     InstanceType,
+    JobPlan,
+    JobResult,
     LaunchSpec,
     Machine,
     MachineStatus,
     Market,
     Price,
+    Software,
+    Transfer,
 )
 
 T = TypeVar("T")
@@ -137,3 +142,29 @@ class Connector(Protocol):
         Raises HostKeyMismatch before anything is sent to it (no login, no data), and
         ConnectError or ConnectionLost where it does not answer or lets us not in.
         """
+
+
+class Workbench(Protocol):
+    """What the story does on one machine, over a `Link` (see `workbench.py`)."""
+
+    def move_in(self, lease_s: float) -> None:
+        """Install the agent, which from now on powers the machine off when nobody calls for
+        `lease_s` seconds."""
+
+    def rotate_host_key(self) -> str | None:
+        """Give the machine a host key that nobody else has seen, and return its public half;
+        None where the machine does not let us."""
+
+    def install_software(self, software: Software) -> None:
+        """Have Snakemake and what else the job needs on the machine. Raises PreparationError."""
+
+    def stage_in(self, plan: JobPlan) -> Transfer:
+        """Send the job's world. Raises StagingError."""
+
+    def run(self, plan: JobPlan, log: Path) -> JobResult:
+        """Run the job to its end, detached from this connection; its output goes to `log`."""
+
+    def stage_out(self, plan: JobPlan, *, succeeded: bool) -> Transfer:
+        """Fetch what comes back, each file under its name only when it is whole.
+
+        Raises StagingError."""

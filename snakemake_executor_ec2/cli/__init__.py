@@ -1,0 +1,48 @@
+"""The command `snakemake-ec2`: what one wants beside `snakemake --executor ec2` itself."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from snakemake_executor_ec2.errors import Ec2ExecutorError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns the exit status. Expected errors are one sentence on stderr."""
+    parser = argparse.ArgumentParser(prog="snakemake-ec2", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    cloud = commands.add_parser(
+        "cloud",
+        help="serve the embedded cloud until it is ended",
+        description="Serves the embedded cloud, a rehearsal of EC2 on this computer, until it is ended with "
+        "Ctrl-C. It prints `export NAME=value` lines that point any AWS tool at it.",
+    )
+    cloud.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["cloud"]:
+        return _cloud(words[1:])
+    parser.parse_args(words)
+    return 2
+
+
+def _cloud(words: Sequence[str]) -> int:
+    try:
+        from snakemake_executor_ec2.local.__main__ import serve_main
+    except ImportError as error:
+        print(
+            f"the embedded cloud needs more packages ({error.name}): "
+            "pip install 'snakemake-executor-plugin-ec2[local]'",
+            file=sys.stderr,
+        )
+        return 1
+    try:
+        return serve_main(list(words))
+    except Ec2ExecutorError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

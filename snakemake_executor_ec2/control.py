@@ -1,0 +1,47 @@
+"""How a job's story hears that the user wants it to end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from snakemake_executor_ec2.errors import Cancelled
+
+
+class Control:
+    """Shared by one job's thread and whoever may cancel it."""
+
+    def __init__(self) -> None:
+        self._cancelled = threading.Event()
+        self._lock = threading.Lock()
+        self._interrupts: list[Callable[[], None]] = []
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """End the story soon: waits end at once, and what was handed to `on_cancel` is called."""
+        with self._lock:
+            self._cancelled.set()
+            interrupts, self._interrupts = self._interrupts, []
+        for interrupt in interrupts:
+            interrupt()
+
+    def on_cancel(self, interrupt: Callable[[], None]) -> None:
+        """Have something called that ends a blocking call, such as closing its connection."""
+        with self._lock:
+            if not self._cancelled.is_set():
+                self._interrupts.append(interrupt)
+                return
+        interrupt()
+
+    def check(self) -> None:
+        """Raise Cancelled where the user asked for it."""
+        if self._cancelled.is_set():
+            raise Cancelled("cancelled")
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, unless the story is cancelled: then raise Cancelled at once."""
+        self._cancelled.wait(seconds)
+        self.check()

@@ -1,0 +1,146 @@
+"""What Snakemake calls: jobs come in, outcomes go out. The story of a job is in `lifecycle.py`.
+
+Imported at every start of Snakemake, whatever the executor: everything heavy (boto3, paramiko,
+and with them most of this package) is imported when the first job comes.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.executors.real import RealExecutor
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+from snakemake_interface_executor_plugins.settings import DeploymentMethod, SharedFSUsage
+
+from snakemake_executor_ec2.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from snakemake_executor_ec2.run import Run
+
+_STATUS_PAUSE_S = 0.1
+"""Between looks at the jobs' threads. They are in this process: looking costs nothing."""
+
+
+class Executor(RemoteExecutor):
+    """Snakemake's executor: plans jobs, hands them over, reports what became of them."""
+
+    def __post_init__(self) -> None:
+        self._run: Run | None = None
+        self._sources: tuple[Path, ...] | None = None
+        # The plugin told Snakemake that nothing is shared, so that it prepared no software here.
+        # From here on staging provides what a cluster's file system would: the controller
+        # checks, touches and protects outputs as it does there.
+        self.workflow.storage_settings.shared_fs_usage = frozenset(
+            {SharedFSUsage.INPUT_OUTPUT, SharedFSUsage.PERSISTENCE}
+        )
+        self.next_seconds_between_status_checks = _STATUS_PAUSE_S
+        if DeploymentMethod.ENV_MODULES in self.workflow.deployment_settings.deployment_method:
+            raise ConfigurationError(
+                "--sdm env-modules needs a cluster's module system, which EC2 machines do not have; "
+                "use --sdm conda, --ec2-requirements or --ec2-setup instead"
+            )
+        jobs = [job for job in self.dag.needrun_jobs() if not job.is_local]
+        if jobs:
+            self._start(jobs)
+
+    def run_job(self, job: Any) -> None:
+        from snakemake_executor_ec2.plan import plan_job
+
+        run = self._run or self._start([job])
+        key = run.key_for(job.jobid, job.attempt)
+        plan = plan_job(
+            job,
+            key=key,
+            command=self.format_job_exec(job),
+            env=self.envvars(),
+            requirements=run.requirements_of(job),
+            sources=self._workflow_sources(),
+            keep_incomplete=self.workflow.execution_settings.keep_incomplete,
+        )
+        story = run.submit(plan)
+        self.report_job_submission(SubmittedJobInfo(job=job, external_jobid=key, aux={"story": story}))
+
+    async def check_active_jobs(
+        self, active_jobs: list[SubmittedJobInfo]
+    ) -> AsyncGenerator[SubmittedJobInfo, None]:
+        for info in active_jobs:
+            story = info.aux["story"]
+            if not story.done():
+                yield info
+                continue
+            outcome = story.result()
+            if outcome.ok:
+                self.report_job_success(info)
+                continue
+            # Snakemake drops the message of a group's error: say it ourselves, once for both.
+            if not outcome.cancelled:
+                self.logger.error(outcome.message)
+            aux_logs = [str(outcome.log)] if outcome.log else []
+            self.report_job_error(info, aux_logs=aux_logs)
+
+    def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:  # noqa: ARG002
+        # Not only the given ones: a job can be between two of Snakemake's lists.
+        if self._run is not None:
+            self._run.cancel()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._finish()
+
+    def get_python_executable(self) -> str:
+        return "python"
+
+    def get_job_args(self, job: Any, **kwargs: Any) -> str:
+        # Without the base class' --wait-for-files, which names folders of this computer.
+        return str(RealExecutor.get_job_args(self, job, **kwargs))
+
+    @property
+    def cores(self) -> str | int:
+        return "all"
+
+    def _start(self, jobs: list[Any]) -> Run:
+        from snakemake_executor_ec2.run import Run
+        from snakemake_executor_ec2.software import software_for
+
+        run = Run(
+            self.workflow.executor_settings,
+            software=software_for(self.workflow),
+            tell=self.logger.info,
+            warn=self.logger.warning,
+        )
+        self._run = run
+        # The last line of defence where Snakemake is ended without a shutdown.
+        atexit.register(self._finish)
+        run.open()
+        for job in jobs:
+            run.check(job)
+        return run
+
+    def _finish(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            run.close()
+            atexit.unregister(self._finish)
+
+    def _workflow_sources(self) -> tuple[Path, ...]:
+        if self._sources is None:
+            from snakemake_executor_ec2.plan import workflow_data, workflow_sources
+            from snakemake_executor_ec2.staging import parse_reads, sources
+
+            gathered = sources.gather(
+                Path.cwd(),
+                named=workflow_sources(self.workflow),
+                read_by_parse=parse_reads.stop(),
+                data=workflow_data(self.dag),
+            )
+            for path in gathered.too_large:
+                self.logger.warning(
+                    f"{path} is larger than {sources.LIMIT_BYTES // 10**6} MB and is not sent with the "
+                    "workflow's sources; declare it as input of the rules that read it"
+                )
+            self._sources = gathered.files
+        return self._sources

@@ -1,0 +1,127 @@
+"""A line to one machine that is mended when it breaks, for as long as the machine may be there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch, InstanceLost
+from snakemake_executor_ec2.model import Machine
+from snakemake_executor_ec2.ports import Clock, Cloud, Connector, RemoteHost
+
+T = TypeVar("T")
+
+_ATTEMPT_S = 10.0
+"""How long one attempt to connect may take: longer than a SYN that is sent again twice (7 s)."""
+_PAUSES_S = (0.5, 0.5, 0.5, 1.0, 2.0, 5.0)
+"""Between attempts. The first ones are short: a machine that boots answers from one moment on."""
+_ADDRESS_CHECK_S = 20.0
+"""After so long without an answer, see whether this computer's own address has changed."""
+
+
+class Link:
+    """Runs things on a machine over a connection that is opened again when it was lost.
+
+    What is run must bear being run again. `host_keys` are the only ones that are accepted;
+    they may be replaced when the machine's key is rotated.
+    """
+
+    def __init__(
+        self,
+        *,
+        cloud: Cloud,
+        connector: Connector,
+        clock: Clock,
+        control: Control,
+        machine: Machine,
+        host_keys: tuple[str, ...],
+        patience_s: float,
+    ) -> None:
+        self._cloud = cloud
+        self._connector = connector
+        self._clock = clock
+        self._control = control
+        self._machine = machine
+        self._patience_s = patience_s
+        self._host: RemoteHost | None = None
+        self._lock = threading.Lock()
+        self.host_keys = host_keys
+        control.on_cancel(self.close)
+
+    def open(self, timeout_s: float) -> None:
+        """Connect for the first time, to a machine that may still be booting.
+
+        Raises ConnectError or HostKeyMismatch after `timeout_s`, InstanceLost when it ends.
+        """
+        with self._lock:
+            self._host = self._reach(timeout_s, first=True)
+
+    def call(self, use: Callable[[RemoteHost], T]) -> T:
+        """The result of `use`, which is called again on a new connection where one breaks.
+
+        Raises InstanceLost when the machine is gone, or was out of reach for `patience_s`.
+        """
+        while True:
+            host = self._connected()
+            try:
+                return use(host)
+            except ConnectionLost:
+                self._control.check()
+                self._drop(host)
+
+    def close(self) -> None:
+        """Close the connection; a call that is under way ends with ConnectionLost."""
+        host = self._host
+        if host is not None:
+            host.close()
+
+    def _connected(self) -> RemoteHost:
+        with self._lock:
+            if self._host is None:
+                self._host = self._reach(self._patience_s, first=False)
+            return self._host
+
+    def _drop(self, host: RemoteHost) -> None:
+        host.close()
+        with self._lock:
+            if self._host is host:
+                self._host = None
+
+    def _reach(self, timeout_s: float, *, first: bool) -> RemoteHost:
+        machine, clock = self._machine, self._clock
+        started = last_check = clock.monotonic()
+        failure: ConnectError | None = None
+        attempts = 0
+        while clock.monotonic() - started < timeout_s:
+            self._control.check()
+            status = self._cloud.status(machine.id)
+            if status.state.is_gone:
+                raise InstanceLost(
+                    f"machine {machine.id} ended by itself ({status.reason or status.state})",
+                    reason=status.reason,
+                )
+            if status.address:
+                try:
+                    host = self._connector.connect(
+                        status.address, host_keys=self.host_keys, timeout_s=_ATTEMPT_S
+                    )
+                except ConnectError as error:
+                    failure = error
+                else:
+                    self._control.on_cancel(host.close)
+                    return host
+                if attempts == 0 or clock.monotonic() - last_check > _ADDRESS_CHECK_S:
+                    last_check = clock.monotonic()
+                    self._cloud.allow_ssh_from_here(status.address)
+            self._control.wait(_PAUSES_S[min(attempts, len(_PAUSES_S) - 1)])
+            attempts += bool(failure)
+        why = failure.message if failure else "EC2 gave it no address"
+        if isinstance(failure, HostKeyMismatch):
+            raise failure
+        if first:
+            raise ConnectError(f"machine {machine.id} did not let us in within {timeout_s:.0f} s: {why}")
+        raise InstanceLost(
+            f"machine {machine.id} could not be reached for {timeout_s / 60:.0f} minutes: {why}"
+        )

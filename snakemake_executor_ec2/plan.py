@@ -1,0 +1,132 @@
+"""Snakemake's job → `JobPlan`. With `executor.py`, the only module that knows Snakemake."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_ec2.model import JobPlan, Requirements
+
+# Outputs that never leave the machine: they live between the jobs of a group.
+_STAY_FLAGS = ("pipe", "service", "nodelocal")
+
+
+def plan_job(
+    job: Any,
+    *,
+    key: str,
+    command: str,
+    env: Mapping[str, str],
+    requirements: Requirements,
+    sources: tuple[Path, ...],
+    keep_incomplete: bool,
+) -> JobPlan:
+    """What a machine needs to know of a job or group job, with absolute paths."""
+    jobs = inner_jobs(job)
+    made = {str(f) for j in jobs for f in j.output}
+    unneeded = set(job.dag.get_unneeded_temp_files(job))
+    inputs = [f for j in jobs for f in j.input if not _is_storage(f) and str(f) not in made]
+    updated = [f for j in jobs for f in j.output if _flagged(f, "update") or _flagged(f, "before_update")]
+    outputs = [f for j in jobs for f in j.output if _comes_back(f)]
+    benchmarks = [j.benchmark for j in jobs if j.benchmark and not _is_storage(j.benchmark)]
+    logs = [f for j in jobs for f in j.log if not _is_storage(f)]
+    optional = [f for f in outputs if str(f) in unneeded]
+    return JobPlan(
+        key=key,
+        rule="+".join(rule_names(job)),
+        label=label(job),
+        attempt=job.attempt,
+        command=command,
+        workdir=Path.cwd(),
+        env=env,
+        requirements=requirements,
+        sources=sources,
+        inputs=_existing([*inputs, *updated]),
+        outputs=_absolute([f for f in outputs if str(f) not in unneeded] + benchmarks),
+        optional_outputs=_absolute(optional),
+        logs=_absolute(logs + benchmarks),
+        incomplete=_absolute(outputs) if keep_incomplete else (),
+    )
+
+
+def inner_jobs(job: Any) -> list[Any]:
+    """The jobs of a group in a stable order, or the job alone."""
+    return sorted(job.jobs, key=lambda j: j.jobid) if job.is_group() else [job]
+
+
+def rule_names(job: Any) -> list[str]:
+    """The names of the rules involved, each once."""
+    return list(dict.fromkeys(j.rule.name for j in inner_jobs(job)))
+
+
+def label(job: Any) -> str:
+    """For people: `rule align (sample=A)`, `group mygroup (align, sort)`."""
+    if job.is_group():
+        return f"group {job.groupid} ({', '.join(rule_names(job))})"
+    wildcards = ", ".join(f"{name}={value}" for name, value in job.wildcards_dict.items())
+    return f"rule {job.rule.name}" + (f" ({wildcards})" if wildcards else "")
+
+
+def resources(job: Any) -> dict[str, int | str]:
+    """The job's resources that are settled; those to be determined later are left out."""
+    return {name: value for name, value in job.resources.items() if isinstance(value, int | str)}
+
+
+def _comes_back(file: Any) -> bool:
+    return not _is_storage(file) and not any(_flagged(file, flag) for flag in _STAY_FLAGS)
+
+
+def _is_storage(file: Any) -> bool:
+    return bool(getattr(file, "is_storage", False))
+
+
+def _flagged(file: Any, flag: str) -> bool:
+    return bool(getattr(file, "flags", {}).get(flag, False))
+
+
+def _existing(files: Iterable[Any]) -> tuple[Path, ...]:
+    return tuple(path for path in _absolute(files) if os.path.lexists(path))
+
+
+def _absolute(files: Iterable[Any]) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(Path(os.path.normpath(Path.cwd() / str(f))) for f in files))
+
+
+def workflow_sources(workflow: Any) -> Iterator[Path]:
+    """Files that make up the workflow as Snakemake knows it: Snakefiles, scripts with the
+    folders that they are in, notebooks, environments, configuration.
+
+    Folders are yielded as such; `staging.sources` decides what of them travels.
+    """
+    for source in workflow.included:
+        yield from _local_source(source)
+    for path in [*workflow.configfiles, *workflow.overwrite_configfiles]:
+        yield Path(os.path.abspath(path))
+    for rule in workflow.rules:
+        for code in (rule.script, rule.notebook):
+            if code and "{" not in str(code):
+                yield from (p.parent for p in _local_source(_beside(rule, code)))
+    for job in workflow.dag.jobs:
+        spec = job.conda_env_spec
+        if spec is not None and spec.is_file:
+            yield from _local_source(_beside(job.rule, spec.file))
+
+
+def _beside(rule: Any, path: Any) -> Any:
+    """A path of a rule, which counts from the Snakefile that defines the rule."""
+    return path if not isinstance(path, str) or os.path.isabs(path) else rule.basedir.join(path)
+
+
+def _local_source(source: Any) -> Iterator[Path]:
+    if hasattr(source, "get_path_or_uri"):
+        source = source.get_path_or_uri(secret_free=True)
+    path = Path(os.path.abspath(str(source).removeprefix("file://")))
+    if path.exists():
+        yield path
+
+
+def workflow_data(dag: Any) -> frozenset[Path]:
+    """What the workflow's rules read and make: it travels with the jobs that need it."""
+    return frozenset(_absolute(f for job in dag.jobs for f in (*job.input, *job.output, *job.log)))

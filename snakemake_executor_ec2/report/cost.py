@@ -1,0 +1,83 @@
+"""What a machine costs, and what a run did cost: estimates, and said to be such."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from snakemake_executor_ec2.model import Machine, Phase
+
+if TYPE_CHECKING:
+    from snakemake_executor_ec2.report.ledger import Entry
+
+MINIMUM_BILLED_S = 60.0
+"""EC2 bills Linux machines by the second, the first minute in full."""
+IPV4_USD_PER_HOUR = 0.005
+"""Public IPv4 address. AWS, since February 2024, the same in all regions."""
+GP3_USD_PER_GB_MONTH = 0.08
+"""gp3 volume in us-east-1; other regions differ by up to a half."""
+HOURS_PER_MONTH = 730.0
+
+
+def cost_usd(machine: Machine, seconds: float) -> float | None:
+    """Estimated cost of a machine with its disk and address for a time; None without a price.
+
+    The time counts from the launch call: `pending` is not billed, so this is an upper bound.
+    Traffic out of EC2 ($0.09 per GB after the 100 GB a month that are free) is not included.
+    """
+    if machine.price is None:
+        return None
+    hours = max(seconds, MINIMUM_BILLED_S) / 3600
+    disk = machine.disk_gib * GP3_USD_PER_GB_MONTH / HOURS_PER_MONTH
+    return hours * (machine.price.usd_per_hour + IPV4_USD_PER_HOUR + disk)
+
+
+def usd(amount: float | None) -> str:
+    """An amount for people: `$0.0031`, `$12.40`, or `?` where it is not known."""
+    if amount is None:
+        return "?"
+    return f"${amount:.4f}" if amount < 1 else f"${amount:,.2f}"
+
+
+_PHASES = (Phase.LAUNCH, Phase.BOOT, Phase.PREPARE, Phase.RUN, Phase.STAGE_OUT)
+
+
+def table(entries: Sequence[Entry], now: float) -> str:
+    """The run as a table for people: a row for each machine, totals, where the prices are from."""
+    header = ("job", "machine", "zone", *_PHASES, "total s", "cost", "")
+    rows = [_row(entry, now) for entry in entries if entry.machine is not None]
+    costs = [entry.cost_usd(now) for entry in entries if entry.machine is not None]
+    known = [cost for cost in costs if cost is not None]
+    total_s = sum(sum(entry.seconds.values()) for entry in entries)
+    total = ("total", f"{len(rows)} machines", "", *([""] * len(_PHASES)), f"{total_s:.1f}", usd(sum(known)), "")
+    widths = [max(len(row[i]) for row in (header, *rows, total)) for i in range(len(header))]
+    lines = [_line(row, widths) for row in (header, *rows)]
+    lines += ["  ".join("-" * width for width in widths), _line(total, widths)]
+    notes = ["Costs are estimates: machine, disk and address from launch to termination, without traffic."]
+    if len(known) < len(costs):
+        notes.append(f"No price is known for {len(costs) - len(known)} of the machines.")
+    sources = sorted({e.machine.price.source for e in entries if e.machine and e.machine.price})
+    if sources:
+        notes.append(f"Prices: {'; '.join(sources)}.")
+    return "\n".join([*lines, *notes])
+
+
+def _row(entry: Entry, now: float) -> tuple[str, ...]:
+    assert entry.machine is not None
+    phases = [f"{entry.seconds[phase]:.1f}" if phase in entry.seconds else "" for phase in _PHASES]
+    return (
+        entry.label,
+        entry.machine.instance_type,
+        entry.machine.zone,
+        *phases,
+        f"{sum(entry.seconds.values()):.1f}",
+        usd(entry.cost_usd(now)),
+        "" if entry.ending == "done" else entry.ending,
+    )
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    names, numbers = row[:3], row[3:-1]
+    cells = [cell.ljust(width) for cell, width in zip(names, widths, strict=False)]
+    cells += [cell.rjust(width) for cell, width in zip(numbers, widths[3:], strict=False)]
+    return "  ".join([*cells, row[-1]]).rstrip()

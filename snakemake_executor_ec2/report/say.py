@@ -1,0 +1,125 @@
+"""What the user reads: one line for each event, one clear sentence for each failure.
+
+A failure says what failed, for which rule, on which machine, what it cost and what to do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from snakemake_executor_ec2.errors import Ec2ExecutorError, LaunchError, PreparationError
+from snakemake_executor_ec2.model import Failure, JobPlan, JobResult, LaunchSpec, Machine, Market, Transfer
+from snakemake_executor_ec2.report.cost import usd
+from snakemake_executor_ec2.report.ledger import Entry
+
+LOG_LINES = 20
+"""How much of a failed job's output is shown."""
+
+
+def launched(plan: JobPlan, machine: Machine) -> str:
+    price = f"${machine.price.usd_per_hour:.4g}/h" if machine.price else "at an unknown price"
+    spot = "spot " if machine.market is Market.SPOT else ""
+    return f"launched {spot}{machine.instance_type} {price} {machine.zone} ({machine.id}) for {plan.label}"
+
+
+def staged(plan: JobPlan, sent: Transfer) -> str:
+    return f"staged {size(sent.bytes)} in {sent.seconds:.1f} s for {plan.label}"
+
+
+def running(plan: JobPlan, machine: Machine) -> str:
+    return f"running {plan.label} on {machine.id}"
+
+
+def retrieved(plan: JobPlan, fetched: Transfer) -> str:
+    return f"retrieved {size(fetched.bytes)} in {fetched.seconds:.1f} s of {plan.label}"
+
+
+def terminated(plan: JobPlan, entry: Entry, now: float) -> str:
+    assert entry.machine is not None
+    return f"terminated {entry.machine.id} of {plan.label}, estimated cost {usd(entry.cost_usd(now))}"
+
+
+def no_capacity(spec: LaunchSpec, error: LaunchError) -> str:
+    return f"no {spec.offer.instance_type.name} in {spec.zone} now ({error.code}), trying the next"
+
+
+def nowhere(plan: JobPlan, refused: Sequence[LaunchError]) -> str:
+    codes = ", ".join(sorted({error.code for error in refused})) or "no zone offers it"
+    return (
+        f"EC2 has no capacity for it in any of the types and zones tried ({codes}); "
+        "try again later, or allow more with --ec2-instance-types or --ec2-subnets"
+    )
+
+
+def trying_again(plan: JobPlan, error: Ec2ExecutorError) -> str:
+    return f"{error.message}; starting {plan.label} again on another machine"
+
+
+def failed_by(plan: JobPlan, entry: Entry, error: Ec2ExecutorError, now: float) -> str:
+    """The sentence for a job that could not be brought to its end."""
+    text = f"{plan.label} failed{_where(entry, now)}: {error.message}"
+    if isinstance(error, PreparationError) and error.log:
+        text += f"\nThe end of the installer's log:\n{_indented(error.log.splitlines()[-LOG_LINES:])}"
+    return text
+
+
+def job_failed(plan: JobPlan, entry: Entry, result: JobResult, log: Path, now: float) -> str:
+    """The sentence for a job whose own command failed, and the end of what it printed."""
+    text = f"{plan.label} failed{_where(entry, now)}: {_cause(plan, result)}"
+    if result.usage.peak_mem_mib:
+        text += f" (peak memory {result.usage.peak_mem_mib} MiB)"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    if lines:
+        text += f"\nThe end of its output, all of it in {log}:\n{_indented(lines[-LOG_LINES:])}"
+    for path in undeclared(plan, lines):
+        text += (
+            f"\n{path} exists here but was not sent to the machine, because no rule declares it as "
+            f"input: add it to the input of {plan.rule}."
+        )
+    return text
+
+
+def undeclared(plan: JobPlan, lines: Sequence[str]) -> list[str]:
+    """Files that a failed job's output speaks of, that exist here and that were not sent."""
+    sent = {*plan.inputs, *plan.sources, *plan.outputs, *plan.logs}
+    found: list[str] = []
+    for word in dict.fromkeys(word for line in lines for word in line.split()):
+        name = word.strip("'\"`:,;()[]{}<>")
+        path = plan.workdir / name if name else plan.workdir
+        if not name or len(name) > 255 or path in sent or any(parent in sent for parent in path.parents):
+            continue
+        if path.is_file() and plan.workdir in path.parents and ".snakemake" not in path.parts:
+            found.append(name)
+    return found
+
+
+def size(count: int) -> str:
+    """Bytes for people, in the powers of ten that Snakemake uses: `84 MB`."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count} B"
+
+
+def _where(entry: Entry, now: float) -> str:
+    if entry.machine is None:
+        return ""
+    cost = usd(entry.cost_usd(now))
+    return f" on {entry.machine.instance_type} {entry.machine.id} ({entry.machine.zone}, cost {cost})"
+
+
+def _cause(plan: JobPlan, result: JobResult) -> str:
+    if result.failure is Failure.OUT_OF_MEMORY:
+        return f"out of memory; raise its mem_mb (it is {plan.requirements.mem_mb})"
+    if result.failure is Failure.DISK_FULL:
+        return f"the disk is full; raise its disk_mb (it is {plan.requirements.disk_mb})"
+    if result.failure is Failure.RUNTIME:
+        return f"not done after its runtime of {plan.requirements.runtime_min} minutes; raise runtime"
+    if result.exit_code < 0:
+        return f"killed by signal {-result.exit_code}"
+    return f"exit code {result.exit_code}"
+
+
+def _indented(lines: Sequence[str]) -> str:
+    return "\n".join(f"    {line}" for line in lines)

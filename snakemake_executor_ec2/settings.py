@@ -1,0 +1,115 @@
+"""The `--ec2-*` options. A field `foo_bar` is `--ec2-foo-bar` on the command line and
+`ec2-foo-bar:` in a profile. Imported at every start of Snakemake: keep it light.
+"""
+
+# No `from __future__ import annotations`: Snakemake reads the fields' types at run time.
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, List, Optional
+
+from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
+
+from snakemake_executor_ec2.staging import parse_reads
+
+common_settings = CommonSettings(
+    non_local_exec=True,
+    # Snakemake then prepares software (conda, containers) on the machine and not here. The
+    # executor gives back to the controller what staging provides, see `executor.py`.
+    implies_no_shared_fs=True,
+    job_deploy_sources=False,
+    # `--envvars` values travel over the authenticated channel, never on a command line.
+    pass_envvar_declarations_to_cmd=False,
+    # The machine gets its storage plugins with its Snakemake, see `software.py`.
+    auto_deploy_default_storage_provider=False,
+    can_transfer_local_files=True,
+    init_seconds_before_status_checks=0,
+)
+
+
+def listed(value: Iterable[str] | str | None) -> tuple[str, ...]:
+    """The items of a list option, which may be given as words, with commas, or as both."""
+    words = [value] if isinstance(value, str) else list(value or ())
+    return tuple(item.strip() for word in words for item in word.split(",") if item.strip())
+
+
+def _option(default: Any, help: str, *, metavar: str = "VALUE", **metadata: Any) -> Any:
+    return field(default=default, metadata={"help": help, "metavar": metavar, **metadata})
+
+
+def _list_option(help: str, *, metavar: str) -> Any:
+    return field(default_factory=list, metadata={"help": help, "metavar": metavar, "nargs": "+"})
+
+
+@dataclass
+class ExecutorSettings(ExecutorSettingsBase):
+    """Settings of the EC2 executor; every one has a default that suits a first run."""
+
+    cloud: Optional[str] = _option(
+        "aws",
+        "Where machines come from: 'aws' is EC2, or whatever AWS_ENDPOINT_URL points at; 'local' "
+        "is the embedded cloud, a rehearsal on this computer that costs nothing.",
+        choices=["aws", "local"],
+    )
+    region: Optional[str] = _option(
+        None, "AWS region, such as eu-central-1. Default: that of your AWS configuration.", metavar="REGION"
+    )
+    profile: Optional[str] = _option(
+        None, "Named profile of your AWS configuration (~/.aws/config).", metavar="NAME"
+    )
+    ami: Optional[str] = _option(
+        None,
+        "Machine image to start. Default: the newest Amazon Linux 2023 for the job's architecture.",
+        metavar="AMI",
+    )
+    ssh_user: Optional[str] = _option(
+        "ec2-user", "User to log in as; 'ubuntu' and 'admin' on Ubuntu's and Debian's images.", metavar="USER"
+    )
+    ssh_key: Optional[str] = _option(
+        None,
+        "Private key file (*.pem) that may also log in to the machines. Default: a key that is made for "
+        "the run and forgotten after it.",
+        metavar="FILE",
+    )
+    ssh_port: Optional[int] = _option(22, "Port of the machines' ssh server.", metavar="PORT", env_var=True)
+    ssh_from: Optional[str] = _option(
+        None,
+        "Addresses (CIDR) that may reach the machines over ssh. Default: this computer's own address only.",
+        metavar="CIDR",
+    )
+    instance_types: List[str] = _list_option(
+        "Instance types that may be used, as patterns: 'm7i.*,c7i.*'. Default: every current type that is "
+        "not burstable, bare metal or an accelerator nobody asked for.",
+        metavar="PATTERNS",
+    )
+    subnets: List[str] = _list_option(
+        "Subnets to start machines in. Default: those of the default VPC.", metavar="SUBNETS"
+    )
+    tags: List[str] = _list_option(
+        "Tags for machines and their disks: 'project=thesis,cost-centre=4711'.", metavar="KEY=VALUE,…"
+    )
+    requirements: Optional[str] = _option(
+        None, "requirements.txt whose Python packages the machines get beside Snakemake.", metavar="FILE"
+    )
+    setup: Optional[str] = _option(
+        None,
+        "Shell script that prepares each machine (as the ssh user, sudo works): 'sudo dnf -y install …'.",
+        metavar="FILE",
+    )
+    boot_timeout: Optional[int] = _option(
+        300, "Seconds after which a machine that does not answer over ssh is given up.", metavar="SECONDS"
+    )
+    lease: Optional[int] = _option(
+        720,
+        "Minutes that a machine waits for a Snakemake that no longer calls (a sleeping laptop, a dead "
+        "connection) before it powers itself off.",
+        metavar="MINUTES",
+    )
+    lifetime: Optional[int] = _option(
+        10080,
+        "Minutes after which a machine powers itself off whatever happens. A rule's runtime shortens it.",
+        metavar="MINUTES",
+    )
+
+    def __post_init__(self) -> None:
+        # Snakemake makes these settings when this executor was chosen, before it parses.
+        parse_reads.listen()

@@ -1,0 +1,65 @@
+"""Notes which files a Snakefile reads while it is parsed: sample sheets, tables, templates.
+
+The machine parses the Snakefile again and needs them, but no rule declares them and Snakemake
+does not list them. Python tells of every file that is opened (PEP 578); we listen from the moment
+the executor is chosen, which is before the parse, until it starts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+_MAX_DEPTH = 80
+
+_listening = False
+_installed = False
+_seen: set[str] = set()
+
+
+def listen() -> None:
+    """Start to note what Snakefiles open. A second call goes on with the first one's notes."""
+    global _listening, _installed
+    _listening = True
+    if not _installed:
+        # An audit hook can't be removed again; `_listening` makes it idle.
+        _installed = True
+        sys.addaudithook(_hook)
+
+
+def stop() -> frozenset[Path]:
+    """Stop listening; the files below nothing in particular that were read and still exist."""
+    global _listening
+    _listening = False
+    files = frozenset(Path(path) for path in _seen if os.path.isfile(path))
+    _seen.clear()
+    return files
+
+
+def _hook(event: str, args: tuple[Any, ...]) -> None:
+    if not _listening or event != "open":
+        return
+    path, mode = args[0], args[1]
+    if not isinstance(path, str | bytes | os.PathLike) or (mode and set(str(mode)) & set("wax+")):
+        return
+    text = os.fsdecode(path)
+    if text.endswith((".py", ".pyc", ".so")) or not _below_snakefile(sys._getframe(1)):
+        return
+    _seen.add(os.path.abspath(text))
+
+
+def _below_snakefile(frame: FrameType | None) -> bool:
+    """Whether the call comes, through whatever libraries, from a Snakefile's own code.
+
+    A Snakefile's code runs with the workflow's globals, in which Snakemake puts `workflow`.
+    """
+    for _ in range(_MAX_DEPTH):
+        if frame is None:
+            return False
+        if type(frame.f_globals.get("workflow")).__name__ == "Workflow":
+            return True
+        frame = frame.f_back
+    return False
