@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Image, KeyPair, LaunchSpec, Market, Requirements
@@ -49,10 +50,10 @@ _OUR_PREFIX = "snakemake-ec2:"
 
 def run_instances_request(
     spec: LaunchSpec, *, subnet_id: str, group_id: str, public_address: bool
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Keyword arguments for boto3's `run_instances`: one machine, complete."""
     tags = [{"Key": key, "Value": value} for key, value in sorted(spec.tags.items())]
-    request: dict[str, object] = {
+    request: dict[str, Any] = {
         "ClientToken": spec.token,
         "MinCount": 1,
         "MaxCount": 1,
@@ -75,7 +76,11 @@ def run_instances_request(
                     "Encrypted": True,
                     "DeleteOnTermination": True,
                 },
-            }
+            },
+            *(
+                {"DeviceName": name, "Ebs": {"DeleteOnTermination": True}}
+                for name in spec.image.other_devices
+            ),
         ],
         "NetworkInterfaces": [
             {

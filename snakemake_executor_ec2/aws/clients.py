@@ -1,0 +1,134 @@
+"""boto3 sessions and clients, made when they are first needed.
+
+Endpoints are boto3's business (AWS_ENDPOINT_URL, profiles): nothing here or elsewhere knows
+which cloud answers.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import NoCredentialsError, ProfileNotFound
+from botocore.utils import IMDSRegionProvider
+
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, translate
+from snakemake_executor_ec2.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_pricing import PricingClient
+    from mypy_boto3_ssm import SSMClient
+
+PRICING_REGION = "us-east-1"
+"""The Pricing API has endpoints in three regions only; each knows the prices of all regions."""
+
+_CONNECT_TIMEOUT_S = 5
+_READ_TIMEOUT_S = 60
+_CONNECTIONS = 32
+"""Connections that threads of one run may hold to one service at a time."""
+
+
+class Clients:
+    """The clients of one run. Threads may share them; making them is serialised."""
+
+    def __init__(self, *, region: str | None, profile: str | None) -> None:
+        self._wanted_region = region
+        self._profile = profile
+        # boto3 sessions must not make two clients at a time.
+        self._lock = threading.RLock()
+
+    @cached_property
+    def region(self) -> str:
+        """The setting, else boto3's (environment, profile), else AWS_REGION as other SDKs read it,
+        else the region of the EC2 machine that this runs on.
+
+        Raises ConfigurationError where none of them says.
+        """
+        region = (
+            self._wanted_region
+            or self._session.region_name
+            or os.environ.get("AWS_REGION")
+            or self._own_region()
+        )
+        if not region:
+            raise ConfigurationError("no AWS region is set: name one with --ec2-region, such as us-east-1")
+        return region
+
+    @cached_property
+    def ec2(self) -> EC2Client:
+        """EC2, where a failed call is tried again by botocore."""
+        with self._lock:
+            return self._session.client("ec2", region_name=self.region, config=_config(attempts=4))
+
+    @cached_property
+    def ec2_once(self) -> EC2Client:
+        """EC2, where every failure is ours to judge: botocore would retry even capacity errors."""
+        with self._lock:
+            return self._session.client("ec2", region_name=self.region, config=_config(attempts=1))
+
+    @cached_property
+    def ssm(self) -> SSMClient:
+        """Systems Manager: public parameters that name Amazon's newest images."""
+        with self._lock:
+            return self._session.client("ssm", region_name=self.region, config=_config(attempts=3))
+
+    @cached_property
+    def pricing(self) -> PricingClient:
+        """The price list."""
+        with self._lock:
+            return self._session.client("pricing", region_name=PRICING_REGION, config=_config(attempts=3))
+
+    def require_credentials(self) -> None:
+        """Raise ConfigurationError where there are no credentials, without asking AWS."""
+        try:
+            with self._lock:
+                found = self._session.get_credentials()
+                if found is not None:
+                    # Credentials of a login or a role are only fetched, or found expired, now.
+                    found.get_frozen_credentials()
+        except AWS_ERRORS as error:
+            raise translate(error, "sts:GetCallerIdentity") from error
+        if found is None:
+            missing = NoCredentialsError()
+            raise translate(missing, "sts:GetCallerIdentity") from missing
+
+    def known_regions(self) -> list[str]:
+        """The regions that the installed botocore knows of."""
+        with self._lock:
+            return self._session.get_available_regions("ec2")
+
+    @cached_property
+    def _session(self) -> boto3.Session:
+        try:
+            with self._lock:
+                return boto3.Session(profile_name=self._profile)
+        except ProfileNotFound as error:
+            known = boto3.Session().available_profiles if not os.environ.get("AWS_PROFILE") else []
+            named = f"it has {', '.join(known)}" if known else "`aws configure --profile NAME` makes one"
+            raise ConfigurationError(
+                f"the AWS configuration has no profile {self._profile or os.environ.get('AWS_PROFILE')!r} "
+                f"(--ec2-profile, AWS_PROFILE); {named}"
+            ) from error
+        except AWS_ERRORS as error:
+            raise translate(error, "sts:GetCallerIdentity") from error
+
+    def _own_region(self) -> str | None:
+        """The region of the EC2 machine we run on; None elsewhere (answers within a second)."""
+        with self._lock:
+            region: str | None = IMDSRegionProvider(self._session._session).provide()
+            return region
+
+
+def _config(*, attempts: int) -> Config:
+    return Config(
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        max_pool_connections=_CONNECTIONS,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        user_agent_extra="snakemake-executor-ec2",
+    )

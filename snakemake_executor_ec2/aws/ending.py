@@ -1,0 +1,152 @@
+"""Ending machines: what stops the bill, so it does not give up easily."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, code_of, is_transient, translate
+from snakemake_executor_ec2.aws.pace import Patience
+from snakemake_executor_ec2.aws.statuses import describe_run
+from snakemake_executor_ec2.errors import Ec2ExecutorError
+from snakemake_executor_ec2.model import MachineState
+from snakemake_executor_ec2.ports import Clock
+
+if TYPE_CHECKING:
+    from snakemake_executor_ec2.aws.clients import Clients
+
+TERMINATE_S = 120.0
+"""How long throttling, AWS's own errors and a lost network are waited out."""
+SWEEP_S = 60.0
+"""How long `sweep` looks for machines that are left."""
+NEW_S = 60.0
+"""For so long after its launch, EC2 may not know a machine yet that nevertheless exists."""
+
+_BATCH = 100
+_ACTION = "ec2:TerminateInstances"
+_ALIVE = (MachineState.PENDING, MachineState.RUNNING, MachineState.STOPPING, MachineState.STOPPED)
+_CLEAN_SWEEPS = 2
+"""DescribeInstances lags behind launches: one answer that shows no machine proves little."""
+_SWEEP_GAP_S = 1.0
+_NO_SUCH = "InvalidInstanceID"
+_SKIP_REFUSED = frozenset(
+    {"InvalidParameter", "InvalidParameterValue", "InvalidParameterCombination", "UnknownParameter"}
+)
+
+
+class Terminator:
+    """Threads may share it."""
+
+    def __init__(self, clients: Clients, *, run_id: str, clock: Clock, warn: Callable[[str], None]) -> None:
+        self._clients = clients
+        self._run_id = run_id
+        self._clock = clock
+        self._warn = warn
+        self._lock = threading.Lock()
+        self._launched_at: dict[str, float] = {}
+        self._skip_os_shutdown = True
+
+    def launched(self, machine_id: str) -> None:
+        """Remember a launch: EC2's `NotFound` is not believed for a while."""
+        with self._lock:
+            self._launched_at[machine_id] = self._clock.monotonic()
+
+    def terminate(self, machine_ids: Collection[str]) -> None:
+        """See `Cloud.terminate`. One machine that can't be ended hinders no other; the first such
+        error is raised after all others have been ended."""
+        waiting = sorted(set(machine_ids))
+        errors: list[Ec2ExecutorError] = []
+        for start in range(0, len(waiting), _BATCH):
+            self._terminate_batch(waiting[start : start + _BATCH], errors)
+        if errors:
+            raise errors[0]
+
+    def sweep(self) -> None:
+        """End all of the run's machines that are alive, until none is found twice in a row.
+
+        Warns about what could not be ended; raises nothing of AWS's.
+        """
+        patience = Patience(self._clock, total_s=SWEEP_S, first_s=_SWEEP_GAP_S, most_s=4.0)
+        clean = 0
+        failure: Ec2ExecutorError | None = None
+        alive: list[str] = []
+        while clean < _CLEAN_SWEEPS:
+            try:
+                alive = [row["InstanceId"] for row in describe_run(self._clients.ec2, self._run_id, _ALIVE)]
+                if alive:
+                    self.terminate(alive)
+                failure = None
+            except AWS_ERRORS as error:
+                failure = translate(error, "ec2:DescribeInstances")
+            except Ec2ExecutorError as error:
+                failure = error
+            clean = 0 if alive or failure else clean + 1
+            if clean < _CLEAN_SWEEPS and not patience.pause():
+                self._warn(self._left(alive, failure))
+                return
+
+    def _left(self, alive: list[str], failure: Ec2ExecutorError | None) -> str:
+        what = ", ".join(alive) or f"machines with the tag snakemake-ec2:run={self._run_id}"
+        why = f" ({failure})" if failure else ""
+        return (
+            f"could not make sure that no machine is left: {what}{why}; look for them in the EC2 console. "
+            "They end on their own when their lifetime is over"
+        )
+
+    def _terminate_batch(self, batch: list[str], errors: list[Ec2ExecutorError]) -> None:
+        patience = Patience(self._clock, total_s=TERMINATE_S)
+        while batch:
+            try:
+                self._call(batch)
+            except AWS_ERRORS as error:
+                # EC2 ends all or none: whatever it objects to is taken out first.
+                unknown = self._unknown(error, batch)
+                if unknown:
+                    self._terminate_batch([each for each in batch if each not in unknown], errors)
+                    batch = [each for each in batch if each in unknown and self._is_new(each)]
+                    if batch and patience.pause():
+                        continue
+                elif is_transient(error) and patience.pause():
+                    continue
+                elif len(batch) > 1 and not is_transient(error):
+                    for each in batch:
+                        self._terminate_batch([each], errors)
+                else:
+                    failure = translate(error, _ACTION)
+                    failure.__cause__ = error
+                    errors.append(failure)
+            return
+
+    def _call(self, batch: list[str]) -> None:
+        extra: dict[str, Any] = {}
+        if self._skip_os_shutdown and self._knows_skip():
+            extra["SkipOsShutdown"] = True
+        try:
+            self._clients.ec2_once.terminate_instances(InstanceIds=batch, **extra)
+        except ClientError as error:
+            if not extra or code_of(error) not in _SKIP_REFUSED:
+                raise
+            self._skip_os_shutdown = False
+            self._clients.ec2_once.terminate_instances(InstanceIds=batch)
+
+    def _knows_skip(self) -> bool:
+        """The installed botocore may be older than the parameter (2025)."""
+        model = self._clients.ec2_once.meta.service_model
+        request = model.operation_model("TerminateInstances").input_shape
+        return request is not None and "SkipOsShutdown" in request.members
+
+    def _unknown(self, error: AwsError, batch: list[str]) -> set[str]:
+        """The machines that EC2 says it does not have: its message names them."""
+        if not code_of(error).startswith(_NO_SUCH):
+            return set()
+        named = set(re.findall(r"i-[0-9a-z]+", str(error))) & set(batch)
+        return named or (set(batch) if len(batch) == 1 else set())
+
+    def _is_new(self, machine_id: str) -> bool:
+        with self._lock:
+            launched_at = self._launched_at.get(machine_id)
+        return launched_at is not None and self._clock.monotonic() - launched_at < NEW_S

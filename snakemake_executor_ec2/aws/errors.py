@@ -1,0 +1,209 @@
+"""boto3's errors in our words: the one place that knows EC2's error codes.
+
+The table is that of the project's EC2 facts (section 2): what to do about a code decides
+which exception it becomes.
+"""
+
+from __future__ import annotations
+
+import re
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    SSOTokenLoadError,
+    TokenRetrievalError,
+)
+from botocore.parsers import ResponseParserError
+
+from snakemake_executor_ec2.errors import (
+    CapacityError,
+    ConfigurationError,
+    Ec2ExecutorError,
+    LaunchError,
+    PermissionDenied,
+    QuotaError,
+    ThrottledError,
+)
+
+AwsError = ClientError | BotoCoreError | ResponseParserError
+AWS_ERRORS = (ClientError, BotoCoreError, ResponseParserError)
+"""Everything that a boto3 call raises, for `except`. Connection failures are BotoCoreErrors."""
+
+CAPACITY_CODES = frozenset(
+    {
+        "InsufficientInstanceCapacity",
+        "InsufficientHostCapacity",
+        "InsufficientReservedInstanceCapacity",
+        "InsufficientCapacity",
+        "UnfulfillableCapacity",
+        "Unsupported",
+        "ReservationCapacityExceeded",
+        "SpotMaxPriceTooLow",
+        "InsufficientFreeAddressesInSubnet",
+    }
+)
+QUOTA_CODES = frozenset(
+    {
+        "VcpuLimitExceeded",
+        "InstanceLimitExceeded",
+        "MaxSpotInstanceCountExceeded",
+        "MaxFleetCountExceeded",
+        "VolumeLimitExceeded",
+    }
+)
+THROTTLE_CODES = frozenset(
+    {
+        "RequestLimitExceeded",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "TooManyRequestsException",
+        "EC2ThrottledException",
+        "InternalError",
+        "InternalFailure",
+        "InternalServerError",
+        "ServerInternal",
+        "Unavailable",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+    }
+)
+DENIED_CODES = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"})
+EXPIRED_CODES = frozenset({"RequestExpired", "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+INVALID_CREDENTIALS_CODES = frozenset(
+    {
+        "AuthFailure",
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+        "SignatureDoesNotMatch",
+        "InvalidSignatureException",
+        "IncompleteSignature",
+        "MissingAuthenticationToken",
+        "InvalidAccessKeyId",
+    }
+)
+ACCOUNT_CODES = {
+    "OptInRequired": "the AWS account is not signed up for this; whoever administers it must enable it",
+    "Blocked": "AWS has blocked the account; whoever administers it must contact AWS Support",
+    "PendingVerification": "AWS is still verifying the account, which takes up to 4 hours; try again later",
+}
+SPOT_ROLE_CODE = "AuthFailure.ServiceLinkedRoleCreationNotPermitted"
+
+HOW_TO_LOG_IN = (
+    "run `aws configure` (or `aws sso login`), or name a profile of your AWS configuration with --ec2-profile"
+)
+
+
+def translate(error: AwsError, action: str) -> Ec2ExecutorError:
+    """What an error of boto3's means to a user. `action` is the IAM action that the call needs,
+    such as `ec2:RunInstances`. Use with `raise … from error`."""
+    if not isinstance(error, ClientError):
+        return _without_answer(error, action)
+    code, text = code_of(error), _text_of(error)
+    if code in DENIED_CODES:
+        return PermissionDenied(
+            f"the AWS credentials do not have the permission {action}; "
+            f"whoever administers the AWS account must allow it{_why(text)}",
+            action=action,
+            code=code,
+        )
+    if code == SPOT_ROLE_CODE:
+        return PermissionDenied(
+            "the AWS account has never used spot instances, and the credentials may not prepare it for "
+            "them (iam:CreateServiceLinkedRole for spot.amazonaws.com); whoever administers the AWS "
+            "account must allow it, or run without spot",
+            action="iam:CreateServiceLinkedRole",
+            code=code,
+        )
+    if code in CAPACITY_CODES:
+        return CapacityError(f"EC2 has no such machine now: {text} ({code})", code=code)
+    if code in QUOTA_CODES:
+        return QuotaError(f"the AWS account's limit is reached: {text} ({code})", code=code)
+    if is_transient(error):
+        return ThrottledError(f"AWS asked to try {action} again later: {text} ({code})", code=code)
+    if code.startswith("InvalidAMIID") or (code == "AuthFailure" and "image" in text.lower()):
+        return ConfigurationError(
+            f"there is no such machine image for this account in this region: {text}; "
+            "--ec2-ami names another one, and without it Amazon Linux 2023 is used"
+        )
+    if code in EXPIRED_CODES:
+        return ConfigurationError(
+            f"the AWS credentials have expired (or this computer's clock is wrong): {HOW_TO_LOG_IN}"
+        )
+    if code in INVALID_CREDENTIALS_CODES:
+        return ConfigurationError(f"AWS does not accept the credentials ({code}): {HOW_TO_LOG_IN}")
+    if code.startswith("InvalidKeyPair"):
+        return ConfigurationError(f"EC2 has no such key pair in this region: {text}")
+    if code in ACCOUNT_CODES:
+        return LaunchError(f"{ACCOUNT_CODES[code]} ({text})", code=code)
+    return LaunchError(f"AWS refused {action}: {text} ({code})", code=code)
+
+
+def code_of(error: AwsError) -> str:
+    """AWS's error code; empty where AWS did not answer."""
+    if not isinstance(error, ClientError):
+        return ""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def is_transient(error: AwsError) -> bool:
+    """True where the very same call may work in a moment: throttled, AWS's own error, no answer.
+
+    The call may nevertheless have been carried out.
+    """
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return code_of(error) in THROTTLE_CODES or status >= 500
+    return isinstance(error, HTTPClientError | ResponseParserError)
+
+
+def is_denied(error: AwsError) -> bool:
+    """True where a permission is missing, and only that."""
+    return code_of(error) in DENIED_CODES
+
+
+def _without_answer(error: BotoCoreError | ResponseParserError, action: str) -> Ec2ExecutorError:
+    """Errors that botocore raises on its own, before or instead of AWS's answer."""
+    if isinstance(error, NoCredentialsError):
+        return ConfigurationError(f"no AWS credentials were found: {HOW_TO_LOG_IN}")
+    if isinstance(error, PartialCredentialsError):
+        return ConfigurationError(f"the AWS credentials are incomplete ({error}): {HOW_TO_LOG_IN}")
+    if isinstance(error, SSOError | SSOTokenLoadError | TokenRetrievalError):
+        return ConfigurationError(f"the AWS login has expired ({error}): run `aws sso login`")
+    if isinstance(error, CredentialRetrievalError):
+        return ConfigurationError(f"the AWS credentials could not be read ({error}): {HOW_TO_LOG_IN}")
+    if isinstance(error, ProfileNotFound):
+        return ConfigurationError(f"the AWS configuration has no such profile: {error}")
+    if isinstance(error, NoRegionError):
+        return ConfigurationError("no AWS region is set: name one with --ec2-region, such as us-east-1")
+    if is_transient(error):
+        return ThrottledError(f"AWS did not answer {action}: {_one_line(str(error))}")
+    return ConfigurationError(f"AWS could not be asked for {action}: {_one_line(str(error))}")
+
+
+def _text_of(error: ClientError) -> str:
+    """AWS's message without the encoded part, which only its administrators can decode."""
+    message = str(error.response.get("Error", {}).get("Message", "")) or "no message"
+    message = message.split("Encoded authorization failure message", 1)[0]
+    return _one_line(message)
+
+
+def _why(text: str) -> str:
+    """Who lacks what, where AWS tells: `User: arn:… is not authorized to perform …`."""
+    found = re.search(r"User: .*", text)
+    return f" ({found.group(0)})" if found else ""
+
+
+def _one_line(text: str, most: int = 400) -> str:
+    joined = " ".join(text.split()).rstrip(".")
+    return joined if len(joined) <= most else joined[:most] + "…"

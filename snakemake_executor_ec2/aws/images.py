@@ -1,0 +1,109 @@
+"""Machine images: the newest Amazon Linux 2023, or one that the user names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, translate
+from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.model import Arch, Image
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import ImageTypeDef
+
+    from snakemake_executor_ec2.aws.clients import Clients
+
+_PARAMETER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{arch}"
+_NAME = "al2023-ami-2023.*"
+"""Standard images only: `al2023-ami-minimal-…` and `al2023-ami-ecs-…` are others."""
+
+
+def find_image(clients: Clients, ami: str | None, arch: Arch) -> Image:
+    """The given image, or the newest Amazon Linux 2023 for an architecture.
+
+    Raises ConfigurationError where there is none, or where it can't be used.
+    """
+    if ami is not None:
+        return _usable(_described(clients, ami), arch)
+    newest = _newest_parameter(clients, arch)
+    return _usable(_described(clients, newest) if newest else _newest_described(clients, arch), arch)
+
+
+def _newest_parameter(clients: Clients, arch: Arch) -> str | None:
+    """The AMI id in Amazon's public parameter; None where SSM can't be asked or has none."""
+    try:
+        found = clients.ssm.get_parameter(Name=_PARAMETER.format(arch=arch.value))
+    except AWS_ERRORS:
+        # Whatever is wrong with SSM (no permission, no endpoint), EC2 itself knows the image;
+        # what is wrong with the credentials, it tells as well.
+        return None
+    return found["Parameter"]["Value"]
+
+
+def _newest_described(clients: Clients, arch: Arch) -> ImageTypeDef:
+    try:
+        found = clients.ec2.describe_images(
+            Owners=["amazon"],
+            Filters=[
+                {"Name": "name", "Values": [_NAME]},
+                {"Name": "architecture", "Values": [arch.value]},
+                {"Name": "state", "Values": ["available"]},
+            ],
+        )["Images"]
+    except AWS_ERRORS as error:
+        raise translate(error, "ec2:DescribeImages") from error
+    if not found:
+        raise ConfigurationError(
+            f"no Amazon Linux 2023 image for {arch} was found in this region; --ec2-ami names an image"
+        )
+    return max(found, key=lambda each: each["CreationDate"])
+
+
+def _described(clients: Clients, ami: str) -> ImageTypeDef:
+    try:
+        found = clients.ec2.describe_images(ImageIds=[ami])["Images"]
+    except ClientError as error:
+        if not code_of(error).startswith("InvalidAMIID"):
+            raise translate(error, "ec2:DescribeImages") from error
+        found = []
+        cause: ClientError | None = error
+    except AWS_ERRORS as error:
+        raise translate(error, "ec2:DescribeImages") from error
+    else:
+        cause = None
+    if not found:
+        raise ConfigurationError(
+            f"there is no machine image {ami!r} in {clients.region} that this account may use (--ec2-ami)"
+        ) from cause
+    return found[0]
+
+
+def _usable(row: ImageTypeDef, arch: Arch) -> Image:
+    ami = row["ImageId"]
+    if row.get("State", "available") != "available":
+        raise ConfigurationError(f"the machine image {ami} is not available: its state is {row['State']}")
+    if row["Architecture"] != arch.value:
+        raise ConfigurationError(
+            f"the machine image {ami} is for {row['Architecture']}, the job for {arch}; "
+            "ec2_arch or --ec2-ami chooses another one"
+        )
+    if row.get("Platform", "").lower() == "windows":
+        raise ConfigurationError(f"the machine image {ami} is Windows; Snakemake's jobs need Linux")
+    root = row.get("RootDeviceName", "")
+    volumes = {
+        each["DeviceName"]: each["Ebs"].get("VolumeSize", 0)
+        for each in row.get("BlockDeviceMappings", [])
+        if "Ebs" in each and "DeviceName" in each
+    }
+    if row.get("RootDeviceType", "ebs") != "ebs" or not root:
+        raise ConfigurationError(f"the machine image {ami} has no EBS root volume, which EC2 needs today")
+    return Image(
+        ami=ami,
+        name=row.get("Name", ami),
+        arch=arch,
+        root_device=root,
+        root_gib=volumes.get(root, 0),
+        other_devices=tuple(sorted(name for name in volumes if name != root)),
+    )

@@ -1,0 +1,107 @@
+"""Starting machines: exactly one for each spec, whatever becomes of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, is_transient, translate
+from snakemake_executor_ec2.aws.group import SETTLE_S, SecurityGroup
+from snakemake_executor_ec2.aws.network import Caller, Subnet
+from snakemake_executor_ec2.aws.pace import Pace, Patience
+from snakemake_executor_ec2.aws.statuses import describe_run
+from snakemake_executor_ec2.errors import CapacityError, LaunchError
+from snakemake_executor_ec2.launch import run_instances_request
+from snakemake_executor_ec2.model import LaunchSpec, Machine
+from snakemake_executor_ec2.ports import Clock
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+
+    from snakemake_executor_ec2.aws.clients import Clients
+
+LAUNCHES_PER_S = 2.0
+"""RunInstances has a bucket of 5 requests that refills at 2 a second (unverified)."""
+RETRY_S = 20.0
+"""How long a throttled or unanswered call is repeated before the caller hears of it."""
+
+_ACTION = "ec2:RunInstances"
+_NO_ADDRESSES = "InsufficientFreeAddressesInSubnet"
+_OTHER_PARAMETERS = "IdempotentParameterMismatch"
+_NOT_YET_KNOWN = frozenset(
+    {"InvalidGroup.NotFound", "InvalidGroupId.NotFound", "InvalidParameterValue", "InvalidSubnetID.NotFound"}
+)
+"""What EC2 may say of a network that was made a moment ago."""
+
+
+class Launcher:
+    """Threads may share it; together they keep EC2's pace."""
+
+    def __init__(
+        self, clients: Clients, *, run_id: str, group: SecurityGroup, caller: Caller, clock: Clock
+    ) -> None:
+        self._clients = clients
+        self._run_id = run_id
+        self._group = group
+        self._caller = caller
+        self._clock = clock
+        self._pace = Pace(LAUNCHES_PER_S, clock)
+
+    def launch(self, spec: LaunchSpec, subnets: Sequence[Subnet]) -> Machine:
+        """Start one machine in a zone's subnets, the first that has addresses left.
+
+        The same token is used for each: EC2 binds it to what succeeded. Raises LaunchError.
+        """
+        if not subnets:
+            raise LaunchError(f"there is no subnet in {spec.zone}; --ec2-subnets names others")
+        group_id = self._group.ensure(subnets[0].vpc_id, self._caller.networks)
+        for subnet in subnets[:-1]:
+            try:
+                return self._launch(spec, subnet, group_id)
+            except CapacityError as error:
+                if error.code != _NO_ADDRESSES:
+                    raise
+        return self._launch(spec, subnets[-1], group_id)
+
+    def _launch(self, spec: LaunchSpec, subnet: Subnet, group_id: str) -> Machine:
+        request = run_instances_request(
+            spec, subnet_id=subnet.id, group_id=group_id, public_address=subnet.public
+        )
+        patience = Patience(self._clock, total_s=RETRY_S)
+        settling = Patience(self._clock, total_s=SETTLE_S)
+        while True:
+            self._pace.wait()
+            try:
+                answer = self._clients.ec2_once.run_instances(**request)
+            except AWS_ERRORS as error:
+                code = code_of(error)
+                if code == _OTHER_PARAMETERS:
+                    launched = self._launched_before(spec)
+                    if launched is not None:
+                        return self._machine(spec, launched)
+                if code in _NOT_YET_KNOWN and self._group.is_fresh and settling.pause():
+                    continue
+                # No answer does not mean no machine: the same token finds it.
+                if is_transient(error) and patience.pause():
+                    continue
+                raise translate(error, _ACTION) from error
+            return self._machine(spec, answer["Instances"][0])
+
+    def _launched_before(self, spec: LaunchSpec) -> InstanceTypeDef | None:
+        """The machine of this token, started in another subnet by a call whose answer was lost."""
+        try:
+            rows = describe_run(self._clients.ec2, self._run_id)
+        except AWS_ERRORS as error:
+            raise translate(error, "ec2:DescribeInstances") from error
+        return next((row for row in rows if row.get("ClientToken") == spec.token), None)
+
+    def _machine(self, spec: LaunchSpec, row: InstanceTypeDef) -> Machine:
+        return Machine(
+            id=row["InstanceId"],
+            instance_type=row["InstanceType"],
+            zone=row.get("Placement", {}).get("AvailabilityZone", spec.zone),
+            market=spec.offer.market,
+            price=spec.offer.price,
+            disk_gib=spec.disk_gib,
+            launched_at=self._clock.now(),
+        )

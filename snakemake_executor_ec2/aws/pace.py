@@ -1,0 +1,51 @@
+"""How often and how long to ask AWS: a shared pace for launches, growing pauses after failures."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+from snakemake_executor_ec2.ports import Clock
+
+
+class Pace:
+    """At most so many calls a second, over all threads, evenly spread."""
+
+    def __init__(self, per_second: float, clock: Clock) -> None:
+        self._gap_s = 1.0 / per_second
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def wait(self) -> None:
+        """Return when it is the caller's turn."""
+        with self._lock:
+            now = self._clock.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._gap_s
+        if turn > now:
+            self._clock.sleep(turn - now)
+
+
+class Patience:
+    """Pauses that double up to a limit, with jitter, until a time is over. One per operation."""
+
+    def __init__(self, clock: Clock, *, total_s: float, first_s: float = 0.5, most_s: float = 8.0) -> None:
+        self._clock = clock
+        self._deadline = clock.monotonic() + total_s
+        self._pause_s = first_s
+        self._most_s = most_s
+
+    @property
+    def over(self) -> bool:
+        """True where the time is over."""
+        return self._clock.monotonic() >= self._deadline
+
+    def pause(self) -> bool:
+        """Sleep, unless the time is over: then return False at once."""
+        if self.over:
+            return False
+        # Jitter, so that threads that failed together do not ask together again.
+        self._clock.sleep(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311  (no secret)
+        self._pause_s = min(self._most_s, 2 * self._pause_s)
+        return True

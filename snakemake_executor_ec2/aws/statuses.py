@@ -1,0 +1,114 @@
+"""What EC2 says of the run's machines: one call for all of them, shared by all threads."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, is_transient, translate
+from snakemake_executor_ec2.launch import RUN_TAG
+from snakemake_executor_ec2.model import MachineState, MachineStatus
+from snakemake_executor_ec2.ports import Clock
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+
+    from snakemake_executor_ec2.aws.clients import Clients
+
+MAX_AGE_S = 2.0
+"""How old an answer may be. It is also the least time between two calls."""
+GONE_AFTER_S = 60.0
+"""A machine that was seen and is then absent for so long is taken as gone."""
+
+_MAX_BACKOFF_S = 30.0
+_PAGE = 1000
+
+
+class StatusBoard:
+    """The last answer of DescribeInstances, asked for again when somebody wants a newer one."""
+
+    def __init__(self, clients: Clients, *, run_id: str, clock: Clock) -> None:
+        self._clients = clients
+        self._run_id = run_id
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next_call = 0.0
+        self._failures = 0
+        self._known: dict[str, MachineStatus] = {}
+        self._seen_at: dict[str, float] = {}
+        self._public: set[str] = set()
+
+    def expect_public(self, machine_id: str) -> None:
+        """This machine gets a public address: its private one is not to be used before."""
+        self._public.add(machine_id)
+
+    def status(self, machine_id: str) -> MachineStatus:
+        """See `Cloud.status`. Failures that pass leave the last answer standing; others raise."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if now >= self._next_call:
+                self._refresh(now)
+            return self._status(machine_id)
+
+    def _status(self, machine_id: str) -> MachineStatus:
+        status = self._known.get(machine_id)
+        if status is None:
+            # EC2's answers lag behind its own launches: not (yet) shown is not gone.
+            return MachineStatus(state=MachineState.UNKNOWN)
+        missing_s = self._clock.monotonic() - self._seen_at[machine_id]
+        if missing_s > GONE_AFTER_S and self._failures == 0:
+            return MachineStatus(state=MachineState.TERMINATED, reason=status.reason)
+        return status
+
+    def _refresh(self, now: float) -> None:
+        try:
+            rows = describe_run(self._clients.ec2_once, self._run_id)
+        except AWS_ERRORS as error:
+            self._back_off(error, now)
+            return
+        asked_at = self._clock.monotonic()
+        self._next_call = asked_at + MAX_AGE_S
+        if self._failures:
+            # Nobody looked for a while: absence counts from now on.
+            self._failures = 0
+            self._seen_at = dict.fromkeys(self._seen_at, asked_at)
+        for row in rows:
+            machine_id = row["InstanceId"]
+            self._known[machine_id] = status_of(row, public=machine_id in self._public)
+            self._seen_at[machine_id] = asked_at
+
+    def _back_off(self, error: AwsError, now: float) -> None:
+        if not is_transient(error):
+            raise translate(error, "ec2:DescribeInstances") from error
+        self._failures += 1
+        self._next_call = now + min(_MAX_BACKOFF_S, MAX_AGE_S * 2**self._failures)
+
+
+def describe_run(ec2: EC2Client, run_id: str, states: tuple[MachineState, ...] = ()) -> list[InstanceTypeDef]:
+    """The run's instances, all or those in some states. Raises boto3's errors."""
+    filters = [{"Name": f"tag:{RUN_TAG}", "Values": [run_id]}]
+    if states:
+        filters.append({"Name": "instance-state-name", "Values": [each.value for each in states]})
+    pages = ec2.get_paginator("describe_instances").paginate(
+        Filters=filters,  # type: ignore[arg-type]
+        PaginationConfig={"PageSize": _PAGE},
+    )
+    return [
+        instance
+        for page in pages
+        for reservation in page["Reservations"]
+        for instance in reservation["Instances"]
+    ]
+
+
+def status_of(row: InstanceTypeDef, *, public: bool) -> MachineStatus:
+    """One instance of DescribeInstances. With `public`, its private address is left out until it
+    runs: the public one comes a moment later, and the private one may be somebody else's here."""
+    state = MachineState(row["State"]["Name"])
+    address = row.get("PublicIpAddress")
+    if not address and not (public and state is MachineState.PENDING):
+        address = row.get("PrivateIpAddress")
+    return MachineStatus(
+        state=state, address=address or None, reason=row.get("StateReason", {}).get("Code", "")
+    )
