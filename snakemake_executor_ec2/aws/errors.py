@@ -194,6 +194,8 @@ def _without_answer(error: BotoCoreError | ResponseParserError, action: str) -> 
 def _text_of(error: ClientError) -> str:
     """AWS's message without the encoded part, which only its administrators can decode."""
     message = str(error.response.get("Error", {}).get("Message", "")) or "no message"
+    if message.lstrip().startswith("<"):
+        return "no readable answer"  # a web server's error page, not AWS's words
     message = message.split("Encoded authorization failure message", 1)[0]
     return _one_line(message)
 

@@ -40,13 +40,8 @@ class Candidate:
     offer: Offer
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pool:
-    """The candidates that a kind of job may use, best first."""
-
-    candidates: tuple[Candidate, ...]
-    gpu_models: tuple[str, ...]
-    """Models that the allowed types have, for messages."""
+Pool = tuple[Candidate, ...]
+"""The candidates that a kind of job may use, best first; never empty."""
 
 
 class Catalogue:
@@ -101,10 +96,8 @@ class Catalogue:
                 f"no instance type that {_quoted(key.patterns)} allows has the architecture {key.arch}; "
                 "ec2_arch chooses another one"
             )
-        plain = _plainest(of_arch, key)
-        gpu_models = tuple(sorted({each.gpu_model for each in plain if each.gpus and each.gpu_model}))
-        if key.wants_gpu:
-            plain = _with_gpu(plain, key, gpu_models)
+        # GPUs first: where only an older generation has the model, that generation is meant.
+        plain = _plainest(_with_gpu(of_arch, key) if key.wants_gpu else of_arch, key)
         candidates = [
             Candidate(
                 vcpus=each.vcpus,
@@ -121,7 +114,7 @@ class Catalogue:
                 "that have a subnet; --ec2-subnets or --ec2-region choose others"
             )
         offered.sort(key=lambda each: rank(each.offer))
-        return Pool(candidates=tuple(offered), gpu_models=gpu_models)
+        return tuple(offered)
 
     def _offer(self, instance_type: InstanceType) -> Offer:
         known = self._offers.get(instance_type.name)
@@ -187,7 +180,7 @@ def _specialities(each: InstanceType, wants_gpu: bool) -> int:
     )
 
 
-def _with_gpu(types: list[InstanceType], key: PoolKey, models: tuple[str, ...]) -> list[InstanceType]:
+def _with_gpu(types: list[InstanceType], key: PoolKey) -> list[InstanceType]:
     having = [each for each in types if each.gpus]
     if not having:
         raise NoFittingInstance(f"no instance type that {_quoted(key.patterns)} allows has a GPU")
@@ -196,6 +189,7 @@ def _with_gpu(types: list[InstanceType], key: PoolKey, models: tuple[str, ...]) 
     wanted = _normal(key.gpu_model)
     of_model = [each for each in having if wanted in _normal(each.gpu_model)]
     if not of_model:
+        models = sorted({each.gpu_model for each in having})
         raise NoFittingInstance(
             f"needs gpu_model={key.gpu_model!r}; the allowed types have {', '.join(models)}"
         )

@@ -26,7 +26,7 @@ def select(catalogue: Catalogue, requirements: Requirements) -> tuple[Offer, ...
     threads, mem_mb, gpus = requirements.threads, requirements.mem_mb, requirements.gpus
     fitting = tuple(
         each.offer
-        for each in pool.candidates
+        for each in pool
         if each.vcpus >= threads and each.job_mem_mb >= mem_mb and each.gpus >= gpus
     )
     if not fitting:
@@ -35,7 +35,7 @@ def select(catalogue: Catalogue, requirements: Requirements) -> tuple[Offer, ...
 
 
 def _explain(pool: Pool, wanted: Requirements) -> str:
-    nearest = min(pool.candidates, key=lambda each: _distance(each, wanted))
+    nearest = min(pool, key=lambda each: _distance(each, wanted))
     lacks = _shortfalls(nearest, wanted)
     needs = " and ".join(f"{name}={need}" for name, need, _ in lacks)
     has = " and ".join(_has(name, have) for name, _, have in lacks)
