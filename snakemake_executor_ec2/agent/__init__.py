@@ -1,0 +1,13 @@
+"""What runs on the machine, sent there as one file.
+
+Standard library only, Python >= 3.9 (Amazon Linux 2023's own). The controller imports
+`client`, `protocol`, `bundle` and `archive`; the first three never go to the machine.
+
+    __main__    the commands                  client     the controller's side of them
+    archive     tar streams                   protocol   bytes of `follow` -> typed events
+    landing     files appear when whole       bundle     this package as one file
+    files       unpack, pack, workdir
+    warden      runs and watches one job      evidence   why a job failed (pure)
+    follow      a job's events, as they come  procs, spot, lease, state
+    software    Snakemake and a Python        hostkey    a new host key
+"""

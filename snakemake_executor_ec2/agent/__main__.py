@@ -1,0 +1,81 @@
+"""The agent's commands: `python3 agent.pyz COMMAND`. Answers are lines of JSON on standard output."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit status. Expected errors are one sentence on standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except BrokenPipeError:  # whoever asked is gone; and nothing must be flushed to it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except Exception as error:
+        from .landing import ArchiveError
+        from .state import AgentError
+
+        if not isinstance(error, (AgentError, ArchiveError, OSError)):
+            raise
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="agent.pyz", description="What runs a Snakemake job on this machine.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("unpack", "pack", "workdir", "guard", "guarding", "start", "renew", "release", "software",
+                 "rotate-host-key"):  # fmt: skip
+        commands.add_parser(name)
+    commands.add_parser("warden").add_argument("label", help="for people who look at `ps`")
+    commands.add_parser("cancel").add_argument("key")
+    commands.add_parser("status").add_argument("key", nargs="?")
+    follow = commands.add_parser("follow")
+    follow.add_argument("key")
+    follow.add_argument("--events", type=int, default=0)
+    follow.add_argument("--output", type=int, default=0)
+    follow.add_argument("--patience", type=float, default=90.0)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    # imported where they are used: a command should begin in no time
+    command = options.command
+    if command in ("unpack", "pack", "workdir"):
+        from . import files
+
+        return {"unpack": files.unpack, "pack": files.pack, "workdir": files.workdir}[command]()
+    if command in ("guard", "guarding", "renew", "release"):
+        from . import lease
+
+        if command in ("renew", "release"):
+            lease.renew() if command == "renew" else lease.release()
+            return 0
+        return lease.guard() if command == "guard" else lease.guarding()
+    if command == "software":
+        from . import software
+
+        return software.main()
+    if command == "rotate-host-key":
+        from . import hostkey
+
+        return hostkey.rotate()
+    if command == "follow":
+        from .follow import follow
+
+        return follow(options.key, options.events, options.output, options.patience)
+    from . import warden
+
+    if command == "start":
+        return warden.start()
+    if command == "warden":
+        return warden.warden()
+    return warden.cancel(options.key) if command == "cancel" else warden.status(options.key)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

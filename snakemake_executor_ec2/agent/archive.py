@@ -1,0 +1,347 @@
+"""Tar archives (pax, not compressed) as streams: written and read by machine and controller alike.
+
+Names in an archive are absolute paths without their leading slash. An archive begins and ends
+with a small member of JSON: what it is about, and what went wrong while it was written (a file
+that changed as it was read is in the archive, but not to be trusted). Only regular files,
+directories and symlinks are written, and nothing else is accepted: a reader may face a machine
+that is not to be trusted. Modification times have nanoseconds; names may be any bytes.
+"""
+
+# ruff: noqa: PTH (plain strings, see state.py)
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+from .landing import ArchiveError, Item, Landing
+
+__all__ = ["ArchiveError", "Contents", "Entry", "read_archive", "write_archive"]
+
+_BLOCK = 512
+_COPY = 1 << 20
+_MAX_PAX = 1 << 20  # far more than any path needs; a hostile header is not read into memory
+_BEGIN = ".snakemake-ec2-archive/begin.json"
+_END = ".snakemake-ec2-archive/end.json"
+_MAX_NOTE = 64 << 20
+
+Progress = Callable[[int], None]
+"""Called now and then with the number of bytes of file content since the last call."""
+
+
+class Entry(NamedTuple):
+    """A file, a symlink or a whole directory to be archived."""
+
+    path: str
+    """Where it is here."""
+    name: str
+    """The absolute path that it has on the other side."""
+
+
+class Contents(NamedTuple):
+    """What an archive brought."""
+
+    begin: dict[str, Any]
+    """What its writer said at the start (`write_archive`'s `begin`)."""
+    placed: list[str]
+    """The targets of the entries, in the archive's order."""
+    size: int
+    """Bytes of file content."""
+    skipped: list[str]
+    """Names of what was neither file, directory nor symlink (sockets, pipes), and not archived."""
+
+
+# --- writing ------------------------------------------------------------------------------
+
+
+def write_archive(
+    stream: BinaryIO,
+    entries: Iterable[Entry],
+    *,
+    begin: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Write entries to a stream, directories with all that is in them; returns the bytes of content.
+
+    An entry within the directory of another, or given twice, is written once. Raises OSError
+    where an entry cannot be read; then the archive is cut short and no reader accepts it.
+    """
+    writer = _Writer(stream, progress)
+    writer.note(_BEGIN, begin or {})
+    for entry in _without_nested(entries):
+        writer.add(entry.path, entry.name.lstrip("/"))
+    writer.note(_END, {"changed": writer.changed, "skipped": writer.skipped})
+    stream.write(bytes(2 * _BLOCK))
+    stream.flush()
+    return writer.size
+
+
+def _without_nested(entries: Iterable[Entry]) -> Iterator[Entry]:
+    tree: str | None = None
+    for entry in sorted(entries, key=lambda entry: entry.name.split("/")):
+        if tree is not None and (entry.name == tree or entry.name.startswith(tree + "/")):
+            continue
+        tree = entry.name
+        yield entry
+
+
+class _Writer:
+    def __init__(self, stream: BinaryIO, progress: Progress | None) -> None:
+        self.stream = stream
+        self.progress = progress
+        self.buffer = memoryview(bytearray(_COPY))
+        self.size = 0
+        self.changed: list[str] = []
+        self.skipped: list[str] = []
+
+    def note(self, name: str, content: dict[str, Any]) -> None:
+        data = json.dumps(content).encode()
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        self.stream.write(_header(info, 0))
+        self.stream.write(data + bytes(-len(data) % _BLOCK))
+
+    def add(self, path: str, name: str) -> None:
+        status = os.lstat(path)
+        if stat.S_ISDIR(status.st_mode):
+            self.directory(path, name, status)
+        elif stat.S_ISLNK(status.st_mode):
+            info = tarfile.TarInfo(name)
+            info.type = tarfile.SYMTYPE
+            info.linkname = os.readlink(path)
+            info.mode = 0o777
+            self.stream.write(_header(info, status.st_mtime_ns))
+        elif stat.S_ISREG(status.st_mode):
+            self.file(path, name)
+        else:
+            self.skipped.append("/" + name)
+
+    def directory(self, path: str, name: str, status: os.stat_result) -> None:
+        info = tarfile.TarInfo(name)
+        info.type = tarfile.DIRTYPE
+        info.mode = stat.S_IMODE(status.st_mode)
+        self.stream.write(_header(info, status.st_mtime_ns))
+        for child in sorted(os.listdir(path)):
+            try:
+                self.add(os.path.join(path, child), f"{name}/{child}")
+            except FileNotFoundError:  # removed since the directory was listed
+                self.changed.append(f"/{name}/{child}")
+
+    def file(self, path: str, name: str) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(fd, "rb", buffering=0) as file:
+            before = os.fstat(fd)
+            info = tarfile.TarInfo(name)
+            info.size = before.st_size
+            info.mode = stat.S_IMODE(before.st_mode)
+            self.stream.write(_header(info, before.st_mtime_ns))
+            left = before.st_size
+            while left and (count := file.readinto(self.buffer[: min(left, _COPY)])):
+                self.stream.write(self.buffer[:count])
+                left -= count
+                if self.progress:
+                    self.progress(count)
+            after = os.fstat(fd)
+        self.size += before.st_size - left
+        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            self.changed.append("/" + name)
+        while left:  # it shrank: what follows must still be where the header says
+            count = min(left, _COPY)
+            self.stream.write(bytes(count))
+            left -= count
+        self.stream.write(bytes(-before.st_size % _BLOCK))
+
+
+def _header(info: tarfile.TarInfo, mtime_ns: int) -> bytes:
+    info.mtime = mtime_ns // 10**9
+    if mtime_ns % 10**9:  # as text: a float has no room for nanoseconds
+        sign, magnitude = ("-", -mtime_ns) if mtime_ns < 0 else ("", mtime_ns)
+        info.pax_headers = {"mtime": f"{sign}{magnitude // 10**9}.{magnitude % 10**9:09d}"}
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+# --- reading ------------------------------------------------------------------------------
+
+
+def read_archive(
+    stream: BinaryIO,
+    place: Callable[[str], str | None],
+    *,
+    roots: Iterable[str] | None = None,
+    on_begin: Callable[[dict[str, Any]], None] | None = None,
+    progress: Progress | None = None,
+) -> Contents:
+    """Place what an archive holds; nothing appears anywhere until all of it has arrived.
+
+    `place` is asked for every entry, by its absolute name, where it shall be; it returns None to
+    skip it, and raises to refuse the archive. What is in a directory follows the directory.
+    Everything is written beside its target under a temporary name; an existing target is
+    replaced, a directory as a whole. `roots`, where given, are the directories out of which no
+    symlink may lead. `on_begin` sees the writer's note first, and may raise.
+
+    Raises ArchiveError for an archive that is cut short, changed while it was written, or holds
+    what it must not: `..`, devices, pipes, hard links, something below a file or symlink, a
+    name twice, a symlink that leads out of `roots`.
+    """
+    source = _Source(stream, progress)
+    begin: dict[str, Any] | None = None
+    end: dict[str, Any] | None = None
+    with Landing(None if roots is None else list(roots)) as landing:
+        for item in source.items():
+            if begin is None:
+                begin = source.note(item, _BEGIN)
+                if on_begin:
+                    on_begin(begin)
+            elif item.name == _END:
+                end = source.note(item, _END)
+            elif end is not None:
+                raise ArchiveError("the archive goes on after its end")
+            else:
+                landing.add(item, place, source.content(item))
+                source.rest()
+        if begin is None or end is None:
+            raise ArchiveError("the archive is cut short")
+        changed = [str(name) for name in end.get("changed", [])]
+        if changed:
+            raise ArchiveError(f"{changed[0]} changed while it was read")
+        placed = landing.commit()
+    skipped = [str(name) for name in end.get("skipped", [])]
+    return Contents(begin, placed, landing.size, skipped)
+
+
+class _Source:
+    """The members of an archive, one after the other."""
+
+    def __init__(self, stream: BinaryIO, progress: Progress | None) -> None:
+        self.stream = stream
+        self.progress = progress
+        self.left = 0
+        self.padding = 0
+
+    def items(self) -> Iterator[Item]:
+        extended: dict[str, str] = {}
+        while True:
+            block = self.exactly(_BLOCK)
+            if not block.strip(b"\0"):
+                if self.exactly(_BLOCK).strip(b"\0"):
+                    raise ArchiveError("the archive is damaged: it ends with half an end")
+                return
+            try:
+                info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            except tarfile.HeaderError as error:
+                raise ArchiveError(f"the archive is damaged: {error}") from error
+            if info.type == tarfile.XHDTYPE:
+                if not 0 <= info.size <= _MAX_PAX:
+                    raise ArchiveError("the archive is damaged: an extended header is too large")
+                padded = self.exactly(info.size + -info.size % _BLOCK)
+                extended = _pax_records(padded[: info.size])
+                continue
+            item = _item(info, extended)
+            extended = {}
+            self.left = item.size
+            self.padding = -item.size % _BLOCK
+            yield item
+            self.rest()
+
+    def content(self, item: Item) -> Iterator[bytes]:
+        """The present member's content, in pieces; the next `items()` skips what was not taken."""
+        while self.left:
+            data = self.stream.read(min(self.left, _COPY))
+            if not data:
+                raise ArchiveError(f"the archive is cut short in /{item.name}")
+            self.left -= len(data)
+            if self.progress:
+                self.progress(len(data))
+            yield data
+
+    def rest(self) -> None:
+        while self.left + self.padding:
+            data = self.stream.read(min(self.left + self.padding, _COPY))
+            if not data:
+                raise ArchiveError("the archive is cut short")
+            from_content = min(self.left, len(data))
+            self.left -= from_content
+            self.padding -= len(data) - from_content
+
+    def note(self, item: Item, name: str) -> dict[str, Any]:
+        if item.name != name or item.kind != "file" or item.size > _MAX_NOTE:
+            raise ArchiveError("this is no archive of ours")
+        left, self.left = self.left, 0
+        try:
+            note = json.loads(self.exactly(left))
+        except ValueError as error:
+            raise ArchiveError("this is no archive of ours: its note is not JSON") from error
+        if not isinstance(note, dict):
+            raise ArchiveError("this is no archive of ours: its note is no object")
+        return note
+
+    def exactly(self, count: int) -> bytes:
+        pieces = []
+        while count:
+            data = self.stream.read(count)
+            if not data:
+                raise ArchiveError("the archive is cut short")
+            pieces.append(data)
+            count -= len(data)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+_KINDS = {
+    tarfile.REGTYPE: "file",
+    tarfile.AREGTYPE: "file",
+    tarfile.DIRTYPE: "directory",
+    tarfile.SYMTYPE: "symlink",
+}
+
+
+def _item(info: tarfile.TarInfo, extended: dict[str, str]) -> Item:
+    name = extended.get("path", info.name)
+    kind = _KINDS.get(info.type)
+    if kind is None:
+        raise ArchiveError(f"/{name} is neither a file, a directory nor a symlink")
+    try:
+        size = int(extended.get("size", info.size))
+        mtime_ns = _nanoseconds(extended.get("mtime", str(int(info.mtime))))
+    except (ValueError, ArithmeticError) as error:
+        raise ArchiveError(f"the archive is damaged: bad number for /{name}") from error
+    if size < 0 or (kind != "file" and size):
+        raise ArchiveError(f"the archive is damaged: bad size of /{name}")
+    return Item(
+        name=name[:-1] if kind == "directory" and name.endswith("/") else name,
+        kind=kind,
+        size=size,
+        mode=info.mode & 0o777,
+        mtime_ns=mtime_ns,
+        link=extended.get("linkpath", info.linkname),
+    )
+
+
+def _nanoseconds(text: str) -> int:
+    whole, _, fraction = text.strip().partition(".")
+    value = abs(int(whole)) * 10**9 + int((fraction + "0" * 9)[:9])
+    if value >= 2**63:
+        raise ValueError(errno.ERANGE)
+    return -value if whole.startswith("-") else value
+
+
+def _pax_records(data: bytes) -> dict[str, str]:
+    """`LENGTH KEY=VALUE\\n` records, the length counting itself."""
+    records = {}
+    start = 0
+    while start < len(data):
+        space = data.find(b" ", start, start + 12)
+        try:
+            length = int(data[start:space]) if space > 0 else 0
+        except ValueError:
+            length = 0
+        key, equals, value = data[space + 1 : start + length - 1].partition(b"=")
+        if space < 0 or not equals or data[start + length - 1 : start + length] != b"\n":
+            raise ArchiveError("the archive is damaged: bad extended header")
+        records[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
+        start += length
+    return records

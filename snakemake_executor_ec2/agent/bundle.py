@@ -1,0 +1,32 @@
+"""The agent as one file that the controller sends. Only the controller uses this module."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import zipfile
+from importlib import resources
+
+_CONTROLLER_ONLY = {"bundle.py", "client.py", "protocol.py"}
+_MAIN = "import sys\n\nfrom snakemake_executor_ec2.agent.__main__ import main\n\nsys.exit(main())\n"
+
+
+@functools.cache
+def bundle() -> bytes:
+    """A zip file that Python runs. The same sources give the same bytes."""
+    contents = {"__main__.py": _MAIN, "snakemake_executor_ec2/__init__.py": ""}
+    for source in resources.files("snakemake_executor_ec2.agent").iterdir():
+        if source.name.endswith(".py") and source.name not in _CONTROLLER_ONLY:
+            contents[f"snakemake_executor_ec2/agent/{source.name}"] = source.read_text(encoding="utf-8")
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(contents):
+            archive.writestr(zipfile.ZipInfo(name), contents[name], zipfile.ZIP_DEFLATED)
+    return memory.getvalue()
+
+
+@functools.cache
+def digest() -> str:
+    """Twelve characters that name this very agent."""
+    return hashlib.sha256(bundle()).hexdigest()[:12]

@@ -1,0 +1,324 @@
+"""The controller's side of the agent: its commands as methods, over any `RemoteHost`.
+
+Every method raises ConnectionLost where the connection breaks; asking again on a new
+connection is safe for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from snakemake_executor_ec2.agent.archive import ArchiveError, Contents, Entry, read_archive, write_archive
+from snakemake_executor_ec2.agent.bundle import bundle, digest
+from snakemake_executor_ec2.agent.protocol import (
+    Finished,
+    Interrupted,
+    JobEvent,
+    Line,
+    Position,
+    Unwatched,
+    parse_event,
+    parse_line,
+)
+from snakemake_executor_ec2.errors import ConnectError, Ec2ExecutorError, PreparationError, StagingError
+from snakemake_executor_ec2.ports import Completed, RemoteHost
+
+_ANSWER_S = 60.0
+_HEARTBEAT_S = 15.0
+_SILENCE_S = 60.0
+_LAST = (Finished, Interrupted, Unwatched)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Software:
+    """Where a job finds Python and Snakemake on the machine."""
+
+    python: str
+    path: tuple[str, ...]
+    """Directories to prepend to PATH."""
+    how: str
+    """`image` (it was all there), `uv` or `pip`."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The software that a job needs on the machine."""
+
+    snakemake: str
+    """The exact version."""
+    packages: tuple[str, ...] = ()
+    """Further requirements, such as `snakemake-storage-plugin-s3==0.3.4`."""
+    requirements: str = ""
+    """The text of a requirements file."""
+    setup: str = ""
+    """The text of a script that bash runs first."""
+    python: str = ">=3.11"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Whether a directory may be used on the machine, and why not."""
+
+    path: str
+    ok: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """What `pack` brought."""
+
+    kinds: Mapping[str, str]
+    """For every path asked for: `file`, `directory`, `symlink`, `missing` or `other`."""
+    size: int
+    """Bytes of content."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobStart:
+    """A job's command, for the machine."""
+
+    key: str
+    command: str
+    cwd: str
+    label: str
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    path_prepend: tuple[str, ...] = ()
+    runtime_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobState:
+    """A job as the machine knows it: `unknown`, `running`, `finished`, `interrupted` or `lost`."""
+
+    state: str
+    last: JobEvent | None = None
+    """Finished or Interrupted, where it is."""
+    lease_left_s: float | None = None
+
+
+class Agent:
+    """The agent on one machine, reached over one connection."""
+
+    def __init__(self, host: RemoteHost) -> None:
+        self._host = host
+        self._folder = f"$HOME/.snakemake-ec2/{digest()}"
+
+    # --- the machine ----------------------------------------------------------------------
+
+    def install(self) -> None:
+        """Put the agent on the machine; one round trip, and harmless where it is already."""
+        folder = self._folder
+        done = self._host.run(
+            f'umask 077 && mkdir -p "{folder}" && cat > "{folder}/part.$$" && '
+            f'mv -f "{folder}/part.$$" "{folder}/agent.pyz" && command -v python3',
+            stdin=bundle(),
+            timeout_s=_ANSWER_S,
+        )
+        if not done.exit_code:
+            return
+        why = _last_words(done) or "its image has no python3"
+        raise PreparationError(f"The agent could not be installed on the machine: {why}.")
+
+    def rotate_host_key(self) -> str:
+        """Give the machine a new host key, which is returned, to be pinned; the old one is gone."""
+        done = self._host.run(self._command("rotate-host-key"), timeout_s=_ANSWER_S)
+        if done.exit_code:
+            raise ConnectError(f"The machine's host key could not be renewed: {_last_words(done)}.")
+        return str(_answer(done)["host_key"])
+
+    def guard(self, lease_s: float | None) -> None:
+        """Begin the lease: without `renew` or a followed job the machine powers itself off."""
+        self._ask(PreparationError, "guard", {"lease_s": lease_s})
+
+    def renew(self) -> None:
+        """Let the lease run its whole length again."""
+        self._ask(StagingError, "renew", {})
+
+    def release(self) -> None:
+        """End the lease, before the machine is terminated."""
+        self._ask(StagingError, "release", {})
+
+    def software(self, wanted: Wanted, *, timeout_s: float | None = None) -> Software:
+        """Find or install Python, Snakemake and packages. Raises PreparationError with the log's end."""
+        request = {
+            "snakemake": wanted.snakemake,
+            "packages": wanted.packages,
+            "requirements": wanted.requirements,
+            "setup": wanted.setup,
+            "python": wanted.python,
+        }
+        done = self._host.run(self._command("software"), stdin=_json(request), timeout_s=timeout_s)
+        answer = _answer(done)
+        if done.exit_code or "error" in answer:
+            error = str(answer.get("error") or _last_words(done))
+            raise PreparationError(f"Software could not be installed: {error}", log=str(answer.get("log", "")))
+        return Software(
+            python=str(answer["python"]),
+            path=tuple(map(str, answer["path"])),
+            how=str(answer["how"]),
+            seconds=float(answer["seconds"]),
+        )
+
+    # --- files ----------------------------------------------------------------------------
+
+    def workdir(self, paths: Collection[str], *, parents: Collection[str] = ()) -> tuple[Prepared, ...]:
+        """Make directories: `paths` are ours alone, `parents` may hold things of others.
+
+        The answers are in the order of `paths`, then `parents`; nothing is raised for a refusal.
+        """
+        answer = self._ask(StagingError, "workdir", {"paths": list(paths), "parents": list(parents)})
+        return tuple(
+            Prepared(path=str(one["path"]), ok=bool(one["ok"]), reason=str(one["reason"]))
+            for one in answer["answers"]
+        )
+
+    def unpack(self, entries: Collection[Entry], *, progress: Callable[[int], None] | None = None) -> int:
+        """Send files and directories to their absolute paths; returns the bytes of content.
+
+        Nothing appears there until everything has arrived.
+        """
+        sizes: list[int] = []
+
+        def write(stream: BinaryIO) -> None:
+            sizes.append(write_archive(stream, entries, progress=progress))
+
+        try:
+            done = self._host.upload(self._command("unpack"), write)
+        except OSError as error:
+            raise StagingError(f"A file could not be read: {_told(error)}.") from error
+        if done.exit_code:
+            raise StagingError(f"Files could not be put on the machine: {_last_words(done)}.")
+        return sum(sizes)
+
+    def pack(
+        self,
+        paths: Collection[str],
+        place: Callable[[str], str | None],
+        *,
+        must: Collection[str] = (),
+        roots: Collection[Path | str],
+        progress: Callable[[int], None] | None = None,
+    ) -> Fetched:
+        """Fetch what exists of `paths`, and all of `must`; see `archive.read_archive` for `place`, `roots`.
+
+        Nothing appears here until everything has arrived. Where one of `must` is missing, nothing
+        is fetched at all, and `kinds` tells it.
+        """
+        request = {"paths": list(paths), "must": list(must)}
+
+        def read(stream: BinaryIO) -> Contents:
+            return read_archive(stream, place, roots=[str(root) for root in roots], progress=progress)
+
+        try:
+            contents = self._host.download(self._command("pack"), read, stdin=_json(request))
+            kinds = {str(path): str(about["kind"]) for path, about in contents.begin["paths"].items()}
+        except ArchiveError as error:
+            raise StagingError(f"Files could not be fetched: {error}.") from error
+        except OSError as error:
+            raise StagingError(f"A file could not be written: {_told(error)}.") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StagingError("The machine did not say what it sent.") from error
+        return Fetched(kinds=kinds, size=contents.size)
+
+    # --- the job --------------------------------------------------------------------------
+
+    def start(self, job: JobStart) -> JobState:
+        """Run a job, detached; one that runs or has ended already is not started again."""
+        request = {
+            "key": job.key,
+            "command": job.command,
+            "cwd": job.cwd,
+            "label": job.label,
+            "env": dict(job.env),
+            "path_prepend": job.path_prepend,
+            "runtime_s": job.runtime_s,
+        }
+        return _job_state(self._ask(PreparationError, "start", request))
+
+    def follow(
+        self,
+        key: str,
+        position: Position = Position(),
+        *,
+        heartbeat_s: float = _HEARTBEAT_S,
+        silence_s: float = _SILENCE_S,
+    ) -> Iterator[Line]:
+        """What happens to a job, from a position on; ends after Finished, Interrupted or Unwatched.
+
+        Renews the lease with every heartbeat. Raises ConnectionLost where the connection breaks
+        or falls silent: then go on, over a new one, from the last line's `at`.
+        """
+        command = self._command(
+            "follow", key, "--events", str(position.events), "--output", str(position.output)
+        )
+        for raw in self._host.lines(command, heartbeat_s=heartbeat_s, silence_s=silence_s):
+            line = parse_line(raw)
+            if line is None:
+                continue
+            yield line
+            if isinstance(line.event, _LAST):
+                return
+        raise StagingError("The machine's agent stopped telling what the job does.")
+
+    def status(self, key: str) -> JobState:
+        """How a job is."""
+        return _job_state(self._ask(StagingError, "status", {}, key))
+
+    def cancel(self, key: str) -> JobState:
+        """End a job: SIGTERM, and SIGKILL after 10 s. Returns when it has ended."""
+        return _job_state(self._ask(StagingError, "cancel", {}, key))
+
+    # --- helpers --------------------------------------------------------------------------
+
+    def _command(self, *arguments: str) -> str:
+        return f'python3 "{self._folder}/agent.pyz" {shlex.join(arguments)}'
+
+    def _ask(
+        self, raises: type[Ec2ExecutorError], name: str, request: Mapping[str, Any], *arguments: str
+    ) -> dict[str, Any]:
+        done = self._host.run(self._command(name, *arguments), stdin=_json(request), timeout_s=_ANSWER_S)
+        if done.exit_code:
+            raise raises(f"The machine's agent could not {name}: {_last_words(done)}.")
+        return _answer(done)
+
+
+def _json(request: Mapping[str, Any]) -> bytes:
+    return json.dumps(request).encode()
+
+
+def _answer(done: Completed) -> dict[str, Any]:
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _job_state(answer: Mapping[str, Any]) -> JobState:
+    event = answer.get("event")
+    try:
+        last = parse_event(event) if isinstance(event, dict) else None
+    except (ValueError, TypeError, KeyError):
+        last = None
+    left = answer.get("lease_left_s")
+    return JobState(
+        state=str(answer.get("state", "unknown")),
+        last=last,
+        lease_left_s=left if isinstance(left, (int, float)) else None,
+    )
+
+
+def _last_words(done: Completed) -> str:
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    return lines[-1].rstrip(".") if lines else f"exit status {done.exit_code}"
+
+
+def _told(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)

@@ -1,0 +1,203 @@
+"""`workdir`, `unpack`, `pack`: directories and files on the machine, at their absolute paths."""
+
+# ruff: noqa: PTH (plain strings, see state.py)
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+from collections.abc import Iterable
+from typing import Any
+
+from .archive import ArchiveError, Entry, read_archive, write_archive
+from .state import AgentError, home, read_request, say, try_lock
+
+_BUFFER = 1 << 20
+
+
+# --- what is ours -------------------------------------------------------------------------
+
+
+class _Ours:
+    """The directories that this agent made, and the files that it put into others' directories.
+
+    Kept outside of them, so that a job finds nothing beside its own files.
+    """
+
+    def __init__(self) -> None:
+        self._path = os.path.join(home(), "ours.json")
+        try:
+            with open(self._path, encoding="ascii") as file:
+                known = json.load(file)
+        except FileNotFoundError:
+            known = {}
+        self.directories: set[str] = set(known.get("directories", []))
+        self.files: set[str] = set(known.get("files", []))
+
+    def covers(self, path: str) -> bool:
+        """Whether a path is a directory that we made, or below one."""
+        while path not in self.directories:
+            parent = os.path.dirname(path)
+            if parent == path:
+                return False
+            path = parent
+        return True
+
+    def save(self) -> None:
+        part = f"{self._path}.{os.getpid()}"
+        with open(part, "w", encoding="ascii") as file:
+            json.dump({"directories": sorted(self.directories), "files": sorted(self.files)}, file)
+        os.replace(part, self._path)
+
+
+def _lock_ours() -> Any:
+    return try_lock(os.path.join(home(), "ours.lock"), wait=True)
+
+
+# --- workdir ------------------------------------------------------------------------------
+
+
+def workdir() -> int:
+    """`workdir`: {"paths": […], "parents": […]} -> {"answers": [{"path", "ok", "reason", "made"}, …]}
+
+    `paths` are trees that are to be ours alone: made here, or empty, or ours from before.
+    `parents` are directories that single files will be put into: they may exist and hold
+    other things, as long as we may write there.
+    """
+    request = read_request()
+    with _lock_ours():
+        ours = _Ours()
+        answers = [_prepare(str(path), ours, alone=True) for path in request.get("paths", [])]
+        answers += [_prepare(str(path), ours, alone=False) for path in request.get("parents", [])]
+        ours.save()
+    say({"answers": answers})
+    return 0
+
+
+def _prepare(path: str, ours: _Ours, *, alone: bool) -> dict[str, Any]:
+    made: list[str] = []
+    try:
+        if not os.path.isabs(path):
+            raise AgentError("it is not an absolute path")
+        path = os.path.normpath(path)
+        made = _make(path)
+        ours.directories.update(made)
+        if alone and not ours.covers(path):
+            if os.listdir(path):
+                raise AgentError("it exists there and is not empty")
+            ours.directories.add(path)
+        if not os.access(path, os.W_OK | os.X_OK):
+            ours.directories.discard(path)
+            raise AgentError("it exists there and we may not write to it")
+    except (AgentError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return {"path": path, "ok": False, "reason": reason, "made": made}
+    return {"path": path, "ok": True, "reason": "", "made": made}
+
+
+def _make(path: str) -> list[str]:
+    """Make a directory and its parents, with sudo where it must be; returns those that are new."""
+    missing = []
+    parent = path
+    while not os.path.lexists(parent):
+        missing.append(parent)
+        parent = os.path.dirname(parent)
+    if not os.path.isdir(parent):
+        raise AgentError(f"{parent} exists there and is no directory")
+    missing.reverse()
+    if not missing:
+        return []
+    try:
+        os.makedirs(path, exist_ok=True)
+    except PermissionError as error:
+        owner = f"{os.getuid()}:{os.getgid()}"
+        _sudo("mkdir", "-p", "--", path, because=error)
+        _sudo("chown", "-h", owner, "--", *missing, because=error)
+    return missing
+
+
+def _sudo(*command: str, because: OSError) -> None:
+    try:
+        done = subprocess.run(
+            ["sudo", "-n", *command], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+    except FileNotFoundError:
+        raise because from None
+    if done.returncode:
+        raise AgentError(done.stderr.decode(errors="replace").strip() or f"sudo {command[0]} failed")
+
+
+# --- unpack and pack ----------------------------------------------------------------------
+
+
+def unpack() -> int:
+    """`unpack`: an archive on standard input -> {"placed": N, "bytes": N}
+
+    Never replaces what it did not put there, except in directories that we made.
+    """
+    with _lock_ours():
+        ours = _Ours()
+        foreign: list[str] = []
+
+        def place(name: str) -> str:
+            if not ours.covers(name):
+                if os.path.lexists(name) and name not in ours.files:
+                    raise ArchiveError(f"{name} exists on the machine and is not ours")
+                foreign.append(name)
+            return name
+
+        with open(0, "rb", buffering=_BUFFER, closefd=False) as stream:
+            contents = read_archive(stream, place)
+        if foreign:
+            ours.files.update(foreign)
+            ours.directories.update(name for name in foreign if _is_directory(name))
+            ours.save()
+    say({"placed": len(contents.placed), "bytes": contents.size})
+    return 0
+
+
+def _is_directory(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
+def pack() -> int:
+    """`pack`: {"paths": […], "must": […]} -> an archive of those that exist, on standard output
+
+    It begins with {"paths": {path: {"kind", "bytes"}}}, kind being `file`, `directory`, `symlink`,
+    `missing` or `other` (never packed). Where one of `must` is missing or other, only that is sent.
+    """
+    request = read_request()
+    must = [str(path) for path in request.get("must", [])]
+    wanted = [*must, *(str(path) for path in request.get("paths", []))]
+    found = {path: _describe(path) for path in wanted}
+    there = [path for path in found if found[path]["kind"] not in ("missing", "other")]
+    if not set(must) <= set(there):
+        there = []
+    with open(1, "wb", buffering=_BUFFER, closefd=False) as stream:
+        write_archive(stream, (Entry(path, path) for path in there), begin={"paths": found})
+    return 0
+
+
+def _describe(path: str) -> dict[str, Any]:
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return {"kind": "missing", "bytes": 0}
+    if stat.S_ISDIR(status.st_mode):
+        return {"kind": "directory", "bytes": sum(_sizes(path))}
+    if stat.S_ISLNK(status.st_mode):
+        return {"kind": "symlink", "bytes": 0}
+    if stat.S_ISREG(status.st_mode):
+        return {"kind": "file", "bytes": status.st_size}
+    return {"kind": "other", "bytes": 0}
+
+
+def _sizes(path: str) -> Iterable[int]:
+    for folder, _names, files in os.walk(path):
+        for name in files:
+            try:
+                yield os.lstat(os.path.join(folder, name)).st_size
+            except FileNotFoundError:
+                continue

@@ -1,0 +1,141 @@
+"""What a job uses, read from /proc; where there is none (macOS), only what `wait` tells."""
+
+# ruff: noqa: PTH (plain strings, see state.py)
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from typing import NamedTuple
+
+_MIB = 1 << 20
+
+
+class Sample(NamedTuple):
+    """What a job's processes use at one moment."""
+
+    cpu_seconds: float
+    rss_mib: int
+    disk_used: int
+    """Bytes in use on the working directory's file system."""
+    disk_free: int
+    """Bytes that we may still write there, or in the temporary directory where that is fuller."""
+    disk_size: int
+
+
+class _Process(NamedTuple):
+    pid: int
+    parent: int
+    session: int
+    ticks: int
+    rss_pages: int
+
+
+def sample(root_pid: int, cwd: str) -> Sample:
+    """Measure the process tree below (and of the session of) `root_pid`."""
+    tree = _tree(root_pid, _processes())
+    used, free, size = disk(cwd)
+    return Sample(
+        cpu_seconds=sum(process.ticks for process in tree) / os.sysconf("SC_CLK_TCK"),
+        rss_mib=sum(process.rss_pages for process in tree) * os.sysconf("SC_PAGE_SIZE") // _MIB,
+        disk_used=used,
+        disk_free=free,
+        disk_size=size,
+    )
+
+
+def _processes() -> list[_Process]:
+    found = []
+    try:
+        names = os.listdir("/proc")
+    except FileNotFoundError:
+        return []
+    for name in names:
+        if not name.isdigit():
+            continue
+        # processes come and go while we look
+        with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+            # utime, stime, and those of children that were waited for
+            ticks = sum(int(field) for field in fields[11:15])
+            found.append(_Process(int(name), int(fields[1]), int(fields[3]), ticks, int(fields[21])))
+    return found
+
+
+def _tree(root_pid: int, processes: list[_Process]) -> list[_Process]:
+    children: dict[int, list[_Process]] = {}
+    for process in processes:
+        children.setdefault(process.parent, []).append(process)
+    tree = {process.pid: process for process in processes if root_pid in (process.pid, process.session)}
+    waiting = list(tree.values())
+    while waiting:
+        for child in children.get(waiting.pop().pid, []):
+            if child.pid not in tree:
+                tree[child.pid] = child
+                waiting.append(child)
+    return list(tree.values())
+
+
+def disk(cwd: str) -> tuple[int, int, int]:
+    """Bytes used on a directory's file system; free bytes and size of the fuller of that and /tmp."""
+    try:
+        here = os.statvfs(cwd)
+    except OSError:  # the job removed its own directory
+        return 0, _MIB << 20, 0
+    used = (here.f_blocks - here.f_bfree) * here.f_frsize
+    fullest = here
+    with contextlib.suppress(OSError):
+        temporary = os.statvfs(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - asked, not written
+        if temporary.f_blocks and temporary.f_bavail * temporary.f_frsize < here.f_bavail * here.f_frsize:
+            fullest = temporary
+    return used, fullest.f_bavail * fullest.f_frsize, fullest.f_blocks * fullest.f_frsize
+
+
+def max_rss_mib(ru_maxrss: int) -> int:
+    """`ru_maxrss` in MiB: it is KiB on Linux and bytes on macOS."""
+    return ru_maxrss // (_MIB if sys.platform == "darwin" else 1024)
+
+
+def oom_kills() -> int:
+    """How often the kernel has killed for want of memory: on the machine, or in our control group."""
+    machine = _count("/proc/vmstat")
+    group = 0
+    with contextlib.suppress(OSError), open("/proc/self/cgroup", "rb") as file:
+        path = os.fsdecode(file.read().strip().rpartition(b"::")[2])
+        group = _count(f"/sys/fs/cgroup{path}/memory.events")
+    return max(machine, group)
+
+
+def _count(path: str) -> int:
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        found = re.search(rb"^oom_kill (\d+)$", file.read(), re.MULTILINE)
+        return int(found[1]) if found else 0
+    return 0
+
+
+def oom_line() -> str:
+    """The kernel's last word on a process that it killed, where we may read its log."""
+    for command in (["dmesg"], ["sudo", "-n", "dmesg"]):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=False)
+            lines = re.findall(rb"Killed process \d+ \([^)]*\)", done.stdout)
+            if lines:
+                return str(lines[-1].decode(errors="replace"))
+    return ""
+
+
+def shutting_down() -> bool:
+    """Whether the machine is on its way down, so that a job's death is not its own."""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(
+            ["systemctl", "is-system-running"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=3,
+            check=False,
+        )
+        return done.stdout.strip() == b"stopping"
+    return False

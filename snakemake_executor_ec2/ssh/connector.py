@@ -1,0 +1,137 @@
+"""Connector over paramiko: reach a machine, make sure that it is the one, log in."""
+
+from __future__ import annotations
+
+import io
+import logging
+import socket
+import threading
+from collections.abc import Collection, Sequence
+
+import paramiko
+
+from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch
+from snakemake_executor_ec2.model import KeyPair
+from snakemake_executor_ec2.ssh.host import SshHost, SshTransport
+from snakemake_executor_ec2.ssh.keys import fingerprint
+from snakemake_executor_ec2.ssh.liveness import LiveSocket, ask_for_life, open_socket
+
+# What paramiko has to say reaches the user through our own errors; its tracebacks do not.
+_LOGGER = "paramiko.ec2"
+logging.getLogger(_LOGGER).setLevel(logging.CRITICAL + 1)
+
+_WINDOW = 16 << 20
+_PACKET = 32768
+_KEEPALIVE_S = 15.0
+
+
+class SshConnector:
+    """Logs in as `user` with one of `login_keys`; asks no agent, no `~/.ssh` and nobody's password.
+
+    `silence_s`: a connection on which nothing was heard for so long, although the other side
+    was asked, is lost.
+    """
+
+    def __init__(
+        self, *, user: str, login_keys: Sequence[KeyPair], port: int = 22, silence_s: float = 60.0
+    ) -> None:
+        self._user = user
+        self._port = port
+        self._login_keys = tuple(login_keys)
+        self._silence_s = silence_s
+
+    def connect(self, address: str, *, host_keys: Collection[str], timeout_s: float) -> SshHost:
+        """See `ports.Connector.connect`."""
+        try:
+            sock = open_socket(address, self._port, timeout_s)
+        except OSError as error:
+            raise ConnectError(f"{address} does not answer on port {self._port}: {_told(error)}.") from error
+        try:
+            transport = _transport(sock, host_keys, timeout_s)
+            _negotiate(transport, address, host_keys, timeout_s)
+            self._log_in(transport, address)
+        except BaseException:
+            sock.close()
+            raise
+        sock.watch(self._silence_s)
+        ask_for_life(transport, min(_KEEPALIVE_S, self._silence_s / 4))
+        return SshHost(transport, sock, address)
+
+    def _log_in(self, transport: SshTransport, address: str) -> None:
+        refused: Exception | None = None
+        for key in self._login_keys:
+            try:
+                transport.auth_publickey(self._user, _private_key(key))
+            except paramiko.AuthenticationException as error:
+                refused = error
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                raise ConnectionLost(f"{address} broke off while we logged in: {_told(error)}.") from error
+            else:
+                return
+        raise ConnectError(f"{address} does not let {self._user!r} in with our key.") from refused
+
+
+def _transport(sock: LiveSocket, host_keys: Collection[str], timeout_s: float) -> SshTransport:
+    transport = SshTransport(sock, window=_WINDOW, packet=_PACKET)
+    transport.set_log_channel(_LOGGER)
+    transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = timeout_s
+    options = transport.get_security_options()
+    options.key_types = _algorithms(host_keys)
+    # AES-GCM first: paramiko prefers CTR with an HMAC, which costs a second pass over all data
+    fast = [name for name in options.ciphers if "gcm" in name]
+    options.ciphers = fast + [name for name in options.ciphers if name not in fast and "cbc" not in name]
+    return transport
+
+
+def _algorithms(host_keys: Collection[str]) -> list[str]:
+    """The signature algorithms of the pinned keys' types."""
+    types = {key.split()[0] for key in host_keys}
+    if "ssh-rsa" in types:
+        types = (types - {"ssh-rsa"}) | {"rsa-sha2-512", "rsa-sha2-256"}
+    return sorted(types)
+
+
+def _negotiate(transport: SshTransport, address: str, host_keys: Collection[str], timeout_s: float) -> None:
+    """Agree on keys, and compare the host's with the pinned ones. Nothing of ours is sent before that."""
+    done = threading.Event()
+    try:
+        transport.start_client(event=done)
+        finished = done.wait(timeout_s)
+        if (error := transport.get_exception()) is not None:
+            raise error
+        if not finished or not transport.is_active():
+            raise EOFError(f"no ssh handshake within {timeout_s:.0f} s" if not finished else "")
+        key = transport.get_remote_server_key()
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        if isinstance(error, paramiko.SSHException) and "host key" in str(error):
+            raise _mismatch(address, host_keys, "none of that kind") from error
+        raise ConnectError(f"{address} does not speak ssh (yet): {_told(error)}.") from error
+    presented = f"{key.get_name()} {key.get_base64()}"
+    if presented not in {" ".join(pinned.split()[:2]) for pinned in host_keys}:
+        raise _mismatch(address, host_keys, fingerprint(presented))
+
+
+def _mismatch(address: str, host_keys: Collection[str], presented: str) -> HostKeyMismatch:
+    wanted = " or ".join(sorted(map(fingerprint, host_keys)))
+    return HostKeyMismatch(
+        f"Whoever answers at {address} is not our machine: its host key is {presented} instead of {wanted}. "
+        "Nothing was sent to it."
+    )
+
+
+def _private_key(key: KeyPair) -> paramiko.PKey:
+    kind = key.public.split()[0]
+    file = io.StringIO(key.private)
+    if kind == "ssh-ed25519":
+        return paramiko.Ed25519Key.from_private_key(file)
+    if kind == "ssh-rsa":
+        return paramiko.RSAKey.from_private_key(file)
+    return paramiko.ECDSAKey.from_private_key(file)
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, (TimeoutError, socket.timeout)):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or "the connection was closed"

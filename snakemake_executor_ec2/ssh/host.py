@@ -1,0 +1,330 @@
+"""RemoteHost over paramiko: one connection, a channel for every command."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, TypeVar
+
+import paramiko
+from paramiko.common import MSG_CHANNEL_REQUEST
+
+from snakemake_executor_ec2.errors import ConnectionLost, StagingError
+from snakemake_executor_ec2.ports import Completed
+
+T = TypeVar("T")
+
+_BUFFER = 1 << 20
+_PIECE = 32768
+_KEPT = 1 << 20
+_OPEN_S = 60.0
+
+
+class SshTransport(paramiko.Transport):
+    """paramiko's, that also hears by which signal a command was killed."""
+
+    def __init__(self, sock: socket.socket, *, window: int, packet: int) -> None:
+        super().__init__(sock, default_window_size=window, default_max_packet_size=packet)
+        self.killed_by: dict[int, int] = {}
+
+    # RFC 4254 6.10: `exit-signal` comes instead of `exit-status`, and paramiko ignores it.
+    _channel_handler_table = {
+        **paramiko.Transport._channel_handler_table,
+        MSG_CHANNEL_REQUEST: lambda channel, message: _handle_request(channel, message),
+    }
+
+
+def _handle_request(channel: paramiko.Channel, message: paramiko.Message) -> None:
+    kind = message.get_text()
+    if kind == "exit-signal":
+        message.get_boolean()
+        name = f"SIG{message.get_text()}"
+        channel.transport.killed_by[channel.chanid] = signal.Signals.__members__.get(name, signal.SIGKILL)
+        channel.status_event.set()
+        return
+    message.rewind()
+    message.get_int()  # the channel's number, which the transport has read
+    channel._handle_request(message)
+
+
+class SshHost:
+    """See `ports.RemoteHost`. Threads may run several commands at once."""
+
+    def __init__(self, transport: SshTransport, sock: socket.socket, address: str) -> None:
+        self._transport = transport
+        self._sock = sock
+        self._address = address
+
+    def run(self, command: str, *, stdin: bytes = b"", timeout_s: float | None = None) -> Completed:
+        """See the port."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._execute(command) as execution:
+            execution.feed(stdin)
+            try:
+                output = execution.read_all(deadline)
+            except TimeoutError as error:
+                self.close()
+                raise self._lost(f"a command took longer than {timeout_s:.0f} s") from error
+            return execution.completed(output)
+
+    def upload(self, command: str, write: Callable[[BinaryIO], None]) -> Completed:
+        """See the port."""
+        with self._execute(command) as execution:
+            execution.drain_stdout()
+            raw = _Stdin(execution)
+            stream = io.BufferedWriter(raw, _BUFFER)
+            try:
+                write(stream)
+                stream.flush()
+            except BrokenPipeError:
+                pass  # how the command ended says why
+            finally:
+                raw.is_over = True  # so that what is still buffered is dropped without a word
+                stream.detach()
+            execution.end_stdin()
+            return execution.completed()
+
+    def download(self, command: str, read: Callable[[BinaryIO], T], *, stdin: bytes = b"") -> T:
+        """See the port."""
+        with self._execute(command) as execution:
+            execution.feed(stdin)
+            stream = io.BufferedReader(_Stdout(execution), _BUFFER)
+            try:
+                result = read(stream)
+            except Exception as error:
+                # a command that failed is why its output could not be read
+                if execution.has_ended() and (done := execution.completed()).exit_code:
+                    raise _failed(done) from error
+                raise
+            while stream.read(_BUFFER):
+                pass
+            done = execution.completed()
+        if done.exit_code:
+            raise _failed(done)
+        return result
+
+    def lines(
+        self, command: str, *, heartbeat_s: float | None = None, silence_s: float | None = None
+    ) -> Iterator[bytes]:
+        """See the port. Heartbeats are sent while the next line is waited for."""
+        with self._execute(command) as execution:
+            rest = b""
+            heard = beat = time.monotonic()
+            while True:
+                now = time.monotonic()
+                if silence_s is not None and now - heard > silence_s:
+                    self.close()
+                    raise self._lost(f"nothing was heard for {silence_s:.0f} s")
+                if heartbeat_s is not None and now - beat >= heartbeat_s:
+                    execution.beat()
+                    beat = now
+                wait = [_OPEN_S]
+                if silence_s is not None:
+                    wait.append(heard + silence_s - now)
+                if heartbeat_s is not None:
+                    wait.append(beat + heartbeat_s - now)
+                try:
+                    data = execution.receive(_BUFFER, max(0.01, min(wait)))
+                except TimeoutError:
+                    continue
+                if not data:
+                    break
+                heard = time.monotonic()
+                *whole, rest = (rest + data).split(b"\n")
+                yield from whole
+            if rest:
+                yield rest
+            done = execution.completed()
+        if done.exit_code:
+            raise _failed(done)
+
+    def close(self) -> None:
+        """See the port."""
+        # wakes up the thread that reads, which ends whatever waits
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._transport.close()
+
+    def _lost(self, why: str) -> ConnectionLost:
+        return ConnectionLost(f"The connection to {self._address} broke off: {why}.")
+
+    def _execute(self, command: str) -> _Execution:
+        try:
+            channel = self._transport.open_session(timeout=_OPEN_S)
+            channel.exec_command(command.encode("utf-8", "surrogateescape"))
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise self._lost(_told(error)) from error
+        return _Execution(channel, self._transport, self._lost)
+
+
+def _failed(done: Completed) -> StagingError:
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    return StagingError(said[-1] if said else f"a command on the machine failed: exit status {done.exit_code}")
+
+
+def _told(error: BaseException) -> str:
+    return (error.strerror if isinstance(error, OSError) else "") or str(error) or "it was closed"
+
+
+class _Execution:
+    """A command that runs; its standard error is read all the while, so that nothing blocks on it."""
+
+    def __init__(
+        self, channel: paramiko.Channel, transport: SshTransport, lost: Callable[[str], ConnectionLost]
+    ) -> None:
+        self._channel = channel
+        self._transport = transport
+        self._lost = lost
+        self._stderr = bytearray()
+        self._threads = [self._thread(self._read_stderr)]
+
+    def __enter__(self) -> _Execution:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.close()
+        for thread in self._threads:
+            thread.join()
+
+    # --- standard input -------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Send all of it, and the end of it; at the side, for the command may not read it yet."""
+
+        def send() -> None:
+            with contextlib.suppress(OSError, ConnectionLost):
+                view = memoryview(data)
+                while view:
+                    view = view[self.send(view) :]
+                self.end_stdin()
+
+        if data:
+            self._threads.append(self._thread(send))
+        else:
+            self.end_stdin()
+
+    def send(self, data: memoryview) -> int:
+        """Send some of it. Raises BrokenPipeError where the command has ended."""
+        piece = bytes(data[:_PIECE])
+        try:
+            sent = self._channel.send(piece)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            self._check_lost(error)
+            raise BrokenPipeError("the command on the machine stopped reading") from error
+        if not sent:
+            self._check_lost(None)
+            raise BrokenPipeError("the command on the machine stopped reading")
+        return sent
+
+    def beat(self) -> None:
+        """Send a newline where there is room for it."""
+        with contextlib.suppress(BrokenPipeError):
+            self.send(memoryview(b"\n"))
+
+    def end_stdin(self) -> None:
+        """No more will come."""
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.shutdown_write()
+
+    # --- standard output and error --------------------------------------------------------
+
+    def receive(self, size: int, timeout_s: float | None = None) -> bytes:
+        """Some of the standard output, b"" at its end. Raises TimeoutError, ConnectionLost."""
+        self._channel.settimeout(timeout_s)
+        data = self._channel.recv(size)
+        if not data and not self._channel.eof_received:
+            self._check_lost(None)
+        return data
+
+    def read_all(self, deadline: float | None) -> bytes:
+        """The whole standard output. Raises TimeoutError after the deadline, ConnectionLost."""
+        pieces = []
+        while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError
+            data = self.receive(_BUFFER, left)
+            if not data:
+                return b"".join(pieces)
+            pieces.append(data)
+
+    def drain_stdout(self) -> None:
+        """Keep the end of the standard output while something else goes on."""
+        self._stdout = bytearray()
+
+        def drain() -> None:
+            while data := self._channel.recv(_BUFFER):
+                _keep_end(self._stdout, data)
+
+        self._threads.append(self._thread(drain))
+
+    def has_ended(self) -> bool:
+        """Whether the command has closed its standard output."""
+        return bool(self._channel.eof_received)
+
+    def completed(self, output: bytes | None = None) -> Completed:
+        """Wait for the end. Raises ConnectionLost where it cannot be known."""
+        exit_code = self._channel.recv_exit_status()
+        killed_by = self._transport.killed_by.pop(self._channel.chanid, None)
+        if killed_by is not None:
+            exit_code = -killed_by
+        elif exit_code == -1:
+            raise self._lost("the end of a command was not heard")
+        for thread in self._threads:
+            thread.join()
+        if output is None:
+            output = bytes(getattr(self, "_stdout", b""))
+        return Completed(exit_code=exit_code, stdout=output, stderr=bytes(self._stderr))
+
+    def _read_stderr(self) -> None:
+        while data := self._channel.recv_stderr(65536):
+            _keep_end(self._stderr, data)
+
+    def _check_lost(self, error: BaseException | None) -> None:
+        if not self._transport.is_active():
+            raise self._lost(_told(error or self._transport.get_exception() or EOFError())) from error
+
+    @staticmethod
+    def _thread(target: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=target, name=f"ssh {target.__name__}", daemon=True)
+        thread.start()
+        return thread
+
+
+def _keep_end(kept: bytearray, data: bytes) -> None:
+    kept += data
+    if len(kept) > 2 * _KEPT:
+        del kept[:-_KEPT]
+
+
+class _Stdin(io.RawIOBase):
+    def __init__(self, execution: _Execution) -> None:
+        self._execution = execution
+        self.is_over = False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        view = memoryview(data)  # type: ignore[arg-type]
+        return len(view) if self.is_over else self._execution.send(view)
+
+
+class _Stdout(io.RawIOBase):
+    def __init__(self, execution: _Execution) -> None:
+        self._execution = execution
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]
+        data = self._execution.receive(len(view))
+        view[: len(data)] = data
+        return len(data)
