@@ -68,13 +68,13 @@ class DiskCache:
             self._forget_old()
 
     def _path(self, key: tuple[str, ...]) -> Path:
-        assert self._directory is not None  # noqa: S101  (both callers have asked)
+        assert self._directory is not None
         readable = re.sub(r"[^A-Za-z0-9.-]+", "-", "-".join(key))[:80]
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
         return self._directory / f"{readable}-{digest}.json"
 
     def _forget_old(self) -> None:
-        assert self._directory is not None  # noqa: S101  (as above)
+        assert self._directory is not None
         for path in [*self._directory.glob("*.json"), *self._directory.glob("*.part")]:
             # Another run may be doing the same.
             with contextlib.suppress(FileNotFoundError):

@@ -115,11 +115,22 @@ class Terminator:
                 elif len(batch) > 1 and not is_transient(error):
                     for each in batch:
                         self._terminate_batch([each], errors)
-                else:
+                elif not self._is_gone(batch[0]):
                     failure = translate(error, _ACTION)
                     failure.__cause__ = error
                     errors.append(failure)
             return
+
+    def _is_gone(self, machine_id: str) -> bool:
+        """True where EC2 says that a machine has ended already, whatever else it objected to."""
+        try:
+            rows = describe_run(self._clients.ec2, self._run_id)
+        except AWS_ERRORS:
+            return False  # the failure to end it is what the user hears of
+        return any(
+            row["InstanceId"] == machine_id and MachineState(row["State"]["Name"]) not in _ALIVE
+            for row in rows
+        )
 
     def _call(self, batch: list[str]) -> None:
         extra: dict[str, Any] = {}

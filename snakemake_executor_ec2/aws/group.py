@@ -130,7 +130,7 @@ class SecurityGroup:
         return found[0]["GroupId"]
 
     def _open(self, networks: Sequence[str]) -> None:
-        assert self._id is not None  # noqa: S101  (callers hold the lock and have asked)
+        assert self._id is not None
         for network in networks:
             if network not in self._open_to:
                 self._authorize(self._id, network)
