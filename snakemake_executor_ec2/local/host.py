@@ -241,7 +241,7 @@ class Host:
             raise HostError(f"host {self.hostname} is gone") from error
 
     def _receive(self) -> None:
-        assert self._socket is not None  # noqa: S101 -- the reader is removed together with the socket
+        assert self._socket is not None
         try:
             data, ancillary, _, _ = self._socket.recvmsg(1 << 18, socket.CMSG_SPACE(64))
         except BlockingIOError:
@@ -281,7 +281,8 @@ class Host:
         self._socket.close()
         self._socket = None
         error = HostError(f"host {self.hostname} is gone")
-        for answer in (self._up, *self._answers.values()):
+        waiting: list[asyncio.Future[Any]] = [self._up, *self._answers.values()]
+        for answer in waiting:
             if not answer.done():
                 answer.set_exception(error)
                 answer.exception()  # seen: nobody needs to wait for it

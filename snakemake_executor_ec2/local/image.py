@@ -24,13 +24,32 @@ SHARED_CACHE = "/var/cache/snakemake-ec2"
 
 SYSTEM_DIRECTORIES = [
     path
-    for path in ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix", "/gnu")
-    if os.path.lexists(path)  # noqa: PTH110 -- Path.exists follows links
+    for path in (
+        "/usr",
+        "/bin",
+        "/sbin",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/libx32",
+        "/etc",
+        "/opt",
+        "/nix",
+        "/gnu",
+    )
+    if os.path.lexists(path)
 ]
 _MACHINE = Path(__file__).parent / "machine"
 _SHIM_NAMES = ("systemctl", "systemd-run", "shutdown", "poweroff", "halt", "reboot", "cloud-init")
 _SECRET = ("shadow", "shadow-", "gshadow", "gshadow-")
-_SETTING_PREFIXES = ("PIP_", "UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX", "UV_FIND_LINKS", "UV_NATIVE_TLS")
+_SETTING_PREFIXES = (
+    "PIP_",
+    "UV_INDEX",
+    "UV_DEFAULT_INDEX",
+    "UV_EXTRA_INDEX",
+    "UV_FIND_LINKS",
+    "UV_NATIVE_TLS",
+)
 _SETTING_NAMES = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "UV_SYSTEM_CERTS",
     "UV_INSECURE_HOST", "UV_INDEX_STRATEGY", "UV_PYTHON_INSTALL_MIRROR", "UV_HTTP_TIMEOUT",
@@ -59,7 +78,6 @@ def build(directory: Path, cache: Path, *, isolated: bool) -> Image:
         # The cache is another mount than the host's root, where hard links can't reach. Links are quicker than
         # copies, and leave the modification times as they are in the cache: bytecode compiled once stays good.
         "UV_LINK_MODE": "symlink",
-        "UV_PYTHON_DOWNLOADS": "never",
         "PYTHONPYCACHEPREFIX": f"{shared}/pycache",
         **_registry_settings(os.environ),
     }
@@ -108,7 +126,8 @@ def _write_account_files(etc: Path) -> None:
     """/etc as it differs from this computer's: one account more, no secret, no host key of this computer."""
     home = f"/home/{USER}"
     (etc / "passwd").write_text(
-        f"{USER}:x:{USER_ID}:{USER_ID}:EC2 Default User:{home}:/bin/bash\n" + _without(USER, Path("/etc/passwd"))
+        f"{USER}:x:{USER_ID}:{USER_ID}:EC2 Default User:{home}:/bin/bash\n"
+        + _without(USER, Path("/etc/passwd"))
     )
     (etc / "group").write_text(f"{USER}:x:{USER_ID}:\n" + _without(USER, Path("/etc/group")))
     for name in _SECRET:
@@ -125,7 +144,7 @@ def _write_account_files(etc: Path) -> None:
 def _without(name: str, file: Path) -> str:
     """The lines of an account file that say nothing about this name or the id that it gets."""
     lines = file.read_text(errors="surrogateescape").splitlines(keepends=True)
-    kept = [line for line in lines if (line.split(":") + ["", "", ""])[2] != str(USER_ID)]
+    kept = [line for line in lines if [*line.split(":"), "", "", ""][2] != str(USER_ID)]
     return "".join(line for line in kept if not line.startswith(f"{name}:"))
 
 

@@ -1,6 +1,7 @@
 """An SFTP server (protocol version 3) on two file descriptors, for use inside a host."""
 
-# ruff: noqa: PTH -- names are bytes here, whatever they are in text; pathlib has only text
+# Names are bytes here, whatever they are in text, and pathlib has only text.
+# ruff: noqa: PTH101, PTH102, PTH104, PTH115, PTH116, PTH118, PTH208
 from __future__ import annotations
 
 import errno

@@ -1,0 +1,176 @@
+"""All instances of the cloud, for the threads that answer API calls.
+
+Methods may be called from any thread but the event loop's own; those that say so wait for the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+import socket
+import sys
+import threading
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from .faultbook import FaultBook
+from .instance import Conditions, Instance, Launch, remove_tree
+
+_T = TypeVar("_T")
+_PATIENCE_S = 30.0
+_MAC_ADDRESSES = range(2, 255)
+
+
+class NoAddressError(Exception):
+    """No loopback address is left for another host; the text says what to do."""
+
+
+class Addresses:
+    """Loopback addresses, each for one host at a time."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._taken: set[str] = set()
+        self._lock = threading.Lock()
+        # Two clouds on one computer shall not count through the same addresses.
+        self._prefix = f"127.{random.randrange(64, 255)}"  # noqa: S311 -- nothing secret
+        self._next = 0
+
+    def take(self) -> str:
+        """An address on which the ssh port is free. Raises NoAddressError."""
+        with self._lock:
+            for address in self._candidates():
+                if address not in self._taken and _can_bind(address, self._port):
+                    self._taken.add(address)
+                    return address
+        message = "no loopback address is free"
+        if sys.platform == "darwin":
+            message += "; add some: for i in $(seq 2 99); do sudo ifconfig lo0 alias 127.0.0.$i; done"
+        raise NoAddressError(message)
+
+    def give_back(self, address: str) -> None:
+        with self._lock:
+            self._taken.discard(address)
+
+    def _candidates(self) -> Iterator[str]:
+        if sys.platform == "darwin":
+            yield from (f"127.0.0.{last}" for last in _MAC_ADDRESSES)
+            return
+        for _ in range(256 * 254):
+            number, self._next = self._next, (self._next + 1) % (256 * 254)
+            yield f"{self._prefix}.{number // 254}.{number % 254 + 1}"
+
+
+def choose_ssh_port() -> int:
+    """22 where it may be bound, else a free port that is the same for all hosts."""
+    probe = "127.0.0.2" if sys.platform == "darwin" else "127.96.0.1"
+    if _can_bind(probe, 22):
+        return 22
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _can_bind(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EPERM):
+                return False
+            raise
+    return True
+
+
+class Fleet:
+    """Every instance that was launched, by id."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, conditions: Conditions, faults: FaultBook) -> None:
+        self.faults = faults
+        self.addresses = Addresses(conditions.ssh_port)
+        self._loop = loop
+        self._conditions = conditions
+        self._instances: dict[str, Instance] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds them only weakly
+
+    def launch(self, launch: Launch) -> None:
+        """Boot an instance, in the background."""
+
+        async def begin() -> None:
+            instance = Instance(launch, self._conditions, self.faults)
+            self._instances[launch.instance_id] = instance
+            instance.boot()
+
+        self._wait(begin())
+
+    def get(self, instance_id: str) -> Instance:
+        """Raises KeyError."""
+        return self._instances[instance_id]
+
+    def end(self, instance_id: str, reason: str, *, stop: bool = False) -> None:
+        """Begin to terminate or stop."""
+        self._begin(self.get(instance_id).end(reason, stop=stop))
+
+    def start(self, instance_id: str) -> None:
+        self._begin(self.get(instance_id).start())
+
+    def reboot(self, instance_id: str) -> None:
+        self._begin(self.get(instance_id).reboot())
+
+    def notify_spot(self, instance_id: str, notice: dict[str, str], reclaim_after_s: float | None) -> None:
+        """Give the two minutes' notice, and reclaim when they (or what is said here) are over."""
+        instance = self.get(instance_id)
+        instance.spot_notice = notice
+
+        async def reclaim(after_s: float) -> None:
+            await asyncio.sleep(after_s)
+            await instance.end("Server.SpotInstanceTermination")
+
+        if reclaim_after_s is not None:
+            self._begin(reclaim(reclaim_after_s))
+
+    def reclaim_spot(self, instance_id: str) -> None:
+        """Take a spot instance away without notice."""
+        self.end(instance_id, "Server.SpotInstanceTermination")
+
+    def trouble(self, instance_id: str, what: str, seconds: float) -> None:
+        """`crash`, `cut`, `half-open` or `refuse`; returns when it has begun."""
+        instance = self.get(instance_id)
+
+        async def begin() -> None:
+            if what == "crash":
+                instance.crash()
+            elif what == "cut":
+                instance.cut()
+            elif what == "half-open":
+                self._spawn(instance.stall(seconds))
+            else:
+                self._spawn(instance.refuse(seconds))
+            # Its first step has been taken when this returns.
+            await asyncio.sleep(0)
+
+        self._wait(begin())
+
+    def facts(self) -> list[dict[str, Any]]:
+        return [instance.facts() for instance in list(self._instances.values())]
+
+    async def close(self) -> None:
+        """On the loop: end every host."""
+        living = [instance for instance in self._instances.values() if instance.state != "terminated"]
+        await asyncio.gather(*(instance.kill() for instance in living))
+        remove_tree(self._conditions.state_dir)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._loop.call_soon_threadsafe(self._spawn, work)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _wait(self, work: Coroutine[Any, Any, _T]) -> _T:
+        future: Future[_T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return future.result(_PATIENCE_S)

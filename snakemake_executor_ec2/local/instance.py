@@ -1,0 +1,301 @@
+"""One instance of the cloud: its host, its sshd, and the course of its life.
+
+Everything here belongs to the cloud's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import asyncssh
+
+from .cloudinit import CloudInit
+from .faultbook import FaultBook
+from .host import Host, HostError
+from .image import Image
+from .sshd import Sshd
+
+_SHUTTING_DOWN_S = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What an instance is made of, as the API was asked for it."""
+
+    instance_id: str
+    instance_type: str
+    zone: str
+    address: str
+    user_data: bytes
+    login_keys: list[str]
+    market: str
+    """`on-demand` or `spot`."""
+    shutdown_behavior: str
+    """`stop` or `terminate`: what a power-off from inside does."""
+    metadata_url: str
+    set_state: Callable[[str, str], None]
+    """(state, reason code), with EC2's names for both: how the API learns of every change. May block."""
+    admits: Callable[[str], bool]
+    """Whether a security group opens port 22 to an address."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """How the cloud's hosts are made, beyond single faults."""
+
+    state_dir: Path
+    image: Image
+    isolated: bool
+    ssh_port: int
+    pending_s: float = 0.15
+    """How long an instance is `pending` at least."""
+    disk_bytes: int | None = None
+    """The size of every host's disk; without one, what this computer has free."""
+
+
+@dataclass(kw_only=True)
+class _Troubles:
+    """The faults that this instance was launched with."""
+
+    boot_delay_s: float | None = 0.0
+    impostor_connections: float = 0
+    disk_bytes: int | None = None
+    impostor_key: asyncssh.SSHKey | None = field(default=None, repr=False)
+
+
+class Instance:
+    """An instance from launch until it is terminated. Is the `Door` of its sshd."""
+
+    def __init__(self, launch: Launch, conditions: Conditions, faults: FaultBook) -> None:
+        self.launch = launch
+        self.state = "pending"
+        self.spot_notice: dict[str, str] | None = None
+        self.metadata_tokens: set[str] = set()
+        self._conditions = conditions
+        self._troubles = _troubles_of(launch, faults)
+        self._directory = conditions.state_dir / "hosts" / launch.instance_id
+        self._connections: Counter[str] = Counter(attempted=0, admitted=0, authenticated=0)
+        self._console = ""
+        self._host: Host | None = None
+        self._cloud_init: CloudInit | None = None
+        self._sshd = Sshd(launch.address, conditions.ssh_port, self)
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._crashed = False
+        self._life: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+
+    def boot(self, *, first: bool = True) -> None:
+        """Start the host, then cloud-init and sshd on it, in the background."""
+        self._life = asyncio.get_running_loop().create_task(self._boot(first=first))
+
+    async def end(self, reason: str, *, stop: bool = False) -> None:
+        """Terminate or stop it; returns when nothing of it runs any more."""
+        if self.state in ("terminated", "shutting-down") or (stop and self.state in ("stopping", "stopped")):
+            return
+        await self._set("stopping" if stop else "shutting-down", reason)
+        await self.kill()
+        await asyncio.sleep(_SHUTTING_DOWN_S)
+        await self._set("stopped" if stop else "terminated", reason)
+        if not stop:
+            await asyncio.get_running_loop().run_in_executor(None, remove_tree, self._directory)
+
+    async def start(self) -> None:
+        """Boot what was stopped."""
+        await self._set("pending", "")
+        self.boot(first=False)
+
+    async def reboot(self) -> None:
+        """End every process, and boot from the same disk."""
+        await self.kill()
+        self.boot(first=False)
+
+    async def kill(self) -> None:
+        """End the host and everything that talks to it, whatever the API is told."""
+        if self._life is not None:
+            self._life.cancel()
+        self._sshd.close()
+        self._sshd.cut()
+        self._crashed = False
+        self._flowing.set()
+        if self._host is not None:
+            self._host.on_gone = lambda: None
+            self._host.kill()
+            await self._host.gone()
+            self._keep_console()
+            self._host = None
+
+    def crash(self) -> None:
+        """The host dies; nobody is told, and no packet is answered any more."""
+        self._crashed = True
+        self._flowing.clear()
+        self._sshd.freeze()
+        if self._host is not None:
+            self._host.on_gone = lambda: None
+            self._host.kill()
+
+    def cut(self) -> None:
+        """End every ssh connection; the host runs on."""
+        self._sshd.cut()
+
+    async def stall(self, seconds: float) -> None:
+        """Half-open: for a while connections stay, new ones open, and no byte passes."""
+        self._flowing.clear()
+        self._sshd.freeze()
+        await asyncio.sleep(seconds)
+        if not self._crashed:
+            self._flowing.set()
+            self._sshd.thaw()
+
+    async def refuse(self, seconds: float) -> None:
+        """For a while nobody listens on the ssh port; connections that stand are left alone."""
+        self._sshd.close()
+        await asyncio.sleep(seconds)
+        if self.state == "running" and not self._crashed:
+            self._sshd.open()
+
+    def meet_impostor(self, connections: float) -> None:
+        """Show the next connections another host key than the machine's."""
+        self._troubles.impostor_connections = connections
+
+    def console_output(self) -> str:
+        return self._console + (self._cloud_init.log if self._cloud_init else "")
+
+    def facts(self) -> dict[str, Any]:
+        """What a test may want to know."""
+        process = self._host.process if self._host is not None else None
+        return {
+            "id": self.launch.instance_id,
+            "type": self.launch.instance_type,
+            "zone": self.launch.zone,
+            "market": self.launch.market,
+            "address": self.launch.address,
+            "state": self.state,
+            "pid": process.pid if process is not None and process.poll() is None else None,
+            "crashed": self._crashed,
+            "connections": dict(self._connections),
+            "open_connections": len(self._sshd.connections),
+        }
+
+    # What sshd asks of its door.
+
+    @property
+    def host(self) -> Host:
+        if self._host is None:
+            raise HostError(f"{self.launch.instance_id} has no host")
+        return self._host
+
+    def admits(self, address: str) -> bool:
+        return self.launch.admits(address)
+
+    def counts(self, what: str) -> None:
+        self._connections[what] += 1
+
+    async def flowing(self) -> None:
+        await self._flowing.wait()
+
+    def takes_impostor_key(self) -> asyncssh.SSHKey | None:
+        if self._troubles.impostor_connections <= 0:
+            return None
+        self._troubles.impostor_connections -= 1
+        if self._troubles.impostor_key is None:
+            self._troubles.impostor_key = asyncssh.generate_private_key("ssh-ed25519")
+        return self._troubles.impostor_key
+
+    # The course of a boot.
+
+    async def _boot(self, *, first: bool) -> None:
+        host = self._new_host()
+        self._host = host
+        try:
+            await asyncio.gather(host.start(), asyncio.sleep(self._conditions.pending_s))
+            await self._set("running", "")
+            cloud_init = CloudInit(
+                host, self.launch.user_data, login_keys=self.launch.login_keys, first_boot=first
+            )
+            self._cloud_init = cloud_init
+            await cloud_init.before_sshd()
+            if self._troubles.boot_delay_s is None:
+                return
+            await asyncio.sleep(self._troubles.boot_delay_s)
+            self._sshd.open()
+            await cloud_init.after_sshd()
+        except (HostError, OSError) as error:
+            self._console += f"{error}\n"
+            if self.state == "pending":
+                await self._set("terminated", "Server.InternalError")
+
+    def _new_host(self) -> Host:
+        host = Host(
+            self._directory,
+            hostname=f"ip-{self.launch.address.replace('.', '-')}.ec2.internal",
+            image=self._conditions.image,
+            isolated=self._conditions.isolated,
+            root_bytes=self._troubles.disk_bytes or self._conditions.disk_bytes,
+        )
+        host.extra_variables = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.launch.metadata_url}
+        host.on_shutdown = self._on_shutdown
+        host.on_gone = self._on_gone
+        return host
+
+    def _on_shutdown(self, how: str) -> None:
+        if how == "halt":
+            return  # the processor stops; EC2 sees no power-off, and bills on
+        loop = asyncio.get_running_loop()
+        if how == "reboot":
+            self._ending = loop.create_task(self.reboot())
+            return
+        stop = self.launch.shutdown_behavior == "stop"
+        self._ending = loop.create_task(self.end("Client.InstanceInitiatedShutdown", stop=stop))
+
+    def _on_gone(self) -> None:
+        if self._ending is None or self._ending.done():
+            self.crash()
+
+    def _keep_console(self) -> None:
+        if self._cloud_init is not None:
+            self._console += self._cloud_init.log
+            self._cloud_init = None
+
+    async def _set(self, state: str, reason: str) -> None:
+        self.state = state
+        # In a thread: the API's lock may be held by a long answer.
+        await asyncio.get_running_loop().run_in_executor(None, self.launch.set_state, state, reason)
+
+
+def _troubles_of(launch: Launch, faults: FaultBook) -> _Troubles:
+    facts = {"type": launch.instance_type, "zone": launch.zone}
+    troubles = _Troubles()
+    if (slow := faults.take("slow-boot", **facts)) is not None:
+        troubles.boot_delay_s = slow["delay"]
+    if (impostor := faults.take("impostor", **facts)) is not None:
+        connections = impostor["connections"]
+        troubles.impostor_connections = float("inf") if connections is None else connections
+    if (disk := faults.take("small-disk", **facts)) is not None:
+        troubles.disk_bytes = disk["bytes"]
+    return troubles
+
+
+def remove_tree(directory: Path) -> None:
+    """Delete a host's files, whatever their modes."""
+
+    def make_writable(path: Path) -> None:
+        for child in path.iterdir():
+            if child.is_dir() and not child.is_symlink():
+                child.chmod(child.stat().st_mode | stat.S_IRWXU)
+                make_writable(child)
+
+    if not directory.is_dir():
+        return
+    try:
+        rmtree(directory)
+    except PermissionError:
+        make_writable(directory)
+        rmtree(directory, ignore_errors=True)
