@@ -64,7 +64,7 @@ class Kit:
     chooser: Chooser
     ledger: Ledger
     new_key_pair: Callable[[], KeyPair]
-    workbench: Callable[[Link, Control], Workbench]
+    workbench: Callable[[Link], Workbench]
     software: Software
     boot_timeout_s: float
     lease_s: float
@@ -115,7 +115,7 @@ def _on_a_machine(plan: JobPlan, kit: Kit, control: Control, entry: Entry, machi
         try:
             with kit.ledger.phase(entry, Phase.BOOT):
                 link.open(kit.boot_timeout_s)
-            bench = kit.workbench(link, control)
+            bench = kit.workbench(link)
             with kit.ledger.phase(entry, Phase.PREPARE):
                 _make_ready(plan, kit, link, bench)
             with kit.ledger.phase(entry, Phase.RUN):
@@ -158,7 +158,7 @@ def _launch(plan: JobPlan, kit: Kit, control: Control, host_key: KeyPair, machin
             except CapacityError as error:
                 refused.append(error)
                 kit.tell(say.no_capacity(spec, error))
-    raise CapacityError(say.nowhere(plan, refused))
+    raise CapacityError(say.nowhere(refused))
 
 
 def _make_ready(plan: JobPlan, kit: Kit, link: Link, bench: Workbench) -> None:

@@ -116,7 +116,7 @@ def workflow_sources(workflow: Any) -> Iterator[Path]:
 
 def _beside(rule: Any, path: Any) -> Any:
     """A path of a rule, which counts from the Snakefile that defines the rule."""
-    return path if not isinstance(path, str) or os.path.isabs(path) else rule.basedir.join(path)
+    return path if not isinstance(path, str) or Path(path).is_absolute() else rule.basedir.join(path)
 
 
 def _local_source(source: Any) -> Iterator[Path]:

@@ -27,7 +27,7 @@ from snakemake_executor_ec2.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
 from snakemake_executor_ec2.sizing.requirements import requirements
 from snakemake_executor_ec2.ssh.connector import SshConnector
-from snakemake_executor_ec2.ssh.keys import load_private_key, new_key_pair
+from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
 from snakemake_executor_ec2.workbench import AgentWorkbench
 
 STATE_FOLDER = Path(".snakemake", "ec2")
@@ -79,11 +79,11 @@ class Run:
         """
         settings = self._settings
         login = new_key_pair()
-        login_keys = [login.private]
+        login_keys = [login]
         authorized = [login.public]
         if settings.ssh_key:
-            own = load_private_key(Path(settings.ssh_key).expanduser())
-            login_keys.append(own.private)
+            own = load_key_pair(Path(settings.ssh_key).expanduser())
+            login_keys.append(own)
             authorized.append(own.public)
         user_tags = _tags(listed(settings.tags))
         if settings.cloud == "local":
@@ -129,7 +129,7 @@ class Run:
             chooser=self._launcher,
             ledger=self._ledger,
             new_key_pair=new_key_pair,
-            workbench=lambda link, control: AgentWorkbench(link, control, self._clock, self._tell),
+            workbench=lambda link: AgentWorkbench(link, self._clock, self._tell),
             software=self._software,
             boot_timeout_s=settings.boot_timeout or 300,
             lease_s=(settings.lease or 720) * 60,
@@ -166,7 +166,7 @@ class Run:
         def tell_it() -> None:
             try:
                 future.set_result(run_job(plan, self._kit, control))
-            except BaseException as error:  # noqa: BLE001  whoever asks for the result gets it
+            except BaseException as error:
                 future.set_exception(error)
 
         thread = threading.Thread(target=tell_it, name=f"job {plan.key}", daemon=True)
@@ -199,8 +199,7 @@ class Run:
             from snakemake_executor_ec2.local.cloud import EmbeddedCloud
         except ImportError as error:
             raise ConfigurationError(
-                "--ec2-cloud local needs more packages: "
-                "pip install 'snakemake-executor-plugin-ec2[local]'"
+                "--ec2-cloud local needs more packages: pip install 'snakemake-executor-plugin-ec2[local]'"
             ) from error
         embedded = self._stack.enter_context(EmbeddedCloud())
         self._stack.enter_context(_environment(embedded.env))

@@ -80,9 +80,7 @@ class WorkflowRunner:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(content)
         else:
-            shutil.copytree(
-                workflow, self.folder, dirs_exist_ok=True, symlinks=True, ignore=_ignore_results
-            )
+            shutil.copytree(workflow, self.folder, dirs_exist_ok=True, symlinks=True, ignore=_ignore_results)
 
     def start(
         self, *arguments: str, jobs: int = 4, env: Mapping[str, str] | None = None

@@ -49,7 +49,15 @@ def table(entries: Sequence[Entry], now: float) -> str:
     costs = [entry.cost_usd(now) for entry in entries if entry.machine is not None]
     known = [cost for cost in costs if cost is not None]
     total_s = sum(sum(entry.seconds.values()) for entry in entries)
-    total = ("total", f"{len(rows)} machines", "", *([""] * len(_PHASES)), f"{total_s:.1f}", usd(sum(known)), "")
+    total = (
+        "total",
+        f"{len(rows)} machines",
+        "",
+        *([""] * len(_PHASES)),
+        f"{total_s:.1f}",
+        usd(sum(known)),
+        "",
+    )
     widths = [max(len(row[i]) for row in (header, *rows, total)) for i in range(len(header))]
     lines = [_line(row, widths) for row in (header, *rows)]
     lines += ["  ".join("-" * width for width in widths), _line(total, widths)]

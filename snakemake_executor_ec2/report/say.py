@@ -44,7 +44,7 @@ def no_capacity(spec: LaunchSpec, error: LaunchError) -> str:
     return f"no {spec.offer.instance_type.name} in {spec.zone} now ({error.code}), trying the next"
 
 
-def nowhere(plan: JobPlan, refused: Sequence[LaunchError]) -> str:
+def nowhere(refused: Sequence[LaunchError]) -> str:
     codes = ", ".join(sorted({error.code for error in refused})) or "no zone offers it"
     return (
         f"EC2 has no capacity for it in any of the types and zones tried ({codes}); "

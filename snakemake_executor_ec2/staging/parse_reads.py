@@ -31,10 +31,10 @@ def listen() -> None:
 
 
 def stop() -> frozenset[Path]:
-    """Stop listening; the files below nothing in particular that were read and still exist."""
+    """Stop listening; the files that Snakefiles read and that still exist."""
     global _listening
     _listening = False
-    files = frozenset(Path(path) for path in _seen if os.path.isfile(path))
+    files = frozenset(path for path in map(Path, _seen) if path.is_file())
     _seen.clear()
     return files
 

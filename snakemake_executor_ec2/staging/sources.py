@@ -23,10 +23,32 @@ LIMIT_FILES = 20_000
 """More files than this are not looked at in a folder without git: it is somebody's home."""
 
 SCRIPT_SUFFIXES = frozenset(
-    ".awk .bash .do .ipynb .jl .js .lua .m .nf .pl .pm .py .pyx .r .rb .rmd .rs .sas .sed .sh .smk .sql "
-    ".stan .tcl .qmd .zsh".split()
+    f".{name}"
+    for name in (
+        *(
+            "awk",
+            "bash",
+            "do",
+            "ipynb",
+            "jl",
+            "js",
+            "lua",
+            "m",
+            "nf",
+            "pl",
+            "pm",
+            "py",
+            "pyx",
+            "qmd",
+            "r",
+            "rb",
+        ),
+        *("rmd", "sas", "sed", "sh", "smk", "sql", "stan", "tcl", "zsh"),
+    )
 )
-_PROJECT_FILES = frozenset({"snakefile", "makefile", "pyproject.toml", "setup.cfg", "requirements.txt", ".rprofile"})
+_PROJECT_FILES = frozenset(
+    {"snakefile", "makefile", "pyproject.toml", "setup.cfg", "requirements.txt", ".rprofile"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
