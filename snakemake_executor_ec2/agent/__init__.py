@@ -10,4 +10,6 @@ Standard library only, Python >= 3.9 (Amazon Linux 2023's own). The controller i
     warden      runs and watches one job      evidence   why a job failed (pure)
     follow      a job's events, as they come  procs, spot, lease, state
     software    Snakemake and a Python        hostkey    a new host key
+
+Paths are plain strings in here: names may be no valid text, and pathlib costs start-up time.
 """

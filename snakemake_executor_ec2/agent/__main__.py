@@ -26,7 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="agent.pyz", description="What runs a Snakemake job on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="agent.pyz", description="What runs a Snakemake job on this machine."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("unpack", "pack", "workdir", "guard", "guarding", "start", "renew", "release", "software",
                  "rotate-host-key"):  # fmt: skip

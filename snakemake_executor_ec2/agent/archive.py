@@ -7,8 +7,6 @@ directories and symlinks are written, and nothing else is accepted: a reader may
 that is not to be trusted. Modification times have nanoseconds; names may be any bytes.
 """
 
-# ruff: noqa: PTH (plain strings, see state.py)
-
 from __future__ import annotations
 
 import errno

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +31,7 @@ from snakemake_executor_ec2.ports import Completed, RemoteHost
 _ANSWER_S = 60.0
 _HEARTBEAT_S = 15.0
 _SILENCE_S = 60.0
+_BEGINNING = Position()
 _LAST = (Finished, Interrupted, Unwatched)
 
 
@@ -158,7 +159,9 @@ class Agent:
         answer = _answer(done)
         if done.exit_code or "error" in answer:
             error = str(answer.get("error") or _last_words(done))
-            raise PreparationError(f"Software could not be installed: {error}", log=str(answer.get("log", "")))
+            raise PreparationError(
+                f"Software could not be installed: {error}", log=str(answer.get("log", ""))
+            )
         return Software(
             python=str(answer["python"]),
             path=tuple(map(str, answer["path"])),
@@ -245,7 +248,7 @@ class Agent:
     def follow(
         self,
         key: str,
-        position: Position = Position(),
+        position: Position = _BEGINNING,
         *,
         heartbeat_s: float = _HEARTBEAT_S,
         silence_s: float = _SILENCE_S,

@@ -1,7 +1,5 @@
 """`workdir`, `unpack`, `pack`: directories and files on the machine, at their absolute paths."""
 
-# ruff: noqa: PTH (plain strings, see state.py)
-
 from __future__ import annotations
 
 import json
@@ -60,7 +58,7 @@ def _lock_ours() -> Any:
 
 
 def workdir() -> int:
-    """`workdir`: {"paths": […], "parents": […]} -> {"answers": [{"path", "ok", "reason", "made"}, …]}
+    """`workdir`: {"paths": […], "parents": […]} -> {"answers": [{"path", "ok", "reason"}, …]}
 
     `paths` are trees that are to be ours alone: made here, or empty, or ours from before.
     `parents` are directories that single files will be put into: they may exist and hold
@@ -77,24 +75,26 @@ def workdir() -> int:
 
 
 def _prepare(path: str, ours: _Ours, *, alone: bool) -> dict[str, Any]:
-    made: list[str] = []
     try:
-        if not os.path.isabs(path):
-            raise AgentError("it is not an absolute path")
-        path = os.path.normpath(path)
-        made = _make(path)
-        ours.directories.update(made)
-        if alone and not ours.covers(path):
-            if os.listdir(path):
-                raise AgentError("it exists there and is not empty")
-            ours.directories.add(path)
-        if not os.access(path, os.W_OK | os.X_OK):
-            ours.directories.discard(path)
-            raise AgentError("it exists there and we may not write to it")
+        reason = _obstacle(path, ours, alone=alone)
     except (AgentError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return {"path": path, "ok": False, "reason": reason, "made": made}
-    return {"path": path, "ok": True, "reason": "", "made": made}
+    return {"path": path, "ok": not reason, "reason": reason}
+
+
+def _obstacle(path: str, ours: _Ours, *, alone: bool) -> str:
+    """Make a directory usable; what keeps it from being, or an empty string."""
+    if not os.path.isabs(path):
+        return "it is not an absolute path"
+    path = os.path.normpath(path)
+    ours.directories.update(_make(path))
+    if alone and not ours.covers(path) and os.listdir(path):
+        return "it exists there and is not empty"
+    if not os.access(path, os.W_OK | os.X_OK):
+        return "it exists there and we may not write to it"
+    if alone:
+        ours.directories.add(path)
+    return ""
 
 
 def _make(path: str) -> list[str]:

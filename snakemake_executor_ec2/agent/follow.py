@@ -1,7 +1,5 @@
 """`follow`: what happens to a job, as it happens; over a connection that may break at any moment."""
 
-# ruff: noqa: PTH (plain strings, see state.py)
-
 from __future__ import annotations
 
 import json
@@ -35,9 +33,10 @@ def follow(key: str, events_at: int, output_at: int, patience_s: float = 90.0) -
     folder = job_dir(key)
     if not os.path.exists(os.path.join(folder, "events.jsonl")):
         raise AgentError(f"there is no job {key} on this machine")
-    with open(os.path.join(folder, "events.jsonl"), "rb", buffering=0) as events, open(
-        os.path.join(folder, "output.log"), "rb", buffering=0
-    ) as output:
+    with (
+        open(os.path.join(folder, "events.jsonl"), "rb", buffering=0) as events,
+        open(os.path.join(folder, "output.log"), "rb", buffering=0) as output,
+    ):
         stream = _Stream(folder, events.fileno(), output.fileno(), events_at, output_at)
         heard = alive = time.monotonic()
         while not stream.pump():

@@ -1,7 +1,5 @@
 """`rotate-host-key`: the key that came with user-data could be read there, so it is replaced."""
 
-# ruff: noqa: PTH (plain strings, see state.py)
-
 from __future__ import annotations
 
 import os

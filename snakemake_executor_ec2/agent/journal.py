@@ -1,7 +1,5 @@
 """`events.jsonl`: written by a job's warden, read by everybody; a line is whole or not there."""
 
-# ruff: noqa: PTH (plain strings, see state.py)
-
 from __future__ import annotations
 
 import errno

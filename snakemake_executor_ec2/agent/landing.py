@@ -1,7 +1,5 @@
 """Files that arrive: beside their target under another name first, and in place only when whole."""
 
-# ruff: noqa: PTH (plain strings, see state.py)
-
 from __future__ import annotations
 
 import contextlib
@@ -151,7 +149,9 @@ class Landing:
         if ".." in parts[climbing:]:
             raise ArchiveError(f"/{item.name} is a symlink with `..` inside: {item.link}")
         end = os.path.join(self._real_parent(item.name, target), item.link)
-        if not (_within(os.path.normpath(end), self._roots) and _within(os.path.realpath(end), self._real_roots)):
+        if not (
+            _within(os.path.normpath(end), self._roots) and _within(os.path.realpath(end), self._real_roots)
+        ):
             raise ArchiveError(f"/{item.name} is a symlink that leads out, to {item.link}")
 
     def _real_parent(self, name: str, target: str) -> str:

@@ -5,8 +5,6 @@ long. It is overwritten in place, so that a full disk does not end a lease that 
 The `guard` process watches it; each job's warden does too, in case the guard was killed.
 """
 
-# ruff: noqa: PTH (plain strings, see state.py)
-
 from __future__ import annotations
 
 import os

@@ -1,7 +1,5 @@
 """What a job uses, read from /proc; where there is none (macOS), only what `wait` tells."""
 
-# ruff: noqa: PTH (plain strings, see state.py)
-
 from __future__ import annotations
 
 import contextlib
@@ -120,7 +118,9 @@ def oom_line() -> str:
     """The kernel's last word on a process that it killed, where we may read its log."""
     for command in (["dmesg"], ["sudo", "-n", "dmesg"]):
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=False)
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=False
+            )
             lines = re.findall(rb"Killed process \d+ \([^)]*\)", done.stdout)
             if lines:
                 return str(lines[-1].decode(errors="replace"))

@@ -32,8 +32,9 @@ class SpotNotice:
             if not self._token:
                 headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_S)}
                 status, body = self._ask("PUT", "/latest/api/token", headers)
-                if status != 200:
-                    raise OSError(f"no token: {status}")
+                if status != 200:  # something answers there, but no EC2
+                    self._failures += 1
+                    return None
                 self._token = body.decode("latin-1").strip()
             headers = {"X-aws-ec2-metadata-token": self._token}
             status, body = self._ask("GET", "/latest/meta-data/spot/instance-action", headers)

@@ -1,8 +1,5 @@
 """Where the agent keeps what it knows, and the few things that every command needs."""
 
-# Paths are plain strings in the agent: names may be no valid text, and pathlib costs start-up time.
-# ruff: noqa: PTH
-
 from __future__ import annotations
 
 import fcntl
@@ -93,8 +90,8 @@ def spawn_detached(arguments: list[str], request: dict[str, Any], log: str) -> d
             close_fds=True,
             cwd="/",
         )
-    assert child.stdin is not None  # noqa: S101 - for the type checker: it is a pipe
-    assert child.stdout is not None  # noqa: S101
+    assert child.stdin is not None
+    assert child.stdout is not None
     with child.stdout, child.stdin:
         child.stdin.write(json.dumps(request).encode())
         child.stdin.close()

@@ -14,8 +14,6 @@ What the job prints goes to `output.log` directly. `disk_mib` is what the workin
 file system has grown by since the job began.
 """
 
-# ruff: noqa: PTH (plain strings, see state.py)
-
 from __future__ import annotations
 
 import os
@@ -174,7 +172,10 @@ class _Job:
         self.events.write("started", pid=self.process.pid)
 
     def _spawn(self, request: dict[str, Any]) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, **{str(name): str(value) for name, value in request.get("env", {}).items()}}
+        environment = {
+            **os.environ,
+            **{str(name): str(value) for name, value in request.get("env", {}).items()},
+        }
         prepended = [str(path) for path in request.get("path_prepend", [])]
         environment["PATH"] = os.pathsep.join([*prepended, environment.get("PATH", os.defpath)])
         command = str(request["command"])
@@ -195,7 +196,7 @@ class _Job:
                 cwd=self.cwd,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=_first_to_be_killed,  # noqa: PLW1509 - one thread only
+                preexec_fn=_first_to_be_killed,  # safe: one thread only
             )
 
     def watch(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import socket
-import threading
 from collections.abc import Collection, Sequence
 
 import paramiko
@@ -93,14 +92,8 @@ def _algorithms(host_keys: Collection[str]) -> list[str]:
 
 def _negotiate(transport: SshTransport, address: str, host_keys: Collection[str], timeout_s: float) -> None:
     """Agree on keys, and compare the host's with the pinned ones. Nothing of ours is sent before that."""
-    done = threading.Event()
     try:
-        transport.start_client(event=done)
-        finished = done.wait(timeout_s)
-        if (error := transport.get_exception()) is not None:
-            raise error
-        if not finished or not transport.is_active():
-            raise EOFError(f"no ssh handshake within {timeout_s:.0f} s" if not finished else "")
+        transport.start_client(timeout=timeout_s)
         key = transport.get_remote_server_key()
     except (paramiko.SSHException, OSError, EOFError) as error:
         if isinstance(error, paramiko.SSHException) and "host key" in str(error):

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, ClassVar, TypeVar, cast
 
 import paramiko
 from paramiko.common import MSG_CHANNEL_REQUEST
@@ -33,8 +33,8 @@ class SshTransport(paramiko.Transport):
         self.killed_by: dict[int, int] = {}
 
     # RFC 4254 6.10: `exit-signal` comes instead of `exit-status`, and paramiko ignores it.
-    _channel_handler_table = {
-        **paramiko.Transport._channel_handler_table,
+    _channel_handler_table: ClassVar = {
+        **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]  # unknown to the stubs
         MSG_CHANNEL_REQUEST: lambda channel, message: _handle_request(channel, message),
     }
 
@@ -44,12 +44,13 @@ def _handle_request(channel: paramiko.Channel, message: paramiko.Message) -> Non
     if kind == "exit-signal":
         message.get_boolean()
         name = f"SIG{message.get_text()}"
-        channel.transport.killed_by[channel.chanid] = signal.Signals.__members__.get(name, signal.SIGKILL)
+        transport = cast("SshTransport", channel.transport)
+        transport.killed_by[channel.chanid] = signal.Signals.__members__.get(name, signal.SIGKILL)
         channel.status_event.set()
         return
     message.rewind()
     message.get_int()  # the channel's number, which the transport has read
-    channel._handle_request(message)
+    channel._handle_request(message)  # type: ignore[attr-defined]
 
 
 class SshHost:
@@ -164,7 +165,9 @@ class SshHost:
 
 def _failed(done: Completed) -> StagingError:
     said = done.stderr.decode(errors="replace").strip().splitlines()
-    return StagingError(said[-1] if said else f"a command on the machine failed: exit status {done.exit_code}")
+    return StagingError(
+        said[-1] if said else f"a command on the machine failed: exit status {done.exit_code}"
+    )
 
 
 def _told(error: BaseException) -> str:
@@ -244,7 +247,7 @@ class _Execution:
 
     def read_all(self, deadline: float | None) -> bytes:
         """The whole standard output. Raises TimeoutError after the deadline, ConnectionLost."""
-        pieces = []
+        pieces: list[bytes] = []
         while True:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:

@@ -71,6 +71,6 @@ def ask_for_life(transport: paramiko.Transport, interval_s: float) -> None:
         message.add_byte(cMSG_GLOBAL_REQUEST)
         message.add_string("keepalive@openssh.com")
         message.add_boolean(True)
-        transport._send_user_message(message)
+        transport._send_user_message(message)  # type: ignore[attr-defined]  # unknown to the stubs
 
     transport.packetizer.set_keepalive(interval_s, ask)

@@ -1,0 +1,139 @@
+"""`software`: Python, Snakemake and packages for a job: found on the machine, or installed.
+
+In this order, and no further than needed: the user's setup script; an interpreter of the image
+that has everything; that interpreter with what it lacks on top; a new environment with uv;
+the same with pip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from typing import Any
+
+from .installers import InstallError, Steps, install_on_top, new_environment
+from .pythons import Python, probe, search_path, with_package
+from .state import home, read_request, say, try_lock
+
+
+def main() -> int:
+    """`software`: {"snakemake", "packages", "requirements", "setup", "python"} -> where it is
+
+    The answer: {"python", "path", "how": "image" | "uv" | "pip", "seconds"}, or {"error", "log"}
+    with exit status 1. A call that asks for what an earlier one has installed answers at once;
+    a second call waits for the first.
+    """
+    began = time.monotonic()
+    request = read_request()
+    folder = home()
+    with try_lock(os.path.join(folder, "software.lock"), wait=True):  # type: ignore[union-attr]
+        known = os.path.join(folder, f"software-{_digest(request)}.json")
+        answer = _remembered(known)
+        if answer is None:
+            with Steps(os.path.join(folder, "software.log")) as steps:
+                try:
+                    answer = _provide(request, folder, steps)
+                except InstallError as error:
+                    say({"error": str(error), "log": steps.tail()})
+                    return 1
+            with open(known, "w", encoding="utf-8") as file:
+                json.dump(answer, file)
+    say({**answer, "seconds": round(time.monotonic() - began, 3)})
+    return 0
+
+
+def _digest(request: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _remembered(known: str) -> dict[str, Any] | None:
+    try:
+        with open(known, encoding="utf-8") as file:
+            answer: dict[str, Any] = json.load(file)
+    except (FileNotFoundError, ValueError):
+        return None
+    return answer if os.access(answer["python"], os.X_OK) else None
+
+
+def _provide(request: dict[str, Any], folder: str, steps: Steps) -> dict[str, Any]:
+    version = str(request["snakemake"])
+    requirements = str(request.get("requirements") or "")
+    wanted = [f"snakemake=={version}", *map(str, request.get("packages") or [])]
+    listed = None
+    if requirements.strip():
+        listed = os.path.join(folder, "requirements.txt")
+        with open(listed, "w", encoding="utf-8") as file:
+            file.write(requirements)
+    if request.get("setup"):
+        _run_setup(str(request["setup"]), folder, steps)
+    path = search_path()
+    minimum = _minimum(str(request.get("python") or ">=3.11"))
+    plain, exotic = _split_requirements(requirements)
+    found = _in_image(path, version, [*wanted, *plain], minimum)
+    if found is not None and not found.lacking and not exotic:
+        return _answer(found.python, [found.scripts], "image", folder)
+    if found is not None and f"snakemake=={version}" not in found.lacking:
+        python, how = install_on_top(found, [*found.lacking], listed, path, folder, steps)
+    else:
+        python, how = new_environment(wanted, listed, minimum, path, folder, steps)
+    scripts = [os.path.dirname(python)] if found is None else [os.path.dirname(python), found.scripts]
+    return _answer(python, scripts, how, folder)
+
+
+def _run_setup(setup: str, folder: str, steps: Steps) -> None:
+    script = os.path.join(folder, "setup.sh")
+    with open(script, "w", encoding="utf-8") as file:
+        file.write(setup)
+    os.chmod(script, 0o700)
+    if not steps.run("bash", "-e", script, cwd=os.path.expanduser("~")):
+        raise InstallError("the setup script failed")
+
+
+def _minimum(spec: str) -> tuple[int, int]:
+    found = re.fullmatch(r"\s*>=\s*(\d+)\.(\d+)\s*", spec)
+    return (int(found[1]), int(found[2])) if found else (3, 11)
+
+
+def _split_requirements(text: str) -> tuple[list[str], bool]:
+    """Requirements that an interpreter can be asked about, and whether there are others (options, URLs)."""
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines()]
+    lines = [line for line in lines if line]
+    plain = [line for line in lines if re.match(r"[A-Za-z0-9][^@/\\]*$", line)]
+    return plain, len(plain) < len(lines)
+
+
+def _in_image(path: str, version: str, wanted: list[str], minimum: tuple[int, int]) -> Python | None:
+    """The interpreter with this Snakemake that lacks least."""
+    best: Python | None = None
+    for python in with_package(path, "snakemake", version):
+        found = probe(python, wanted)
+        if found is None or found.version < minimum or f"snakemake=={version}" in found.lacking:
+            continue
+        if best is None or len(found.lacking) < len(best.lacking):
+            best = found
+        if not found.lacking:
+            break
+    return best
+
+
+def _answer(python: str, scripts: list[str], how: str, folder: str) -> dict[str, Any]:
+    beside = os.path.dirname(python)
+    path = list(dict.fromkeys([*scripts, beside]))
+    if not os.access(os.path.join(path[0], "python"), os.X_OK):
+        path.insert(0, _shim(python, folder))
+    return {"python": python, "path": path, "how": how}
+
+
+def _shim(python: str, folder: str) -> str:
+    """A directory in which `python` is the given interpreter, which has another name where it is."""
+    directory = os.path.join(folder, "shims")
+    os.makedirs(directory, exist_ok=True)
+    shim = os.path.join(directory, "python")
+    with open(shim + ".part", "w", encoding="utf-8") as file:
+        file.write(f"#!/bin/sh\nexec '{python}' \"$@\"\n")
+    os.chmod(shim + ".part", 0o700)
+    os.replace(shim + ".part", shim)
+    return directory
