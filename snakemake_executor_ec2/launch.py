@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import yaml
+
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Image, KeyPair, LaunchSpec, Market, Requirements
 
@@ -138,8 +140,7 @@ def user_data(*, host_key: KeyPair, authorized_keys: Sequence[str], lifetime_s: 
         config["disable_root"] = False
     else:
         config["users"] = ["default", _login(ssh_user, authorized_keys)]
-    # JSON is YAML, with one way to quote instead of many.
-    text = "#cloud-config\n" + json.dumps(config, indent=1) + "\n"
+    text = "#cloud-config\n" + yaml.safe_dump(config, sort_keys=False, width=10_000)
     size = len(text.encode())
     if size > MAX_USER_DATA_BYTES:
         raise ConfigurationError(
@@ -178,7 +179,7 @@ def _lifetime_timer(lifetime_s: int) -> str:
         "--timer-property=DefaultDependencies=no --property=DefaultDependencies=no "
         f"/bin/sh -c '{end}'"
     )
-    fallback = f"setsid sh -c 'sleep {lifetime_s}; {end}' </dev/null >/dev/null 2>&1 &"
+    fallback = f"setsid /bin/sh -c 'sleep {lifetime_s}; {end}' </dev/null >/dev/null 2>&1 &"
     return f"{armed} || {{ {fallback} }}"
 
 
