@@ -1,0 +1,90 @@
+"""Found by every Python that Snakemake's tests start, in this process and in others: they put
+their working directory, which is this one, on PYTHONPATH.
+
+Notes which tests hand a job to their executor, and where EC2_CONFORMANCE is `ec2` puts the
+executor `ec2` in the place of the local one. Nothing else of Snakemake is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+def _note_submission() -> None:
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").split(" ")[0].split("::", 1)[-1]
+    with Path(os.environ["EC2_CONFORMANCE_NOTES"]).open("a") as notes:
+        notes.write(f"{test}\n")
+
+
+def _is_local(workflow: Any, rule: Any) -> bool:
+    """As `Workflow.is_local`, had the workflow an executor that is not local."""
+    by_nature = rule.name in workflow._localrules or rule.norun or rule.is_template_engine
+    return rule.group is None and by_nature
+
+
+def _watch_scheduler(module: ModuleType) -> None:
+    original = module.JobScheduler.run
+
+    def run(self: Any, jobs: Any, executor: Any = None) -> None:
+        workflow = self.workflow
+        if workflow.is_main_process and not (workflow.dryrun or workflow.touch):
+            rules = [inner.rule for job in jobs for inner in (job.jobs if job.is_group() else [job])]
+            if any(not _is_local(workflow, rule) for rule in rules):
+                _note_submission()
+        original(self, jobs, executor)
+
+    module.JobScheduler.run = run
+
+
+def _replace_local(module: ModuleType) -> None:
+    original = module.DAGApi.execute_workflow
+
+    def execute_workflow(
+        self: Any, executor: str = "local", pseudo_executor: str | None = None, **settings: Any
+    ) -> None:
+        workflow = self.workflow_api
+        main = workflow.workflow_settings.exec_mode == workflow.workflow_settings.exec_mode.DEFAULT
+        if executor == "local" and pseudo_executor is None and main:
+            from snakemake_executor_ec2.settings import ExecutorSettings
+
+            executor = "ec2"
+            settings["executor_settings"] = ExecutorSettings(ami=os.environ.get("EC2_CONFORMANCE_AMI") or None)
+            if workflow.resource_settings.nodes is None:
+                workflow.resource_settings.nodes = workflow.resource_settings.cores or 1
+        original(self, executor=executor, pseudo_executor=pseudo_executor, **settings)
+
+    module.DAGApi.execute_workflow = execute_workflow
+
+
+_PATCHES = {"snakemake.scheduling.job_scheduler": _watch_scheduler}
+if os.environ.get("EC2_CONFORMANCE") == "ec2":
+    _PATCHES["snakemake.api"] = _replace_local
+
+
+class _Finder(MetaPathFinder):
+    """Patches modules of Snakemake's right after they were imported, whoever imports them."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        patch = _PATCHES.get(name)
+        spec = PathFinder.find_spec(name, path, target) if patch else None
+        if spec is None or spec.loader is None or patch is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            patch(module)
+
+        loader: Loader = spec.loader
+        loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+if "EC2_CONFORMANCE" in os.environ:
+    sys.meta_path.insert(0, _Finder())
