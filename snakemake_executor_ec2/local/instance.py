@@ -20,6 +20,7 @@ from .cloudinit import CloudInit
 from .faultbook import FaultBook
 from .host import Host, HostError
 from .image import Image
+from .imds import MetadataService, metadata
 from .sshd import Sshd
 
 _SHUTTING_DOWN_S = 0.2
@@ -33,13 +34,13 @@ class Launch:
     instance_type: str
     zone: str
     address: str
+    image_id: str
     user_data: bytes
     login_keys: list[str]
     market: str
     """`on-demand` or `spot`."""
     shutdown_behavior: str
     """`stop` or `terminate`: what a power-off from inside does."""
-    metadata_url: str
     set_state: Callable[[str, str], None]
     """(state, reason code), with EC2's names for both: how the API learns of every change. May block."""
     admits: Callable[[str], bool]
@@ -77,7 +78,6 @@ class Instance:
         self.launch = launch
         self.state = "pending"
         self.spot_notice: dict[str, str] | None = None
-        self.metadata_tokens: set[str] = set()
         self._conditions = conditions
         self._troubles = _troubles_of(launch, faults)
         self._directory = conditions.state_dir / "hosts" / launch.instance_id
@@ -85,6 +85,8 @@ class Instance:
         self._console = ""
         self._host: Host | None = None
         self._cloud_init: CloudInit | None = None
+        self._hostname = f"ip-{launch.address.replace('.', '-')}.ec2.internal"
+        self._metadata = MetadataService(launch.address, self._look_up_metadata)
         self._sshd = Sshd(launch.address, conditions.ssh_port, self)
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -123,6 +125,7 @@ class Instance:
             self._life.cancel()
         self._sshd.close()
         self._sshd.cut()
+        self._metadata.close()
         self._crashed = False
         self._flowing.set()
         if self._host is not None:
@@ -212,9 +215,9 @@ class Instance:
     # The course of a boot.
 
     async def _boot(self, *, first: bool) -> None:
-        host = self._new_host()
-        self._host = host
         try:
+            host = await self._new_host()
+            self._host = host
             await asyncio.gather(host.start(), asyncio.sleep(self._conditions.pending_s))
             await self._set("running", "")
             cloud_init = CloudInit(
@@ -232,18 +235,32 @@ class Instance:
             if self.state == "pending":
                 await self._set("terminated", "Server.InternalError")
 
-    def _new_host(self) -> Host:
+    async def _new_host(self) -> Host:
         host = Host(
             self._directory,
-            hostname=f"ip-{self.launch.address.replace('.', '-')}.ec2.internal",
+            hostname=self._hostname,
             image=self._conditions.image,
             isolated=self._conditions.isolated,
             root_bytes=self._troubles.disk_bytes or self._conditions.disk_bytes,
         )
-        host.extra_variables = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.launch.metadata_url}
+        host.extra_variables = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": await self._metadata.open()}
         host.on_shutdown = self._on_shutdown
         host.on_gone = self._on_gone
         return host
+
+    def _look_up_metadata(self, path: str) -> str | None:
+        launch = self.launch
+        facts = {
+            "address": launch.address,
+            "hostname": self._hostname,
+            "image_id": launch.image_id,
+            "instance_id": launch.instance_id,
+            "instance_type": launch.instance_type,
+            "market": launch.market,
+            "user_data": launch.user_data.decode("utf-8", "surrogateescape"),
+            "zone": launch.zone,
+        }
+        return metadata(facts, self.spot_notice, path)
 
     def _on_shutdown(self, how: str) -> None:
         if how == "halt":

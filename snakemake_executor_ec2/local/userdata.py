@@ -15,7 +15,8 @@ import yaml
 
 _CONFIG, _SCRIPT = "text/cloud-config", "text/x-shellscript"
 _KNOWN_KEYS = {
-    "bootcmd", "runcmd", "write_files", "ssh_authorized_keys", "ssh_keys", "ssh_deletekeys", "users",
+    "bootcmd", "runcmd", "write_files", "ssh_authorized_keys", "ssh_keys", "ssh_deletekeys",
+    "ssh_genkeytypes", "users", "disable_root",
 }  # fmt: skip
 
 

@@ -1,0 +1,43 @@
+"""The environment variables that point an AWS client at the embedded cloud, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+REGION = "us-east-1"
+_SSH_PORT = 22
+# A profile would bring another account's credentials and endpoints, a token another account's session.
+# A service's own endpoint would win over the one for all.
+UNSET = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    *(f"AWS_ENDPOINT_URL_{name}" for name in ("EC2", "PRICING", "SERVICE_QUOTAS", "SSM", "STS", "S3", "IAM")),
+)
+
+
+def cloud_environment(endpoint_url: str, ssh_port: int) -> dict[str, str]:
+    """Variables for a client of the cloud; those in `UNSET` must be absent as well."""
+    variables = {
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_ACCESS_KEY_ID": "EMBEDDEDCLOUD",
+        "AWS_SECRET_ACCESS_KEY": "embedded-cloud-needs-no-secret",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": REGION,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+    if ssh_port != _SSH_PORT:
+        variables["SNAKEMAKE_EC2_SSH_PORT"] = str(ssh_port)
+    # Last: whoever reads the variables as they are printed knows by it that all are there.
+    return variables | {"AWS_EC2_METADATA_DISABLED": "true"}
+
+
+def shell_lines(variables: dict[str, str]) -> str:
+    """The same for a shell to evaluate."""
+    lines = [f"unset {name}" for name in UNSET]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    return "".join(f"{line}\n" for line in lines)

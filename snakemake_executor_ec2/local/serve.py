@@ -1,0 +1,147 @@
+"""Runs the cloud in this process: the API's threads, and one event loop for hosts and their sshd."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from . import image
+from .environment import cloud_environment
+from .faultbook import FaultBook
+from .fleet import Fleet, choose_ssh_port
+from .host import Host, HostError
+from .instance import Conditions, remove_tree
+
+_STATE_PREFIX = "snakemake-ec2-cloud-"
+_MOTO_SETTINGS = (
+    "MOTO_ENABLE_AMI_VALIDATION",
+    "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION",
+    "MOTO_ENABLE_KEYPAIR_VALIDATION",
+)
+_NO_NAMESPACES = (
+    "embedded cloud: this kernel gives ordinary users no namespaces, so hosts are plain processes here: they see "
+    "this computer's files, so an input that no rule declares is not missed, and absolute paths are this computer's"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the cloud is run."""
+
+    state_dir: Path | None = None
+    """For the hosts' files; by default a temporary folder. It is removed at the end."""
+    cache_dir: Path | None = None
+    """What outlives the cloud: packages and bytecode; by default in the user's cache folder."""
+    pending_s: float = 0.15
+    disk_bytes: int | None = None
+    parent_pipe: bool = False
+    """End when standard input ends."""
+    plain: bool = False
+    """Hosts without namespaces, even where there are some."""
+
+
+def serve(settings: Settings, ready: Callable[[dict[str, str]], None]) -> None:
+    """Run until SIGTERM or SIGINT (or the end of standard input); `ready` is told how to reach the cloud."""
+    for name in _MOTO_SETTINGS:
+        os.environ[name] = "true"
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    _remove_leftovers()
+    state_dir = _state_dir(settings)
+    try:
+        with (state_dir / "lock").open("w") as lock:
+            # Held for as long as this process lives: tells a later cloud whether the folder is a leftover.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            asyncio.run(_serve(replace(settings, state_dir=state_dir), state_dir, ready))
+    finally:
+        remove_tree(state_dir)
+
+
+async def _serve(settings: Settings, state_dir: Path, ready: Callable[[dict[str, str]], None]) -> None:
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, over.set)
+    if settings.parent_pipe:
+        _watch_parent(loop, over)
+    isolated = not settings.plain and await _can_isolate(state_dir)
+    if not isolated:
+        print(_NO_NAMESPACES, file=sys.stderr, flush=True)
+    cache = settings.cache_dir or _user_cache()
+    conditions = Conditions(
+        state_dir=state_dir,
+        image=image.build(state_dir / "image", cache, isolated=isolated),
+        isolated=isolated,
+        ssh_port=choose_ssh_port(),
+        pending_s=settings.pending_s,
+        disk_bytes=settings.disk_bytes,
+    )
+    fleet = Fleet(loop, conditions, FaultBook())
+    # Only now: it takes a second, and must find moto's settings made.
+    from .server import CloudApp, make_http_server, warm_up
+
+    facts = {"isolated": isolated, "ssh_port": conditions.ssh_port, "pid": os.getpid()}
+    server = make_http_server(CloudApp(fleet, facts))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=warm_up, daemon=True).start()
+    try:
+        ready(cloud_environment(f"http://127.0.0.1:{server.server_port}", conditions.ssh_port))
+        await over.wait()
+    finally:
+        # In a thread: it waits for the server's loop.
+        await loop.run_in_executor(None, server.shutdown)
+        await fleet.close()
+
+
+def _watch_parent(loop: asyncio.AbstractEventLoop, over: asyncio.Event) -> None:
+    def look() -> None:
+        if not os.read(0, 4096):
+            loop.remove_reader(0)
+            over.set()
+
+    loop.add_reader(0, look)
+
+
+async def _can_isolate(state_dir: Path) -> bool:
+    """Try it: what decides is the kernel, its settings, security modules, and the container around us."""
+    if sys.platform != "linux":
+        return False
+    directory = state_dir / "probe"
+    nothing = image.Image(directory=directory / "image", variables={})
+    host = Host(directory, hostname="ip-127-0-0-1.probe", image=nothing, isolated=True, root_bytes=None)
+    try:
+        await host.start()
+    except HostError:
+        return False
+    host.kill()
+    await host.gone()
+    return True
+
+
+def _user_cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "snakemake-ec2"
+
+
+def _state_dir(settings: Settings) -> Path:
+    if settings.state_dir is None:
+        return Path(tempfile.mkdtemp(prefix=_STATE_PREFIX))
+    settings.state_dir.mkdir(parents=True)
+    return settings.state_dir.resolve()
+
+
+def _remove_leftovers() -> None:
+    """Delete what clouds left that were killed."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{_STATE_PREFIX}*"):
+        with suppress(OSError), (directory / "lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_tree(directory)

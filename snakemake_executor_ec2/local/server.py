@@ -1,0 +1,171 @@
+"""The cloud's HTTP side: moto's application, with corrections and faults around it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from .control import PREFIX, CallLog, Control
+from .fleet import Fleet
+from .wrap import groups, images, instances, prices, quotas
+from .wrap.backend import LOCK, backend
+from .wrap.calls import ApiError, Call, Response, ec2_response, error_response, read_call
+from .wrap.launches import Launches
+
+StartResponse = Callable[..., Any]
+
+_CATALOGUE_ACTIONS = ("DescribeInstanceTypes", "DescribeInstanceTypeOfferings")
+
+
+class CloudApp:
+    """The WSGI application."""
+
+    def __init__(self, fleet: Fleet, facts: dict[str, Any]) -> None:
+        self._fleet = fleet
+        self._faults = fleet.faults
+        self._log = CallLog()
+        self._control = Control(fleet, self._log, facts)
+        self._launches = Launches(fleet.faults)
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._catalogue: dict[str, Response] = {}
+        groups.install()
+        images.install()
+        instances.install(fleet)
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"].startswith(PREFIX):
+            return _send(self._control.answer(environ), start_response)
+        call = read_call(environ)
+        entry = self._log.add(call)
+        if call.service not in ("ec2", "pricing", "servicequotas", "ssm", "sts"):
+            # S3 and the rest of moto are passed on as they are, streams included.
+            return self._moto(environ, start_response)  # type: ignore[no-any-return]
+        try:
+            self._meet_faults(call)
+            response = self._answer(call, environ)
+        except ApiError as error:
+            response = error_response(call, error)
+        entry["status"] = response.status
+        if self._faults.take("lost-reply", action=call.action) is not None:
+            return _hang_up(environ, start_response)
+        return _send(response, start_response)
+
+    def _meet_faults(self, call: Call) -> None:
+        if self._faults.take("throttle", action=call.action) is not None:
+            code = "ThrottlingException" if call.is_json else "RequestLimitExceeded"
+            raise ApiError(code, "Request limit exceeded.", status=400 if call.is_json else 503)
+        if self._faults.take("deny", action=call.action, access_key=call.access_key) is not None:
+            what = f"{call.service}:{call.action}"
+            who = "User: arn:aws:iam::123456789012:user/rehearsal"
+            if call.is_json:
+                raise ApiError("AccessDeniedException", f"{who} is not authorized to perform: {what}")
+            if call.service == "ec2":
+                message = (
+                    f"You are not authorized to perform this operation. {who} is not authorized to perform: "
+                    f"{what} because no identity-based policy allows the {what} action"
+                )
+                raise ApiError("UnauthorizedOperation", message, status=403)
+            raise ApiError("AccessDenied", f"{who} is not authorized to perform: {what}", status=403)
+
+    def _answer(self, call: Call, environ: dict[str, Any]) -> Response:
+        match call.service, call.action:
+            case "pricing", "GetProducts":
+                return prices.get_products(call)
+            case "servicequotas", "GetServiceQuota":
+                return quotas.get_service_quota(call, self._faults)
+            case "ec2", "DescribeSpotPriceHistory":
+                return prices.describe_spot_price_history(call)
+            case "ec2", "GetConsoleOutput":
+                return self._console_output(call)
+            case "ec2", "RunInstances":
+                with LOCK:
+                    return self._launches.run_instances(call, lambda call: self._ask_moto(call, environ))
+            case "ec2", action if action in _CATALOGUE_ACTIONS:
+                return self._catalogue_answer(call, environ)
+        with LOCK:
+            return self._ask_moto(call, environ)
+
+    def _catalogue_answer(self, call: Call, environ: dict[str, Any]) -> Response:
+        """What never changes is made once: the whole catalogue takes moto seconds."""
+        key = json.dumps([call.region, call.params], sort_keys=True)
+        with LOCK:
+            if key not in self._catalogue:
+                response = self._ask_moto(call, environ)
+                if response.status != HTTPStatus.OK:
+                    return response
+                self._catalogue[key] = response
+            return self._catalogue[key]
+
+    def _ask_moto(self, call: Call, environ: dict[str, Any]) -> Response:
+        if not call.is_json and environ["REQUEST_METHOD"] == "POST":
+            call.put_form(environ)
+        status, headers, chunks = 500, [], []
+
+        def start_response(line: str, given: list[tuple[str, str]], _error: object = None) -> None:
+            nonlocal status, headers
+            status, headers = int(line.split()[0]), given
+
+        for chunk in self._moto(environ, start_response):
+            chunks.append(chunk)
+        kept = [(name, value) for name, value in headers if name.lower() != "content-length"]
+        return Response(status=status, headers=kept, body=b"".join(chunks))
+
+    def _console_output(self, call: Call) -> Response:
+        instance_id = str(call.params.get("InstanceId", ""))
+        try:
+            text = self._fleet.get(instance_id).console_output()
+        except KeyError as error:
+            message = f"The instance ID '{instance_id}' does not exist"
+            raise ApiError("InvalidInstanceID.NotFound", message) from error
+        output = base64.b64encode(text.encode(errors="surrogateescape")).decode()
+        now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+        content = (
+            f"<instanceId>{instance_id}</instanceId><timestamp>{now}</timestamp><output>{output}</output>"
+        )
+        return ec2_response("GetConsoleOutput", content)
+
+
+class _Handler(WSGIRequestHandler):
+    """Speaks HTTP/1.1, so that clients keep their connections, and keeps quiet."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Nothing: the call log has it all."""
+
+
+def make_http_server(app: CloudApp) -> BaseWSGIServer:
+    """A threaded server on a free port of 127.0.0.1, listening already."""
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Handler)
+    server.daemon_threads = True  # type: ignore[attr-defined]
+    return server
+
+
+def warm_up() -> None:
+    """Build what the first call would have to wait for."""
+    with LOCK:
+        backend("us-east-1")
+
+
+def _send(response: Response, start_response: StartResponse) -> list[bytes]:
+    line = f"{response.status} {HTTPStatus(response.status).phrase}"
+    start_response(line, [*response.headers, ("Content-Length", str(len(response.body)))])
+    return [response.body]
+
+
+def _hang_up(environ: dict[str, Any], start_response: StartResponse) -> list[bytes]:
+    """Close the connection instead of answering: the client can't know whether it was done."""
+    connection: socket.socket = environ["werkzeug.socket"]
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    start_response("500 lost", [("Content-Length", "0"), ("Connection", "close")])
+    return []

@@ -1,0 +1,54 @@
+"""Security groups: which addresses they let in, and that one in use can't be deleted."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models.security_groups import SecurityGroupBackend
+
+from .backend import LOCK, instances
+
+_SSH = 22
+
+
+def groups_of(instance: Any) -> list[Any]:
+    """The groups of an instance, whichever way the launch named them; the network's default without any."""
+    if instance.security_groups:
+        return list(instance.security_groups)
+    interface = instance.nics.get(0)
+    if interface is not None and interface.group_set:
+        return list(interface.group_set)
+    default = instance.ec2_backend.get_default_security_group(instance.vpc_id)
+    return [default] if default is not None else []
+
+
+def admits(groups: list[Any], address: str) -> bool:
+    """Whether an ingress rule opens the ssh port to an IPv4 address."""
+    client = ipaddress.ip_address(address)
+    with LOCK:
+        return any(_rule_admits(rule, client) for group in groups for rule in group.ingress_rules)
+
+
+def install() -> None:
+    """Correct moto."""
+    delete = SecurityGroupBackend._delete_security_group
+
+    def delete_unused(self: Any, vpc_id: str | None, group_id: str) -> None:
+        for instance in instances(self):
+            # EC2 lets go of the network interface, and with it of the group, when the machine is terminated.
+            if instance.state != "terminated" and any(group.id == group_id for group in groups_of(instance)):
+                raise EC2ClientError("DependencyViolation", f"resource {group_id} has a dependent object")
+        delete(self, vpc_id, group_id)
+
+    SecurityGroupBackend._delete_security_group = delete_unused  # type: ignore[method-assign]
+
+
+def _rule_admits(rule: Any, client: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if rule.ip_protocol not in ("tcp", "-1"):
+        return False
+    if rule.ip_protocol == "tcp" and not rule.from_port <= _SSH <= rule.to_port:
+        return False
+    block = rule.ip_range.get("CidrIp")
+    return block is not None and client in ipaddress.ip_network(block, strict=False)
