@@ -25,7 +25,13 @@ from snakemake_executor_ec2.agent.protocol import (
     parse_event,
     parse_line,
 )
-from snakemake_executor_ec2.errors import ConnectError, Ec2ExecutorError, PreparationError, StagingError
+from snakemake_executor_ec2.errors import (
+    ConnectError,
+    ConnectionLost,
+    Ec2ExecutorError,
+    PreparationError,
+    StagingError,
+)
 from snakemake_executor_ec2.ports import Completed, RemoteHost
 
 _ANSWER_S = 60.0
@@ -268,7 +274,7 @@ class Agent:
             yield line
             if isinstance(line.event, _LAST):
                 return
-        raise StagingError("The machine's agent stopped telling what the job does.")
+        raise ConnectionLost("The machine's agent stopped telling what the job does.")
 
     def status(self, key: str) -> JobState:
         """How a job is."""

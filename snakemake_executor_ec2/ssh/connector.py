@@ -11,16 +11,15 @@ import paramiko
 
 from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch
 from snakemake_executor_ec2.model import KeyPair
-from snakemake_executor_ec2.ssh.host import SshHost, SshTransport
+from snakemake_executor_ec2.ssh.host import SshHost
 from snakemake_executor_ec2.ssh.keys import fingerprint
-from snakemake_executor_ec2.ssh.liveness import LiveSocket, ask_for_life, open_socket
+from snakemake_executor_ec2.ssh.liveness import LiveSocket, open_socket
+from snakemake_executor_ec2.ssh.transport import SshTransport
 
 # What paramiko has to say reaches the user through our own errors; its tracebacks do not.
 _LOGGER = "paramiko.ec2"
 logging.getLogger(_LOGGER).setLevel(logging.CRITICAL + 1)
 
-_WINDOW = 16 << 20
-_PACKET = 32768
 _KEEPALIVE_S = 15.0
 
 
@@ -53,7 +52,7 @@ class SshConnector:
             sock.close()
             raise
         sock.watch(self._silence_s)
-        ask_for_life(transport, min(_KEEPALIVE_S, self._silence_s / 4))
+        transport.ask_for_life(min(_KEEPALIVE_S, self._silence_s / 4))
         return SshHost(transport, sock, address)
 
     def _log_in(self, transport: SshTransport, address: str) -> None:
@@ -71,7 +70,7 @@ class SshConnector:
 
 
 def _transport(sock: LiveSocket, host_keys: Collection[str], timeout_s: float) -> SshTransport:
-    transport = SshTransport(sock, window=_WINDOW, packet=_PACKET)
+    transport = SshTransport(sock)
     transport.set_log_channel(_LOGGER)
     transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = timeout_s
     options = transport.get_security_options()

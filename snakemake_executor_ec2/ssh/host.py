@@ -4,53 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import io
-import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, ClassVar, TypeVar, cast
+from typing import BinaryIO, TypeVar
 
 import paramiko
-from paramiko.common import MSG_CHANNEL_REQUEST
 
 from snakemake_executor_ec2.errors import ConnectionLost, StagingError
 from snakemake_executor_ec2.ports import Completed
+from snakemake_executor_ec2.ssh.transport import SshTransport
 
 T = TypeVar("T")
 
 _BUFFER = 1 << 20
+_ALL = 1 << 30
 _PIECE = 32768
 _KEPT = 1 << 20
 _OPEN_S = 60.0
-
-
-class SshTransport(paramiko.Transport):
-    """paramiko's, that also hears by which signal a command was killed."""
-
-    def __init__(self, sock: socket.socket, *, window: int, packet: int) -> None:
-        super().__init__(sock, default_window_size=window, default_max_packet_size=packet)
-        self.killed_by: dict[int, int] = {}
-
-    # RFC 4254 6.10: `exit-signal` comes instead of `exit-status`, and paramiko ignores it.
-    _channel_handler_table: ClassVar = {
-        **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]  # unknown to the stubs
-        MSG_CHANNEL_REQUEST: lambda channel, message: _handle_request(channel, message),
-    }
-
-
-def _handle_request(channel: paramiko.Channel, message: paramiko.Message) -> None:
-    kind = message.get_text()
-    if kind == "exit-signal":
-        message.get_boolean()
-        name = f"SIG{message.get_text()}"
-        transport = cast("SshTransport", channel.transport)
-        transport.killed_by[channel.chanid] = signal.Signals.__members__.get(name, signal.SIGKILL)
-        channel.status_event.set()
-        return
-    message.rewind()
-    message.get_int()  # the channel's number, which the transport has read
-    channel._handle_request(message)  # type: ignore[attr-defined]
+_FOREVER_S = 1e9
 
 
 class SshHost:
@@ -67,11 +40,10 @@ class SshHost:
         with self._execute(command) as execution:
             execution.feed(stdin)
             try:
-                output = execution.read_all(deadline)
+                return execution.completed(execution.read_all(deadline), deadline)
             except TimeoutError as error:
                 self.close()
                 raise self._lost(f"a command took longer than {timeout_s:.0f} s") from error
-            return execution.completed(output)
 
     def upload(self, command: str, write: Callable[[BinaryIO], None]) -> Completed:
         """See the port."""
@@ -112,32 +84,30 @@ class SshHost:
     def lines(
         self, command: str, *, heartbeat_s: float | None = None, silence_s: float | None = None
     ) -> Iterator[bytes]:
-        """See the port. Heartbeats are sent while the next line is waited for."""
-        with self._execute(command) as execution:
+        """See the port. Heartbeats are sent while the next line is waited for. Raises StagingError
+        with the command's standard error where it fails."""
+        heartbeat_s, silence_s = heartbeat_s or _FOREVER_S, silence_s or _FOREVER_S
+        with self._execute(command, quiet=True) as execution:
             rest = b""
             heard = beat = time.monotonic()
             while True:
                 now = time.monotonic()
-                if silence_s is not None and now - heard > silence_s:
-                    self.close()
-                    raise self._lost(f"nothing was heard for {silence_s:.0f} s")
-                if heartbeat_s is not None and now - beat >= heartbeat_s:
+                if now - beat >= heartbeat_s:
                     execution.beat()
                     beat = now
-                wait = [_OPEN_S]
-                if silence_s is not None:
-                    wait.append(heard + silence_s - now)
-                if heartbeat_s is not None:
-                    wait.append(beat + heartbeat_s - now)
+                wait_s = min(heard + silence_s, beat + heartbeat_s, now + _OPEN_S) - now
                 try:
-                    data = execution.receive(_BUFFER, max(0.01, min(wait)))
+                    data = execution.receive(_ALL, max(0.01, wait_s))
                 except TimeoutError:
-                    continue
+                    if time.monotonic() - heard < silence_s:
+                        continue
+                    self.close()
+                    raise self._lost(f"nothing was heard for {silence_s:.0f} s") from None
                 if not data:
                     break
-                heard = time.monotonic()
                 *whole, rest = (rest + data).split(b"\n")
                 yield from whole
+                heard = time.monotonic()  # now, for whoever takes the lines may take their time
             if rest:
                 yield rest
             done = execution.completed()
@@ -154,13 +124,13 @@ class SshHost:
     def _lost(self, why: str) -> ConnectionLost:
         return ConnectionLost(f"The connection to {self._address} broke off: {why}.")
 
-    def _execute(self, command: str) -> _Execution:
+    def _execute(self, command: str, *, quiet: bool = False) -> _Execution:
         try:
             channel = self._transport.open_session(timeout=_OPEN_S)
             channel.exec_command(command.encode("utf-8", "surrogateescape"))
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self._lost(_told(error)) from error
-        return _Execution(channel, self._transport, self._lost)
+        return _Execution(channel, self._transport, self._lost, quiet=quiet)
 
 
 def _failed(done: Completed) -> StagingError:
@@ -175,16 +145,25 @@ def _told(error: BaseException) -> str:
 
 
 class _Execution:
-    """A command that runs; its standard error is read all the while, so that nothing blocks on it."""
+    """A command that runs; its standard error is read all the while, so that nothing blocks on it.
+
+    `quiet`: it hardly has any, so that a look now and then is enough, and no thread is needed.
+    """
 
     def __init__(
-        self, channel: paramiko.Channel, transport: SshTransport, lost: Callable[[str], ConnectionLost]
+        self,
+        channel: paramiko.Channel,
+        transport: SshTransport,
+        lost: Callable[[str], ConnectionLost],
+        *,
+        quiet: bool,
     ) -> None:
         self._channel = channel
         self._transport = transport
         self._lost = lost
         self._stderr = bytearray()
-        self._threads = [self._thread(self._read_stderr)]
+        self._quiet = quiet
+        self._threads = [] if quiet else [self._thread(self._read_stderr)]
 
     def __enter__(self) -> _Execution:
         return self
@@ -240,6 +219,8 @@ class _Execution:
     def receive(self, size: int, timeout_s: float | None = None) -> bytes:
         """Some of the standard output, b"" at its end. Raises TimeoutError, ConnectionLost."""
         self._channel.settimeout(timeout_s)
+        while self._quiet and self._channel.recv_stderr_ready():
+            _keep_end(self._stderr, self._channel.recv_stderr(_PIECE))
         data = self._channel.recv(size)
         if not data and not self._channel.eof_received:
             self._check_lost(None)
@@ -252,7 +233,7 @@ class _Execution:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise TimeoutError
-            data = self.receive(_BUFFER, left)
+            data = self.receive(_ALL, left)
             if not data:
                 return b"".join(pieces)
             pieces.append(data)
@@ -271,8 +252,10 @@ class _Execution:
         """Whether the command has closed its standard output."""
         return bool(self._channel.eof_received)
 
-    def completed(self, output: bytes | None = None) -> Completed:
-        """Wait for the end. Raises ConnectionLost where it cannot be known."""
+    def completed(self, output: bytes | None = None, deadline: float | None = None) -> Completed:
+        """Wait for the end. Raises TimeoutError, and ConnectionLost where it cannot be known."""
+        if not self._channel.status_event.wait(None if deadline is None else deadline - time.monotonic()):
+            raise TimeoutError
         exit_code = self._channel.recv_exit_status()
         killed_by = self._transport.killed_by.pop(self._channel.chanid, None)
         if killed_by is not None:
@@ -281,6 +264,8 @@ class _Execution:
             raise self._lost("the end of a command was not heard")
         for thread in self._threads:
             thread.join()
+        if self._quiet:
+            self._read_stderr()
         if output is None:
             output = bytes(getattr(self, "_stdout", b""))
         return Completed(exit_code=exit_code, stdout=output, stderr=bytes(self._stderr))
@@ -322,12 +307,17 @@ class _Stdin(io.RawIOBase):
 class _Stdout(io.RawIOBase):
     def __init__(self, execution: _Execution) -> None:
         self._execution = execution
+        self._waiting = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: object) -> int:
         view = memoryview(buffer)  # type: ignore[arg-type]
-        data = self._execution.receive(len(view))
-        view[: len(data)] = data
-        return len(data)
+        if not self._waiting:
+            # all that is there: paramiko moves what is left over to the front, each time
+            self._waiting = memoryview(self._execution.receive(_ALL))
+        count = min(len(view), len(self._waiting))
+        view[:count] = self._waiting[:count]
+        self._waiting = self._waiting[count:]
+        return count

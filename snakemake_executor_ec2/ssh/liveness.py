@@ -11,9 +11,6 @@ import errno
 import socket
 import time
 
-import paramiko
-from paramiko.common import cMSG_GLOBAL_REQUEST
-
 _POLL_S = 5.0
 """How often a waiting thread wakes up. paramiko's own 0.1 s would be felt with a thousand machines."""
 
@@ -58,19 +55,3 @@ def open_socket(address: str, port: int, timeout_s: float) -> LiveSocket:
     live.settimeout(timeout_s)
     live.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return live
-
-
-def ask_for_life(transport: paramiko.Transport, interval_s: float) -> None:
-    """Have a request sent that the other side must answer, after every `interval_s` without one.
-
-    paramiko's own keepalive wants no answer, so silence would mean nothing.
-    """
-
-    def ask() -> None:
-        message = paramiko.Message()
-        message.add_byte(cMSG_GLOBAL_REQUEST)
-        message.add_string("keepalive@openssh.com")
-        message.add_boolean(True)
-        transport._send_user_message(message)  # type: ignore[attr-defined]  # unknown to the stubs
-
-    transport.packetizer.set_keepalive(interval_s, ask)
