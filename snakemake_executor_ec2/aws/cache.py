@@ -61,6 +61,8 @@ class DiskCache:
             try:
                 with os.fdopen(descriptor, "w") as file:
                     json.dump(entry, file)
+                # The age of a file is told by the same clock as that of its document.
+                os.utime(name, (self._clock.now(), self._clock.now()))
                 Path(name).replace(self._path(key))
             except OSError:
                 Path(name).unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
-from botocore.exceptions import HTTPClientError
+from botocore.exceptions import ClientError
 
 from snakemake_executor_ec2.aws.cache import DAY_S, DiskCache
 from snakemake_executor_ec2.aws.catalogue import (
@@ -23,7 +23,7 @@ from snakemake_executor_ec2.aws.catalogue import (
 )
 from snakemake_executor_ec2.aws.clients import Clients
 from snakemake_executor_ec2.aws.ending import Terminator
-from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, is_denied, translate
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, is_denied, is_transient, translate
 from snakemake_executor_ec2.aws.group import SecurityGroup
 from snakemake_executor_ec2.aws.images import find_image
 from snakemake_executor_ec2.aws.launching import Launcher
@@ -286,7 +286,7 @@ class Ec2Cloud:
         known = self._clients.known_regions()
         if self.region not in known:
             return self._unknown_region(known)
-        if isinstance(error, HTTPClientError):
+        if is_transient(error) and not isinstance(error, ClientError):
             return ConfigurationError(
                 f"EC2 does not answer at {self._clients.ec2.meta.endpoint_url}: check the network connection "
                 "and, where it is set, AWS_ENDPOINT_URL"

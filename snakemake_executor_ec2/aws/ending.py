@@ -115,7 +115,7 @@ class Terminator:
                 elif len(batch) > 1 and not is_transient(error):
                     for each in batch:
                         self._terminate_batch([each], errors)
-                elif not self._is_gone(batch[0]):
+                elif is_transient(error) or not self._is_gone(batch[0]):
                     failure = translate(error, _ACTION)
                     failure.__cause__ = error
                     errors.append(failure)

@@ -11,6 +11,7 @@ import re
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,
     CredentialRetrievalError,
     HTTPClientError,
     NoCredentialsError,
@@ -164,7 +165,7 @@ def is_transient(error: AwsError) -> bool:
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return code_of(error) in THROTTLE_CODES or status >= 500
-    return isinstance(error, HTTPClientError | ResponseParserError)
+    return isinstance(error, ConnectionError | HTTPClientError | ResponseParserError)
 
 
 def is_denied(error: AwsError) -> bool:

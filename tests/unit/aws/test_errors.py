@@ -1,0 +1,136 @@
+"""AWS's errors in our words, code by code."""
+
+from __future__ import annotations
+
+import pytest
+from botocore.exceptions import (
+    ConnectionClosedError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    ReadTimeoutError,
+    UnauthorizedSSOTokenError,
+)
+from botocore.parsers import ResponseParserError
+
+from snakemake_executor_ec2.aws.errors import AwsError, is_transient, translate
+from snakemake_executor_ec2.errors import (
+    CapacityError,
+    ConfigurationError,
+    Ec2ExecutorError,
+    LaunchError,
+    PermissionDenied,
+    QuotaError,
+    ThrottledError,
+)
+from tests.unit.aws.scripted import client_error
+
+TABLE: dict[type[Ec2ExecutorError], str] = {
+    CapacityError: "InsufficientInstanceCapacity InsufficientHostCapacity "
+    "InsufficientReservedInstanceCapacity UnfulfillableCapacity Unsupported "
+    "ReservationCapacityExceeded SpotMaxPriceTooLow "
+    "InsufficientFreeAddressesInSubnet",
+    QuotaError: "VcpuLimitExceeded InstanceLimitExceeded MaxSpotInstanceCountExceeded MaxFleetCountExceeded "
+    "VolumeLimitExceeded",
+    ThrottledError: "RequestLimitExceeded Throttling ThrottlingException InternalError ServerInternal "
+    "Unavailable ServiceUnavailable",
+    PermissionDenied: "UnauthorizedOperation AccessDenied AccessDeniedException "
+    "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
+    ConfigurationError: "AuthFailure RequestExpired ExpiredToken InvalidClientTokenId SignatureDoesNotMatch "
+    "UnrecognizedClientException InvalidAMIID.NotFound InvalidAMIID.Malformed InvalidAMIID.Unavailable "
+    "InvalidKeyPair.NotFound",
+    LaunchError: "OptInRequired Blocked PendingVerification InvalidGroup.NotFound InvalidParameterValue "
+    "InvalidParameterCombination InvalidUserData.Malformed SomethingNew",
+}
+CODES = [(code, kind) for kind, codes in TABLE.items() for code in codes.split()]
+
+
+@pytest.mark.parametrize(("code", "kind"), CODES)
+def test_codes(code: str, kind: type[Ec2ExecutorError]) -> None:
+    """Each code becomes the error that says what to do about it, exactly that class, in one line."""
+    found = translate(client_error(code, "EC2\n  said so."), "ec2:RunInstances")
+    assert type(found) is kind
+    assert "\n" not in str(found)
+    if isinstance(found, LaunchError):
+        assert found.code == code
+
+
+def test_denied_names_the_action_and_who_can_help() -> None:
+    """A missing permission is named; the encoded part, which the user can't read, is not shown."""
+    error = client_error(
+        "UnauthorizedOperation",
+        "You are not authorized to perform this operation. User: arn:aws:iam::1:user/ann is not "
+        "authorized to perform: ec2:RunInstances. Encoded authorization failure message: AbC123",
+    )
+    found = translate(error, "ec2:RunInstances")
+    assert isinstance(found, PermissionDenied)
+    assert found.action == "ec2:RunInstances"
+    assert "ec2:RunInstances" in str(found)
+    assert "administers the AWS account" in str(found)
+    assert "arn:aws:iam::1:user/ann" in str(found)
+    assert "AbC123" not in str(found)
+
+
+def test_spot_role() -> None:
+    """An account that never used spot is told which permission prepares it."""
+    found = translate(client_error("AuthFailure.ServiceLinkedRoleCreationNotPermitted"), "ec2:RunInstances")
+    assert isinstance(found, PermissionDenied)
+    assert found.action == "iam:CreateServiceLinkedRole"
+
+
+def test_image_of_another_account() -> None:
+    """EC2 says AuthFailure for an image that is not shared with us; that is no matter of credentials."""
+    found = translate(client_error("AuthFailure", "Not authorized for images: [ami-1]"), "ec2:RunInstances")
+    assert "--ec2-ami" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (NoCredentialsError(), "no AWS credentials were found: run `aws configure`"),
+        (PartialCredentialsError(provider="env", cred_var="secret_key"), "incomplete"),
+        (UnauthorizedSSOTokenError(), "aws sso login"),
+        (ProfileNotFound(profile="x"), "no such profile"),
+        (NoRegionError(), "--ec2-region"),
+        (client_error("AuthFailure"), "--ec2-profile"),
+        (client_error("RequestExpired"), "have expired"),
+        (client_error("ExpiredToken"), "clock"),
+    ],
+)
+def test_credentials(error: AwsError, said: str) -> None:
+    """What is wrong with the credentials is a ConfigurationError that says what to do."""
+    found = translate(error, "ec2:DescribeRegions")
+    assert type(found) is ConfigurationError
+    assert said in str(found)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EndpointConnectionError(endpoint_url="https://x"),
+        ReadTimeoutError(endpoint_url="https://x"),
+        ConnectionClosedError(endpoint_url="https://x"),
+        ResponseParserError("<html>"),
+        client_error("SomethingNew", status=503),
+        client_error("RequestLimitExceeded", status=503),
+    ],
+)
+def test_transient(error: AwsError) -> None:
+    """No answer, an unreadable one and AWS's own failures may be asked again."""
+    assert is_transient(error)
+    assert isinstance(translate(error, "ec2:RunInstances"), ThrottledError)
+
+
+@pytest.mark.parametrize(
+    "code", ["UnauthorizedOperation", "AuthFailure", "InsufficientInstanceCapacity", "VcpuLimitExceeded"]
+)
+def test_not_transient(code: str) -> None:
+    """What will be the same in a moment is not asked again."""
+    assert not is_transient(client_error(code))
+
+
+def test_error_pages_are_not_shown() -> None:
+    """A web server's HTML is no message."""
+    assert "<" not in str(translate(client_error("500", "<!doctype html><html>", status=500), "a:B"))

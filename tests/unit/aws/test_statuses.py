@@ -1,0 +1,136 @@
+"""One answer of DescribeInstances for all who ask."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from snakemake_executor_ec2.aws.statuses import StatusBoard
+from snakemake_executor_ec2.errors import ConfigurationError, PermissionDenied
+from snakemake_executor_ec2.model import MachineState
+from tests.fakes.clock import FakeClock
+from tests.unit.aws.scripted import ScriptedClients, client_error, instance, reservations
+
+PUBLIC = {"PublicIpAddress": "203.0.113.1", "PrivateIpAddress": "10.0.0.1"}
+PRIVATE = {"PrivateIpAddress": "10.0.0.1"}
+
+
+class World:
+    """A board with its clock and its script."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.clients = ScriptedClients()
+        self.ec2 = self.clients.ec2
+        self.board = StatusBoard(self.clients.as_clients, run_id="r1", clock=self.clock)
+
+    @property
+    def calls(self) -> int:
+        return len(self.ec2.called("describe_instances"))
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_one_call_for_all(world: World) -> None:
+    """Any number of machines and threads cost one call in 2 s, for the run's tag."""
+    world.ec2.answer("describe_instances", reservations(*(instance(f"i-{each}") for each in range(50))))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(world.board.status, [f"i-{each}" for each in range(50)]))
+    assert {each.state for each in found} == {MachineState.RUNNING}
+    assert world.calls == 1
+    assert world.ec2.called("describe_instances")[0]["Filters"] == [
+        {"Name": "tag:snakemake-ec2:run", "Values": ["r1"]}
+    ]
+    world.clock.advance(2.1)
+    world.board.status("i-1")
+    assert world.calls == 2
+
+
+def test_state_address_and_reason(world: World) -> None:
+    """State, public address and the reason of an end are EC2's."""
+    ended = instance("i-2", "terminated", StateReason={"Code": "Server.SpotInstanceTermination"})
+    world.ec2.answer("describe_instances", reservations(instance("i-1", **PUBLIC), ended))
+    assert world.board.status("i-1").address == "203.0.113.1"
+    assert world.board.status("i-2").reason == "Server.SpotInstanceTermination"
+    assert world.board.status("i-2").state.is_gone
+
+
+@pytest.mark.parametrize(
+    ("public", "state", "address"),
+    [(True, "pending", None), (True, "running", "10.0.0.1"), (False, "pending", "10.0.0.1")],
+)
+def test_private_address(world: World, public: bool, state: str, address: str | None) -> None:
+    """While a public address is on its way, the private one, somebody else's here, is not given."""
+    world.ec2.answer("describe_instances", reservations(instance("i-1", state, **PRIVATE)))
+    if public:
+        world.board.expect_public("i-1")
+    assert world.board.status("i-1").address == address
+
+
+def test_not_yet_shown_is_unknown(world: World) -> None:
+    """A machine that EC2 never showed is unknown, however long that lasts."""
+    world.ec2.answer("describe_instances", reservations())
+    for _ in range(3):
+        assert world.board.status("i-1").state is MachineState.UNKNOWN
+        world.clock.advance(100)
+
+
+def test_absent_after_it_was_seen(world: World) -> None:
+    """A machine that EC2 stops showing keeps its state for a minute, and then is gone."""
+    world.ec2.answer("describe_instances", reservations(instance("i-1")), reservations())
+    assert world.board.status("i-1").state is MachineState.RUNNING
+    for _ in range(12):
+        world.clock.advance(5)
+        assert world.board.status("i-1").state is MachineState.RUNNING
+    world.clock.advance(5)
+    assert world.board.status("i-1").state is MachineState.TERMINATED
+
+
+def test_throttling_keeps_the_last_answer(world: World) -> None:
+    """Throttling and lost connections leave the last answer standing and are asked less and less often."""
+    world.ec2.answer(
+        "describe_instances",
+        reservations(instance("i-1")),
+        *[client_error("RequestLimitExceeded", status=503)] * 3,
+        reservations(instance("i-1", "terminated")),
+    )
+    for _ in range(30):
+        assert world.board.status("i-1").state is MachineState.RUNNING
+        if world.calls == 4:
+            break
+        world.clock.advance(2)
+    assert world.calls == 4
+    world.clock.advance(30)
+    assert world.board.status("i-1").state is MachineState.TERMINATED
+
+
+def test_an_outage_is_no_absence(world: World) -> None:
+    """Machines are not taken as gone because nobody could ask for a while."""
+    world.ec2.answer(
+        "describe_instances",
+        reservations(instance("i-1")),
+        client_error("Unavailable", status=503),
+        reservations(),
+    )
+    world.board.status("i-1")
+    world.clock.advance(300)
+    assert world.board.status("i-1").state is MachineState.RUNNING
+    world.clock.advance(300)
+    assert world.board.status("i-1").state is MachineState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [("AuthFailure", ConfigurationError), ("UnauthorizedOperation", PermissionDenied)]
+)
+def test_revoked_credentials_are_raised(world: World, code: str, kind: type[Exception]) -> None:
+    """Credentials that were revoked are told, instead of "still running" for ever."""
+    world.ec2.answer("describe_instances", reservations(instance("i-1")), client_error(code))
+    world.board.status("i-1")
+    for _ in range(2):
+        world.clock.advance(3)
+        with pytest.raises(kind):
+            world.board.status("i-1")
