@@ -64,7 +64,7 @@ class EmbeddedCloud:
             *self._arguments,
         ]
         self._process = subprocess.Popen(
-            command,
+            command + self._arguments,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": _python_path()},

@@ -53,7 +53,8 @@ _SETTING_PREFIXES = (
 _SETTING_NAMES = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "UV_SYSTEM_CERTS",
     "UV_INSECURE_HOST", "UV_INDEX_STRATEGY", "UV_PYTHON_INSTALL_MIRROR", "UV_HTTP_TIMEOUT",
-    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
+    "http_proxy", "https_proxy", "no_proxy", "all_proxy",
 )  # fmt: skip
 
 
@@ -75,8 +76,8 @@ def build(directory: Path, cache: Path, *, isolated: bool) -> Image:
     shared = SHARED_CACHE if isolated else str(cache)
     variables = {
         "UV_CACHE_DIR": f"{shared}/uv",
-        # The cache is another mount than the host's root, where hard links can't reach. Links are quicker than
-        # copies, and leave the modification times as they are in the cache: bytecode compiled once stays good.
+        # The cache is another mount than the host's root, where hard links can't reach. Symbolic ones are
+        # quicker than copies and keep modification times: bytecode that was compiled once stays good.
         "UV_LINK_MODE": "symlink",
         "PYTHONPYCACHEPREFIX": f"{shared}/pycache",
         **_registry_settings(os.environ),
@@ -104,7 +105,7 @@ def write_etc(directory: Path, variables: dict[str, str]) -> None:
 
 
 def write_programs(programs: Path, root_programs: Path, *, host_dir: str) -> None:
-    """The programs that stand in for a real system's. `host_dir`: where the host is when it has no own root."""
+    """The programs that stand in for a real system's. `host_dir`: for a host that has no root of its own."""
     programs.mkdir(parents=True, exist_ok=True)
     root_programs.mkdir(parents=True, exist_ok=True)
     body = (_MACHINE / "shims.py").read_text().replace('HOST_DIR = ""', f"HOST_DIR = {host_dir!r}", 1)
@@ -158,12 +159,12 @@ def _hide_what_is_below(directory: Path) -> None:
 
 
 def _python_program() -> str:
-    """The interpreter itself, never a virtual environment's link to it: that environment is not in the host."""
+    """The interpreter itself, never a virtual environment's link to it: hosts have no such environment."""
     return str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}")
 
 
 def _python(directory: Path) -> list[tuple[str, str]]:
-    """Give hosts the Python that runs the cloud: what to bind, if it isn't where the system's programs are."""
+    """Give hosts the Python that runs the cloud: what to bind, if it isn't among the system's programs."""
     program = Path(_python_program())
     for name in (program.name, "python3"):
         if not any((Path(folder) / name).exists() for folder in USER_PATH.split(":")):
@@ -196,7 +197,7 @@ def is_visible(path: Path) -> bool:
 
 
 def _registry_settings(environment: Iterable[str]) -> dict[str, str]:
-    """How this computer reaches package registries: hosts have the same network, and need the same settings."""
+    """How this computer reaches package registries: hosts have its network, and need its settings."""
     found = {
         name: os.environ[name]
         for name in environment
@@ -214,6 +215,9 @@ def _registry_settings(environment: Iterable[str]) -> dict[str, str]:
         if value and name not in found:
             separator = "," if option == "find-links" else " "
             found[name] = separator.join(value.split())
+    if "UV_INDEX" in found:
+        # pip takes the best version of all its indexes, uv by itself only those of the first one.
+        found.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
     return found
 
 

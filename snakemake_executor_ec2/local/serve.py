@@ -22,6 +22,7 @@ from .fleet import Fleet, choose_ssh_port
 from .host import Host, HostError
 from .instance import Conditions, remove_tree
 
+_LOOK_FOR_END_EVERY_S = 0.1
 _STATE_PREFIX = "snakemake-ec2-cloud-"
 _MOTO_SETTINGS = (
     "MOTO_ENABLE_AMI_VALIDATION",
@@ -29,8 +30,8 @@ _MOTO_SETTINGS = (
     "MOTO_ENABLE_KEYPAIR_VALIDATION",
 )
 _NO_NAMESPACES = (
-    "embedded cloud: this kernel gives ordinary users no namespaces, so hosts are plain processes here: they see "
-    "this computer's files, so an input that no rule declares is not missed, and absolute paths are this computer's"
+    "embedded cloud: no namespaces to be had on this system, so hosts are plain processes: they see this "
+    "computer's files, an undeclared input is not missed, and absolute paths are this computer's own"
 )
 
 
@@ -90,8 +91,8 @@ async def _serve(settings: Settings, state_dir: Path, ready: Callable[[dict[str,
     from .server import CloudApp, make_http_server, warm_up
 
     facts = {"isolated": isolated, "ssh_port": conditions.ssh_port, "pid": os.getpid()}
-    server = make_http_server(CloudApp(fleet, facts))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = make_http_server(CloudApp(fleet, facts, cache / "catalogue"))
+    threading.Thread(target=server.serve_forever, args=[_LOOK_FOR_END_EVERY_S], daemon=True).start()
     threading.Thread(target=warm_up, daemon=True).start()
     try:
         ready(cloud_environment(f"http://127.0.0.1:{server.server_port}", conditions.ssh_port))

@@ -8,8 +8,12 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from hashlib import sha256
 from http import HTTPStatus
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
@@ -29,14 +33,14 @@ _CATALOGUE_ACTIONS = ("DescribeInstanceTypes", "DescribeInstanceTypeOfferings")
 class CloudApp:
     """The WSGI application."""
 
-    def __init__(self, fleet: Fleet, facts: dict[str, Any]) -> None:
+    def __init__(self, fleet: Fleet, facts: dict[str, Any], catalogue_dir: Path) -> None:
         self._fleet = fleet
         self._faults = fleet.faults
         self._log = CallLog()
         self._control = Control(fleet, self._log, facts)
         self._launches = Launches(fleet.faults)
         self._moto = DomainDispatcherApplication(create_backend_app)
-        self._catalogue: dict[str, Response] = {}
+        self._catalogue_dir = catalogue_dir
         groups.install()
         images.install()
         instances.install(fleet)
@@ -95,15 +99,21 @@ class CloudApp:
             return self._ask_moto(call, environ)
 
     def _catalogue_answer(self, call: Call, environ: dict[str, Any]) -> Response:
-        """What never changes is made once: the whole catalogue takes moto seconds."""
-        key = json.dumps([call.region, call.params], sort_keys=True)
+        """What never changes is made once for this computer: the whole catalogue takes moto seconds."""
+        question = json.dumps([version("moto"), call.region, call.params], sort_keys=True)
+        file = self._catalogue_dir / f"{sha256(question.encode()).hexdigest()}.xml"
+        with suppress(FileNotFoundError):
+            return Response(
+                status=HTTPStatus.OK, headers=[("Content-Type", "text/xml")], body=file.read_bytes()
+            )
         with LOCK:
-            if key not in self._catalogue:
-                response = self._ask_moto(call, environ)
-                if response.status != HTTPStatus.OK:
-                    return response
-                self._catalogue[key] = response
-            return self._catalogue[key]
+            response = self._ask_moto(call, environ)
+        if response.status == HTTPStatus.OK:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial = file.with_suffix(f".{uuid4()}")
+            partial.write_bytes(response.body)
+            partial.replace(file)
+        return response
 
     def _ask_moto(self, call: Call, environ: dict[str, Any]) -> Response:
         if not call.is_json and environ["REQUEST_METHOD"] == "POST":

@@ -1,8 +1,9 @@
 """Puts the calling process into a Linux of its own: user, mount, process-id, host-name and IPC namespaces.
 
-The new root is a directory of the cloud's state. The computer's system directories (`/usr`, `/etc`, …) are
-in it as overlays, so that the host may write to them and the computer never notices; where the kernel refuses
-overlays they are read-only. Everything else of the computer is absent, except what the specification binds in.
+The new root is a directory of the cloud's state. The computer's system directories (`/usr`, `/etc`, …)
+are in it as overlays, so that the host may write to them and the computer never notices; where the
+kernel refuses overlays they are read-only. Everything else of the computer is absent, except what the
+specification binds in.
 
 The one user of the new user namespace, 1000, is the user who runs the cloud; no privilege is needed.
 """

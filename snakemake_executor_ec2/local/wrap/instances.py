@@ -1,4 +1,4 @@
-"""Instances that are real: moto's follow the hosts of the fleet, and what is done to them is done to hosts."""
+"""Instances that are real: moto's follow the fleet's hosts, and what is done to them is done to hosts."""
 
 from __future__ import annotations
 
@@ -78,6 +78,7 @@ def _launch_hosts(fleet: Fleet) -> None:
         self: Any, image_id: str, count: int, user_data: Any, security_group_names: Any, **kwargs: Any
     ) -> Any:
         interface_tags = kwargs.get("tags", {}).get("network-interface", {})
+        kwargs["block_device_mappings"] = _with_root(self.amis.get(image_id), kwargs)
         hidden = any(nic.get("AssociatePublicIpAddress") is False for nic in kwargs.get("nics", []))
         try:
             addresses = [fleet.addresses.take() for _ in range(count)]
@@ -103,6 +104,14 @@ def _launch_hosts(fleet: Fleet) -> None:
         return reservation
 
     InstanceBackend.run_instances = run_with_hosts  # type: ignore[method-assign]
+
+
+def _with_root(image: Any, launch: dict[str, Any]) -> list[dict[str, Any]]:
+    """The volumes of a launch, and the image's root volume where the launch says nothing of it."""
+    mappings = list(launch.get("block_device_mappings") or [])
+    if image is not None and all(each["DeviceName"] != image.root_device_name for each in mappings):
+        mappings = image.block_device_mappings + mappings
+    return mappings
 
 
 def _launch(instance: Any, ec2: Any, fleet: Fleet) -> Launch:
@@ -183,6 +192,5 @@ def _terminate_instances(self: Any) -> ActionResult:
 def _set_state(instance: Any, state: str, reason: str) -> None:
     instance._state.name = state
     instance._state.code = _CODES[state]
-    message = f"{reason}: {_REASONS[reason]}" if reason else ""
-    instance.state_reason = StateReason(message, reason)
+    instance.state_reason = StateReason(f"{reason}: {_REASONS[reason]}", reason) if reason else None
     instance._reason = _REASONS.get(reason, "")

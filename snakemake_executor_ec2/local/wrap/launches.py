@@ -1,4 +1,4 @@
-"""What EC2 checks before it launches and moto does not; and ClientToken, which makes launching safe to repeat."""
+"""What EC2 checks before it launches and moto does not; and ClientToken: a launch that is safe to repeat."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def _counts(instance: Any) -> bool:
 
 def _no_capacity(code: str, name: str, zone: str) -> ApiError:
     message = (
-        f"We currently do not have sufficient {name} capacity in the Availability Zone you requested ({zone}). "
-        "Our system will be working on provisioning additional capacity."
+        f"We currently do not have sufficient {name} capacity in the Availability Zone you requested "
+        f"({zone}). Our system will be working on provisioning additional capacity."
     )
     return ApiError(code, message, status=500 if code == "InsufficientInstanceCapacity" else 400)
 
@@ -120,9 +120,9 @@ def _check_type(call: Call, ec2: Any) -> None:
     if image is not None and image.architecture not in architectures(name):
         raise ApiError(
             "InvalidParameterValue",
-            f"The architecture '{', '.join(architectures(name))}' of the specified instance type does not match "
-            f"the architecture '{image.architecture}' of the specified AMI. Specify an instance type and an AMI "
-            "that have matching architectures, and try again.",
+            f"The architecture '{','.join(architectures(name))}' of the specified instance type does not "
+            f"match the architecture '{image.architecture}' of the specified AMI. Specify an instance type "
+            "and an AMI that have matching architectures, and try again.",
         )
 
 

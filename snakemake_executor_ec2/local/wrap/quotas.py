@@ -60,7 +60,7 @@ def quota_of(instance_type: str, market: str) -> Quota | None:
         if not letter.isalpha():
             break
         letters += letter
-    # `im4gn`, `is4gen`, `mac2`, `inf2`, `trn1`, `dl1`, `hpc7a`, `u7i`: the first two count as I, the rest apart.
+    # `im4gn` and `is4gen` count as I; `mac2`, `inf2`, `trn1`, `dl1`, `hpc7a`, `u7i` have quotas of their own.
     letters = {"im": "i", "is": "i"}.get(letters, letters)
     return next((quota for quota in QUOTAS if quota.market == market and letters in quota.families), None)
 
