@@ -29,10 +29,20 @@ def warnings() -> list[str]:
     return []
 
 
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def cloud(warnings: list[str]) -> Iterator[Ec2Cloud]:
+def cloud(warnings: list[str], cache_dir: Path) -> Iterator[Ec2Cloud]:
     made = Ec2Cloud(
-        run_id="run-1", clock=FakeClock(), warn=warnings.append, region="us-east-1", ssh_port=2222
+        run_id="run-1",
+        clock=FakeClock(),
+        warn=warnings.append,
+        region="us-east-1",
+        ssh_port=2222,
+        cache_dir=cache_dir,
     )
     yield made
     made.close()
