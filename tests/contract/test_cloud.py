@@ -6,6 +6,7 @@ The backends are named in `BACKENDS`; adding one is a function that makes a `Set
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +17,7 @@ import pytest
 from snakemake_executor_ec2 import launch
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.errors import ConfigurationError, LaunchError
+from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.model import (
     Arch,
     KeyPair,
@@ -27,7 +29,7 @@ from snakemake_executor_ec2.model import (
 from snakemake_executor_ec2.ports import Clock, Cloud
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
-from tests.unit.aws.moto_server import moto_server
+from tests.unit.aws.moto_server import environment, moto_server
 
 RUN = "run-1"
 
@@ -60,7 +62,29 @@ def _moto() -> Iterator[Setup]:
         yield Setup(cloud=cloud, clock=clock, settle=lambda: clock.advance(30), idempotent=False)
 
 
-BACKENDS: dict[str, Callable[[], AbstractContextManager[Setup]]] = {"fake": _fake, "moto": _moto}
+@contextmanager
+def _embedded() -> Iterator[Setup]:
+    """The cloud that users rehearse on: its machines take real time, if little."""
+    with EmbeddedCloud(pending_s=0.1) as embedded, environment(embedded.env):
+        clock = FakeClock()
+        clock.on_sleep = lambda seconds: time.sleep(min(seconds, 0.2))
+        cloud = Ec2Cloud(run_id=RUN, clock=clock, warn=pytest.fail, ssh_port=embedded.ssh_port)
+
+        def settle() -> None:
+            deadline = time.monotonic() + 20
+            while {"pending", "shutting-down"} & set(embedded.machine_states().values()):
+                assert time.monotonic() < deadline, embedded.machine_states()
+                time.sleep(0.05)
+            clock.advance(30)
+
+        yield Setup(cloud=cloud, clock=clock, settle=settle, idempotent=True)
+
+
+BACKENDS: dict[str, Callable[[], AbstractContextManager[Setup]]] = {
+    "fake": _fake,
+    "moto": _moto,
+    "embedded": _embedded,
+}
 
 
 @pytest.fixture(params=BACKENDS, scope="module")
