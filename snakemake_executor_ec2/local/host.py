@@ -98,7 +98,7 @@ class Host:
         ours.setblocking(False)
         self._socket = ours
         asyncio.get_running_loop().add_reader(ours, self._receive)
-        self._send({"sandbox": self._sandbox(), "pid_file": str(self.directory / "init.pid")})
+        self._send({"sandbox": self._sandbox(), "pid_file": str(self.directory / "root/run/init.pid")})
         try:
             await asyncio.wait_for(asyncio.shield(self._up), _UP_WITHIN_S)
         except (TimeoutError, HostError) as error:

@@ -93,7 +93,7 @@ def _shutdown(name: str, arguments: list[str]) -> int:
 
 
 def _tell_init(how: str) -> int:
-    pid = int(Path(f"{HOST_DIR}/init.pid").read_text()) if HOST_DIR else 1
+    pid = int(Path(f"{HOST_DIR}/run/init.pid").read_text()) if HOST_DIR else 1
     os.kill(pid, _SIGNALS[how])
     # A machine that powers off never returns from this.
     time.sleep(30)

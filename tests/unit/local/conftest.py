@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -42,9 +43,7 @@ def new_key() -> Key:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     return Key(private=private.decode(), public=public.decode())
 
 
@@ -63,7 +62,7 @@ class _Pinned(paramiko.MissingHostKeyPolicy):
     def __init__(self, public: str) -> None:
         self._public = public.split()[1]
 
-    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+    def missing_host_key(self, _client: paramiko.SSHClient, _hostname: str, key: paramiko.PKey) -> None:
         if key.get_base64() != self._public:
             raise paramiko.SSHException("another host key than the one that was given")
 
@@ -83,18 +82,22 @@ class Machine:
         """One attempt to log in."""
         client = paramiko.SSHClient()
         client.set_missing_host_key_policy(_Pinned(self.host_key.public))
+        try:
+            client.connect(
+                self.address,
+                port=self.rig.cloud.ssh_port,
+                username=user,
+                pkey=self.login_key.for_paramiko(),
+                timeout=timeout_s,
+                banner_timeout=timeout_s,
+                auth_timeout=timeout_s,
+                allow_agent=False,
+                look_for_keys=False,
+            )
+        except BaseException:
+            client.close()
+            raise
         self.clients.append(client)
-        client.connect(
-            self.address,
-            port=self.rig.cloud.ssh_port,
-            username=user,
-            pkey=self.login_key.for_paramiko(),
-            timeout=timeout_s,
-            banner_timeout=timeout_s,
-            auth_timeout=timeout_s,
-            allow_agent=False,
-            look_for_keys=False,
-        )
         return client
 
     def login(self) -> paramiko.SSHClient:
@@ -119,6 +122,14 @@ class Machine:
         status = stdout.channel.recv_exit_status()
         assert status == 0 or not check, f"{command}: {status}: {errors}{output}"
         return output + errors
+
+    def is_silent(self) -> bool:
+        """Whether a new connection opens and then hears nothing, as behind a filter."""
+        with socket.create_connection((self.address, self.rig.cloud.ssh_port), timeout=0.3) as peer:
+            try:
+                return not peer.recv(1)
+            except TimeoutError:
+                return True
 
     def facts(self) -> dict[str, Any]:
         """What the cloud says of it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -140,7 +141,9 @@ def test_type_that_the_zone_has_not(rig: Rig) -> None:
         LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": ["m5.large"]}]
     )["InstanceTypeOfferings"]
     zones = {each["Location"] for each in offers}
-    missing = {each["ZoneName"] for each in rig.ec2.describe_availability_zones()["AvailabilityZones"]} - zones
+    missing = {
+        each["ZoneName"] for each in rig.ec2.describe_availability_zones()["AvailabilityZones"]
+    } - zones
     for zone in missing:
         assert _refused(rig, Placement={"AvailabilityZone": zone}) == "Unsupported"
     assert zones
@@ -186,7 +189,7 @@ def test_on_demand_prices_have_awss_shape(rig: Rig) -> None:
 def test_spot_prices_are_current_and_by_zone(rig: Rig) -> None:
     """One recent price a zone, about a third of on-demand, the same at the next call."""
     question: dict[str, Any] = {"InstanceTypes": ["m5.large"], "ProductDescriptions": ["Linux/UNIX"]}
-    rows = rig.ec2.describe_spot_price_history(StartTime=time.time(), **question)["SpotPriceHistory"]
+    rows = rig.ec2.describe_spot_price_history(StartTime=datetime.now(UTC), **question)["SpotPriceHistory"]
     assert len({row["AvailabilityZone"] for row in rows}) == len(rows) > 2
     assert all(0.02 < float(row["SpotPrice"]) < 0.06 for row in rows)
     assert all(time.time() - row["Timestamp"].timestamp() < 3700 for row in rows)
