@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TypeVar, cast
-from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
-from snakemake_executor_ec2.aws.cache import DAY_S, DiskCache
-from snakemake_executor_ec2.aws.catalogue import (
-    LocationKind,
-    fetch_instance_types,
-    fetch_offerings,
-    from_json,
-    to_json,
-)
+from snakemake_executor_ec2.aws.cache import DiskCache
 from snakemake_executor_ec2.aws.clients import Clients
 from snakemake_executor_ec2.aws.ending import Terminator
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, is_denied, is_transient, translate
 from snakemake_executor_ec2.aws.group import SecurityGroup
-from snakemake_executor_ec2.aws.images import find_image
 from snakemake_executor_ec2.aws.launching import Launcher
-from snakemake_executor_ec2.aws.network import Caller, Subnet, find_subnets, is_internal, public_address
-from snakemake_executor_ec2.aws.prices import FEW_TYPES, fetch_on_demand, fetch_spot
+from snakemake_executor_ec2.aws.network import Caller, is_internal, public_address
+from snakemake_executor_ec2.aws.region import Region
 from snakemake_executor_ec2.aws.statuses import StatusBoard
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.launch import RUN_TAG
@@ -43,11 +31,6 @@ from snakemake_executor_ec2.model import (
     Price,
 )
 from snakemake_executor_ec2.ports import Clock
-
-TYPES_MAX_AGE_S = 7 * DAY_S
-PRICES_MAX_AGE_S = DAY_S
-SPOT_MAX_AGE_S = 300.0
-T = TypeVar("T")
 
 ALLOW_GAP_S = 30.0
 """`allow_ssh_from_here` looks again at most so often for one machine."""
@@ -77,11 +60,15 @@ class Ec2Cloud:
         Without `cache_dir` nothing is kept between runs (`cache.default_directory()`)."""
         self._run_id = run_id
         self._clock = clock
-        self._warn = warn
-        self._wanted_subnets = tuple(subnets)
-        self._allowed_types = tuple(allowed_types)
         self._clients = Clients(region=region, profile=profile)
-        self._cache = DiskCache(cache_dir, clock)
+        self._region = Region(
+            self._clients,
+            subnets=subnets,
+            allowed_types=allowed_types,
+            cache=DiskCache(cache_dir, clock),
+            clock=clock,
+            warn=warn,
+        )
         self._caller = Caller(
             ssh_from=ssh_from,
             endpoint=lambda: self._clients.ec2.meta.endpoint_url,
@@ -93,7 +80,6 @@ class Ec2Cloud:
         )
         self._board = StatusBoard(self._clients, run_id=run_id, clock=clock)
         self._terminator = Terminator(self._clients, run_id=run_id, clock=clock, warn=warn)
-        self._lookups = Lookups()
         self._allow_lock = threading.Lock()
         self._allowed_at: dict[str, float] = {}
         self._tried_to_launch = False
@@ -127,29 +113,26 @@ class Ec2Cloud:
             )
 
     def instance_types(self) -> tuple[InstanceType, ...]:
-        """See `Cloud.instance_types`; from the disk where it was asked for in the last 7 days."""
-        return self._lookups.once("types", self._instance_types)
+        """See `Cloud.instance_types`."""
+        return self._region.instance_types()
 
     def zones(self, instance_type: str) -> tuple[str, ...]:
-        """See `Cloud.zones`; sorted by name."""
-        return self._lookups.once("zones", self._zones).get(instance_type, ())
+        """See `Cloud.zones`."""
+        return self._region.zones(instance_type)
 
     def prices(self, market: Market) -> Mapping[tuple[str, str], Price]:
-        """See `Cloud.prices`. Where the Pricing API can't be asked, the user is told once."""
-        if market is Market.ON_DEMAND:
-            return self._lookups.once("on-demand", self._on_demand)
-        age = int(self._clock.monotonic() // SPOT_MAX_AGE_S)
-        return self._lookups.once(f"spot-{age}", self._spot)
+        """See `Cloud.prices`."""
+        return self._region.prices(market)
 
     def image(self, ami: str | None, arch: Arch) -> Image:
         """See `Cloud.image`."""
-        return self._lookups.once(f"image-{ami}-{arch}", lambda: find_image(self._clients, ami, arch))
+        return self._region.image(ami, arch)
 
     def launch(self, spec: LaunchSpec) -> Machine:
         """See `Cloud.launch`."""
         if spec.tags.get(RUN_TAG) != self._run_id:
             raise ValueError(f"a launch without the tag {RUN_TAG}={self._run_id} would never be found again")
-        subnets = [each for each in self._subnets() if each.zone == spec.zone]
+        subnets = [each for each in self._region.subnets() if each.zone == spec.zone]
         self._tried_to_launch = True
         machine = self._launcher.launch(spec, subnets)
         self._terminator.launched(machine.id)
@@ -193,93 +176,6 @@ class Ec2Cloud:
             self._tried_to_launch = False
         self._group.delete()
 
-    # --- lookups ---------------------------------------------------------------------------
-
-    def _instance_types(self) -> tuple[InstanceType, ...]:
-        key = ("types", self._endpoint_key(), self.region)
-        kept = self._cache.get(*key, max_age_s=TYPES_MAX_AGE_S)
-        if kept is not None:
-            try:
-                return from_json(kept[0])
-            except (TypeError, KeyError, ValueError, AttributeError):
-                pass  # written by another version of ours: ask again
-        try:
-            types = fetch_instance_types(self._clients.ec2)
-        except AWS_ERRORS as error:
-            raise translate(error, "ec2:DescribeInstanceTypes") from error
-        self._cache.put(*key, document=to_json(types))
-        return types
-
-    def _subnets(self) -> tuple[Subnet, ...]:
-        return self._lookups.once(
-            "subnets", lambda: find_subnets(self._clients.ec2, self._wanted_subnets, self.region)
-        )
-
-    def _zones(self) -> dict[str, tuple[str, ...]]:
-        """For each type, the names of the zones that have it and one of our subnets."""
-        subnets = self._subnets()
-        # Zone ids where there are any: a cache of them serves all the user's accounts.
-        kind: LocationKind = (
-            "availability-zone-id" if all(each.zone_id for each in subnets) else "availability-zone"
-        )
-        usable = {
-            each.zone_id if kind == "availability-zone-id" else each.zone: each.zone for each in subnets
-        }
-        return {
-            name: tuple(sorted(usable[each] for each in places if each in usable))
-            for name, places in self._offerings(kind).items()
-        }
-
-    def _offerings(self, kind: LocationKind) -> Mapping[str, Sequence[str]]:
-        key = ("offerings", self._endpoint_key(), self.region, kind)
-        kept = self._cache.get(*key, max_age_s=TYPES_MAX_AGE_S)
-        if kept is not None:
-            return cast("dict[str, list[str]]", kept[0])
-        try:
-            found = fetch_offerings(self._clients.ec2, kind)
-        except AWS_ERRORS as error:
-            raise translate(error, "ec2:DescribeInstanceTypeOfferings") from error
-        self._cache.put(*key, document=found)
-        return found
-
-    def _on_demand(self) -> Mapping[tuple[str, str], Price]:
-        types = self.instance_types()
-        names = sorted(
-            each.name for each in types if any(fnmatchcase(each.name, one) for one in self._allowed_types)
-        )
-        few = names if len(names) <= FEW_TYPES else []
-        key = ("prices", urlsplit(self._clients.pricing.meta.endpoint_url).netloc, self.region, ",".join(few))
-        kept = self._cache.get(*key, max_age_s=PRICES_MAX_AGE_S)
-        if kept is None:
-            try:
-                found = fetch_on_demand(
-                    self._clients.pricing, self.region, names=few, vcpus=[each.vcpus for each in types]
-                )
-            except AWS_ERRORS as error:
-                self._warn(
-                    "prices are not known, so machines are ranked by size and costs are left out: "
-                    f"{translate(error, 'pricing:GetProducts')}"
-                )
-                return {}
-            asked_at = self._clock.now()
-            self._cache.put(*key, document=found)
-        else:
-            found, asked_at = cast("dict[str, float]", kept[0]), kept[1]
-        source = f"Pricing API, {datetime.fromtimestamp(asked_at, UTC):%Y-%m-%d}"
-        return {(name, ""): Price(usd_per_hour=usd, source=source) for name, usd in found.items()}
-
-    def _spot(self) -> Mapping[tuple[str, str], Price]:
-        now = datetime.fromtimestamp(self._clock.now(), UTC)
-        try:
-            found = fetch_spot(self._clients.ec2, now)
-        except AWS_ERRORS as error:
-            raise translate(error, "ec2:DescribeSpotPriceHistory") from error
-        source = f"spot price history, {now:%Y-%m-%d %H:%M} UTC"
-        return {key: Price(usd_per_hour=usd, source=source) for key, usd in found.items()}
-
-    def _endpoint_key(self) -> str:
-        return urlsplit(self._clients.ec2.meta.endpoint_url).netloc
-
     # --- what a failed check means -----------------------------------------------------------
 
     def _unreachable(self, error: AwsError) -> Exception:
@@ -299,21 +195,3 @@ class Ec2Cloud:
         return ConfigurationError(
             f"AWS has no region {self.region!r} (--ec2-region, AWS_DEFAULT_REGION or the profile's){hint}"
         )
-
-
-class Lookups:
-    """Answers that are the same for a whole run; each is asked for once, by one thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._locks: dict[str, threading.RLock] = {}
-        self._answers: dict[str, object] = {}
-
-    def once(self, name: str, ask: Callable[[], T]) -> T:
-        """The answer; a failed question may be asked again."""
-        with self._lock:
-            lock = self._locks.setdefault(name, threading.RLock())
-        with lock:
-            if name not in self._answers:
-                self._answers[name] = ask()
-            return cast("T", self._answers[name])

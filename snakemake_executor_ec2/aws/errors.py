@@ -163,8 +163,10 @@ def is_transient(error: AwsError) -> bool:
     The call may nevertheless have been carried out.
     """
     if isinstance(error, ClientError):
+        code = code_of(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return code_of(error) in THROTTLE_CODES or status >= 500
+        # A lack of capacity is a server error to EC2, too (500), and no reason to ask the same again.
+        return code in THROTTLE_CODES or (status >= 500 and code not in CAPACITY_CODES | QUOTA_CODES)
     return isinstance(error, ConnectionError | HTTPClientError | ResponseParserError)
 
 

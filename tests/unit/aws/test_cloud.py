@@ -136,14 +136,14 @@ def test_private_subnet_gets_no_public_address() -> None:
     """A subnet without a way to the internet gives no public address; one with a gateway does."""
     vpc = ec2().create_vpc(CidrBlock="10.2.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2().create_subnet(VpcId=vpc, CidrBlock="10.2.0.0/24")["Subnet"]["SubnetId"]
-    assert not with_subnets(subnet)._subnets()[0].public
+    assert not with_subnets(subnet)._region.subnets()[0].public
     gateway = ec2().create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
     ec2().attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
     (table,) = ec2().describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"]
     ec2().create_route(
         RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway
     )
-    assert with_subnets(subnet)._subnets()[0].public
+    assert with_subnets(subnet)._region.subnets()[0].public
 
 
 def test_prices_that_cannot_be_had(cloud: Ec2Cloud, warnings: list[str]) -> None:
@@ -154,14 +154,12 @@ def test_prices_that_cannot_be_had(cloud: Ec2Cloud, warnings: list[str]) -> None
     assert "pricing:GetProducts" in said
 
 
-def test_catalogue_is_kept_on_disk(tmp_path: Path) -> None:
+def test_catalogue_is_kept_on_disk(cache_dir: Path) -> None:
     """A second run within a week asks nobody for types and zones; a later one does."""
     clock = FakeClock()
 
     def made() -> Ec2Cloud:
-        return Ec2Cloud(
-            run_id="r", clock=clock, warn=pytest.fail, region="us-east-1", cache_dir=tmp_path / "c"
-        )
+        return Ec2Cloud(run_id="r", clock=clock, warn=pytest.fail, region="us-east-1", cache_dir=cache_dir)
 
     types = made().instance_types()
     again = made()

@@ -131,6 +131,11 @@ def test_not_transient(code: str) -> None:
     assert not is_transient(client_error(code))
 
 
+def test_capacity_is_a_server_error_and_not_transient() -> None:
+    """EC2 answers a lack of capacity with status 500, as if it were its own failure."""
+    assert not is_transient(client_error("InsufficientInstanceCapacity", status=500))
+
+
 def test_error_pages_are_not_shown() -> None:
     """A web server's HTML is no message."""
     assert "<" not in str(translate(client_error("500", "<!doctype html><html>", status=500), "a:B"))

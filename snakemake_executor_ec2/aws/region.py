@@ -1,0 +1,199 @@
+"""What a region has: instance types, zones, subnets, prices, images.
+
+Every answer is asked for once in a run, and kept on disk where it changes rarely.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, TypeVar, cast
+from urllib.parse import urlsplit
+
+from snakemake_executor_ec2.aws.cache import DAY_S, DiskCache
+from snakemake_executor_ec2.aws.catalogue import (
+    LocationKind,
+    fetch_instance_types,
+    fetch_offerings,
+    from_json,
+    to_json,
+)
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, translate
+from snakemake_executor_ec2.aws.images import find_image
+from snakemake_executor_ec2.aws.network import Subnet, find_subnets
+from snakemake_executor_ec2.aws.prices import FEW_TYPES, fetch_on_demand, fetch_spot
+from snakemake_executor_ec2.model import Arch, Image, InstanceType, Market, Price
+from snakemake_executor_ec2.ports import Clock
+
+if TYPE_CHECKING:
+    from snakemake_executor_ec2.aws.clients import Clients
+
+TYPES_MAX_AGE_S = 7 * DAY_S
+PRICES_MAX_AGE_S = DAY_S
+SPOT_MAX_AGE_S = 300.0
+
+T = TypeVar("T")
+
+
+class Region:
+    """Threads may share it."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        *,
+        subnets: Sequence[str],
+        allowed_types: Sequence[str],
+        cache: DiskCache,
+        clock: Clock,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._clients = clients
+        self._wanted_subnets = tuple(subnets)
+        self._allowed_types = tuple(allowed_types)
+        self._cache = cache
+        self._clock = clock
+        self._warn = warn
+        self._answers = Answers()
+
+    def instance_types(self) -> tuple[InstanceType, ...]:
+        """See `Cloud.instance_types`; from the disk where it was asked for in the last 7 days."""
+        return self._answers.once("types", self._instance_types)
+
+    def subnets(self) -> tuple[Subnet, ...]:
+        """The subnets that machines may be launched into, by zone."""
+        return self._answers.once(
+            "subnets", lambda: find_subnets(self._clients.ec2, self._wanted_subnets, self._clients.region)
+        )
+
+    def zones(self, instance_type: str) -> tuple[str, ...]:
+        """See `Cloud.zones`; sorted by name."""
+        return self._answers.once("zones", self._zones).get(instance_type, ())
+
+    def prices(self, market: Market) -> Mapping[tuple[str, str], Price]:
+        """See `Cloud.prices`. Where the Pricing API can't be asked, the user is told once."""
+        if market is Market.ON_DEMAND:
+            return self._answers.once("on-demand", self._on_demand)
+        return self._answers.once("spot", self._spot, max_age_s=SPOT_MAX_AGE_S, clock=self._clock)
+
+    def image(self, ami: str | None, arch: Arch) -> Image:
+        """See `Cloud.image`."""
+        return self._answers.once(f"image-{ami}-{arch}", lambda: find_image(self._clients, ami, arch))
+
+    def _instance_types(self) -> tuple[InstanceType, ...]:
+        key = ("types", self._endpoint_key(), self._clients.region)
+        kept = self._cache.get(*key, max_age_s=TYPES_MAX_AGE_S)
+        if kept is not None:
+            try:
+                return from_json(kept[0])
+            except (TypeError, KeyError, ValueError, AttributeError):
+                pass  # written by another version of ours: ask again
+        try:
+            types = fetch_instance_types(self._clients.ec2)
+        except AWS_ERRORS as error:
+            raise translate(error, "ec2:DescribeInstanceTypes") from error
+        self._cache.put(*key, document=to_json(types))
+        return types
+
+    def _zones(self) -> dict[str, tuple[str, ...]]:
+        """For each type, the names of the zones that have it and one of our subnets."""
+        subnets = self.subnets()
+        # Zone ids where there are any: a cache of them serves all the user's accounts.
+        kind: LocationKind = (
+            "availability-zone-id" if all(each.zone_id for each in subnets) else "availability-zone"
+        )
+        usable = {
+            each.zone_id if kind == "availability-zone-id" else each.zone: each.zone for each in subnets
+        }
+        return {
+            name: tuple(sorted(usable[each] for each in places if each in usable))
+            for name, places in self._offerings(kind).items()
+        }
+
+    def _offerings(self, kind: LocationKind) -> Mapping[str, Sequence[str]]:
+        key = ("offerings", self._endpoint_key(), self._clients.region, kind)
+        kept = self._cache.get(*key, max_age_s=TYPES_MAX_AGE_S)
+        if kept is not None:
+            return cast("dict[str, list[str]]", kept[0])
+        try:
+            found = fetch_offerings(self._clients.ec2, kind)
+        except AWS_ERRORS as error:
+            raise translate(error, "ec2:DescribeInstanceTypeOfferings") from error
+        self._cache.put(*key, document=found)
+        return found
+
+    def _on_demand(self) -> Mapping[tuple[str, str], Price]:
+        types = self.instance_types()
+        names = sorted(
+            each.name for each in types if any(fnmatchcase(each.name, one) for one in self._allowed_types)
+        )
+        few = names if len(names) <= FEW_TYPES else []
+        key = (
+            "prices",
+            urlsplit(self._clients.pricing.meta.endpoint_url).netloc,
+            self._clients.region,
+            ",".join(few),
+        )
+        kept = self._cache.get(*key, max_age_s=PRICES_MAX_AGE_S)
+        if kept is None:
+            try:
+                found = fetch_on_demand(
+                    self._clients.pricing,
+                    self._clients.region,
+                    names=few,
+                    vcpus=[each.vcpus for each in types],
+                )
+            except AWS_ERRORS as error:
+                self._warn(
+                    "prices are not known, so machines are ranked by size and costs are left out: "
+                    f"{translate(error, 'pricing:GetProducts')}"
+                )
+                return {}
+            asked_at = self._clock.now()
+            self._cache.put(*key, document=found)
+        else:
+            found, asked_at = cast("dict[str, float]", kept[0]), kept[1]
+        source = f"Pricing API, {datetime.fromtimestamp(asked_at, UTC):%Y-%m-%d}"
+        return {(name, ""): Price(usd_per_hour=usd, source=source) for name, usd in found.items()}
+
+    def _spot(self) -> Mapping[tuple[str, str], Price]:
+        now = datetime.fromtimestamp(self._clock.now(), UTC)
+        try:
+            found = fetch_spot(self._clients.ec2, now)
+        except AWS_ERRORS as error:
+            raise translate(error, "ec2:DescribeSpotPriceHistory") from error
+        source = f"spot price history, {now:%Y-%m-%d %H:%M} UTC"
+        return {key: Price(usd_per_hour=usd, source=source) for key, usd in found.items()}
+
+    def _endpoint_key(self) -> str:
+        return urlsplit(self._clients.ec2.meta.endpoint_url).netloc
+
+
+class Answers:
+    """Answers that are the same for a whole run; each is asked for once, by one thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._locks: dict[str, threading.RLock] = {}
+        self._known: dict[str, tuple[object, float]] = {}
+
+    def once(
+        self,
+        name: str,
+        ask: Callable[[], T],
+        *,
+        max_age_s: float | None = None,
+        clock: Clock | None = None,
+    ) -> T:
+        """The answer, where `max_age_s` is given no older than that. A question that failed may be
+        asked again."""
+        with self._lock:
+            lock = self._locks.setdefault(name, threading.RLock())
+        with lock:
+            now = clock.monotonic() if clock else 0.0
+            known = self._known.get(name)
+            if known is None or (max_age_s is not None and now - known[1] > max_age_s):
+                known = self._known[name] = (ask(), now)
+            return cast("T", known[0])
