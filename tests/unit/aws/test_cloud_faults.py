@@ -37,7 +37,7 @@ def warnings() -> list[str]:
 def clock() -> FakeClock:
     made = FakeClock()
     # Its machines take real time to end, so sleeps are shortened, not skipped.
-    made.on_sleep = lambda seconds: time.sleep(min(seconds, 0.1))
+    made.on_sleep = lambda seconds: time.sleep(min(seconds, 0.03))
     return made
 
 
