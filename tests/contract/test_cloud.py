@@ -67,7 +67,7 @@ def _embedded() -> Iterator[Setup]:
     """The cloud that users rehearse on: its machines take real time, if little."""
     with EmbeddedCloud(pending_s=0.1) as embedded, environment(embedded.env):
         clock = FakeClock()
-        clock.on_sleep = lambda seconds: time.sleep(min(seconds, 0.2))
+        clock.on_sleep = lambda seconds: time.sleep(min(seconds, 0.05))
         cloud = Ec2Cloud(run_id=RUN, clock=clock, warn=pytest.fail, ssh_port=embedded.ssh_port)
 
         def settle() -> None:
