@@ -7,6 +7,7 @@ and with them most of this package) is imported when the first job comes.
 from __future__ import annotations
 
 import atexit
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import DeploymentMethod, SharedFSUsage
 
 from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.staging import parse_reads
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.run import Run
@@ -31,6 +33,10 @@ class Executor(RemoteExecutor):
     def __post_init__(self) -> None:
         self._run: Run | None = None
         self._sources: tuple[Path, ...] | None = None
+        caches = self.workflow.sourcecache
+        self._read_by_parse = parse_reads.stop(
+            outside=map(Path, (sys.prefix, sys.base_prefix, caches.cache_path, caches.runtime_cache_path))
+        )
         # The plugin told Snakemake that nothing is shared, so that it prepared no software here.
         # From here on staging provides what a cluster's file system would: the controller
         # checks, touches and protects outputs as it does there.
@@ -129,12 +135,12 @@ class Executor(RemoteExecutor):
     def _workflow_sources(self) -> tuple[Path, ...]:
         if self._sources is None:
             from snakemake_executor_ec2.plan import workflow_data, workflow_sources
-            from snakemake_executor_ec2.staging import parse_reads, sources
+            from snakemake_executor_ec2.staging import sources
 
             gathered = sources.gather(
                 Path.cwd(),
                 named=workflow_sources(self.workflow),
-                read_by_parse=parse_reads.stop(),
+                read_by_parse=self._read_by_parse,
                 data=workflow_data(self.dag),
             )
             for path in gathered.too_large:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,11 +31,17 @@ def listen() -> None:
         sys.addaudithook(_hook)
 
 
-def stop() -> frozenset[Path]:
-    """Stop listening; the files that Snakefiles read and that still exist."""
+def stop(*, outside: Iterable[Path] = ()) -> frozenset[Path]:
+    """Stop listening; the files that Snakefiles read, that still exist and lie `outside` of some
+    folders: Python's own and Snakemake's caches."""
     global _listening
     _listening = False
-    files = frozenset(path for path in map(Path, _seen) if path.is_file())
+    elsewhere = [folder.resolve() for folder in outside]
+    files = frozenset(
+        path
+        for path in map(Path, _seen)
+        if path.is_file() and not any(folder in path.resolve().parents for folder in elsewhere)
+    )
     _seen.clear()
     return files
 
@@ -54,12 +61,14 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
 def _below_snakefile(frame: FrameType | None) -> bool:
     """Whether the call comes, through whatever libraries, from a Snakefile's own code.
 
-    A Snakefile's code runs with the workflow's globals, in which Snakemake puts `workflow`.
+    That code runs with the workflow's globals, in which Snakemake puts `workflow`, and is
+    named after its file; Snakemake's own module has such a global too.
     """
     for _ in range(_MAX_DEPTH):
         if frame is None:
             return False
-        if type(frame.f_globals.get("workflow")).__name__ == "Workflow":
+        in_workflow = type(frame.f_globals.get("workflow")).__name__ == "Workflow"
+        if in_workflow and not frame.f_code.co_filename.endswith(".py"):
             return True
         frame = frame.f_back
     return False
