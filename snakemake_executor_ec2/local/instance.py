@@ -313,6 +313,8 @@ def remove_tree(directory: Path) -> None:
         return
     try:
         rmtree(directory)
+    except FileNotFoundError:
+        rmtree(directory, ignore_errors=True)  # somebody else was deleting a part of it
     except PermissionError:
         make_writable(directory)
         rmtree(directory, ignore_errors=True)

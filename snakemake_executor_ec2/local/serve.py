@@ -18,7 +18,7 @@ from pathlib import Path
 from . import image
 from .environment import cloud_environment
 from .faultbook import FaultBook
-from .fleet import Fleet, choose_ssh_port
+from .fleet import Fleet, NoAddressError, choose_ssh_port
 from .host import Host, HostError
 from .instance import Conditions, remove_tree
 
@@ -76,7 +76,7 @@ async def _serve(settings: Settings, state_dir: Path, ready: Callable[[dict[str,
         _watch_parent(loop, over)
     isolated = not settings.plain and await _can_isolate(state_dir)
     if not isolated:
-        print(_NO_NAMESPACES, file=sys.stderr, flush=True)
+        print(_NO_NAMESPACES + _advice(), file=sys.stderr, flush=True)
     cache = settings.cache_dir or _user_cache()
     conditions = Conditions(
         state_dir=state_dir,
@@ -87,6 +87,10 @@ async def _serve(settings: Settings, state_dir: Path, ready: Callable[[dict[str,
         disk_bytes=settings.disk_bytes,
     )
     fleet = Fleet(loop, conditions, FaultBook())
+    try:
+        fleet.addresses.give_back(fleet.addresses.take())
+    except NoAddressError as error:
+        raise SystemExit(f"embedded cloud: {error}") from error
     # Only now: it takes a second, and must find moto's settings made.
     from .server import CloudApp, make_http_server, warm_up
 
@@ -126,6 +130,14 @@ async def _can_isolate(state_dir: Path) -> bool:
     host.kill()
     await host.gone()
     return True
+
+
+def _advice() -> str:
+    """What would give hosts a system of their own, where we know."""
+    switch = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+    if switch.is_file() and switch.read_text().strip() == "1":
+        return "; `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0` would change that"
+    return ""
 
 
 def _user_cache() -> Path:

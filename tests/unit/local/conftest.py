@@ -97,6 +97,9 @@ class Machine:
         except BaseException:
             client.close()
             raise
+        transport = client.get_transport()
+        assert transport is not None
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.clients.append(client)
         return client
 
