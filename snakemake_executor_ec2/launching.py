@@ -1,20 +1,24 @@
-"""What to launch for a job, in which order. Decides; `lifecycle.py` does it."""
+"""Gets a machine for a job: what to launch, in which order, until one is to be had."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from snakemake_executor_ec2 import launch
+from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.errors import CapacityError, LaunchError
 from snakemake_executor_ec2.model import (
     Image,
     JobPlan,
     KeyPair,
     LaunchSpec,
+    Machine,
     Offer,
     Requirements,
 )
 from snakemake_executor_ec2.ports import Clock, Cloud
+from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
 from snakemake_executor_ec2.sizing.select import select
 
@@ -38,6 +42,8 @@ class Launcher:
     authorized_keys: tuple[str, ...]
     user_tags: Mapping[str, str]
     lifetime_s: int
+    tell: Callable[[str], None]
+    """Prints a line for the user."""
 
     def check(self, requirements: Requirements) -> Offer:
         """The best offer for a job, found before anything is launched.
@@ -48,10 +54,20 @@ class Launcher:
         launch.disk_gib(requirements, self._image(requirements))
         return best
 
-    def offers(self, plan: JobPlan) -> tuple[Offer, ...]:
-        return select(self.catalogue, plan.requirements)[:MAX_OFFERS]
+    def launch(self, plan: JobPlan, host_key: KeyPair, machine_no: int, control: Control) -> Machine:
+        """See `lifecycle.Launches`: one type and zone after the other, the best first."""
+        refused: list[LaunchError] = []
+        for offer in select(self.catalogue, plan.requirements)[:MAX_OFFERS]:
+            for spec in self._specs(plan, offer, host_key, machine_no):
+                control.check()
+                try:
+                    return self.cloud.launch(spec)
+                except CapacityError as error:
+                    refused.append(error)
+                    self.tell(say.no_capacity(spec, error))
+        raise CapacityError(say.nowhere(refused))
 
-    def specs(self, plan: JobPlan, offer: Offer, host_key: KeyPair, machine_no: int) -> Iterator[LaunchSpec]:
+    def _specs(self, plan: JobPlan, offer: Offer, host_key: KeyPair, machine_no: int) -> Iterator[LaunchSpec]:
         image = self._image(plan.requirements)
         lifetime_s = self.lifetime_of(plan.requirements)
         user_data = launch.user_data(

@@ -19,10 +19,8 @@ from typing import Protocol
 from snakemake_executor_ec2.control import Control
 from snakemake_executor_ec2.errors import (
     Cancelled,
-    CapacityError,
     Ec2ExecutorError,
     InstanceLost,
-    LaunchError,
 )
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import (
@@ -30,9 +28,7 @@ from snakemake_executor_ec2.model import (
     JobPlan,
     JobResult,
     KeyPair,
-    LaunchSpec,
     Machine,
-    Offer,
     Phase,
     Software,
 )
@@ -44,14 +40,14 @@ MACHINES_PER_JOB = 2
 """How many machines a job may lose (crashes, reclaims) before it counts as failed."""
 
 
-class Chooser(Protocol):
-    """Decides what to launch for a plan (see `launching.Launcher`)."""
+class Launches(Protocol):
+    """Gets machines for plans (see `launching.Launcher`)."""
 
-    def offers(self, plan: JobPlan) -> tuple[Offer, ...]:
-        """What fits, best first. Raises NoFittingInstance."""
+    def launch(self, plan: JobPlan, host_key: KeyPair, machine_no: int, control: Control) -> Machine:
+        """The best machine that is to be had now, the `machine_no`th for this plan.
 
-    def specs(self, plan: JobPlan, offer: Offer, host_key: KeyPair, machine_no: int) -> Iterator[LaunchSpec]:
-        """Launches to try for an offer, one zone after another."""
+        Raises NoFittingInstance or another LaunchError; Cancelled while it waits or tries.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +57,7 @@ class Kit:
     cloud: Cloud
     connector: Connector
     clock: Clock
-    chooser: Chooser
+    launcher: Launches
     ledger: Ledger
     new_key_pair: Callable[[], KeyPair]
     workbench: Callable[[Link], Workbench]
@@ -121,6 +117,7 @@ def _on_a_machine(plan: JobPlan, kit: Kit, control: Control, entry: Entry, machi
             with kit.ledger.phase(entry, Phase.RUN):
                 kit.tell(say.running(plan, machine))
                 result = bench.run(plan, _log_path(plan, kit))
+                kit.tell(say.ended(plan, result))
             with kit.ledger.phase(entry, Phase.STAGE_OUT):
                 fetched = bench.stage_out(plan, succeeded=result.exit_code == 0)
                 kit.tell(say.retrieved(plan, fetched))
@@ -135,7 +132,7 @@ def _machine(
 ) -> Iterator[Machine]:
     """A machine that ends with the block, whatever happens in it."""
     with kit.ledger.phase(entry, Phase.LAUNCH):
-        machine = _launch(plan, kit, control, host_key, machine_no)
+        machine = kit.launcher.launch(plan, host_key, machine_no, control)
     entry.machine = machine
     try:
         kit.tell(say.launched(plan, machine))
@@ -146,19 +143,6 @@ def _machine(
             kit.cloud.terminate([machine.id])
         entry.ended_at = kit.clock.now()
         kit.tell(say.terminated(plan, entry, kit.clock.now()))
-
-
-def _launch(plan: JobPlan, kit: Kit, control: Control, host_key: KeyPair, machine_no: int) -> Machine:
-    refused: list[LaunchError] = []
-    for offer in kit.chooser.offers(plan):
-        for spec in kit.chooser.specs(plan, offer, host_key, machine_no):
-            control.check()
-            try:
-                return kit.cloud.launch(spec)
-            except CapacityError as error:
-                refused.append(error)
-                kit.tell(say.no_capacity(spec, error))
-    raise CapacityError(say.nowhere(refused))
 
 
 def _make_ready(plan: JobPlan, kit: Kit, link: Link, bench: Workbench) -> None:

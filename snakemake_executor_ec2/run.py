@@ -6,17 +6,19 @@ import getpass
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from snakemake_executor_ec2.aws.cache import default_directory
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.clock import SystemClock
 from snakemake_executor_ec2.control import Control
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
+from snakemake_executor_ec2.launch import check_tags
 from snakemake_executor_ec2.launching import Launcher
 from snakemake_executor_ec2.lifecycle import Kit, run_job
 from snakemake_executor_ec2.model import JobOutcome, JobPlan, Market, Requirements, Software
@@ -25,7 +27,7 @@ from snakemake_executor_ec2.report.cost import table
 from snakemake_executor_ec2.report.ledger import Ledger
 from snakemake_executor_ec2.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
-from snakemake_executor_ec2.sizing.requirements import requirements
+from snakemake_executor_ec2.sizing.requirements import allowed_patterns, requirements
 from snakemake_executor_ec2.ssh.connector import SshConnector
 from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
 from snakemake_executor_ec2.workbench import AgentWorkbench
@@ -96,6 +98,8 @@ class Run:
             subnets=listed(settings.subnets),
             ssh_from=settings.ssh_from,
             ssh_port=port,
+            allowed_types=allowed_patterns(settings.instance_types),
+            cache_dir=default_directory(),
             clock=self._clock,
             warn=self._warn,
         )
@@ -117,6 +121,7 @@ class Run:
             authorized_keys=tuple(authorized),
             user_tags=user_tags,
             lifetime_s=(settings.lifetime or 10080) * 60,
+            tell=self._tell,
         )
         log_folder = Path.cwd() / STATE_FOLDER / "logs" / self.id
         log_folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +131,7 @@ class Run:
                 user=settings.ssh_user or "ec2-user", port=port, login_keys=tuple(login_keys)
             ),
             clock=self._clock,
-            chooser=self._launcher,
+            launcher=self._launcher,
             ledger=self._ledger,
             new_key_pair=new_key_pair,
             workbench=lambda link: AgentWorkbench(link, self._clock, self._tell),
@@ -196,20 +201,23 @@ class Run:
 
     def _rehearse(self) -> None:
         try:
-            from snakemake_executor_ec2.local.cloud import EmbeddedCloud
+            from snakemake_executor_ec2.local.cloud import CloudStartError, EmbeddedCloud
         except ImportError as error:
             raise ConfigurationError(
                 "--ec2-cloud local needs more packages: pip install 'snakemake-executor-plugin-ec2[local]'"
             ) from error
-        embedded = self._stack.enter_context(EmbeddedCloud())
-        self._stack.enter_context(_environment(embedded.env))
+        try:
+            embedded = self._stack.enter_context(EmbeddedCloud())
+        except CloudStartError as error:
+            raise ConfigurationError(str(error)) from error
+        self._stack.enter_context(_environment(embedded.env, embedded.unset))
         self._tell("Rehearsing on the embedded cloud of this computer: nothing is billed.")
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def _environment(variables: Mapping[str, str], unset: Iterable[str]) -> Iterator[None]:
     """Environment variables that point every AWS client of this process somewhere else."""
-    ours = {*variables, "AWS_PROFILE", "AWS_SESSION_TOKEN", "SNAKEMAKE_EC2_SSH_PORT"}
+    ours = {*variables, *unset, "SNAKEMAKE_EC2_SSH_PORT"}
     before = {name: os.environ.pop(name, None) for name in ours}
     os.environ.update(variables)
     try:
@@ -228,4 +236,4 @@ def _tags(items: tuple[str, ...]) -> dict[str, str]:
         if not sign or not key:
             raise ConfigurationError(f"--ec2-tags {item!r}: a tag is written as name=value")
         tags[key] = value
-    return tags
+    return check_tags(tags)

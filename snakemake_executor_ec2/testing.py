@@ -90,12 +90,16 @@ class WorkflowRunner:
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env={**os.environ, **self._cloud.env, **(env or {})},
+            env={**self._environment(), **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if name not in self._cloud.unset}
+        return {**inherited, **self._cloud.env}
 
 
 def _ignore_results(folder: str, names: list[str]) -> list[str]:
@@ -120,9 +124,8 @@ def ec2_cloud(ec2_cloud_process: EmbeddedCloud) -> Iterator[EmbeddedCloud]:
     yield cloud
     cloud.faults.clear()
     left = _alive_after_settling(cloud)
-    for machine in left:
-        cloud.faults.crash(machine)
     if left:
+        _terminate(cloud, left)
         pytest.fail(f"machines were left behind: {', '.join(left)}")
 
 
@@ -138,7 +141,18 @@ def _alive_after_settling(cloud: EmbeddedCloud) -> list[str]:
     """Ids of machines that are not terminated; those on their way are waited for."""
     deadline = time.monotonic() + _SETTLE_S
     while True:
-        states = cloud.machine_states()
-        if not any(state == "shutting-down" for state in states.values()) or time.monotonic() > deadline:
-            return sorted(machine for machine, state in states.items() if state != "terminated")
+        alive = {name: state for name, state in cloud.machine_states().items() if state != "terminated"}
+        if set(alive.values()) != {"shutting-down"} or time.monotonic() > deadline:
+            return sorted(alive)
         time.sleep(0.1)
+
+
+def _terminate(cloud: EmbeddedCloud, machines: list[str]) -> None:
+    import boto3
+
+    session = boto3.Session(
+        aws_access_key_id=cloud.env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=cloud.env["AWS_SECRET_ACCESS_KEY"],
+        region_name=cloud.env["AWS_DEFAULT_REGION"],
+    )
+    session.client("ec2", endpoint_url=cloud.endpoint_url).terminate_instances(InstanceIds=machines)

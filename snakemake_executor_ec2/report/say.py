@@ -31,6 +31,12 @@ def running(plan: JobPlan, machine: Machine) -> str:
     return f"running {plan.label} on {machine.id}"
 
 
+def ended(plan: JobPlan, result: JobResult) -> str:
+    how = "finished" if result.exit_code == 0 else "ended with a failure"
+    peak = f", peak memory {result.usage.peak_mem_mib} MiB" if result.usage.peak_mem_mib else ""
+    return f"{how} {plan.label} after {result.seconds:.1f} s{peak}"
+
+
 def retrieved(plan: JobPlan, fetched: Transfer) -> str:
     return f"retrieved {size(fetched.bytes)} in {fetched.seconds:.1f} s of {plan.label}"
 

@@ -43,7 +43,9 @@ def main() -> int:
         scratch = Path(folder)
         local, submitting = _run("local", sources, scratch, options, {})
         # Only what could be another's fault is worth a second run.
-        candidates = sorted(test for test, outcome in local.items() if outcome == "passed" and test in submitting)
+        candidates = sorted(
+            test for test, outcome in local.items() if outcome == "passed" and test in submitting
+        )
         print(f"{len(local)} tests, {len(candidates)} of them pass locally and submit a job", flush=True)
         with _cloud() as env:
             remote, _ = _run("ec2", sources, scratch, options, env, candidates)
@@ -65,7 +67,9 @@ def _download() -> Path:
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as folder:
             what = ["--no-deps", "--no-binary", ":all:", f"snakemake=={release}"]
-            subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "-d", folder, *what], check=True)
+            subprocess.run(
+                [sys.executable, "-m", "pip", "download", "--quiet", "-d", folder, *what], check=True
+            )
             archive = next(Path(folder).glob("*.tar.gz"))
             with tarfile.open(archive) as tar:
                 tar.extractall(folder, filter="data")
@@ -111,7 +115,9 @@ def _run(
     }
     log = Path(os.environ.get("EC2_CONFORMANCE_LOGS") or scratch) / f"{side}.log"
     with log.open("wb") as output:
-        subprocess.run(command, cwd=sources, env=variables, stdout=output, stderr=subprocess.STDOUT, check=False)
+        subprocess.run(
+            command, cwd=sources, env=variables, stdout=output, stderr=subprocess.STDOUT, check=False
+        )
     if not report.exists():
         raise SystemExit(f"pytest did not run:\n{log.read_text()[-4000:]}")
     return _outcomes(report), set(notes.read_text().split())

@@ -54,7 +54,9 @@ def _replace_local(module: ModuleType) -> None:
             from snakemake_executor_ec2.settings import ExecutorSettings
 
             executor = "ec2"
-            settings["executor_settings"] = ExecutorSettings(ami=os.environ.get("EC2_CONFORMANCE_AMI") or None)
+            settings["executor_settings"] = ExecutorSettings(
+                ami=os.environ.get("EC2_CONFORMANCE_AMI") or None
+            )
             if workflow.resource_settings.nodes is None:
                 workflow.resource_settings.nodes = workflow.resource_settings.cores or 1
         original(self, executor=executor, pseudo_executor=pseudo_executor, **settings)

@@ -1,0 +1,95 @@
+"""However a run ends, no machine is left: the fixture `ec2_cloud` looks after every test."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_ec2.local.cloud import EmbeddedCloud
+from snakemake_executor_ec2.testing import WorkflowRunner
+
+WORKFLOW = {
+    "Snakefile": "rule one:\n    input: 'in.txt'\n    output: 'o.txt'\n"
+    "    shell: 'sleep 3; cp {input} {output}'\n",
+    "in.txt": "data",
+    "setup.sh": "sleep 3\n",
+}
+
+
+def test_a_failing_job_ends_its_machine_and_keeps_its_log(
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
+    """A job's own failure is told with exit code, machine, cost and the end of what it printed."""
+    run = run_workflow(
+        {
+            "Snakefile": "rule one:\n    output: 'o'\n    log: 'l.log'\n    shell: 'echo before; echo kept > {log}; exit 3'\n"
+        }
+    )
+
+    assert run.returncode == 1
+    assert "rule one failed on" in run.output
+    assert "cost $" in run.output
+    assert "before" in run.output
+    assert (run.folder / "l.log").read_text() == "kept\n"
+    assert len(ec2_cloud.machine_states()) >= 1
+
+
+@pytest.mark.parametrize("line", ["Select jobs", "launched", "staged", "running", "finished"])
+def test_ctrl_c_ends_the_machine_in_every_phase(line: str, run_workflow: WorkflowRunner) -> None:
+    """After Ctrl-C, whatever was under way, Snakemake ends soon with its own exit status."""
+    process = _started_until(run_workflow, line)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+
+    assert process.returncode == 1, output
+    assert "Traceback" not in output
+
+
+def test_sigterm_lets_the_job_finish(run_workflow: WorkflowRunner) -> None:
+    """SIGTERM means to Snakemake that nothing new is begun: what runs is finished and fetched."""
+    process = _started_until(run_workflow, "running")
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+
+    assert (run_workflow.folder / "o.txt").read_text() == "data", output
+
+
+def test_a_killed_job_leaves_the_others_to_finish(run_workflow: WorkflowRunner) -> None:
+    """One failing job does not take the machines of the others away before they are done."""
+    snakefile = (
+        "rule all:\n    input: 'good.txt', 'bad.txt'\n"
+        "rule good:\n    output: 'good.txt'\n    shell: 'sleep 6; touch {output}'\n"
+        "rule bad:\n    output: 'bad.txt'\n    shell: 'kill -9 $$'\n"
+    )
+
+    run = run_workflow({"Snakefile": snakefile})
+
+    assert run.returncode == 1
+    assert "rule bad failed on" in run.output
+    assert (run.folder / "good.txt").exists()
+
+
+def _started_until(runner: WorkflowRunner, line: str) -> subprocess.Popen[str]:
+    """Snakemake, started and running up to a line of its output that contains some words."""
+    runner.place(WORKFLOW)
+    process = runner.start("--ec2-setup", "setup.sh")
+    assert process.stdout is not None
+    seen = []
+    for text in process.stdout:
+        seen.append(text)
+        if line in text:
+            return process
+    pytest.fail(f"{line!r} never came:\n{''.join(seen)}")
+
+
+def test_the_folder_of_the_run_holds_the_job_s_output(run_workflow: WorkflowRunner) -> None:
+    """What a job prints is kept on this computer, under .snakemake/ec2/logs."""
+    run = run_workflow({"Snakefile": "rule one:\n    output: 'o'\n    shell: 'echo printed; touch o'\n"})
+
+    logs = list(Path(run.folder, ".snakemake/ec2/logs").rglob("*.log"))
+    assert len(logs) == 1
+    assert "printed" in logs[0].read_text()

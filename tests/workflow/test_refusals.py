@@ -1,0 +1,68 @@
+"""What cannot work is refused with one clear sentence, before anything costs money."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from snakemake_executor_ec2.local.cloud import EmbeddedCloud
+from snakemake_executor_ec2.testing import WorkflowRunner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    says: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    resources: str = ""
+    prepare: Callable[[EmbeddedCloud], object] | None = None
+
+
+CASES = {
+    "no credentials": Refusal(
+        env={"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, says=("credentials", "aws configure")
+    ),
+    "no such profile": Refusal(arguments=("--ec2-profile", "nobody"), says=("nobody", "--ec2-profile")),
+    "unknown region": Refusal(arguments=("--ec2-region", "eu-nowhere-1"), says=("eu-nowhere-1",)),
+    "unknown type": Refusal(
+        arguments=("--ec2-instance-types", "m7i.larg"), says=("m7i.larg", "m7i.large", "rule one")
+    ),
+    "unknown type of a rule": Refusal(
+        resources="ec2_instance_type='z9.large'", says=("z9.large", "rule one")
+    ),
+    "more memory than there is": Refusal(resources="mem_mb=99000000", says=("mem_mb=99000000", "rule one")),
+    "a resource that makes no sense": Refusal(resources="mem_mb=-5", says=("mem_mb", "-5")),
+    "a missing key": Refusal(arguments=("--ec2-ssh-key", "nowhere.pem"), says=("nowhere.pem",)),
+    "no such image": Refusal(
+        arguments=("--ec2-ami", "ami-0123456789abcdef0"), says=("ami-0123456789abcdef0",)
+    ),
+    "a missing requirements file": Refusal(
+        arguments=("--ec2-requirements", "nowhere.txt"), says=("--ec2-requirements", "nowhere.txt")
+    ),
+    "a tag without a value": Refusal(arguments=("--ec2-tags", "thesis"), says=("thesis", "name=value")),
+    "no permission": Refusal(
+        prepare=lambda cloud: cloud.faults.deny("RunInstances"), says=("ec2:RunInstances", "rule one")
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_it_is_refused_in_one_sentence(
+    case: Refusal, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
+    """Exit status 1, the reason in plain words, no traceback, and no machine."""
+    before = ec2_cloud.machine_states()
+    if case.prepare:
+        case.prepare(ec2_cloud)
+    resources = case.resources or "mem_mb=500"
+    snakefile = f"rule one:\n    output: 'o.txt'\n    resources: {resources}\n    shell: 'touch o.txt'\n"
+
+    run = run_workflow({"Snakefile": snakefile}, *case.arguments, env=case.env)
+
+    assert run.returncode == 1, run.output
+    assert "Traceback" not in run.output
+    for words in case.says:
+        assert words in run.output
+    assert ec2_cloud.machine_states() == before
