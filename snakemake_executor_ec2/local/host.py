@@ -196,7 +196,7 @@ class Host:
         for name in (f"home/{USER}", "root", "tmp", "run", "etc", "var/log"):
             (root / name).mkdir(parents=True, exist_ok=True)
         write_etc(root / "etc", self._image.variables | self.extra_variables)
-        write_programs(root / "usr/local/bin", root / "usr/local/lib/ec2-root", host_dir=str(root))
+        write_programs(root / "usr/local/bin", root / "etc/ec2-root", host_dir=str(root))
 
     def _sandbox(self) -> SandboxSpec | None:
         if not self._isolated:

@@ -18,7 +18,7 @@ from .machine.sandbox import USER_ID
 
 USER = "ec2-user"
 USER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
-_ROOT_PROGRAMS = "/usr/local/lib/ec2-root"
+_ROOT_PROGRAMS = "/etc/ec2-root"
 ROOT_PATH = f"{_ROOT_PROGRAMS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHARED_CACHE = "/var/cache/snakemake-ec2"
 
@@ -136,6 +136,11 @@ def _write_account_files(etc: Path) -> None:
     for name in ("ssh", "ssl/private", "sudoers.d"):
         (etc / name).mkdir(parents=True, exist_ok=True)
         _hide_what_is_below(etc / name)
+    # Of a user's configuration of uv only registries matter on a machine, and there they hold for everybody.
+    configuration = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "uv/uv.toml"
+    if configuration.is_file():
+        (etc / "uv").mkdir(exist_ok=True)
+        (etc / "uv/uv.toml").write_bytes(configuration.read_bytes())
     # A link into /run, which the host has its own of, on many computers.
     resolver = Path("/etc/resolv.conf")
     if resolver.is_file():

@@ -23,6 +23,7 @@ from .fleet import Fleet
 from .wrap import groups, images, instances, prices, quotas
 from .wrap.backend import LOCK, backend
 from .wrap.calls import ApiError, Call, Response, ec2_response, error_response, read_call
+from .wrap.descriptions import Descriptions
 from .wrap.launches import Launches
 
 StartResponse = Callable[..., Any]
@@ -40,6 +41,7 @@ class CloudApp:
         self._control = Control(fleet, self._log, facts)
         self._launches = Launches(fleet.faults)
         self._moto = DomainDispatcherApplication(create_backend_app)
+        self._descriptions = Descriptions()
         self._catalogue_dir = catalogue_dir
         groups.install()
         images.install()
@@ -93,10 +95,16 @@ class CloudApp:
             case "ec2", "RunInstances":
                 with LOCK:
                     return self._launches.run_instances(call, lambda call: self._ask_moto(call, environ))
+            case "ec2", "DescribeInstances":
+                with LOCK:
+                    return self._descriptions.describe(call, lambda call: self._ask_moto(call, environ))
             case "ec2", action if action in _CATALOGUE_ACTIONS:
                 return self._catalogue_answer(call, environ)
         with LOCK:
-            return self._ask_moto(call, environ)
+            response = self._ask_moto(call, environ)
+            if call.service == "ec2":
+                self._descriptions.take_note_of(call)
+            return response
 
     def _catalogue_answer(self, call: Call, environ: dict[str, Any]) -> Response:
         """What never changes is made once for this computer: the whole catalogue takes moto seconds."""

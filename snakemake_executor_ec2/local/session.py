@@ -46,7 +46,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._drained = asyncio.Event()
         self._reading = False
         self._full = False
-        self._frozen = False
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self._lost = False
         self._task: asyncio.Task[None] | None = None
 
@@ -111,15 +112,17 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncssh's
         """The program lives on, as under any sshd; only its pipes end here."""
         self._lost = True
+        self._flowing.set()
         self._close_ends()
         self._on_lost(self)
 
     def freeze(self) -> None:
-        self._frozen = True
+        """Let the client hear nothing, not even an end."""
+        self._flowing.clear()
         self._follow_outputs()
 
     def thaw(self) -> None:
-        self._frozen = False
+        self._flowing.set()
         self._follow_outputs()
 
     async def _run(self) -> None:
@@ -133,7 +136,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._feed()
             ended = await program.ended
             await self._drained.wait()
+            await self._flowing.wait()
         except HostError:
+            await self._flowing.wait()
             self._channel.close()
             return
         if ended.signal:
@@ -221,7 +226,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _follow_outputs(self) -> None:
         """Read what the program writes, unless the client does not take it or nothing may flow."""
-        wanted = not (self._full or self._frozen) and self._program is not None
+        wanted = not self._full and self._flowing.is_set() and self._program is not None
         if wanted == self._reading:
             return
         self._reading = wanted

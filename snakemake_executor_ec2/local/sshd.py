@@ -21,6 +21,7 @@ from .session import Session
 
 _LOGIN_WITHIN_S = 60.0
 _HOLD_FILTERED_S = 30.0
+_SESSIONS_A_CONNECTION = 10  # OpenSSH's MaxSessions
 _OPTIONS: dict[str, Any] = {
     "agent_forwarding": False,
     "allow_scp": False,
@@ -183,6 +184,8 @@ class Connection(asyncssh.SSHServer):
 
     def session_requested(self) -> Any:
         assert self._connection is not None
+        if len(self._sessions) >= _SESSIONS_A_CONNECTION:
+            return False
         session = Session(self._door.host, self._connection, self._sessions.discard)
         self._sessions.add(session)
         if self._frozen:

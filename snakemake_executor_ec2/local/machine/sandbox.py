@@ -148,13 +148,14 @@ def _add_without_overlay(path: str, target: Path, root: Path, spec: SandboxSpec)
     if path == "/etc":
         _copy_readable(Path(path), target)
         shutil.rmtree(target / "ssh", ignore_errors=True)
-        shutil.copytree(image, target, symlinks=True, dirs_exist_ok=True)
+        for layer in (image, Path(f"{spec['scratch_dir']}/layers{path}/upper")):
+            shutil.copytree(layer, target, symlinks=True, dirs_exist_ok=True)
         return
     linux.mount(path, str(target), None, linux.MS_BIND | linux.MS_REC)
+    linux.make_read_only(str(target))
     programs = image / "local/bin"
     if programs.is_dir():
         _add_programs(programs, root, spec)
-    linux.make_read_only(str(target))
 
 
 def _add_programs(programs: Path, root: Path, spec: SandboxSpec) -> None:

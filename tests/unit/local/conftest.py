@@ -99,6 +99,7 @@ class Machine:
             raise
         transport = client.get_transport()
         assert transport is not None
+        assert isinstance(transport.sock, socket.socket)
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.clients.append(client)
         return client

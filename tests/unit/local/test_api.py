@@ -280,3 +280,33 @@ def test_calls_are_logged_with_their_parameters(rig: Rig) -> None:
     assert b"ssh_authorized_keys" in base64.b64decode(call["params"]["UserData"])
     assert abs(call["time"] - time.time()) < 10
     assert launched.facts()["market"] == "on-demand"
+
+
+def test_descriptions_are_current_and_paged(rig: Rig) -> None:
+    """Whatever is remembered of an instance's description, changes show at once, and pages add up."""
+    launched = [rig.launch(TagSpecifications=[_tagged("a", "1")]) for _ in range(3)]
+    filters: Any = [{"Name": "tag:a", "Values": ["1"]}]
+    launched[0].wait_until("running")
+
+    def seen() -> dict[str, dict[str, Any]]:
+        pages = rig.ec2.get_paginator("describe_instances").paginate(
+            Filters=filters, PaginationConfig={"PageSize": 2}
+        )
+        return {
+            each["InstanceId"]: dict(each)
+            for page in pages
+            for held in page["Reservations"]
+            for each in held["Instances"]
+        }
+
+    assert set(seen()) == {each.id for each in launched}
+    rig.ec2.create_tags(Resources=[launched[0].id], Tags=[{"Key": "b", "Value": "2"}])
+    assert {"Key": "b", "Value": "2"} in seen()[launched[0].id]["Tags"]
+    rig.ec2.terminate_instances(InstanceIds=[launched[0].id])
+    assert seen()[launched[0].id]["State"]["Name"] == "shutting-down"
+    wait_for(lambda: seen()[launched[0].id]["State"]["Name"] == "terminated")
+    assert seen()[launched[0].id] == launched[0].described()
+
+
+def _tagged(key: str, value: str) -> dict[str, Any]:
+    return {"ResourceType": "instance", "Tags": [{"Key": key, "Value": value}]}

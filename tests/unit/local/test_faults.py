@@ -108,10 +108,11 @@ def test_spot_notice_then_reclaim(rig: Rig) -> None:
     """The metadata service announces the end, and it comes, with EC2's reason."""
     launched = rig.launch(InstanceMarketOptions={"MarketType": "spot"})
     launched.login()
-    rig.cloud.faults.spot_notice(launched.id, reclaim_after_s=1.0)
+    rig.cloud.faults.spot_notice(launched.id, reclaim_after_s=None)
     notice = json.loads(launched.run(_ASK_NOTICE))
     assert notice["action"] == "terminate"
     assert notice["time"].endswith("Z")
+    rig.cloud.faults.spot_notice(launched.id, reclaim_after_s=0.1)
     launched.wait_until("terminated")
     assert launched.described()["StateReason"]["Code"] == "Server.SpotInstanceTermination"
 
@@ -144,7 +145,7 @@ def _refuses(machine: Machine) -> bool:
 
 def test_slow_boot(rig: Rig) -> None:
     """A slow machine is running long before ssh answers; one that never boots stays so."""
-    rig.cloud.faults.slow_boot(0.8, count=1)
+    rig.cloud.faults.slow_boot(1.5, count=1)
     slow = rig.launch()
     rig.cloud.faults.slow_boot(None, count=1)
     never = rig.launch()
@@ -196,7 +197,7 @@ def test_half_open_connections(rig: Rig) -> None:
     _, stdout, _ = launched.clients[0].exec_command("for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.1; done")
     stdout.channel.settimeout(0.5)
     assert stdout.readline() == "1\n"
-    rig.cloud.faults.half_open(launched.id, 1.2)
+    rig.cloud.faults.half_open(launched.id, 2.0)
     with pytest.raises(TimeoutError):
         stdout.read()
     assert launched.is_silent()

@@ -126,6 +126,19 @@ def test_detached_process_survives_its_connection(rig: Rig) -> None:
     assert wait_for(lambda: launched.run("cat done", check=False).strip() == "done")
 
 
+def test_ten_sessions_a_connection(machine: Machine) -> None:
+    """As with OpenSSH's default MaxSessions, an eleventh channel is refused and the others go on."""
+    client = machine.connect()
+    channels = [client.exec_command("read line; echo $line") for _ in range(10)]
+    with pytest.raises(paramiko.ChannelException):
+        client.exec_command("true")
+    for stdin, stdout, _ in channels:
+        stdin.write(b"x\n")
+        assert stdout.read() == b"x\n"
+    machine.clients.remove(client)
+    client.close()
+
+
 def test_shell_with_a_terminal(machine: Machine) -> None:
     """`ssh` by hand gives a shell on a terminal of the host."""
     channel = machine.clients[0].invoke_shell(width=77, height=11)
@@ -356,8 +369,8 @@ def test_metadata_service(machine: Machine) -> None:
 
 
 def test_boot_is_quick(rig: Rig) -> None:
-    """From the launch to a first command in well under two seconds, even on a busy computer."""
+    """From the launch to a first command in a third of a second; a few on a busy computer."""
     started = time.monotonic()
     launched = rig.launch()
     launched.run("true")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
