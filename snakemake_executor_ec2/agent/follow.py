@@ -11,7 +11,7 @@ from typing import Any
 
 from . import lease
 from .state import AgentError, job_dir
-from .warden import is_alive
+from .warden import ENDINGS, is_alive
 
 _POLL_S = 0.2
 _CHUNK = 64 * 1024
@@ -79,19 +79,24 @@ class _Stream:
 
     def pump(self) -> bool:
         """Print what is new; True once the job's last event is told."""
-        lines = self._new_events()
-        # An event is written after what the job printed before it, so the output goes first.
+        last = None
+        for line in self._new_events():
+            event = json.loads(line)
+            if event.get("type") in ENDINGS:
+                last = line, event
+                break
+            self.events_at += len(line)
+            self.tell(event=event)
+        # The end is written after all that the job printed, so it is told after it, too.
         while data := os.pread(self.output, _CHUNK, self.output_at):
             self.output_at += len(data)
             self.tell(output=data.decode("utf-8", "surrogateescape"))
-            if not lines and len(data) < _CHUNK:
+            if last is None and len(data) < _CHUNK:
                 break
-        for line in lines:
-            self.events_at += len(line)
-            event = json.loads(line)
-            self.tell(event=event)
-            if event.get("type") in ("finished", "interrupted"):
-                self.is_over = True
+        if last is not None:
+            self.events_at += len(last[0])
+            self.tell(event=last[1])
+            self.is_over = True
         return self.is_over
 
     def _new_events(self) -> list[bytes]:

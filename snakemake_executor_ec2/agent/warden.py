@@ -44,7 +44,8 @@ _GRACE_S = 10.0
 _SAMPLE_S = 3.0
 _SPOT_S = 5.0
 _REPORT_S = 30.0
-_ENDINGS = ("finished", "interrupted")
+ENDINGS = ("finished", "interrupted")
+"""The types of the events after which nothing comes."""
 
 
 # --- commands -----------------------------------------------------------------------------
@@ -109,12 +110,12 @@ def _state(folder: str) -> dict[str, Any]:
     event = last_event(os.path.join(folder, "events.jsonl"))
     if event is None:
         return {"state": "unknown"}
-    if event.get("type") in _ENDINGS:
+    if event.get("type") in ENDINGS:
         return {"state": event["type"], "event": event}
     if is_alive(folder):
         return {"state": "running"}
     event = last_event(os.path.join(folder, "events.jsonl")) or event  # it may have ended just now
-    return {"state": event["type"], "event": event} if event.get("type") in _ENDINGS else {"state": "lost"}
+    return {"state": event["type"], "event": event} if event.get("type") in ENDINGS else {"state": "lost"}
 
 
 def is_alive(folder: str) -> bool:

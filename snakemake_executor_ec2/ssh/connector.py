@@ -40,6 +40,16 @@ class SshConnector:
 
     def connect(self, address: str, *, host_keys: Collection[str], timeout_s: float) -> SshHost:
         """See `ports.Connector.connect`."""
+        refused: Exception | None = None
+        for key in self._login_keys:
+            # a connection for each key: not every server bears a second attempt on the same one
+            try:
+                return self._connect(address, host_keys, key, timeout_s)
+            except paramiko.AuthenticationException as error:
+                refused = error
+        raise ConnectError(f"{address} does not let {self._user!r} in with our key.") from refused
+
+    def _connect(self, address: str, host_keys: Collection[str], key: KeyPair, timeout_s: float) -> SshHost:
         try:
             sock = open_socket(address, self._port, timeout_s)
         except OSError as error:
@@ -47,26 +57,23 @@ class SshConnector:
         try:
             transport = _transport(sock, host_keys, timeout_s)
             _negotiate(transport, address, host_keys, timeout_s)
-            self._log_in(transport, address)
+            self._log_in(transport, address, key)
+            sock.watch(self._silence_s)
+            transport.ask_for_life(min(_KEEPALIVE_S, self._silence_s / 4))
         except BaseException:
-            sock.close()
+            sock.end()
             raise
-        sock.watch(self._silence_s)
-        transport.ask_for_life(min(_KEEPALIVE_S, self._silence_s / 4))
         return SshHost(transport, sock, address)
 
-    def _log_in(self, transport: SshTransport, address: str) -> None:
-        refused: Exception | None = None
-        for key in self._login_keys:
-            try:
-                transport.auth_publickey(self._user, _private_key(key))
-            except paramiko.AuthenticationException as error:
-                refused = error
-            except (paramiko.SSHException, OSError, EOFError) as error:
-                raise ConnectionLost(f"{address} broke off while we logged in: {_told(error)}.") from error
-            else:
-                return
-        raise ConnectError(f"{address} does not let {self._user!r} in with our key.") from refused
+    def _log_in(self, transport: SshTransport, address: str, key: KeyPair) -> None:
+        try:
+            transport.auth_publickey(self._user, _private_key(key))
+        except paramiko.AuthenticationException as error:
+            if transport.is_active():
+                raise
+            raise ConnectionLost(f"{address} broke off while we logged in.") from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise ConnectionLost(f"{address} broke off while we logged in: {_told(error)}.") from error
 
 
 def _transport(sock: LiveSocket, host_keys: Collection[str], timeout_s: float) -> SshTransport:

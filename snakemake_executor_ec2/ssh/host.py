@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import paramiko
 
 from snakemake_executor_ec2.errors import ConnectionLost, StagingError
 from snakemake_executor_ec2.ports import Completed
+from snakemake_executor_ec2.ssh.liveness import LiveSocket
 from snakemake_executor_ec2.ssh.transport import SshTransport
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ _FOREVER_S = 1e9
 class SshHost:
     """See `ports.RemoteHost`. Threads may run several commands at once."""
 
-    def __init__(self, transport: SshTransport, sock: socket.socket, address: str) -> None:
+    def __init__(self, transport: SshTransport, sock: LiveSocket, address: str) -> None:
         self._transport = transport
         self._sock = sock
         self._address = address
@@ -70,7 +70,7 @@ class SshHost:
             try:
                 result = read(stream)
             except Exception as error:
-                # a command that failed is why its output could not be read
+                # a command that failed, or a connection that broke, is why its output was no good
                 if execution.has_ended() and (done := execution.completed()).exit_code:
                     raise _failed(done) from error
                 raise
@@ -116,9 +116,7 @@ class SshHost:
 
     def close(self) -> None:
         """See the port."""
-        # wakes up the thread that reads, which ends whatever waits
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+        self._sock.end()
         self._transport.close()
 
     def _lost(self, why: str) -> ConnectionLost:
@@ -221,7 +219,12 @@ class _Execution:
         self._channel.settimeout(timeout_s)
         while self._quiet and self._channel.recv_stderr_ready():
             _keep_end(self._stderr, self._channel.recv_stderr(_PIECE))
-        data = self._channel.recv(size)
+        try:
+            data = self._channel.recv(size)
+        except TimeoutError:
+            raise
+        except (OSError, EOFError, paramiko.SSHException) as error:  # it sends, too: that there is room again
+            raise self._lost(_told(error)) from error
         if not data and not self._channel.eof_received:
             self._check_lost(None)
         return data
@@ -243,14 +246,15 @@ class _Execution:
         self._stdout = bytearray()
 
         def drain() -> None:
-            while data := self._channel.recv(_BUFFER):
-                _keep_end(self._stdout, data)
+            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+                while data := self._channel.recv(_ALL):
+                    _keep_end(self._stdout, data)
 
         self._threads.append(self._thread(drain))
 
     def has_ended(self) -> bool:
         """Whether the command has closed its standard output."""
-        return bool(self._channel.eof_received)
+        return bool(self._channel.eof_received or self._channel.closed)
 
     def completed(self, output: bytes | None = None, deadline: float | None = None) -> Completed:
         """Wait for the end. Raises TimeoutError, and ConnectionLost where it cannot be known."""
@@ -271,8 +275,9 @@ class _Execution:
         return Completed(exit_code=exit_code, stdout=output, stderr=bytes(self._stderr))
 
     def _read_stderr(self) -> None:
-        while data := self._channel.recv_stderr(65536):
-            _keep_end(self._stderr, data)
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            while data := self._channel.recv_stderr(_ALL):
+                _keep_end(self._stderr, data)
 
     def _check_lost(self, error: BaseException | None) -> None:
         if not self._transport.is_active():

@@ -7,6 +7,7 @@ one that says nothing at all for too long is an error of the socket, which ends 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import time
@@ -16,7 +17,7 @@ _POLL_S = 5.0
 
 
 class LiveSocket(socket.socket):
-    """Raises ETIMEDOUT where nothing was received for `silence_s`, as paramiko never would."""
+    """Raises OSError where nothing was received for `silence_s`, as paramiko never would."""
 
     silence_s: float | None = None
     _heard = 0.0
@@ -38,8 +39,15 @@ class LiveSocket(socket.socket):
             raise
 
     def _check(self) -> None:
+        # not ETIMEDOUT: Python makes a TimeoutError of it, which paramiko takes for a reason to wait
         if self.silence_s is not None and time.monotonic() - self._heard > self.silence_s:
-            raise OSError(errno.ETIMEDOUT, f"nothing was heard for {self.silence_s:.0f} s")
+            raise OSError(errno.ECONNABORTED, f"nothing was heard for {self.silence_s:.0f} s")
+
+    def end(self) -> None:
+        """Close it at once, waking up whoever waits on it."""
+        with contextlib.suppress(OSError):
+            self.shutdown(socket.SHUT_RDWR)
+        self.close()
 
     def watch(self, silence_s: float) -> None:
         """From now on, silence is an error."""
