@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import image
+from .cache import prune_in_background
 from .environment import cloud_environment
 from .faultbook import FaultBook
 from .fleet import Fleet, NoAddressError, choose_ssh_port
@@ -98,6 +99,7 @@ async def _serve(settings: Settings, state_dir: Path, ready: Callable[[dict[str,
     server = make_http_server(CloudApp(fleet, facts, cache / "catalogue"))
     threading.Thread(target=server.serve_forever, args=[_LOOK_FOR_END_EVERY_S], daemon=True).start()
     threading.Thread(target=warm_up, daemon=True).start()
+    prune_in_background(cache)
     try:
         ready(cloud_environment(f"http://127.0.0.1:{server.server_port}", conditions.ssh_port))
         await over.wait()

@@ -10,7 +10,6 @@ busybox's init: USR1 halt, USR2 power off, TERM reboot.
     {"id": n, "op": "signal", "run": m, "signal": number}           → {"id": n}
     {"id": n, "op": "read", "path": "..."}                          → {"id": n, "data": base64 or null}
     {"id": n, "op": "write", "path", "data", "mode", "append"}      → {"id": n, "error": text or null}
-    {"id": n, "op": "clear"}  ends every other process              → {"id": n}
     → {"event": "up", "isolated": true}, {"event": "shutdown", "how": "poweroff"}
 """
 
@@ -69,8 +68,8 @@ class _Channel:
     def next_request(self) -> tuple[dict[str, Any], list[int]]:
         """Block for one request."""
         while True:
-            for request, descriptors in self.take():
-                return request, descriptors
+            if (taken := self.take()) is not None:
+                return taken
             self.receive()
 
     def receive(self) -> None:
@@ -88,15 +87,15 @@ class _Channel:
             raise EOFError
         self._buffer += data
 
-    def take(self) -> list[tuple[dict[str, Any], list[int]]]:
-        """The requests that have arrived whole; at most one, for the first caller."""
+    def take(self) -> tuple[dict[str, Any], list[int]] | None:
+        """The next request that has arrived whole, with its descriptors."""
         if b"\n" not in self._buffer:
-            return []
+            return None
         line, self._buffer = self._buffer.split(b"\n", 1)
         request = json.loads(line)
         count = request.get("descriptors", 0)
         taken, self._descriptors = self._descriptors[:count], self._descriptors[count:]
-        return [(request, taken)]
+        return request, taken
 
     def send(self, message: dict[str, Any], descriptors: list[int] | None = None) -> None:
         data = json.dumps(message).encode() + b"\n"
@@ -152,9 +151,8 @@ class _Init:
             self._channel.receive()
         except (EOFError, OSError):
             return False
-        while requests := self._channel.take():
-            for request, descriptors in requests:
-                self._handle(request, descriptors)
+        while (taken := self._channel.take()) is not None:
+            self._handle(*taken)
         return True
 
     def _handle(self, request: dict[str, Any], descriptors: list[int]) -> None:
@@ -169,8 +167,6 @@ class _Init:
             answer["data"] = _read_file(request["path"])
         elif operation == "write":
             answer["error"] = _write_file(request)
-        elif operation == "clear":
-            self._clear()
         self._channel.send(answer)
 
     def _start(self, request: dict[str, Any], descriptors: list[int]) -> None:
@@ -192,13 +188,6 @@ class _Init:
             if request == run:
                 with suppress(ProcessLookupError):
                     os.killpg(pid, number)
-
-    def _clear(self) -> None:
-        if self._family:
-            self._family.end()
-        else:
-            with suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGKILL)
 
     def _reap(self) -> None:
         while True:
