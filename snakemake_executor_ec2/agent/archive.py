@@ -218,6 +218,7 @@ class _Source:
     def __init__(self, stream: BinaryIO, progress: Progress | None) -> None:
         self.stream = stream
         self.progress = progress
+        self.buffer = memoryview(bytearray(_COPY))
         self.left = 0
         self.padding = 0
 
@@ -246,16 +247,16 @@ class _Source:
             yield item
             self.rest()
 
-    def content(self, item: Item) -> Iterator[bytes]:
-        """The present member's content, in pieces; the next `items()` skips what was not taken."""
+    def content(self, item: Item) -> Iterator[memoryview]:
+        """The present member's content, in pieces, each good until the next; what is not taken is skipped."""
         while self.left:
-            data = self.stream.read(min(self.left, _COPY))
-            if not data:
+            count = self.stream.readinto(self.buffer[: min(self.left, _COPY)])  # type: ignore[attr-defined]
+            if not count:
                 raise ArchiveError(f"the archive is cut short in /{item.name}")
-            self.left -= len(data)
+            self.left -= count
             if self.progress:
-                self.progress(len(data))
-            yield data
+                self.progress(count)
+            yield self.buffer[:count]
 
     def rest(self) -> None:
         while self.left + self.padding:

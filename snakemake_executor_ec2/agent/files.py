@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import stat
@@ -148,6 +150,7 @@ def unpack() -> int:
                 foreign.append(name)
             return name
 
+        _widen(0)
         with open(0, "rb", buffering=_BUFFER, closefd=False) as stream:
             contents = read_archive(stream, place)
         if foreign:
@@ -175,9 +178,16 @@ def pack() -> int:
     there = [path for path in found if found[path]["kind"] not in ("missing", "other")]
     if not set(must) <= set(there):
         there = []
+    _widen(1)
     with open(1, "wb", buffering=_BUFFER, closefd=False) as stream:
         write_archive(stream, (Entry(path, path) for path in there), begin={"paths": found})
     return 0
+
+
+def _widen(pipe: int) -> None:
+    """Let a pipe hold more than 64 KiB, where it is one: that saves most of the switching to and fro."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(pipe, getattr(fcntl, "F_SETPIPE_SZ", 1031), _BUFFER)
 
 
 def _describe(path: str) -> dict[str, Any]:

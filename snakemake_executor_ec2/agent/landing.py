@@ -63,7 +63,7 @@ class Landing:
         for arrival in self._arrivals:
             _remove(arrival.part)
 
-    def add(self, item: Item, place: Callable[[str], str | None], content: Iterable[bytes]) -> None:
+    def add(self, item: Item, place: Callable[[str], str | None], content: Iterable[memoryview]) -> None:
         """Write one member under a temporary name. Raises ArchiveError where it is not to be trusted."""
         self._check_name(item)
         tree = self._tree_of(item.name)
@@ -117,7 +117,7 @@ class Landing:
             end = name.rfind("/", 0, end)
         return None
 
-    def _write(self, item: Item, part: str, target: str, content: Iterable[bytes]) -> None:
+    def _write(self, item: Item, part: str, target: str, content: Iterable[memoryview]) -> None:
         if item.kind == "directory":
             os.mkdir(part, 0o700)
             self._directories.append((part, item))
@@ -168,10 +168,9 @@ def _within(path: str, roots: list[str]) -> bool:
     return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    written = os.write(fd, data)
-    while written < len(data):
-        written += os.write(fd, memoryview(data)[written:])
+def _write_all(fd: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 def _rename(part: str, target: str) -> None:
