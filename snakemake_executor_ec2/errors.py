@@ -7,6 +7,7 @@
     │   ├── CapacityError            not now, of this type, in this zone: try another
     │   ├── QuotaError               the account's limit: wait for a machine of ours to end
     │   ├── ThrottledError           asked too often: ask again later
+    │   ├── BudgetReached            --ec2-max-cost: nothing more is launched
     │   └── PermissionDenied         names the IAM action that is missing
     ├── ConnectError                 the machine could not be reached (in time)
     │   ├── ConnectionLost           it could be, and then no longer: worth another try
@@ -65,6 +66,10 @@ class ThrottledError(LaunchError):
     """The API asks us to slow down, or had an internal error; the same call may be made again."""
 
 
+class BudgetReached(LaunchError):
+    """The run's estimated cost has reached what the user allowed."""
+
+
 class PermissionDenied(LaunchError):
     """The credentials lack an IAM permission; `action` is its name, such as `ec2:RunInstances`."""
 
@@ -104,6 +109,11 @@ class InstanceLost(Ec2ExecutorError):
     def __init__(self, message: str, *, reason: str = "") -> None:
         super().__init__(message)
         self.reason = reason
+
+    @property
+    def by_spot(self) -> bool:
+        """True where EC2 took a spot machine back, which is nobody's fault."""
+        return self.reason.startswith("Server.SpotInstance")
 
 
 class Cancelled(Ec2ExecutorError):

@@ -1,13 +1,29 @@
-"""Gets a machine for a job: what to launch, in which order, until one is to be had."""
+"""Gets a machine for a job: what to launch, in which order, until one is to be had.
+
+EC2 may have no such machine now (another type or zone has, and those that have none are
+remembered for a few minutes), the account's limit may be reached (then one of our own
+machines has to end first), and it may not answer (then the same question again: the same
+token never gives two machines). None of this fails a job before its time is over.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from snakemake_executor_ec2 import launch
+from snakemake_executor_ec2.aws.pace import Pace
 from snakemake_executor_ec2.control import Control
-from snakemake_executor_ec2.errors import CapacityError, LaunchError
+from snakemake_executor_ec2.errors import (
+    BudgetReached,
+    CapacityError,
+    ConfigurationError,
+    LaunchError,
+    PermissionDenied,
+    QuotaError,
+    ThrottledError,
+)
 from snakemake_executor_ec2.model import (
     Image,
     JobPlan,
@@ -16,21 +32,33 @@ from snakemake_executor_ec2.model import (
     Machine,
     Offer,
     Requirements,
+    SpotUse,
 )
 from snakemake_executor_ec2.ports import Clock, Cloud
 from snakemake_executor_ec2.report import say
+from snakemake_executor_ec2.sizing import expected
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
-from snakemake_executor_ec2.sizing.select import select
+from snakemake_executor_ec2.sizing.quotas import PROBE_S, Gate, Quota, quota_of
+from snakemake_executor_ec2.sizing.select import best, offers
+from snakemake_executor_ec2.sizing.shortages import KEEP_S, Shortages
 
-MAX_OFFERS = 5
-"""Types to try for a job: beyond these the price is no longer what the user would expect."""
+TYPES_PER_ROUND = 10
+"""Types to try at first. Every round in which none was to be had allows as many more: the price
+goes up only when waiting has not helped."""
+LAUNCHES_PER_S = 2.0
+"""Launch calls of all jobs together; EC2's bucket refills at this rate (unverified)."""
 STAGING_MARGIN_S = 2 * 3600
 """What a machine lives longer than its job's `runtime`, for software and files."""
+CAPACITY_TIMEOUT_S = 1800.0
+
+_SPOT_ROLE_ACTION = "iam:CreateServiceLinkedRole"
+_FIRST_PAUSE_S = 2.0
+_LONGEST_PAUSE_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Launcher:
-    """Turns plans into launches. The same plan gives the same ones, in the same order."""
+    """Turns plans into launches, for all jobs of a run: what one learns, the others know."""
 
     cloud: Cloud
     catalogue: Catalogue
@@ -44,58 +72,95 @@ class Launcher:
     lifetime_s: int
     tell: Callable[[str], None]
     """Prints a line for the user."""
+    capacity_timeout_s: float = CAPACITY_TIMEOUT_S
+    """How long a job waits for a machine while none of our own holds the account's limit."""
+    max_cost_usd: float | None = None
+    spent_usd: Callable[[], float] = lambda: 0.0
+    """The estimated cost of the run up to now, machines that still run included."""
+    pause: Callable[[Control, float], None] = Control.wait
+    """Sleeps until the job is cancelled; tests let their own time pass."""
+    _learned: _Learned = field(init=False)
+
+    def __post_init__(self) -> None:
+        # With a short timeout, a lack of capacity is asked about again in time.
+        keep_s = min(KEEP_S, self.capacity_timeout_s / 10)
+        object.__setattr__(self, "_learned", _Learned(self.clock, keep_s))
 
     def check(self, requirements: Requirements) -> Offer:
         """The best offer for a job, found before anything is launched.
 
-        Raises ConfigurationError: nothing fits, the image is not there, the disk is too large.
+        Raises ConfigurationError: nothing fits, the image is not there, the disk is too large, the
+        account's limit is below the smallest machine that fits, a price limit can't be kept.
         """
-        best = select(self.catalogue, requirements)[0]
+        known = self._learned.checked.get(requirements)
+        if known is not None:
+            return known
+        if self.max_cost_usd is not None and not self.catalogue.knows_prices:
+            raise ConfigurationError("--ec2-max-cost can't be kept: the prices of EC2 are not known")
+        found = best(self.catalogue, requirements)
         launch.disk_gib(requirements, self._image(requirements))
-        return best
+        self._check_quota(requirements, found)
+        self._learned.checked[requirements] = found
+        return found
 
-    def launch(self, plan: JobPlan, host_key: KeyPair, machine_no: int, control: Control) -> Machine:
-        """See `lifecycle.Launches`: one type and zone after the other, the best first."""
-        refused: list[LaunchError] = []
-        for offer in select(self.catalogue, plan.requirements)[:MAX_OFFERS]:
-            for spec in self._specs(plan, offer, host_key, machine_no):
-                control.check()
-                try:
-                    return self.cloud.launch(spec)
-                except CapacityError as error:
-                    refused.append(error)
-                    self.tell(say.no_capacity(spec, error))
-        raise CapacityError(say.nowhere(refused))
+    def quota_vcpus(self, quota: Quota) -> float | None:
+        """The account's limit; None where it is not known. Asked for once."""
+        with self._learned.lock:
+            if quota.code not in self._learned.quotas:
+                self._learned.quotas[quota.code] = value = self.cloud.quota(quota.code)
+                if value is not None:
+                    self._learned.gate.set_limit(quota, value)
+            return self._learned.quotas[quota.code]
 
-    def _specs(self, plan: JobPlan, offer: Offer, host_key: KeyPair, machine_no: int) -> Iterator[LaunchSpec]:
-        image = self._image(plan.requirements)
-        lifetime_s = self.lifetime_of(plan.requirements)
-        user_data = launch.user_data(
-            host_key=host_key,
-            authorized_keys=self.authorized_keys,
-            lifetime_s=lifetime_s,
-            ssh_user=self.ssh_user,
-        )
-        tags = launch.tags(
-            run_id=self.run_id,
-            job_key=plan.key,
-            rule=plan.rule,
-            owner=self.owner,
-            expires_at=self.clock.now() + lifetime_s,
-            extra=self.user_tags,
-        )
-        for zone in offer.zones:
-            yield LaunchSpec(
-                token=launch.client_token(
-                    self.run_id, plan.key, str(machine_no), offer.market, offer.instance_type.name, zone
-                ),
-                offer=offer,
-                zone=zone,
-                image=image,
-                disk_gib=launch.disk_gib(plan.requirements, image),
-                user_data=user_data,
-                tags=tags,
+    def launch(
+        self, plan: JobPlan, host_key: KeyPair, machine_no: int, control: Control, *, reclaimed: int = 0
+    ) -> Machine:
+        """See `lifecycle.Launches`."""
+        control.on_cancel(self._learned.gate.wake)
+        waiting_since: float | None = None
+        number = 0
+        while True:
+            control.check()
+            self._check_budget()
+            wanted = self._wanted(plan.requirements, reclaimed)
+            tried = _Round(
+                plan=plan, host_key=host_key, machine_no=machine_no, number=number, control=control
             )
+            machine = self._try_all(tried, wanted)
+            if machine is not None:
+                return machine
+            now = self.clock.monotonic()
+            if tried.quota is not None and self._learned.gate.in_use(tried.quota) > 0:
+                # One of our own machines will end. Until then, that is no reason to give up.
+                self._tell_quota(tried.quota)
+                self._learned.gate.wait(control, PROBE_S)
+                waiting_since = None
+                continue
+            self._check_possible(tried, wanted)
+            waiting_since = now if waiting_since is None else waiting_since
+            left_s = waiting_since + self.capacity_timeout_s - now
+            if left_s <= 0:
+                raise CapacityError(say.nowhere(tried.refusals, tried.quota, self.capacity_timeout_s))
+            if tried.quota is not None:
+                self._tell_quota(tried.quota)
+            else:
+                text = say.waiting_for_capacity(plan, self.capacity_timeout_s)
+                self._tell_once(f"capacity {plan.rule}", text)
+            self.pause(control, min(left_s, _LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**number))
+            number += 1
+
+    def released(self, machine: Machine, *, by_spot: bool = False) -> None:
+        """A machine that `launch` gave has ended; saying it twice is fine. `by_spot`: EC2 has taken
+        it back."""
+        if by_spot:
+            self._learned.shortages.note_reclaimed(machine)
+        with self._learned.lock:
+            if machine.id not in self._learned.holding:
+                return
+            self._learned.holding.remove(machine.id)
+        instance_type = self.catalogue.named(machine.instance_type)
+        if instance_type is not None:
+            self._learned.gate.release(instance_type, machine.market)
 
     def lifetime_of(self, requirements: Requirements) -> int:
         """Seconds after which the machine ends whatever happens; a rule's runtime shortens it."""
@@ -103,5 +168,202 @@ class Launcher:
             return self.lifetime_s
         return min(self.lifetime_s, requirements.runtime_min * 60 + STAGING_MARGIN_S)
 
+    # --- one round over the offers ------------------------------------------------------------
+
+    def _try_all(self, tried: _Round, wanted: Requirements) -> Machine | None:
+        """A machine of the first offer that EC2 has one of; what it said otherwise is in `tried`."""
+        for offer in self._some(wanted, TYPES_PER_ROUND * (tried.number + 1)):
+            for zone in offer.zones:
+                if self._learned.is_empty(offer, zone):
+                    continue
+                machine, go_on = self._try(tried, offer, zone)
+                if machine is not None:
+                    return machine
+                if not go_on:
+                    break
+            if self._learned.no_spot and wanted.spot is SpotUse.PREFER:
+                return self._try_all(tried, self._wanted(wanted, 0))
+        return None
+
+    def _try(self, tried: _Round, offer: Offer, zone: str) -> tuple[Machine | None, bool]:
+        """A machine, or whether another zone may have one."""
+        gate, row, market = self._learned.gate, offer.instance_type, offer.market
+        if gate.has_room(row, market):
+            self._wait_for_turn(tried.control)
+            if self._learned.is_empty(offer, zone):
+                return None, True  # another job has found out in the meantime
+        if not gate.reserve(row, market):
+            tried.quota = tried.quota or quota_of(row.name, market)
+            return None, False
+        spec = self._spec(tried, offer, zone)
+        try:
+            machine = self._launch(spec, tried.control)
+        except QuotaError as error:
+            gate.refused(row, market)
+            tried.refusals.append(error)
+            tried.quota = tried.quota or quota_of(row.name, market)
+            return None, False
+        except CapacityError as error:
+            gate.release(row, market)
+            self._learned.shortages.note(spec)
+            tried.refusals.append(error)
+            self.tell(say.no_capacity(spec, error))
+            return None, True
+        except PermissionDenied as error:
+            gate.release(row, market)
+            if error.action != _SPOT_ROLE_ACTION or tried.plan.requirements.spot is SpotUse.ONLY:
+                raise
+            self._learned.no_spot = True
+            self._tell_once("no spot", say.no_spot(error))
+            return None, False
+        except BaseException:
+            gate.release(row, market)
+            raise
+        gate.launched(row, market)
+        with self._learned.lock:
+            self._learned.holding.add(machine.id)
+        return machine, False
+
+    def _launch(self, spec: LaunchSpec, control: Control) -> Machine:
+        """One machine for a token. While EC2 does not answer, or asks to wait, the very same again:
+        it may have started the machine, and for another spec it would start another one."""
+        deadline = self.clock.monotonic() + self.capacity_timeout_s
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                return self.cloud.launch(spec)
+            except ThrottledError as error:
+                if self.clock.monotonic() >= deadline:
+                    raise
+                self._tell_once("throttled", say.throttled(error))
+            self.pause(control, pause_s)
+            pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
+
+    def _some(self, wanted: Requirements, most_types: int) -> Iterator[Offer]:
+        """The best offers, of so many different types."""
+        names: set[str] = set()
+        for offer in offers(self.catalogue, wanted):
+            names.add(offer.instance_type.name)
+            if len(names) > most_types:
+                return
+            yield offer
+
+    def _wait_for_turn(self, control: Control) -> None:
+        wait_s = self._learned.pace.turn()
+        if wait_s > 0:
+            self.pause(control, wait_s)
+
+    def _spec(self, tried: _Round, offer: Offer, zone: str) -> LaunchSpec:
+        plan = tried.plan
+        image = self._image(plan.requirements)
+        lifetime_s = self.lifetime_of(plan.requirements)
+        row = offer.instance_type
+        return LaunchSpec(
+            token=launch.client_token(
+                self.run_id, plan.key, str(tried.machine_no), str(tried.number), offer.market, row.name, zone
+            ),
+            offer=offer,
+            zone=zone,
+            image=image,
+            disk_gib=launch.disk_gib(plan.requirements, image),
+            user_data=launch.user_data(
+                host_key=tried.host_key,
+                authorized_keys=self.authorized_keys,
+                lifetime_s=lifetime_s,
+                ssh_user=self.ssh_user,
+            ),
+            tags=launch.tags(
+                run_id=self.run_id,
+                job_key=plan.key,
+                rule=plan.rule,
+                owner=self.owner,
+                expires_at=self.clock.now() + lifetime_s,
+                extra=self.user_tags,
+            ),
+        )
+
     def _image(self, requirements: Requirements) -> Image:
-        return self.cloud.image(self.ami, requirements.arch)
+        return self.cloud.image(requirements.ami or self.ami, requirements.arch)
+
+    # --- limits -------------------------------------------------------------------------------
+
+    def _wanted(self, requirements: Requirements, reclaimed: int) -> Requirements:
+        """The requirements, with spot only for as long as it is worth it."""
+        if requirements.spot is SpotUse.PREFER and (self._learned.no_spot or reclaimed >= expected.ATTEMPTS):
+            return replace(requirements, spot=SpotUse.NEVER)
+        return requirements
+
+    def _check_budget(self) -> None:
+        if self.max_cost_usd is not None and (spent := self.spent_usd()) >= self.max_cost_usd:
+            raise BudgetReached(say.budget_reached(spent, self.max_cost_usd))
+
+    def _check_possible(self, tried: _Round, wanted: Requirements) -> None:
+        """Raise QuotaError where waiting can't help: nothing of ours runs, and the limit is below
+        the smallest machine that fits."""
+        if tried.quota is not None:
+            self._learned.forget_quota(tried.quota)
+            self._check_quota(wanted, best(self.catalogue, wanted))
+
+    def _check_quota(self, requirements: Requirements, found: Offer) -> None:
+        quota = quota_of(found.instance_type.name, found.market)
+        limit = self.quota_vcpus(quota) if quota else None
+        if quota is None or limit is None or found.instance_type.vcpus <= limit:
+            return
+        smallest = min(offers(self.catalogue, requirements), key=lambda each: self._missing_vcpus(each))
+        if self._missing_vcpus(smallest) > 0:
+            raise ConfigurationError(
+                say.quota_too_small(quota, limit, smallest.instance_type, self.cloud.region)
+            )
+
+    def _missing_vcpus(self, offer: Offer) -> float:
+        quota = quota_of(offer.instance_type.name, offer.market)
+        limit = self.quota_vcpus(quota) if quota else None
+        return 0.0 if limit is None else max(0.0, offer.instance_type.vcpus - limit)
+
+    def _tell_quota(self, quota: Quota) -> None:
+        self._tell_once(f"quota {quota.code}", say.waiting_for_quota(quota, self.quota_vcpus(quota)))
+
+    def _tell_once(self, what: str, text: str) -> None:
+        with self._learned.lock:
+            if what in self._learned.told:
+                return
+            self._learned.told.add(what)
+        self.tell(text)
+
+
+@dataclass(kw_only=True)
+class _Round:
+    """One way through the offers for one job, and what EC2 said."""
+
+    plan: JobPlan
+    host_key: KeyPair
+    machine_no: int
+    number: int
+    control: Control
+    refusals: list[LaunchError] = field(default_factory=list)
+    quota: Quota | None = None
+    """The limit that was in the way, if one was."""
+
+
+class _Learned:
+    """What the jobs of a run have found out."""
+
+    def __init__(self, clock: Clock, keep_s: float) -> None:
+        self.lock = threading.Lock()
+        self.gate = Gate(clock)
+        self.shortages = Shortages(clock, keep_s)
+        self.pace = Pace(LAUNCHES_PER_S, clock)
+        self.checked: dict[Requirements, Offer] = {}
+        self.quotas: dict[str, float | None] = {}
+        self.told: set[str] = set()
+        self.holding: set[str] = set()
+        """Machines that count towards the account's limits."""
+        self.no_spot = False
+
+    def is_empty(self, offer: Offer, zone: str) -> bool:
+        return self.shortages.has(offer.market, offer.instance_type.name, zone)
+
+    def forget_quota(self, quota: Quota) -> None:
+        """Ask EC2 for the limit again."""
+        with self.lock:
+            self.quotas.pop(quota.code, None)

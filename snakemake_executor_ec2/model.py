@@ -28,6 +28,15 @@ class Market(StrEnum):
     SPOT = "spot"
 
 
+class SpotUse(StrEnum):
+    """Whether a job may use spot machines."""
+
+    NEVER = "never"
+    PREFER = "prefer"
+    """Where a job's expected cost is lower with the risk of being interrupted counted in."""
+    ONLY = "only"
+
+
 # --- what a job asks for ------------------------------------------------------------------
 
 
@@ -47,6 +56,9 @@ class Requirements:
     gpu_model: str | None = None
     arch: Arch = Arch.X86_64
     instance_types: tuple[str, ...] = ()
+    spot: SpotUse = SpotUse.NEVER
+    ami: str | None = None
+    """The rule's own machine image; None: the run's."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,9 @@ class Cloud(Protocol):
     def prices(self, market: Market) -> Mapping[tuple[str, str], Price]:
         """Prices by (instance type, zone); on-demand ones have "" for the zone. Empty: not known."""
 
+    def quota(self, code: str) -> float | None:
+        """The account's limit in vCPUs by its code, such as `L-1216C47A`; None: not known."""
+
     def image(self, ami: str | None, arch: Arch) -> Image:
         """The given image, or the newest Amazon Linux 2023 of an architecture.
 

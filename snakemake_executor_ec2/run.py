@@ -21,12 +21,20 @@ from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.launch import check_tags
 from snakemake_executor_ec2.launching import Launcher
 from snakemake_executor_ec2.lifecycle import Kit, run_job
-from snakemake_executor_ec2.model import JobOutcome, JobPlan, Market, Requirements, Software
+from snakemake_executor_ec2.model import (
+    Arch,
+    JobOutcome,
+    JobPlan,
+    Market,
+    Requirements,
+    Software,
+    SpotUse,
+)
 from snakemake_executor_ec2.plan import label, resources
 from snakemake_executor_ec2.report.cost import table
 from snakemake_executor_ec2.report.ledger import Ledger
 from snakemake_executor_ec2.settings import ExecutorSettings, listed
-from snakemake_executor_ec2.sizing.catalogue import Catalogue
+from snakemake_executor_ec2.sizing.catalogue import Catalogue, Limits
 from snakemake_executor_ec2.sizing.requirements import allowed_patterns, requirements
 from snakemake_executor_ec2.ssh.connector import SshConnector
 from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
@@ -111,6 +119,8 @@ class Run:
                 cloud.instance_types(),
                 zones=cloud.zones,
                 prices=cloud.prices(Market.ON_DEMAND),
+                spot_prices=lambda: cloud.prices(Market.SPOT),
+                limits=limits_of(settings),
                 region=cloud.region,
             ),
             clock=self._clock,
@@ -122,6 +132,9 @@ class Run:
             user_tags=user_tags,
             lifetime_s=(settings.lifetime or 10080) * 60,
             tell=self._tell,
+            capacity_timeout_s=settings.capacity_timeout or 1800,
+            max_cost_usd=settings.max_cost,
+            spent_usd=self._spent_usd,
         )
         log_folder = Path.cwd() / STATE_FOLDER / "logs" / self.id
         log_folder.mkdir(parents=True, exist_ok=True)
@@ -153,6 +166,8 @@ class Run:
                 threads=job.threads,
                 resources=resources(job),
                 allowed_types=listed(self._settings.instance_types),
+                default_arch=Arch(self._settings.arch or Arch.X86_64),
+                default_spot=SpotUse(self._settings.spot or SpotUse.NEVER),
             )
             self._launcher.check(needed)
         except ConfigurationError as error:
@@ -199,6 +214,11 @@ class Run:
             self._tell("EC2 machines of this run:\n" + table(self._ledger.entries, self._clock.now()))
             self._ledger = Ledger(self._clock)
 
+    def _spent_usd(self) -> float:
+        """The estimated cost of the run's machines up to now."""
+        now = self._clock.now()
+        return sum(entry.cost_usd(now) or 0.0 for entry in self._ledger.entries)
+
     def _rehearse(self) -> None:
         try:
             from snakemake_executor_ec2.local.cloud import CloudStartError, EmbeddedCloud
@@ -212,6 +232,15 @@ class Run:
             raise ConfigurationError(str(error)) from error
         self._stack.enter_context(_environment(embedded.env, embedded.unset))
         self._tell("Rehearsing on the embedded cloud of this computer: nothing is billed.")
+
+
+def limits_of(settings: ExecutorSettings) -> Limits:
+    """What the options allow for all jobs."""
+    return Limits(
+        exclude=allowed_patterns(listed(settings.exclude_types)),
+        free_tier=bool(settings.free_tier),
+        max_usd_per_hour=settings.max_price,
+    )
 
 
 @contextmanager

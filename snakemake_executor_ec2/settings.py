@@ -81,6 +81,39 @@ class ExecutorSettings(ExecutorSettingsBase):
         "not burstable, bare metal or an accelerator nobody asked for.",
         metavar="PATTERNS",
     )
+    exclude_types: List[str] = _list_option(
+        "Instance types that are never taken, as patterns: 'c5.*,*.metal*'.", metavar="PATTERNS"
+    )
+    arch: Optional[str] = _option(
+        "x86_64",
+        "Processor architecture of the machines. arm64 is cheaper, and not all software is built for it. "
+        "A rule's resource ec2_arch goes before.",
+        choices=["x86_64", "arm64"],
+    )
+    free_tier: bool = _option(
+        False, "Only take instance types that AWS's free tier covers; they are small and burstable."
+    )
+    spot: Optional[str] = _option(
+        "never",
+        "Whether to use spot machines, which cost about a third and may be taken back: 'prefer' uses them "
+        "where a job's expected cost is lower, and after two that were taken back an on-demand one; 'only' "
+        "uses nothing else. A rule's resource ec2_spot goes before.",
+        choices=["never", "prefer", "only"],
+    )
+    max_price: Optional[float] = _option(
+        None, "The most that a machine may cost, in US dollars an hour.", metavar="USD"
+    )
+    max_cost: Optional[float] = _option(
+        None,
+        "Budget of the run in US dollars: nothing more is launched once its estimated cost, running machines "
+        "included, reaches this. Running jobs are finished.",
+        metavar="USD",
+    )
+    capacity_timeout: Optional[int] = _option(
+        1800,
+        "Seconds for which a job waits for a machine when EC2 has none of any kind that fits.",
+        metavar="SECONDS",
+    )
     subnets: List[str] = _list_option(
         "Subnets to start machines in. Default: those of the default VPC.", metavar="SUBNETS"
     )

@@ -22,6 +22,7 @@ from snakemake_executor_ec2.errors import ConfigurationError
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_pricing import PricingClient
+    from mypy_boto3_service_quotas import ServiceQuotasClient
     from mypy_boto3_ssm import SSMClient
 
 PRICING_REGION = "us-east-1"
@@ -82,6 +83,12 @@ class Clients:
         """The price list."""
         with self._lock:
             return self._session.client("pricing", region_name=PRICING_REGION, config=_config(attempts=3))
+
+    @cached_property
+    def service_quotas(self) -> ServiceQuotasClient:
+        """The account's limits."""
+        with self._lock:
+            return self._session.client("service-quotas", region_name=self.region, config=_config(attempts=3))
 
     def require_credentials(self) -> None:
         """Raise ConfigurationError where there are no credentials, without asking AWS."""

@@ -16,6 +16,7 @@ from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, is_denied, i
 from snakemake_executor_ec2.aws.group import SecurityGroup
 from snakemake_executor_ec2.aws.launching import Launcher
 from snakemake_executor_ec2.aws.network import Caller, is_internal, public_address
+from snakemake_executor_ec2.aws.quotas import fetch_quota
 from snakemake_executor_ec2.aws.region import Region
 from snakemake_executor_ec2.aws.statuses import StatusBoard
 from snakemake_executor_ec2.errors import ConfigurationError
@@ -123,6 +124,10 @@ class Ec2Cloud:
     def prices(self, market: Market) -> Mapping[tuple[str, str], Price]:
         """See `Cloud.prices`."""
         return self._region.prices(market)
+
+    def quota(self, code: str) -> float | None:
+        """See `Cloud.quota`."""
+        return fetch_quota(self._clients, code)
 
     def image(self, ami: str | None, arch: Arch) -> Image:
         """See `Cloud.image`."""

@@ -19,12 +19,17 @@ class Pace:
 
     def wait(self) -> None:
         """Return when it is the caller's turn."""
+        wait_s = self.turn()
+        if wait_s > 0:
+            self._clock.sleep(wait_s)
+
+    def turn(self) -> float:
+        """Take the next turn; the seconds until it comes."""
         with self._lock:
             now = self._clock.monotonic()
             turn = max(now, self._next)
             self._next = turn + self._gap_s
-        if turn > now:
-            self._clock.sleep(turn - now)
+            return turn - now
 
 
 class Patience:

@@ -9,9 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from snakemake_executor_ec2.errors import Ec2ExecutorError, LaunchError, PreparationError
-from snakemake_executor_ec2.model import Failure, JobPlan, JobResult, LaunchSpec, Machine, Market, Transfer
+from snakemake_executor_ec2.model import (
+    Failure,
+    InstanceType,
+    JobPlan,
+    JobResult,
+    LaunchSpec,
+    Machine,
+    Market,
+    Transfer,
+)
 from snakemake_executor_ec2.report.cost import usd
 from snakemake_executor_ec2.report.ledger import Entry
+from snakemake_executor_ec2.sizing.quotas import Quota
 
 LOG_LINES = 20
 """How much of a failed job's output is shown."""
@@ -50,12 +60,75 @@ def no_capacity(spec: LaunchSpec, error: LaunchError) -> str:
     return f"no {spec.offer.instance_type.name} in {spec.zone} now ({error.code}), trying the next"
 
 
-def nowhere(refused: Sequence[LaunchError]) -> str:
-    codes = ", ".join(sorted({error.code for error in refused})) or "no zone offers it"
+def nowhere(refused: Sequence[LaunchError], quota: Quota | None, waited_s: float) -> str:
+    if quota is not None:
+        return (
+            f"the AWS account's limit {quota.code} ({quota.name}) left no room for it within "
+            f"{duration(waited_s)}, and no machine of this run uses it; wait for the account's other "
+            "machines to end, or ask for a higher limit in the Service Quotas console"
+        )
+    codes = ", ".join(sorted({error.code for error in refused if error.code}))
     return (
-        f"EC2 has no capacity for it in any of the types and zones tried ({codes}); "
-        "try again later, or allow more with --ec2-instance-types or --ec2-subnets"
+        "EC2 had no capacity for it in any of the types and zones tried within "
+        f"{duration(waited_s)}{f' ({codes})' if codes else ''}; try again later, or allow more with "
+        "--ec2-instance-types, --ec2-subnets or --ec2-capacity-timeout"
     )
+
+
+def waiting_for_capacity(plan: JobPlan, most_s: float) -> str:
+    return (
+        f"EC2 has no machine for {plan.label} now; asking again, for at most {duration(most_s)} "
+        "(--ec2-capacity-timeout)"
+    )
+
+
+def waiting_for_quota(quota: Quota, vcpus: float | None) -> str:
+    limit = f" of {vcpus:g} vCPUs" if vcpus is not None else ""
+    return (
+        f"the AWS account's limit{limit} is reached ({quota.code}, {quota.name}): "
+        "further jobs wait until machines have ended"
+    )
+
+
+def quota_too_small(quota: Quota, vcpus: float, smallest: InstanceType, region: str) -> str:
+    return (
+        f"the smallest instance type that fits, {smallest.name}, has {smallest.vcpus} vCPUs, and the AWS "
+        f"account's limit {quota.code} ({quota.name}) is {vcpus:g} in {region}; ask for more in the "
+        f"Service Quotas console, or run `aws service-quotas request-service-quota-increase --service-code "
+        f"ec2 --quota-code {quota.code} --desired-value {smallest.vcpus}`"
+    )
+
+
+def throttled(error: Ec2ExecutorError) -> str:
+    return f"{error.message}; asking again"
+
+
+def no_spot(error: Ec2ExecutorError) -> str:
+    return f"spot is not used any more in this run: {error.message}"
+
+
+def budget_reached(spent: float, most: float) -> str:
+    return (
+        f"the run has cost an estimated {usd(spent)} so far, which reaches --ec2-max-cost {most:g}: nothing "
+        "more is launched, and what runs is finished"
+    )
+
+
+def reclaimed(plan: JobPlan, error: Ec2ExecutorError, times: int) -> str:
+    often = "" if times == 1 else f", for the {ordinal(times)} time"
+    return (
+        f"EC2 has taken a spot machine back{often} ({error.message}); starting {plan.label} again on another "
+        "machine, which does not count as a retry"
+    )
+
+
+def ordinal(number: int) -> str:
+    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
+
+
+def duration(seconds: float) -> str:
+    """For people: `30 minutes`, `45 s`."""
+    return f"{seconds / 60:g} minutes" if seconds >= 120 else f"{seconds:g} s"
 
 
 def trying_again(plan: JobPlan, error: Ec2ExecutorError) -> str:

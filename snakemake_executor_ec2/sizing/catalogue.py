@@ -2,7 +2,8 @@
 
 Selection (`select.py`) has to answer for thousands of jobs. What does not depend on a
 job's size (which types its patterns, architecture and kind of GPU allow, and their order)
-is worked out once and kept as a `Pool`.
+is worked out once and kept as a `Pool`. Spot pools have an offer for each type and zone, since
+each zone has its own price, and are made anew when EC2's spot prices are.
 """
 
 from __future__ import annotations
@@ -16,8 +17,19 @@ from snakemake_executor_ec2.errors import NoFittingInstance
 from snakemake_executor_ec2.model import Arch, InstanceType, Market, Offer, Price
 from snakemake_executor_ec2.sizing.memory import job_mb
 
-OnDemandPrices = Mapping[tuple[str, str], Price]
-"""Prices by (instance type, ""): what `Cloud.prices(Market.ON_DEMAND)` gives."""
+Prices = Mapping[tuple[str, str], Price]
+"""Prices by (instance type, zone), on-demand ones with "" for the zone: what `Cloud.prices` gives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the user allows for all jobs of a run."""
+
+    exclude: tuple[str, ...] = ()
+    """Patterns of types that are never taken."""
+    free_tier: bool = False
+    """Only types that AWS's free tier covers."""
+    max_usd_per_hour: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +40,7 @@ class PoolKey:
     arch: Arch
     wants_gpu: bool
     gpu_model: str | None
+    market: Market = Market.ON_DEMAND
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +57,9 @@ Pool = tuple[Candidate, ...]
 """The candidates that a kind of job may use, best first; never empty."""
 
 
+_NO_LIMITS = Limits()
+
+
 class Catalogue:
     """A region's types, prices and zones. Threads may share it: its only state is memos."""
 
@@ -52,45 +68,75 @@ class Catalogue:
         types: Sequence[InstanceType],
         *,
         zones: Callable[[str], tuple[str, ...]],
-        prices: OnDemandPrices | None = None,
+        prices: Prices | None = None,
+        spot_prices: Callable[[], Prices] = dict,
+        limits: Limits = _NO_LIMITS,
         region: str = "",
     ) -> None:
-        """`zones` tells where a type can be launched (`Cloud.zones`); it is asked once per type."""
+        """`zones` tells where a type can be launched (`Cloud.zones`); it is asked once per type.
+        `spot_prices` are asked for when a job wants spot; the same object means the same prices."""
         self.types = tuple(types)
         self.region = region
+        self.limits = limits
         self._zones = zones
         self._prices = prices or {}
+        self._spot_prices = spot_prices
+        self._spot_known: Prices | None = None
         self._by_name = {each.name: each for each in self.types}
+        self._allowed = tuple(each for each in self.types if self._is_allowed(each))
         self._pools: dict[PoolKey, Pool] = {}
         self._offers: dict[str, Offer] = {}
+
+    @property
+    def knows_prices(self) -> bool:
+        """True where there are on-demand prices."""
+        return bool(self._prices)
+
+    def named(self, name: str) -> InstanceType | None:
+        """The type of a name."""
+        return self._by_name.get(name)
 
     def pool(self, key: PoolKey) -> Pool:
         """The candidates for a kind of job, best first.
 
         Raises NoFittingInstance where patterns, architecture, GPU model or zones leave none.
         """
+        if key.market is Market.SPOT:
+            self._renew_spot()
         known = self._pools.get(key)
         if known is None:
             known = self._pools[key] = self._make_pool(key)
         return known
 
     def matching(self, patterns: tuple[str, ...]) -> tuple[InstanceType, ...]:
-        """The types that fnmatch patterns name; all of them where there is no pattern.
+        """The allowed types that fnmatch patterns name; all of them where there is no pattern.
 
         Raises NoFittingInstance where the patterns name none.
         """
-        if not patterns:
-            return self.types
-        found = [each for each in self.types if any(fnmatchcase(each.name, one) for one in patterns)]
+        found = [each for each in self._allowed if not patterns or _matches(each, patterns)]
         if not found:
+            if any(not patterns or _matches(each, patterns) for each in self.types):
+                raise NoFittingInstance(self._all_excluded(patterns))
             raise NoFittingInstance(self._unknown(patterns))
         return tuple(found)
+
+    def _is_allowed(self, each: InstanceType) -> bool:
+        if self.limits.free_tier and not each.free_tier:
+            return False
+        return not _matches(each, self.limits.exclude)
+
+    def _renew_spot(self) -> None:
+        prices = self._spot_prices()
+        if prices is not self._spot_known:
+            self._spot_known = prices
+            self._pools = {key: pool for key, pool in self._pools.items() if key.market is not Market.SPOT}
 
     def _make_pool(self, key: PoolKey) -> Pool:
         named = self.matching(key.patterns)
         # Some types are only sold as capacity blocks, reserved long before.
-        sold = [each for each in named if Market.ON_DEMAND in each.markets]
-        of_arch = [each for each in sold if key.arch in each.arches]
+        of_arch = [each for each in named if key.arch in each.arches and key.market in each.markets]
+        if not of_arch and key.market is Market.SPOT:
+            raise NoFittingInstance(f"no instance type that {_quoted(key.patterns)} allows is sold on spot")
         if not of_arch:
             raise NoFittingInstance(
                 f"no instance type that {_quoted(key.patterns)} allows has the architecture {key.arch}; "
@@ -103,18 +149,48 @@ class Catalogue:
                 vcpus=each.vcpus,
                 job_mem_mb=job_mb(each.mem_mib),
                 gpus=each.gpus,
-                offer=self._offer(each),
+                offer=offer,
             )
             for each in plain
+            for offer in self._offers_of(each, key.market)
         ]
         offered = [each for each in candidates if each.offer.zones]
+        if not offered and key.market is Market.SPOT:
+            raise NoFittingInstance(f"EC2 names no spot price for {_some([each.name for each in plain])}")
         if not offered:
             raise NoFittingInstance(
                 f"{_some([each.name for each in plain])} can be launched in none of the zones "
                 "that have a subnet; --ec2-subnets or --ec2-region choose others"
             )
         offered.sort(key=lambda each: rank(each.offer))
-        return tuple(offered)
+        return self._affordable(offered)
+
+    def _affordable(self, offered: list[Candidate]) -> Pool:
+        most = self.limits.max_usd_per_hour
+        if most is None:
+            return tuple(offered)
+        priced = [each for each in offered if each.offer.price is not None]
+        if not priced:
+            raise NoFittingInstance("--ec2-max-price can't be kept: the prices of EC2 are not known")
+        kept = tuple(each for each in priced if each.offer.price and each.offer.price.usd_per_hour <= most)
+        if not kept and priced[0].offer.price:
+            cheapest = priced[0].offer
+            assert cheapest.price is not None
+            raise NoFittingInstance(
+                f"the cheapest allowed type, {cheapest.instance_type.name}, costs "
+                f"${cheapest.price.usd_per_hour:.4g} an hour, more than --ec2-max-price {most:g}"
+            )
+        return kept
+
+    def _offers_of(self, each: InstanceType, market: Market) -> list[Offer]:
+        if market is Market.ON_DEMAND:
+            return [self._offer(each)]
+        prices = self._spot_known or {}
+        return [
+            Offer(instance_type=each, market=market, zones=(zone,), price=prices[each.name, zone])
+            for zone in self._zones(each.name)
+            if (each.name, zone) in prices
+        ]
 
     def _offer(self, instance_type: InstanceType) -> Offer:
         known = self._offers.get(instance_type.name)
@@ -127,6 +203,14 @@ class Catalogue:
             )
         return known
 
+    def _all_excluded(self, patterns: tuple[str, ...]) -> str:
+        reasons = []
+        if self.limits.exclude:
+            reasons.append(f"--ec2-exclude-types {','.join(self.limits.exclude)}")
+        if self.limits.free_tier:
+            reasons.append("--ec2-free-tier")
+        return f"{' and '.join(reasons)} leave no instance type of those that {_quoted(patterns)} allows"
+
     def _unknown(self, patterns: tuple[str, ...]) -> str:
         where = f" in {self.region}" if self.region else ""
         exact = not any(_is_wild(each) for each in patterns)
@@ -137,11 +221,11 @@ class Catalogue:
 
 
 def rank(offer: Offer) -> tuple[bool, float, int, int, str]:
-    """The order of offers, least first: by price, then by size, then by name.
+    """The order of the offers of one market, least first: by price, then by size, then by name.
 
-    Unknown prices come last and among themselves go by size. This is the place where the
-    expected cost of a job, with its runtime and the risk of a spot interruption, will be
-    compared instead of the price of an hour.
+    Unknown prices come last and among themselves go by size. A job's expected cost grows with
+    the price whatever its runtime, so that this order serves all jobs; the markets are compared
+    in `select.py`.
     """
     each = offer.instance_type
     price = offer.price.usd_per_hour if offer.price else 0.0
@@ -200,6 +284,10 @@ def _normal(model: str) -> str:
     """GPU models differ in case and punctuation between people: `NVIDIA-L4`, `nvidia_l4`, `L4`."""
     words = model.lower().replace("-", " ").replace("_", " ").split()
     return " ".join(word for word in words if word not in {"nvidia", "amd", "tesla"})
+
+
+def _matches(each: InstanceType, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(each.name, one) for one in patterns)
 
 
 def _is_wild(pattern: str) -> bool:

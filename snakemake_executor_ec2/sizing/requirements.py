@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from snakemake_executor_ec2.errors import ConfigurationError
-from snakemake_executor_ec2.model import Arch, Requirements
+from snakemake_executor_ec2.model import Arch, Requirements, SpotUse
 
 DEFAULT_MEM_MB = 1000
 DEFAULT_DISK_MB = 1000
@@ -26,6 +26,11 @@ _ARCHES = {
     "arm64": Arch.ARM64,
     "aarch64": Arch.ARM64,
 }
+_SPOT = {
+    **{each.value: each for each in SpotUse},
+    **dict.fromkeys(("true", "yes", "1"), SpotUse.PREFER),
+    **dict.fromkeys(("false", "no", "0"), SpotUse.NEVER),
+}
 _TBD = "<TBD>"
 """What `str(TBDString())` gives, without importing Snakemake."""
 
@@ -36,12 +41,14 @@ def requirements(
     resources: Mapping[str, object],
     allowed_types: Iterable[str] = (),
     default_arch: Arch = Arch.X86_64,
+    default_spot: SpotUse = SpotUse.NEVER,
 ) -> Requirements:
     """What a machine needs for a job.
 
     Understood resources: `mem_mb` or `mem_mib`, `disk_mb` or `disk_mib`, `runtime` (minutes),
     `gpu` or `gpus` (a count), `gpu_model`, `ec2_instance_type` (a pattern or a comma-separated
-    list of them), `ec2_arch`. A rule's own `ec2_instance_type` replaces the run's
+    list of them), `ec2_arch`, `ec2_spot` (`never`, `prefer`, `only`, or a truth value for the first
+    two), `ec2_ami`. A rule's own `ec2_instance_type` replaces the run's
     `allowed_types`, being the more specific wish.
 
     Raises ConfigurationError, which names the resource and its value.
@@ -63,6 +70,8 @@ def requirements(
         gpu_model=model if gpus else None,
         arch=_arch(present, default_arch),
         instance_types=own_types or allowed_patterns(allowed_types),
+        spot=_spot(present, default_spot),
+        ami=_text(present, "ec2_ami"),
     )
 
 
@@ -155,3 +164,13 @@ def _arch(present: Mapping[str, object], default: Arch) -> Arch:
     if arch is None:
         raise ConfigurationError(f"resource ec2_arch={value!r} is not known; it must be x86_64 or arm64")
     return arch
+
+
+def _spot(present: Mapping[str, object], default: SpotUse) -> SpotUse:
+    value = present.get("ec2_spot")
+    if value is None:
+        return default
+    use = _SPOT.get(str(value).strip().lower())
+    if use is None:
+        raise ConfigurationError(f"resource ec2_spot={value!r} is not known; it is never, prefer or only")
+    return use

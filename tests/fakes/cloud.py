@@ -108,6 +108,8 @@ class FakeCloud:
         self.hidden_s = 0.0
         """For so long after its launch, a machine is not shown: EC2's eventual consistency."""
         self.console = "fake boot messages"
+        self.quotas: dict[str, float] = {}
+        """What is told of the account's limits, by code; `refuse` enforces."""
         self.closed = 0
         self._clock = clock
         self._types = tuple(types)
@@ -169,6 +171,10 @@ class FakeCloud:
             for name, usd in self._prices.items()
             for zone in self._zones
         }
+
+    def quota(self, code: str) -> float | None:
+        self._raise_planned("quota")
+        return self.quotas.get(code)
 
     def image(self, ami: str | None, arch: Arch) -> Image:
         self._raise_planned("image")

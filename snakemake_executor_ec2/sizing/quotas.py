@@ -1,0 +1,155 @@
+"""EC2's limits: which one counts a machine, and how many vCPUs of it are in use.
+
+EC2 counts vCPUs by class of instance families and by market (Service Quotas, service `ec2`).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass, field
+
+from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.model import InstanceType, Market
+from snakemake_executor_ec2.ports import Clock
+
+PROBE_S = 15.0
+"""How long to keep within what EC2 refused to go beyond, before one job tries again: other users
+of the account end machines, too, and EC2 takes a moment to count ours as ended."""
+
+
+@dataclass(frozen=True)
+class Quota:
+    """One of EC2's limits."""
+
+    code: str
+    name: str
+
+
+_STANDARD = ("a", "c", "d", "h", "i", "m", "r", "t", "z")
+_CODES: dict[str, tuple[str, str, str]] = {
+    # First letters of the family: name, code of on-demand, code of spot.
+    **dict.fromkeys(_STANDARD, ("Standard (A, C, D, H, I, M, R, T, Z)", "L-1216C47A", "L-34B43A08")),
+    **dict.fromkeys(("g", "gr", "vt"), ("G and VT", "L-DB2E81BA", "L-3819A6DF")),
+    "p": ("P", "L-417A185B", "L-7212CCBC"),
+}
+_ALIASES = {"im": "i", "is": "i"}
+
+
+def quota_of(instance_type: str, market: Market) -> Quota | None:
+    """The limit that counts a type; None for families whose limit this module does not know."""
+    letters = re.match(r"[a-z]*", instance_type)
+    assert letters is not None
+    family = _ALIASES.get(letters.group(), letters.group())
+    known = _CODES.get(family)
+    if known is None:
+        return None
+    name, on_demand, spot = known
+    if market is Market.SPOT:
+        return Quota(spot, f"All {name} Spot Instance Requests")
+    return Quota(on_demand, f"Running On-Demand {name} instances")
+
+
+@dataclass
+class _Use:
+    """One limit's vCPUs."""
+
+    in_use: int = 0
+    """Of our own machines, those that are being launched included."""
+    limit: float | None = None
+    """As far as is known; None: not yet met."""
+    probe_at: float = 0.0
+
+
+@dataclass
+class Gate:
+    """Lets launches through as far as the account's limits are known. Threads share it.
+
+    Nothing is known at first, or what Service Quotas tells. When EC2 refuses, what is in use then
+    is the limit from now on; from time to time one launch tries to go beyond it. So a thousand
+    waiting jobs make a refused call every 15 s and not a thousand.
+    """
+
+    clock: Clock
+    _uses: dict[str, _Use] = field(default_factory=dict)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def set_limit(self, quota: Quota, vcpus: float) -> None:
+        """What Service Quotas says; only the first word counts."""
+        with self._changed:
+            use = self._uses.setdefault(quota.code, _Use())
+            if use.limit is None:
+                use.limit, use.probe_at = vcpus, self.clock.monotonic() + PROBE_S
+
+    def has_room(self, instance_type: InstanceType, market: Market) -> bool:
+        """True where `reserve` would let a machine through now."""
+        quota = quota_of(instance_type.name, market)
+        if quota is None:
+            return True
+        with self._changed:
+            use = self._uses.setdefault(quota.code, _Use())
+            fits = use.limit is None or use.in_use + instance_type.vcpus <= use.limit
+            return fits or self.clock.monotonic() >= use.probe_at
+
+    def reserve(self, instance_type: InstanceType, market: Market) -> bool:
+        """Count a machine that is about to be launched; False where it would go beyond the limit."""
+        quota = quota_of(instance_type.name, market)
+        if quota is None:
+            return True
+        with self._changed:
+            use = self._uses.setdefault(quota.code, _Use())
+            now = self.clock.monotonic()
+            if use.limit is not None and use.in_use + instance_type.vcpus > use.limit:
+                if now < use.probe_at:
+                    return False
+                use.probe_at = now + PROBE_S
+            use.in_use += instance_type.vcpus
+            return True
+
+    def launched(self, instance_type: InstanceType, market: Market) -> None:
+        """The reserved machine was launched: where it went beyond the limit, there is more room."""
+        quota = quota_of(instance_type.name, market)
+        if quota is None:
+            return
+        with self._changed:
+            use = self._uses[quota.code]
+            if use.limit is not None and use.in_use > use.limit:
+                use.limit, use.probe_at = use.in_use, self.clock.monotonic()
+                self._changed.notify_all()
+
+    def refused(self, instance_type: InstanceType, market: Market) -> None:
+        """EC2 refused the reserved machine for its quota."""
+        quota = quota_of(instance_type.name, market)
+        if quota is None:
+            return
+        with self._changed:
+            use = self._uses[quota.code]
+            use.in_use -= instance_type.vcpus
+            use.limit, use.probe_at = use.in_use, self.clock.monotonic() + PROBE_S
+
+    def release(self, instance_type: InstanceType, market: Market) -> None:
+        """A machine has ended, or was not launched after all: whoever waits may try."""
+        quota = quota_of(instance_type.name, market)
+        if quota is None:
+            return
+        with self._changed:
+            use = self._uses[quota.code]
+            use.in_use -= instance_type.vcpus
+            self._changed.notify_all()
+
+    def in_use(self, quota: Quota) -> int:
+        """The vCPUs of our own machines."""
+        with self._changed:
+            return self._uses.setdefault(quota.code, _Use()).in_use
+
+    def wait(self, control: Control, seconds: float) -> None:
+        """Until a machine of ours ends, or for some seconds. Raises Cancelled."""
+        with self._changed:
+            if not control.cancelled:
+                self._changed.wait(seconds)
+        control.check()
+
+    def wake(self) -> None:
+        """End all waits: one of the jobs was cancelled."""
+        with self._changed:
+            self._changed.notify_all()
