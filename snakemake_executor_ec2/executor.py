@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import sys
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,21 @@ from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.staging import parse_reads
 
 if TYPE_CHECKING:
+    from snakemake_executor_ec2.model import JobOutcome
     from snakemake_executor_ec2.run import Run
+
+
+class _Settled:
+    """The story of a job that needed none."""
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> JobOutcome:
+        from snakemake_executor_ec2.model import JobOutcome
+
+        return JobOutcome(ok=True)
+
 
 _STATUS_PAUSE_S = 0.1
 """Between looks at the jobs' threads. They are in this process: looking costs nothing."""
@@ -51,13 +66,26 @@ class Executor(RemoteExecutor):
             )
         jobs = [job for job in self.dag.needrun_jobs() if not job.is_local]
         if jobs:
-            self._start(jobs)
+            self._start(jobs, all_known=not any(job.is_checkpoint for job in jobs))
 
     def run_job(self, job: Any) -> None:
-        from snakemake_executor_ec2.plan import plan_job
+        from snakemake_executor_ec2.fingerprint import fingerprint
+        from snakemake_executor_ec2.plan import inner_jobs, plan_job
 
-        run = self._run or self._start([job])
-        key = run.key_for(job.jobid, job.attempt)
+        if self._taken_from_cache(job):
+            return
+        run = self._run or self._start([job], all_known=False)
+        mark = fingerprint(inner_jobs(job))
+        noted = {key for each in inner_jobs(job) for key in self.workflow.persistence.external_jobids(each)}
+        landed = run.landed(mark, noted)
+        if landed is not None:
+            self.report_job_submission(
+                SubmittedJobInfo(job=job, external_jobid=landed, aux={"story": _Settled()})
+            )
+            return
+        self._back_up_updated(job)
+        inherited = run.inherit(mark)
+        key = inherited.attempt.key if inherited else run.key_for(job.jobid, job.attempt)
         plan = plan_job(
             job,
             key=key,
@@ -67,7 +95,7 @@ class Executor(RemoteExecutor):
             sources=self._workflow_sources(),
             keep_incomplete=self.workflow.execution_settings.keep_incomplete,
         )
-        story = run.submit(plan)
+        story = run.submit(replace(plan, fingerprint=mark), inherited)
         self.report_job_submission(SubmittedJobInfo(job=job, external_jobid=key, aux={"story": story}))
 
     async def check_active_jobs(
@@ -80,6 +108,8 @@ class Executor(RemoteExecutor):
                 continue
             outcome = story.result()
             if outcome.ok:
+                if self._is_cached(info.job):
+                    await info.job.rule.cache.store(info.job)
                 self.report_job_success(info)
                 continue
             # Snakemake drops the message of a group's error: say it ourselves, once for both.
@@ -91,7 +121,7 @@ class Executor(RemoteExecutor):
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:  # noqa: ARG002
         # Not only the given ones: a job can be between two of Snakemake's lists.
         if self._run is not None:
-            self._run.cancel()
+            self._run.cancel(detach=bool(self.workflow.executor_settings.detach))
 
     def shutdown(self) -> None:
         super().shutdown()
@@ -100,15 +130,60 @@ class Executor(RemoteExecutor):
     def get_python_executable(self) -> str:
         return "python"
 
+    def format_job_exec(self, job: Any) -> str:
+        # The cache between workflows is this computer's: it is asked and filled here, see below.
+        settings = self.workflow.workflow_settings
+        cache, settings.cache = settings.cache, None
+        try:
+            return str(super().format_job_exec(job))
+        finally:
+            settings.cache = cache
+
     def get_job_args(self, job: Any, **kwargs: Any) -> str:
-        # Without the base class' --wait-for-files, which names folders of this computer.
-        return str(RealExecutor.get_job_args(self, job, **kwargs))
+        # As many cores as were planned with, whatever machine it will be. And without the base
+        # class' --wait-for-files, which names folders of this computer.
+        cores = max(self.cores, job.threads) if isinstance(self.cores, int) else job.threads
+        return str(RealExecutor.get_job_args(self, job, **{**kwargs, "cores": cores}))
 
-    @property
-    def cores(self) -> str | int:
-        return "all"
+    def additional_general_args(self) -> str:
+        # Snakemake passes on the configuration that it replaces the workflow's with, but not this.
+        # (A string: the base class says a list, and joins it as a string.)
+        replaces = self.workflow.config_settings.replace_workflow_config
+        return "--replace-workflow-config" if replaces else ""
 
-    def _start(self, jobs: list[Any]) -> Run:
+    # --- helpers --------------------------------------------------------------------------
+
+    def _is_cached(self, job: Any) -> bool:
+        """Whether a job's outputs are kept in the cache between workflows (`--cache`)."""
+        enabled = self.workflow.workflow_settings.cache is not None
+        return enabled and not job.is_group() and bool(job.rule.cache and job.rule.cache.output)
+
+    def _taken_from_cache(self, job: Any) -> bool:
+        """Take a job's outputs from the cache between workflows: then it needs no machine."""
+        if not self._is_cached(job):
+            return False
+        from snakemake.exceptions import CacheMissException
+
+        try:
+            self.workflow.async_run(job.rule.cache.fetch(job))
+        except CacheMissException:
+            return False
+        self.report_job_submission(SubmittedJobInfo(job=job, aux={"story": _Settled()}))
+        return True
+
+    def _back_up_updated(self, job: Any) -> None:
+        """Keep what `update` outputs are now: Snakemake restores them here when the job fails.
+
+        The machine's Snakemake makes such a backup too, of its own copy.
+        """
+        from snakemake_executor_ec2.plan import updated
+
+        for path in updated(job):
+            if path.exists():
+                self.workflow.persistence.backup_output(path)
+
+    def _start(self, jobs: list[Any], *, all_known: bool) -> Run:
+        from snakemake_executor_ec2.plan import outputs_of, snakemake_locks
         from snakemake_executor_ec2.run import Run
         from snakemake_executor_ec2.software import software_for
 
@@ -121,9 +196,10 @@ class Executor(RemoteExecutor):
         self._run = run
         # The last line of defence where Snakemake is ended without a shutdown.
         atexit.register(self._finish)
-        run.open()
+        run.open(lock_files=snakemake_locks(self.workflow.persistence))
         for job in jobs:
             run.check(job)
+        run.settle(outputs_of(jobs), all_known=all_known)
         return run
 
     def _finish(self) -> None:

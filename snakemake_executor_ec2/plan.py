@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_ec2.model import JobPlan, Requirements
+from snakemake_executor_ec2.staging.sources import LIMIT_BYTES
 
 # Outputs that never leave the machine: they live between the jobs of a group.
 _STAY_FLAGS = ("pipe", "service", "nodelocal")
@@ -28,7 +29,6 @@ def plan_job(
     made = {str(f) for j in jobs for f in j.output}
     unneeded = set(job.dag.get_unneeded_temp_files(job))
     inputs = [f for j in jobs for f in j.input if not _is_storage(f) and str(f) not in made]
-    updated = [f for j in jobs for f in j.output if _flagged(f, "update") or _flagged(f, "before_update")]
     outputs = [f for j in jobs for f in j.output if _comes_back(f)]
     benchmarks = [j.benchmark for j in jobs if j.benchmark and not _is_storage(j.benchmark)]
     logs = [f for j in jobs for f in j.log if not _is_storage(f)]
@@ -42,8 +42,8 @@ def plan_job(
         workdir=Path.cwd(),
         env=env,
         requirements=requirements,
-        sources=sources,
-        inputs=_existing([*inputs, *updated]),
+        sources=tuple(dict.fromkeys([*sources, *_resources(jobs)])),
+        inputs=_existing([*inputs, *updated(job)]),
         outputs=_absolute([f for f in outputs if str(f) not in unneeded] + benchmarks),
         optional_outputs=_absolute(optional),
         logs=_absolute(logs + benchmarks),
@@ -54,6 +54,16 @@ def plan_job(
 def inner_jobs(job: Any) -> list[Any]:
     """The jobs of a group in a stable order, or the job alone."""
     return sorted(job.jobs, key=lambda j: j.jobid) if job.is_group() else [job]
+
+
+def outputs_of(jobs: Iterable[Any]) -> tuple[Path, ...]:
+    """All that some jobs make, as absolute paths."""
+    return _absolute(f for job in jobs for f in job.output)
+
+
+def snakemake_locks(persistence: Any) -> tuple[str, ...]:
+    """The lock files that this Snakemake holds on its folder, relative to it."""
+    return tuple(os.path.relpath(path) for path in getattr(persistence, "_lockfile", {}).values())
 
 
 def rule_names(job: Any) -> list[str]:
@@ -69,9 +79,33 @@ def label(job: Any) -> str:
     return f"rule {job.rule.name}" + (f" ({wildcards})" if wildcards else "")
 
 
+def updated(job: Any) -> list[Path]:
+    """Outputs that the job changes rather than makes, relative to the working directory."""
+    return [Path(f) for j in inner_jobs(job) for f in j.output if _flagged(f, "update")]
+
+
 def resources(job: Any) -> dict[str, int | str]:
     """The job's resources that are settled; those to be determined later are left out."""
     return {name: value for name, value in job.resources.items() if isinstance(value, int | str)}
+
+
+def _resources(jobs: Iterable[Any]) -> Iterator[Path]:
+    """Files of the workflow's that rules get as `params`: absolute paths below their Snakefile."""
+    for job in jobs:
+        folder = Path(str(job.rule.basedir.get_path_or_uri(secret_free=True)))
+        for value in _flat(job.params):
+            path = Path(value)
+            if folder in path.parents and path.is_file() and path.stat().st_size <= LIMIT_BYTES:
+                yield path
+
+
+def _flat(values: Any) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, str):
+            if value.startswith("/") and len(value) < 4096 and "\0" not in value:
+                yield value
+        elif isinstance(value, list | tuple | set):
+            yield from _flat(value)
 
 
 def _comes_back(file: Any) -> bool:

@@ -108,6 +108,7 @@ def _run(
         **env,
         "EC2_CONFORMANCE": side,
         "EC2_CONFORMANCE_NOTES": str(notes),
+        "EC2_CONFORMANCE_REQUIREMENTS": str(HERE / "requirements.txt"),
         "EC2_CONFORMANCE_SAMPLE": str(options.sample or 1),
         # `tests` is Snakemake's own package there; its sitecustomize is ours.
         "PYTHONPATH": os.pathsep.join([str(HERE / "inject"), str(HERE / "plugins")]),

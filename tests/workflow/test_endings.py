@@ -26,7 +26,8 @@ def test_a_failing_job_ends_its_machine_and_keeps_its_log(
     """A job's own failure is told with exit code, machine, cost and the end of what it printed."""
     run = run_workflow(
         {
-            "Snakefile": "rule one:\n    output: 'o'\n    log: 'l.log'\n    shell: 'echo before; echo kept > {log}; exit 3'\n"
+            "Snakefile": "rule one:\n    output: 'o'\n    log: 'l.log'\n"
+            "    shell: 'echo before; echo kept > {log}; exit 3'\n"
         }
     )
 

@@ -44,6 +44,16 @@ def _watch_scheduler(module: ModuleType) -> None:
 
 def _replace_local(module: ModuleType) -> None:
     original = module.DAGApi.execute_workflow
+    make_workflow = module.SnakemakeApi.workflow
+
+    def workflow(self: Any, *arguments: Any, **settings: Any) -> Any:
+        # On the command line the executor is chosen, and its settings made, before the parse.
+        from snakemake_executor_ec2.settings import ExecutorSettings
+
+        ExecutorSettings()
+        return make_workflow(self, *arguments, **settings)
+
+    module.SnakemakeApi.workflow = workflow
 
     def execute_workflow(
         self: Any, executor: str = "local", pseudo_executor: str | None = None, **settings: Any
@@ -55,7 +65,7 @@ def _replace_local(module: ModuleType) -> None:
 
             executor = "ec2"
             settings["executor_settings"] = ExecutorSettings(
-                ami=os.environ.get("EC2_CONFORMANCE_AMI") or None
+                requirements=os.environ["EC2_CONFORMANCE_REQUIREMENTS"]
             )
             if workflow.resource_settings.nodes is None:
                 workflow.resource_settings.nodes = workflow.resource_settings.cores or 1
