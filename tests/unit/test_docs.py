@@ -1,0 +1,28 @@
+"""The documentation tells of everything that there is to be set."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_ec2.settings import ExecutorSettings
+
+FURTHER = (Path(__file__).parents[2] / "docs" / "further.md").read_text()
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(ExecutorSettings)])
+def test_every_option_is_documented(name: str) -> None:
+    """docs/further.md has a row for each option."""
+    assert f"| `--ec2-{name.replace('_', '-')}`" in FURTHER
+
+
+RESOURCES = """threads mem_mb mem_mib disk_mb disk_mib runtime gpu gpu_model
+    ec2_instance_type ec2_arch ec2_spot ec2_ami"""
+
+
+@pytest.mark.parametrize("name", RESOURCES.split())
+def test_every_resource_is_documented(name: str) -> None:
+    """docs/further.md tells of each resource that sizes a machine."""
+    assert f"`{name}`" in FURTHER
