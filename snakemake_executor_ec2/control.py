@@ -1,4 +1,4 @@
-"""How a job's story hears that the user wants it to end."""
+"""How a job's story hears that the user wants it to end, or to be left alone."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ class Control:
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
         self._interrupts: list[Callable[[], None]] = []
+        self.detached = False
+        """The story ends, and a job that runs already goes on without it (`--ec2-detach`)."""
 
     @property
     def cancelled(self) -> bool:
         return self._cancelled.is_set()
 
-    def cancel(self) -> None:
-        """End the story soon: waits end at once, and what was handed to `on_cancel` is called."""
+    def cancel(self, *, detach: bool = False) -> None:
+        """End the story soon: waits end at once, and what was handed to `on_cancel` is called.
+
+        The first call decides whether the job is to go on.
+        """
         with self._lock:
+            if not self._cancelled.is_set():
+                self.detached = detach
             self._cancelled.set()
             interrupts, self._interrupts = self._interrupts, []
         for interrupt in interrupts:

@@ -14,6 +14,7 @@
     │   └── HostKeyMismatch          something else answers at its address: nothing was sent
     ├── PreparationError             software could not be installed on the machine
     ├── StagingError                 a file could not be sent or fetched
+    │   └── NotFetched               results could not be written here; the machine still has them
     ├── InstanceLost                 the machine is gone: crashed, reclaimed, powered off
     └── Cancelled                    the user asked for it; never shown as a failure
 
@@ -100,6 +101,10 @@ class PreparationError(Ec2ExecutorError):
 
 class StagingError(Ec2ExecutorError):
     """A file could not be sent to the machine or fetched from it."""
+
+
+class NotFetched(StagingError):
+    """This computer could not take what a machine sent (a full disk): worth another try later."""
 
 
 class InstanceLost(Ec2ExecutorError):

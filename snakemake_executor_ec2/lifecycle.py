@@ -3,8 +3,11 @@
     launch → connect → prepare software ∥ stage in → run, detached → stage out → terminate
 
 A machine is owned by a `with` from the moment EC2 gave it to us: it is terminated on every
-way out. Whatever is asked of the machine goes through a `Link`, which is mended when it breaks,
-so that a lost connection costs no more than its own length.
+way out but three, which say so (`Entry.left`): the user detached, it has results that this
+computer can't take, it failed and is kept for a look. Whatever is asked of the machine goes
+through a `Link`, which is mended when it breaks, so that a lost connection costs no more than
+its own length. Every phase is in the journal before it begins; a story whose teller was killed
+goes on in `_go_on`.
 """
 
 from __future__ import annotations
@@ -21,7 +24,10 @@ from snakemake_executor_ec2.errors import (
     Cancelled,
     Ec2ExecutorError,
     InstanceLost,
+    NotFetched,
 )
+from snakemake_executor_ec2.fingerprint import sizes_and_times
+from snakemake_executor_ec2.journal import Attempt
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import (
     JobOutcome,
@@ -31,23 +37,45 @@ from snakemake_executor_ec2.model import (
     Machine,
     Phase,
     Software,
+    Transfer,
 )
 from snakemake_executor_ec2.ports import Clock, Cloud, Connector, Workbench
 from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
 
+_FETCH_PAUSES_S = (2.0, 5.0, 10.0, 30.0, 60.0)
+"""Between attempts to store results that this computer could not take."""
 MACHINES_PER_JOB = 2
-"""How many machines a job may lose (crashes, reclaims) before it counts as failed."""
+"""How many machines a job may lose (crashes, lost connections) before it counts as failed."""
+RECLAIMS_PER_JOB = 10
+"""How many spot machines EC2 may take from a job beside those; the launcher goes over to
+on-demand long before, unless the user wants spot and nothing else."""
 
 
 class Launches(Protocol):
     """Gets machines for plans (see `launching.Launcher`)."""
 
-    def launch(self, plan: JobPlan, host_key: KeyPair, machine_no: int, control: Control) -> Machine:
-        """The best machine that is to be had now, the `machine_no`th for this plan.
+    def launch(
+        self, plan: JobPlan, host_key: KeyPair, machine_no: int, control: Control, *, reclaimed: int = 0
+    ) -> Machine:
+        """The best machine that is to be had now, the `machine_no`th for this plan, after
+        `reclaimed` spot machines that EC2 took back. Waits while there is none.
 
         Raises NoFittingInstance or another LaunchError; Cancelled while it waits or tries.
         """
+
+    def released(self, machine: Machine, *, by_spot: bool = False) -> None:
+        """A machine has ended, and with it what it held of the account's limits. `by_spot`: EC2
+        has taken it back, and will not have another one like it for a while."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inherited:
+    """A job that a run before ours left on a machine, and the ways to that machine."""
+
+    attempt: Attempt
+    cloud: Cloud
+    connector: Connector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,99 +92,201 @@ class Kit:
     software: Software
     boot_timeout_s: float
     lease_s: float
+    keep_failed_s: float
+    """How long a failed job's machine is kept for a look; 0: not at all."""
     log_folder: Path
     tell: Callable[[str], None]
     """Prints a line for the user."""
 
 
-def run_job(plan: JobPlan, kit: Kit, control: Control) -> JobOutcome:
-    """Run one job on a machine of its own. Whatever goes wrong is in the outcome."""
-    for machine_no in range(1, MACHINES_PER_JOB + 1):
-        entry = kit.ledger.open(plan.label)
-        entry.ending = "failed"
+def run_job(plan: JobPlan, kit: Kit, control: Control, inherited: Inherited | None = None) -> JobOutcome:
+    """Run one job on a machine of its own, or go on with one that runs or has ended already.
+    Whatever goes wrong is in the outcome."""
+    machine_no = lost = reclaimed = 0
+    while True:
+        entry: Entry | None = None
         try:
-            outcome = _on_a_machine(plan, kit, control, entry, machine_no)
-        except Cancelled:
-            entry.ending = "cancelled"
-            return JobOutcome(ok=False, cancelled=True, message=f"{plan.label} was cancelled")
-        except InstanceLost as error:
-            entry.ending = "lost"
-            if machine_no < MACHINES_PER_JOB and not control.cancelled:
-                kit.tell(say.trying_again(plan, error))
-                continue
-            return JobOutcome(ok=False, message=say.failed_by(plan, entry, error, kit.clock.now()))
-        except Ec2ExecutorError as error:
-            if control.cancelled:
-                entry.ending = "cancelled"
-                return JobOutcome(ok=False, cancelled=True, message=f"{plan.label} was cancelled")
-            return JobOutcome(ok=False, message=say.failed_by(plan, entry, error, kit.clock.now()))
-        else:
+            if inherited and not machine_no:
+                entry = kit.ledger.reopen(inherited.attempt)
+                outcome = _go_on(plan, kit, control, entry, inherited)
+            else:
+                host_key = kit.new_key_pair()
+                entry = kit.ledger.open(plan, machine_no, host_key.public)
+                outcome = _on_a_machine(plan, kit, control, entry, host_key, machine_no, reclaimed)
             entry.ending = "done" if outcome.ok else "failed"
-            return outcome
-    raise AssertionError("unreachable: the last round returns")
-
-
-def _on_a_machine(plan: JobPlan, kit: Kit, control: Control, entry: Entry, machine_no: int) -> JobOutcome:
-    host_key = kit.new_key_pair()
-    with _machine(plan, kit, control, entry, host_key, machine_no) as machine:
-        link = Link(
-            cloud=kit.cloud,
-            connector=kit.connector,
-            clock=kit.clock,
-            control=control,
-            machine=machine,
-            host_keys=(host_key.public,),
-            patience_s=kit.lease_s,
-        )
-        try:
-            with kit.ledger.phase(entry, Phase.BOOT):
-                link.open(kit.boot_timeout_s)
-            bench = kit.workbench(link)
-            with kit.ledger.phase(entry, Phase.PREPARE):
-                _make_ready(plan, kit, link, bench)
-            with kit.ledger.phase(entry, Phase.RUN):
-                kit.tell(say.running(plan, machine))
-                result = bench.run(plan, _log_path(plan, kit))
-                kit.tell(say.ended(plan, result))
-            with kit.ledger.phase(entry, Phase.STAGE_OUT):
-                fetched = bench.stage_out(plan, succeeded=result.exit_code == 0)
-                kit.tell(say.retrieved(plan, fetched))
+        except InstanceLost as error:
+            outcome = _failed(plan, kit, control, entry, error)
+            reclaimed += error.by_spot
+            lost += not error.by_spot
+            if not outcome.cancelled and lost < MACHINES_PER_JOB and reclaimed <= RECLAIMS_PER_JOB:
+                by_spot = error.by_spot
+                kit.tell(say.reclaimed(plan, error, reclaimed) if by_spot else say.trying_again(plan, error))
+                machine_no += 1
+                continue
+        except Ec2ExecutorError as error:
+            outcome = _failed(plan, kit, control, entry, error)
         finally:
-            link.close()
+            if entry is not None:
+                kit.ledger.close(entry)
+        return outcome
+
+
+def _failed(
+    plan: JobPlan, kit: Kit, control: Control, entry: Entry | None, error: Ec2ExecutorError
+) -> JobOutcome:
+    """The outcome of a story that an error has ended."""
+    if control.cancelled or isinstance(error, Cancelled):
+        ending, outcome = "cancelled", JobOutcome(ok=False, cancelled=True, message=say.cancelled(plan))
+    else:
+        ending = "lost" if isinstance(error, InstanceLost) else "failed"
+        outcome = JobOutcome(ok=False, message=say.failed_by(plan, entry, error, kit.clock.now()))
+    if entry is not None:
+        entry.ending = ending
+    return outcome
+
+
+def _on_a_machine(
+    plan: JobPlan,
+    kit: Kit,
+    control: Control,
+    entry: Entry,
+    host_key: KeyPair,
+    machine_no: int,
+    reclaimed: int,
+) -> JobOutcome:
+    with kit.ledger.phase(entry, Phase.LAUNCH):
+        machine = kit.launcher.launch(plan, host_key, machine_no, control, reclaimed=reclaimed)
+    entry.machine = machine
+    with (
+        _machine(plan, kit, kit.cloud, entry, machine),
+        _link(kit, control, machine, kit.cloud, kit.connector, (host_key.public,)) as link,
+    ):
+        kit.tell(say.launched(plan, machine))
+        control.check()
+        with kit.ledger.phase(entry, Phase.BOOT):
+            link.open(kit.boot_timeout_s)
+        bench = kit.workbench(link)
+        with kit.ledger.phase(entry, Phase.PREPARE):
+            _make_ready(plan, kit, entry, link, bench)
+        return _to_its_end(plan, kit, control, entry, bench)
+
+
+def _go_on(plan: JobPlan, kit: Kit, control: Control, entry: Entry, inherited: Inherited) -> JobOutcome:
+    """The rest of a story that a run before ours began: the job runs, or has ended, on its machine."""
+    attempt = inherited.attempt
+    machine, memo = attempt.machine, attempt.bench
+    assert machine is not None
+    assert memo is not None
+    with (
+        _machine(plan, kit, inherited.cloud, entry, machine),
+        _link(kit, control, machine, inherited.cloud, inherited.connector, attempt.host_keys) as link,
+    ):
+        kit.tell(say.adopted(plan, machine))
+        bench = kit.workbench(link)
+        bench.resume(memo)
+        return _to_its_end(plan, kit, control, entry, bench)
+
+
+def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: Workbench) -> JobOutcome:
+    machine = entry.machine
+    assert machine is not None
+    try:
+        with kit.ledger.phase(entry, Phase.RUN):
+            kit.tell(say.running(plan, machine))
+            result = bench.run(plan, _log_path(plan, kit))
+            kit.tell(say.ended(plan, result))
+        with kit.ledger.phase(entry, Phase.STAGE_OUT):
+            fetched = _fetch(plan, kit, control, bench, succeeded=result.exit_code == 0)
+            kit.tell(say.retrieved(plan, fetched))
+    except Ec2ExecutorError as error:
+        if control.detached:
+            entry.left = f"works on until its lease of {kit.lease_s / 60:.0f} minutes ends"
+        elif isinstance(error, NotFetched):
+            entry.left = "keeps the results until its lease ends; call again to fetch them"
+        raise
+    if result.exit_code == 0:
+        kit.ledger.landed(entry, sizes_and_times(plan.outputs))
+    elif kit.keep_failed_s:
+        bench.lease(kit.keep_failed_s)
+        kit.ledger.kept(entry, kit.clock.now() + kit.keep_failed_s)
+        entry.left = f"is kept for {kit.keep_failed_s / 60:.0f} minutes: snakemake-ec2 ssh {machine.id}"
     return _outcome(plan, kit, entry, result)
 
 
+def _fetch(plan: JobPlan, kit: Kit, control: Control, bench: Workbench, *, succeeded: bool) -> Transfer:
+    """Stage out, for as long as a lease is long where this computer cannot take the results."""
+    started = kit.clock.monotonic()
+    failures = 0
+    while True:
+        try:
+            return bench.stage_out(plan, succeeded=succeeded)
+        except NotFetched as error:
+            if kit.clock.monotonic() - started > kit.lease_s:
+                raise
+            if not failures:
+                kit.tell(say.cannot_store(plan, error))
+        control.wait(_FETCH_PAUSES_S[min(failures, len(_FETCH_PAUSES_S) - 1)])
+        bench.renew()
+        failures += 1
+
+
 @contextmanager
-def _machine(
-    plan: JobPlan, kit: Kit, control: Control, entry: Entry, host_key: KeyPair, machine_no: int
-) -> Iterator[Machine]:
-    """A machine that ends with the block, whatever happens in it."""
-    with kit.ledger.phase(entry, Phase.LAUNCH):
-        machine = kit.launcher.launch(plan, host_key, machine_no, control)
-    entry.machine = machine
+def _machine(plan: JobPlan, kit: Kit, cloud: Cloud, entry: Entry, machine: Machine) -> Iterator[None]:
+    """A machine that ends with the block, whatever happens in it, unless it is left on purpose."""
+    by_spot = False
     try:
-        kit.tell(say.launched(plan, machine))
-        control.check()
-        yield machine
+        yield
+    except InstanceLost as error:
+        by_spot = error.by_spot
+        raise
     finally:
-        with kit.ledger.phase(entry, Phase.TERMINATE):
-            kit.cloud.terminate([machine.id])
-        entry.ended_at = kit.clock.now()
-        kit.tell(say.terminated(plan, entry, kit.clock.now()))
+        if entry.left:
+            kit.tell(say.left(plan, machine, entry.left))
+        else:
+            with kit.ledger.phase(entry, Phase.TERMINATE):
+                try:
+                    cloud.terminate([machine.id])
+                    entry.ended_at = kit.clock.now()
+                except Ec2ExecutorError as error:
+                    # What the job made is here: the run's last sweep tries again.
+                    kit.tell(say.not_terminated(machine, error))
+            kit.tell(say.terminated(plan, entry, kit.clock.now()))
+        kit.launcher.released(machine, by_spot=by_spot)
 
 
-def _make_ready(plan: JobPlan, kit: Kit, link: Link, bench: Workbench) -> None:
+@contextmanager
+def _link(
+    kit: Kit, control: Control, machine: Machine, cloud: Cloud, connector: Connector, keys: tuple[str, ...]
+) -> Iterator[Link]:
+    link = Link(
+        cloud=cloud,
+        connector=connector,
+        clock=kit.clock,
+        control=control,
+        machine=machine,
+        host_keys=keys,
+        patience_s=kit.lease_s,
+    )
+    try:
+        yield link
+    finally:
+        link.close()
+
+
+def _make_ready(plan: JobPlan, kit: Kit, entry: Entry, link: Link, bench: Workbench) -> None:
     """Move in: the agent, the machine's end on its own, its own host key; then software and
     inputs side by side. No data flows before the host key is one that only the machine knows."""
     bench.move_in(kit.lease_s)
     rotated = bench.rotate_host_key()
     if rotated is not None:
         link.host_keys = (rotated,)
+        kit.ledger.pinned(entry, rotated)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="software") as side:
         software = side.submit(bench.install_software, kit.software)
         sent = bench.stage_in(plan)
         kit.tell(say.staged(plan, sent))
         software.result()
+    kit.ledger.ready(entry, bench.memo())
 
 
 def _outcome(plan: JobPlan, kit: Kit, entry: Entry, result: JobResult) -> JobOutcome:
@@ -167,4 +297,7 @@ def _outcome(plan: JobPlan, kit: Kit, entry: Entry, result: JobResult) -> JobOut
 
 
 def _log_path(plan: JobPlan, kit: Kit) -> Path:
-    return kit.log_folder / f"{plan.key}.log"
+    """Where a job's output goes; the key begins with the run that the job was first told in."""
+    folder = kit.log_folder / plan.key.split(".")[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{plan.key}.log"

@@ -7,8 +7,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from snakemake_executor_ec2.control import Control
-from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch, InstanceLost
-from snakemake_executor_ec2.model import Machine
+from snakemake_executor_ec2.errors import (
+    ConnectError,
+    ConnectionLost,
+    Ec2ExecutorError,
+    HostKeyMismatch,
+    InstanceLost,
+)
+from snakemake_executor_ec2.model import Machine, MachineStatus
 from snakemake_executor_ec2.ports import Clock, Cloud, Connector, RemoteHost
 
 T = TypeVar("T")
@@ -46,6 +52,7 @@ class Link:
         self._machine = machine
         self._patience_s = patience_s
         self._host: RemoteHost | None = None
+        self._last: MachineStatus | None = None
         self._lock = threading.Lock()
         self.host_keys = host_keys
         control.on_cancel(self.close)
@@ -83,6 +90,24 @@ class Link:
                 self._host = self._reach(self._patience_s, first=False)
             return self._host
 
+    def _let_us_in(self, address: str, *, first: bool) -> None:
+        try:
+            self._cloud.allow_ssh_from_here(address)
+        except Ec2ExecutorError:
+            if first:
+                raise
+            # Later on, whether it was needed shows at the next attempt.
+
+    def _status(self) -> MachineStatus:
+        """What EC2 says. Where it says nothing (no network to it, credentials that ran out), what
+        it said last: the machine itself may well be in reach."""
+        try:
+            self._last = self._cloud.status(self._machine.id)
+        except Ec2ExecutorError:
+            if self._last is None:
+                raise
+        return self._last
+
     def _drop(self, host: RemoteHost) -> None:
         host.close()
         with self._lock:
@@ -96,7 +121,7 @@ class Link:
         attempts = 0
         while clock.monotonic() - started < timeout_s:
             self._control.check()
-            status = self._cloud.status(machine.id)
+            status = self._status()
             if status.state.is_gone:
                 raise InstanceLost(
                     f"machine {machine.id} ended by itself ({status.reason or status.state})",
@@ -114,7 +139,7 @@ class Link:
                     return host
                 if attempts == 0 or clock.monotonic() - last_check > _ADDRESS_CHECK_S:
                     last_check = clock.monotonic()
-                    self._cloud.allow_ssh_from_here(status.address)
+                    self._let_us_in(status.address, first=first)
             self._control.wait(_PAUSES_S[min(attempts, len(_PAUSES_S) - 1)])
             attempts += bool(failure)
         why = failure.message if failure else "EC2 gave it no address"

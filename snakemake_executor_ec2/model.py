@@ -93,6 +93,8 @@ class JobPlan:
     """What comes back where it exists, after success and after failure."""
     incomplete: tuple[Path, ...] = ()
     """What comes back where it exists after a failure: outputs, with `--keep-incomplete`."""
+    fingerprint: str = ""
+    """The same for submissions that would give the same results (see `fingerprint.py`)."""
 
 
 # --- what EC2 has -------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from snakemake_executor_ec2.model import (
     Arch,
@@ -161,13 +161,27 @@ class Workbench(Protocol):
     def install_software(self, software: Software) -> None:
         """Have Snakemake and what else the job needs on the machine. Raises PreparationError."""
 
+    def memo(self) -> Mapping[str, Any]:
+        """What `resume` needs to know of a machine that is ready, in terms of JSON."""
+
+    def resume(self, memo: Mapping[str, Any]) -> None:
+        """Go on with a machine that another run made ready."""
+
+    def lease(self, lease_s: float) -> None:
+        """Let the machine wait so long for us from now on."""
+
+    def renew(self) -> None:
+        """Let the lease run its whole length again."""
+
     def stage_in(self, plan: JobPlan) -> Transfer:
         """Send the job's world. Raises StagingError."""
 
     def run(self, plan: JobPlan, log: Path) -> JobResult:
-        """Run the job to its end, detached from this connection; its output goes to `log`."""
+        """Run the job to its end, detached from this connection; its output goes to `log`.
+
+        One that runs or has ended already is followed from where `log` ends."""
 
     def stage_out(self, plan: JobPlan, *, succeeded: bool) -> Transfer:
         """Fetch what comes back, each file under its name only when it is whole.
 
-        Raises StagingError."""
+        Raises StagingError; NotFetched where only this computer is the reason."""

@@ -6,21 +6,24 @@ import getpass
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from snakemake_executor_ec2 import snakelocks
 from snakemake_executor_ec2.aws.cache import default_directory
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.clock import SystemClock
 from snakemake_executor_ec2.control import Control
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
+from snakemake_executor_ec2.estate import Estate
+from snakemake_executor_ec2.journal import FOLDER, Journal, RunRecord
 from snakemake_executor_ec2.launch import check_tags
 from snakemake_executor_ec2.launching import Launcher
-from snakemake_executor_ec2.lifecycle import Kit, run_job
+from snakemake_executor_ec2.lifecycle import Inherited, Kit, run_job
 from snakemake_executor_ec2.model import (
     Arch,
     JobOutcome,
@@ -31,8 +34,10 @@ from snakemake_executor_ec2.model import (
     SpotUse,
 )
 from snakemake_executor_ec2.plan import label, resources
+from snakemake_executor_ec2.ports import Connector
+from snakemake_executor_ec2.recording import RecordingCloud
 from snakemake_executor_ec2.report.cost import table
-from snakemake_executor_ec2.report.ledger import Ledger
+from snakemake_executor_ec2.report.ledger import Entry, Ledger
 from snakemake_executor_ec2.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.sizing.catalogue import Catalogue, Limits
 from snakemake_executor_ec2.sizing.requirements import allowed_patterns, requirements
@@ -40,7 +45,6 @@ from snakemake_executor_ec2.ssh.connector import SshConnector
 from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
 from snakemake_executor_ec2.workbench import AgentWorkbench
 
-STATE_FOLDER = Path(".snakemake", "ec2")
 _GRACE_S = 120.0
 """How long a cancelled story may take to give its machine back before the sweep does it."""
 
@@ -79,10 +83,14 @@ class Run:
         self._clock = SystemClock()
         self._stack = ExitStack()
         self._stories: list[Story] = []
-        self._ledger = Ledger(self._clock)
+        self._entries: tuple[Entry, ...] = ()
+        self._folder = Path.cwd()
+        self._journal: Journal | None = None
+        self._estate: Estate | None = None
+        self._detached = False
         self.id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
-    def open(self) -> None:
+    def open(self, lock_files: Sequence[str] = ()) -> None:
         """Connect to EC2 and find out what there is. Nothing is launched.
 
         Raises ConfigurationError or PermissionDenied: no credentials, no such region, ….
@@ -99,20 +107,56 @@ class Run:
         if settings.cloud == "local":
             self._rehearse()
         port = int(os.environ.get("SNAKEMAKE_EC2_SSH_PORT") or settings.ssh_port or 22)
-        self._cloud = cloud = Ec2Cloud(
-            run_id=self.id,
-            region=settings.region,
-            profile=settings.profile,
-            subnets=listed(settings.subnets),
-            ssh_from=settings.ssh_from,
-            ssh_port=port,
-            allowed_types=allowed_patterns(settings.instance_types),
-            cache_dir=default_directory(),
-            clock=self._clock,
-            warn=self._warn,
-        )
-        self._stack.callback(cloud.close)
+        self._journal = journal = Journal(self._folder, now=self._clock.now, warn=self._warn)
+        self._stack.callback(journal.close)
+
+        def common() -> dict[str, Any]:
+            return {
+                "region": settings.region,
+                "profile": settings.profile,
+                "subnets": listed(settings.subnets),
+                "ssh_from": settings.ssh_from,
+                "ssh_port": port,
+                "allowed_types": allowed_patterns(settings.instance_types),
+                "cache_dir": default_directory(),
+                "clock": self._clock,
+                "warn": self._warn,
+            }
+
+        self._cloud = cloud = RecordingCloud(journal=journal, run_id=self.id, **common())
         cloud.check()
+        self._ledger = Ledger(self._clock, journal, self.id)
+        ssh_user = settings.ssh_user or "ec2-user"
+        journal.begin_run(
+            RunRecord(
+                id=self.id,
+                began_at=self._clock.now(),
+                pid=os.getpid(),
+                region=cloud.region,
+                endpoint=cloud.endpoint,
+                ssh_user=ssh_user,
+                ssh_port=port,
+                login=login,
+                lease_s=(settings.lease or 720) * 60,
+            )
+        )
+        snakelocks.note(self._folder, self.id, lock_files)
+        self._stack.callback(self._leave)
+
+        def connector_of(run: RunRecord) -> Connector:
+            keys = [run.login] if run.login else []
+            return SshConnector(user=run.ssh_user, port=run.ssh_port, login_keys=(*keys, *login_keys[1:]))
+
+        self._estate = Estate(
+            journal=journal,
+            run_id=self.id,
+            region=cloud.region,
+            endpoint=cloud.endpoint,
+            now=self._clock.now,
+            cloud_of=lambda run_id: Ec2Cloud(run_id=run_id, **common()),
+            connector_of=connector_of,
+            tell=self._tell,
+        )
         self._launcher = Launcher(
             cloud=cloud,
             catalogue=Catalogue(
@@ -127,7 +171,7 @@ class Run:
             run_id=self.id,
             owner=getpass.getuser(),
             ami=settings.ami,
-            ssh_user=settings.ssh_user or "ec2-user",
+            ssh_user=ssh_user,
             authorized_keys=tuple(authorized),
             user_tags=user_tags,
             lifetime_s=(settings.lifetime or 10080) * 60,
@@ -136,13 +180,9 @@ class Run:
             max_cost_usd=settings.max_cost,
             spent_usd=self._spent_usd,
         )
-        log_folder = Path.cwd() / STATE_FOLDER / "logs" / self.id
-        log_folder.mkdir(parents=True, exist_ok=True)
         self._kit = Kit(
             cloud=cloud,
-            connector=SshConnector(
-                user=settings.ssh_user or "ec2-user", port=port, login_keys=tuple(login_keys)
-            ),
+            connector=SshConnector(user=ssh_user, port=port, login_keys=tuple(login_keys)),
             clock=self._clock,
             launcher=self._launcher,
             ledger=self._ledger,
@@ -151,7 +191,8 @@ class Run:
             software=self._software,
             boot_timeout_s=settings.boot_timeout or 300,
             lease_s=(settings.lease or 720) * 60,
-            log_folder=log_folder,
+            keep_failed_s=(settings.keep_failed or 0) * 60,
+            log_folder=self._folder / FOLDER / "logs",
             tell=self._tell,
         )
 
@@ -178,14 +219,30 @@ class Run:
         """A name for a submission, unique among all runs."""
         return f"{self.id}.{jobid}.{attempt}"
 
-    def submit(self, plan: JobPlan) -> Story:
+    def settle(self, outputs: Collection[Path], *, all_known: bool) -> None:
+        """End what dead runs of this folder left and nobody wants (see `Estate.settle`)."""
+        assert self._estate is not None
+        self._estate.settle(outputs, all_known=all_known)
+
+    def landed(self, fingerprint: str, keys: Collection[str]) -> str | None:
+        """The key of a submission whose results a dead run has fetched; None: there is none."""
+        attempt = self._estate and self._estate.finished(fingerprint, keys)
+        if attempt:
+            self._tell(f"the results of {attempt.label} are here already: an earlier run fetched them")
+        return attempt.key if attempt else None
+
+    def inherit(self, fingerprint: str) -> Inherited | None:
+        """A job that a dead run left at work, which is ours from now on; None: there is none."""
+        return self._estate.take(fingerprint) if self._estate else None
+
+    def submit(self, plan: JobPlan, inherited: Inherited | None = None) -> Story:
         """Begin a job's story in a thread."""
         control = Control()
         future: Future[JobOutcome] = Future()
 
         def tell_it() -> None:
             try:
-                future.set_result(run_job(plan, self._kit, control))
+                future.set_result(run_job(plan, self._kit, control, inherited))
             except BaseException as error:
                 future.set_exception(error)
 
@@ -195,10 +252,12 @@ class Run:
         thread.start()
         return story
 
-    def cancel(self) -> None:
-        """End all stories and wait, for a while, until they have given their machines back."""
+    def cancel(self, *, detach: bool = False) -> None:
+        """End all stories and wait, for a while, until they have given their machines back; with
+        `detach`, those whose jobs run stay."""
+        self._detached = self._detached or detach
         for story in self._stories:
-            story.control.cancel()
+            story.control.cancel(detach=detach)
         for story in self._stories:
             story.thread.join(timeout=_GRACE_S)
 
@@ -210,9 +269,25 @@ class Run:
             self._stack.close()
         except Ec2ExecutorError as error:
             self._warn(error.message)
-        if any(entry.machine for entry in self._ledger.entries):
-            self._tell("EC2 machines of this run:\n" + table(self._ledger.entries, self._clock.now()))
-            self._ledger = Ledger(self._clock)
+        entries, self._entries = self._entries, ()
+        if any(entry.machine for entry in entries):
+            self._tell("EC2 machines of this run:\n" + table(entries, self._clock.now()))
+
+    def _leave(self) -> None:
+        """End what is left of this run and of those before it, but for what stays on purpose."""
+        assert self._journal is not None
+        assert self._estate is not None
+        self._entries = self._ledger.entries
+        left = {entry.machine.id for entry in self._entries if entry.left and entry.machine}
+        own = {e.machine.id for e in self._entries if e.left and e.machine and not e.inherited}
+        if own:
+            stray = {name for name, state in self._cloud.take_over().items() if not state.is_gone} - own
+            self._cloud.terminate(stray)
+        else:
+            self._cloud.close()
+            self._journal.close_run(self.id)
+        self._estate.close(left=left, detached=self._detached)
+        self._journal.leave_run(self.id, detached=self._detached)
 
     def _spent_usd(self) -> float:
         """The estimated cost of the run's machines up to now."""

@@ -9,6 +9,7 @@ from typing import Any, List, Optional
 
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
+from snakemake_executor_ec2 import snakelocks
 from snakemake_executor_ec2.staging import parse_reads
 
 common_settings = CommonSettings(
@@ -143,6 +144,18 @@ class ExecutorSettings(ExecutorSettingsBase):
         metavar="MINUTES",
     )
 
+    detach: bool = _option(
+        False,
+        "Ctrl-C leaves the machines whose jobs run at work, for at most their lease; the same command "
+        "goes on with them. Without this, Ctrl-C ends everything.",
+    )
+    keep_failed: Optional[int] = _option(
+        None,
+        "Minutes for which the machine of a failed job is kept for a look (snakemake-ec2 ssh).",
+        metavar="MINUTES",
+    )
+
     def __post_init__(self) -> None:
+        snakelocks.release_of_dead_runs(snakelocks.working_directory())
         # Snakemake makes these settings when this executor was chosen, before it parses.
         parse_reads.listen()

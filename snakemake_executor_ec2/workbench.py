@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from io import RawIOBase
 from pathlib import Path
+from typing import Any
 
 from snakemake_executor_ec2.agent.archive import ArchiveError, Entry
 from snakemake_executor_ec2.agent.client import Agent, Fetched, JobStart, Wanted
 from snakemake_executor_ec2.agent.protocol import Finished, Interrupted, Output, Position, Unwatched
-from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, InstanceLost, StagingError
+from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, InstanceLost, NotFetched, StagingError
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import Clock, RemoteHost
 from snakemake_executor_ec2.staging.paths import PathMap, sendings
 
+_LOG_PAUSE_S = 5.0
 _SOFTWARE_TIMEOUT_S = 3600.0
 """Longer than any installation that one would want to pay for with every job."""
 
@@ -27,10 +30,26 @@ class AgentWorkbench:
         self._tell = tell
         self._search_path: tuple[str, ...] = ()
         self._paths = PathMap(here=Path("/"), there=Path("/"))
+        self._there: Path | None = None
+        self._told_of_log = False
 
     def move_in(self, lease_s: float) -> None:
         self._link.call(lambda host: Agent(host).install())
         self._link.call(lambda host: Agent(host).guard(lease_s))
+
+    def memo(self) -> Mapping[str, Any]:
+        return {"path": self._search_path, "workdir": str(self._paths.there)}
+
+    def resume(self, memo: Mapping[str, Any]) -> None:
+        self._search_path = tuple(memo["path"])
+        self._there = Path(memo["workdir"])
+        self._link.call(lambda host: Agent(host).install())
+
+    def lease(self, lease_s: float) -> None:
+        self._link.call(lambda host: Agent(host).guard(lease_s))
+
+    def renew(self) -> None:
+        self._link.call(lambda host: Agent(host).renew())
 
     def rotate_host_key(self) -> str | None:
         try:
@@ -64,6 +83,8 @@ class AgentWorkbench:
         return Transfer(files=len(entries), bytes=size, seconds=self._clock.monotonic() - started)
 
     def run(self, plan: JobPlan, log: Path) -> JobResult:
+        if self._there is not None:
+            self._paths = PathMap(here=plan.workdir, there=self._there)
         runtime_min = plan.requirements.runtime_min
         job = JobStart(
             key=plan.key,
@@ -75,19 +96,19 @@ class AgentWorkbench:
             runtime_s=runtime_min * 60 if runtime_min else None,
         )
         self._link.call(lambda host: Agent(host).start(job))
-        position = Position()
+        # What is in the log already is not fetched again; the events, which are few, are.
+        position = Position(output=log.stat().st_size if log.exists() else 0)
 
         def follow(host: RemoteHost) -> JobResult:
             nonlocal position
-            with log.open("ab") as file:
+            with log.open("ab", buffering=0) as file:
                 for line in Agent(host).follow(plan.key, position):
-                    position = line.at
                     if isinstance(line.event, Output):
-                        file.write(line.event.data)
-                        file.flush()
-                    elif isinstance(line.event, Finished):
+                        self._append(file, position.output, line.event.data)
+                    position = line.at
+                    if isinstance(line.event, Finished):
                         return line.event.result
-                    elif isinstance(line.event, Interrupted | Unwatched):
+                    if isinstance(line.event, Interrupted | Unwatched):
                         raise InstanceLost(f"the job was interrupted: {line.event.reason}")
             raise ConnectionLost("the machine stopped telling of the job")
 
@@ -100,8 +121,11 @@ class AgentWorkbench:
         targets = {str(self._paths.to_machine(path)): path for path in (*must, *may)}
         if not targets:
             return Transfer(files=0, bytes=0, seconds=0.0)
-        for path in targets.values():
-            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            for path in targets.values():
+                path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NotFetched(f"{error.filename}: {error.strerror}") from error
 
         def place(name: str) -> str:
             # What a machine sends is not to be trusted: only what was asked for, where it belongs.
@@ -117,7 +141,12 @@ class AgentWorkbench:
                 roots=[plan.workdir, *targets.values()],
             )
 
-        fetched = self._link.call(fetch)
+        try:
+            fetched = self._link.call(fetch)
+        except StagingError as error:
+            if isinstance(error.__cause__, OSError):
+                raise NotFetched(error.message) from error
+            raise
         missing = [
             str(path)
             for path in must
@@ -129,6 +158,22 @@ class AgentWorkbench:
         return Transfer(files=there, bytes=fetched.size, seconds=self._clock.monotonic() - started)
 
     # --- helpers ------------------------------------------------------------------------------
+
+    def _append(self, file: RawIOBase, at: int, data: bytes) -> None:
+        """Write what the job printed to the log, where it belongs. Where this computer cannot
+        take it, the connection is given up for a while: the machine still has it."""
+        try:
+            file.truncate(at)
+            while data:
+                data = data[file.write(data) or 0 :]
+        except OSError as error:
+            if not self._told_of_log:
+                self._told_of_log = True
+                self._tell(
+                    f"the log of the job cannot be written ({error.strerror}); trying again until it can"
+                )
+            self._clock.sleep(_LOG_PAUSE_S)
+            raise ConnectionLost("what the job prints cannot be stored here") from error
 
     def _make_workdir(self, plan: JobPlan) -> PathMap:
         answer = self._link.call(lambda host: Agent(host).workdir([str(plan.workdir)]))[0]

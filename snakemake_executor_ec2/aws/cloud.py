@@ -18,7 +18,7 @@ from snakemake_executor_ec2.aws.launching import Launcher
 from snakemake_executor_ec2.aws.network import Caller, is_internal, public_address
 from snakemake_executor_ec2.aws.quotas import fetch_quota
 from snakemake_executor_ec2.aws.region import Region
-from snakemake_executor_ec2.aws.statuses import StatusBoard
+from snakemake_executor_ec2.aws.statuses import StatusBoard, describe_run
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.launch import RUN_TAG
 from snakemake_executor_ec2.model import (
@@ -27,6 +27,7 @@ from snakemake_executor_ec2.model import (
     InstanceType,
     LaunchSpec,
     Machine,
+    MachineState,
     MachineStatus,
     Market,
     Price,
@@ -84,6 +85,22 @@ class Ec2Cloud:
         self._allow_lock = threading.Lock()
         self._allowed_at: dict[str, float] = {}
         self._tried_to_launch = False
+
+    def take_over(self) -> dict[str, MachineState]:
+        """Look after what an earlier process of the same run left: `close` ends it. Returns the
+        machines that there are, with their states."""
+        self._group.take_over()
+        self._tried_to_launch = True
+        try:
+            rows = describe_run(self._clients.ec2, self._run_id)
+        except AWS_ERRORS as error:
+            raise translate(error, "ec2:DescribeInstances") from error
+        return {row["InstanceId"]: MachineState(row["State"]["Name"]) for row in rows}
+
+    @property
+    def endpoint(self) -> str:
+        """The URL of the EC2 that answers."""
+        return self._clients.ec2.meta.endpoint_url
 
     @property
     def region(self) -> str:

@@ -65,6 +65,16 @@ class SecurityGroup:
                 self._open(networks())  # a first attempt stopped between the two calls
             return self._id
 
+    def take_over(self) -> None:
+        """Look after the group that an earlier process of the same run made, if it is still there."""
+        filters = [{"Name": f"tag:{RUN_TAG}", "Values": [self._run_id]}]
+        with self._lock:
+            try:
+                found = self._clients.ec2.describe_security_groups(Filters=filters)["SecurityGroups"]  # type: ignore[arg-type]
+            except AWS_ERRORS as error:
+                raise translate(error, "ec2:DescribeSecurityGroups") from error
+            self._id = found[0]["GroupId"] if found else None
+
     def allow(self, networks: Sequence[str]) -> None:
         """Open it to more networks. Does nothing before the first launch."""
         with self._lock:

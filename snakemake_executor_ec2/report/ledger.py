@@ -1,13 +1,15 @@
-"""What a run did with its time and money: one `Entry` for each machine."""
+"""What a run did with its time and money: one `Entry` for each machine, in memory and in the journal."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
-from snakemake_executor_ec2.model import Machine, Phase
+from snakemake_executor_ec2.journal import Attempt, Journal
+from snakemake_executor_ec2.model import JobPlan, Machine, Phase
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.report.cost import cost_usd
 
@@ -17,12 +19,20 @@ class Entry:
     """One machine's part in a job. Filled while the story is told; seconds by phase."""
 
     label: str
+    record: int
+    """The attempt's id in the journal."""
     machine: Machine | None = None
     seconds: dict[Phase, float] = field(default_factory=dict)
     ended_at: float | None = None
     """When EC2 accepted that it ends, in seconds since the epoch."""
     ending: str = "running"
     """`done`, `failed`, `lost`, `cancelled`, in a word."""
+    inherited: bool = False
+    """A run before ours launched its machine."""
+    kept: bool = False
+    """Its machine stays although its job is over."""
+    left: str = ""
+    """Why the machine is not ended with the story; empty: it is."""
 
     def cost_usd(self, now: float) -> float | None:
         """Estimated cost up to its end or to now; None where its price is not known."""
@@ -33,10 +43,15 @@ class Entry:
 
 
 class Ledger:
-    """All entries of a run, in the order in which they were opened. Safe between threads."""
+    """All entries of a run, in the order in which they were opened. Safe between threads.
 
-    def __init__(self, clock: Clock) -> None:
+    The journal hears of everything before it happens.
+    """
+
+    def __init__(self, clock: Clock, journal: Journal, run_id: str) -> None:
         self._clock = clock
+        self._journal = journal
+        self._run_id = run_id
         self._lock = threading.Lock()
         self._entries: list[Entry] = []
 
@@ -45,18 +60,61 @@ class Ledger:
         with self._lock:
             return tuple(self._entries)
 
-    def open(self, label: str) -> Entry:
-        """A new entry, for an attempt that begins."""
-        entry = Entry(label=label)
-        with self._lock:
-            self._entries.append(entry)
-        return entry
+    def open(self, plan: JobPlan, machine_no: int, host_key: str) -> Entry:
+        """A new entry, for an attempt that begins. Raises LaunchError where the journal is full."""
+        record = self._journal.begin(self._run_id, plan, machine_no, host_key)
+        return self._add(Entry(label=plan.label, record=record))
+
+    def reopen(self, attempt: Attempt) -> Entry:
+        """The entry of an attempt that a run before began, and that goes on."""
+        seconds = {Phase(name): value for name, value in attempt.seconds.items()}
+        return self._add(
+            Entry(
+                label=attempt.label,
+                record=attempt.id,
+                machine=attempt.machine,
+                seconds=seconds,
+                inherited=True,
+            )
+        )
 
     @contextmanager
     def phase(self, entry: Entry, phase: Phase) -> Iterator[None]:
         """Time a phase, also when it fails."""
+        self._journal.enter(entry.record, phase)
         started = self._clock.monotonic()
         try:
             yield
         finally:
             entry.seconds[phase] = entry.seconds.get(phase, 0.0) + self._clock.monotonic() - started
+            self._journal.note(entry.record, seconds=entry.seconds, usd=entry.cost_usd(self._clock.now()))
+
+    def pinned(self, entry: Entry, host_key: str) -> None:
+        """The machine has a new host key, and no other."""
+        self._journal.note(entry.record, host_keys=[host_key])
+
+    def ready(self, entry: Entry, bench: Mapping[str, Any]) -> None:
+        """Everything is on the machine: from now on another run can go on from here."""
+        self._journal.note(entry.record, bench=bench)
+
+    def landed(self, entry: Entry, files: Mapping[str, tuple[int, int]]) -> None:
+        """All results are here."""
+        self._journal.note(entry.record, landed=files)
+
+    def kept(self, entry: Entry, until: float) -> None:
+        """The job is over, and its machine stays for somebody to look at."""
+        entry.kept = True
+        self._journal.note(entry.record, kept_until=until)
+
+    def close(self, entry: Entry) -> None:
+        """The attempt is over."""
+        now = self._clock.now()
+        self._journal.note(entry.record, usd=entry.cost_usd(now))
+        if entry.left and not entry.kept:
+            return  # it goes on without us
+        self._journal.end(entry.record, entry.ending, machine_ended=entry.ended_at is not None)
+
+    def _add(self, entry: Entry) -> Entry:
+        with self._lock:
+            self._entries.append(entry)
+        return entry

@@ -135,9 +135,33 @@ def trying_again(plan: JobPlan, error: Ec2ExecutorError) -> str:
     return f"{error.message}; starting {plan.label} again on another machine"
 
 
-def failed_by(plan: JobPlan, entry: Entry, error: Ec2ExecutorError, now: float) -> str:
+def cancelled(plan: JobPlan) -> str:
+    return f"{plan.label} was cancelled"
+
+
+def adopted(plan: JobPlan, machine: Machine) -> str:
+    return f"going on with {plan.label} on {machine.id}, where a run before this one started it"
+
+
+def left(plan: JobPlan, machine: Machine, why: str) -> str:
+    return f"{machine.id} of {plan.label} is not terminated: it {why}"
+
+
+def not_terminated(machine: Machine, error: Ec2ExecutorError) -> str:
+    return f"{machine.id} could not be terminated ({error.message}); trying again at the end of the run"
+
+
+def cannot_store(plan: JobPlan, error: Ec2ExecutorError) -> str:
+    return (
+        f"the results of {plan.label} cannot be stored here: {error.message.rstrip('.')}. Its machine keeps "
+        "them; trying again until it works"
+    )
+
+
+def failed_by(plan: JobPlan, entry: Entry | None, error: Ec2ExecutorError, now: float) -> str:
     """The sentence for a job that could not be brought to its end."""
-    text = f"{plan.label} failed{_where(entry, now)}: {error.message}"
+    where = "" if entry is None else _where(entry, now)
+    text = f"{plan.label} failed{where}: {error.message}"
     if isinstance(error, PreparationError) and error.log:
         text += f"\nThe end of the installer's log:\n{_indented(error.log.splitlines()[-LOG_LINES:])}"
     return text

@@ -1,0 +1,129 @@
+"""What this tool has on EC2, whichever run made it: for `snakemake-ec2 ps` and `gc`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from snakemake_executor_ec2.aws.clients import Clients
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, translate
+from snakemake_executor_ec2.launch import EXPIRES_TAG, JOB_TAG, OWNER_TAG, RULE_TAG, RUN_TAG
+from snakemake_executor_ec2.model import MachineState, Market
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+
+_PAGE = 1000
+_IN_USE = ("DependencyViolation", "InvalidGroup.InUse")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A machine that carries our tags."""
+
+    id: str
+    state: MachineState
+    instance_type: str
+    zone: str
+    market: Market
+    launched_at: float
+    address: str
+    run: str
+    job: str
+    rule: str
+    owner: str
+    expires_at: float | None
+    """When its lifetime is over, in seconds since the epoch; None where the tag says nothing."""
+
+
+class Inventory:
+    """Everything with our tags in one region of one account. Made without any I/O."""
+
+    def __init__(self, *, region: str | None, profile: str | None) -> None:
+        self._clients = Clients(region=region, profile=profile)
+
+    @property
+    def region(self) -> str:
+        return self._clients.region
+
+    @property
+    def endpoint(self) -> str:
+        """The URL of the EC2 that answers."""
+        return self._clients.ec2.meta.endpoint_url
+
+    def machines(self) -> list[Found]:
+        """The machines that are not terminated, oldest first. Raises LaunchError, as `groups` does."""
+        filters: Sequence[Any] = [{"Name": "tag-key", "Values": [RUN_TAG]}]
+        try:
+            pages = self._clients.ec2.get_paginator("describe_instances").paginate(
+                Filters=filters, PaginationConfig={"PageSize": _PAGE}
+            )
+            rows = [
+                _found(row) for page in pages for group in page["Reservations"] for row in group["Instances"]
+            ]
+        except AWS_ERRORS as error:
+            raise translate(error, "ec2:DescribeInstances") from error
+        alive = [
+            row for row in rows if row.state not in (MachineState.TERMINATED, MachineState.SHUTTING_DOWN)
+        ]
+        return sorted(alive, key=lambda row: row.launched_at)
+
+    def groups(self) -> dict[str, str]:
+        """Our security groups: id → run."""
+        filters: Sequence[Any] = [{"Name": "tag-key", "Values": [RUN_TAG]}]
+        try:
+            pages = self._clients.ec2.get_paginator("describe_security_groups").paginate(Filters=filters)
+            rows = [row for page in pages for row in page["SecurityGroups"]]
+        except AWS_ERRORS as error:
+            raise translate(error, "ec2:DescribeSecurityGroups") from error
+        return {row["GroupId"]: _tags(row.get("Tags", ())).get(RUN_TAG, "") for row in rows}
+
+    def terminate(self, machine_ids: Collection[str]) -> None:
+        """End machines. Raises LaunchError (PermissionDenied, …)."""
+        if not machine_ids:
+            return
+        try:
+            self._clients.ec2.terminate_instances(InstanceIds=sorted(machine_ids))
+        except AWS_ERRORS as error:
+            raise translate(error, "ec2:TerminateInstances") from error
+
+    def delete_group(self, group_id: str) -> bool:
+        """Remove a security group; False where a machine still uses it."""
+        try:
+            self._clients.ec2.delete_security_group(GroupId=group_id)
+        except AWS_ERRORS as error:
+            if code_of(error) in _IN_USE:
+                return False
+            raise translate(error, "ec2:DeleteSecurityGroup") from error
+        return True
+
+
+def _found(row: InstanceTypeDef) -> Found:
+    tags = _tags(row.get("Tags", ()))
+    return Found(
+        id=row["InstanceId"],
+        state=MachineState(row["State"]["Name"]),
+        instance_type=row["InstanceType"],
+        zone=row.get("Placement", {}).get("AvailabilityZone", ""),
+        market=Market.SPOT if row.get("InstanceLifecycle") == "spot" else Market.ON_DEMAND,
+        launched_at=row["LaunchTime"].timestamp(),
+        address=row.get("PublicIpAddress") or row.get("PrivateIpAddress") or "",
+        run=tags.get(RUN_TAG, ""),
+        job=tags.get(JOB_TAG, ""),
+        rule=tags.get(RULE_TAG, ""),
+        owner=tags.get(OWNER_TAG, ""),
+        expires_at=_time(tags.get(EXPIRES_TAG, "")),
+    )
+
+
+def _tags(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    return {str(row.get("Key", "")): str(row.get("Value", "")) for row in rows}
+
+
+def _time(text: str) -> float | None:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None

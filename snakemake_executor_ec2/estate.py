@@ -1,0 +1,143 @@
+"""What dead runs of this folder left on EC2: taken over by the jobs that want it, else ended.
+
+Only runs of this folder's journal, on the same EC2, whose process is gone. What a run left to
+work on purpose (`--ec2-detach`) is kept for whoever asks for it later; its lease ends it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from pathlib import Path
+
+from snakemake_executor_ec2.aws.cloud import Ec2Cloud
+from snakemake_executor_ec2.errors import Ec2ExecutorError
+from snakemake_executor_ec2.fingerprint import unchanged
+from snakemake_executor_ec2.journal import Attempt, Journal, RunRecord
+from snakemake_executor_ec2.lifecycle import Inherited
+from snakemake_executor_ec2.model import MachineState
+from snakemake_executor_ec2.ports import Connector
+
+_AT_WORK = frozenset({MachineState.PENDING, MachineState.RUNNING})
+
+
+class Estate:
+    """Threads may ask it for jobs. `cloud_of` gives a cloud for an earlier run's id."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        run_id: str,
+        region: str,
+        endpoint: str,
+        now: Callable[[], float],
+        cloud_of: Callable[[str], Ec2Cloud],
+        connector_of: Callable[[RunRecord], Connector],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._journal = journal
+        self._run_id = run_id
+        self._here = (region, endpoint)
+        self._now = now
+        self._cloud_of = cloud_of
+        self._connector_of = connector_of
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._dead: dict[str, tuple[RunRecord, Ec2Cloud]] = {}
+        self._waiting: list[Attempt] = []
+
+    def settle(self, wanted: Collection[Path], *, all_known: bool) -> None:
+        """Look at what there is, and end at once what no job will want: machines on which no job
+        was started yet, and jobs whose outputs are not `wanted` (if `all_known` of them are)."""
+        for run in self._journal.runs():
+            if run.id == self._run_id or (run.region, run.endpoint) != self._here:
+                continue
+            if self._journal.is_alive(run.id):
+                continue
+            cloud = self._cloud_of(run.id)
+            states = cloud.take_over()
+            self._dead[run.id] = (run, cloud)
+            stays = self._staying(run, states, set(wanted), all_known)
+            ending = [name for name, state in states.items() if state in _AT_WORK and name not in stays]
+            if ending:
+                self._tell(
+                    f"ending {len(ending)} machine{'s' * (len(ending) > 1)} that run {run.id} left behind "
+                    f"without a job to go on with: {', '.join(ending)}"
+                )
+                cloud.terminate(ending)
+                self._ended(ending, run.id)
+
+    def finished(self, fingerprint: str, keys: Collection[str]) -> Attempt | None:
+        """An attempt whose results are here, although Snakemake was killed before it knew: `keys`
+        are what Snakemake has noted as under way for the job's outputs."""
+        dead = {run.id for run in self._journal.runs(closed=True) if not self._journal.is_alive(run.id)}
+        for attempt in reversed(self._journal.attempts()):
+            fits = attempt.fingerprint == fingerprint and attempt.key in keys and attempt.owner in dead
+            if fits and attempt.landed and unchanged(attempt.landed):
+                return attempt
+        return None
+
+    def take(self, fingerprint: str) -> Inherited | None:
+        """The attempt at such a job that goes on, or has ended, on a machine; it is then ours."""
+        with self._lock:
+            fitting = [each for each in self._waiting if each.fingerprint == fingerprint]
+            for attempt in fitting:
+                self._waiting.remove(attempt)
+                run, cloud = self._dead[attempt.run]
+                if self._journal.claim(attempt, self._run_id):
+                    return Inherited(attempt=attempt, cloud=cloud, connector=self._connector_of(run))
+        return None
+
+    def close(self, *, left: Collection[str], detached: bool) -> None:
+        """End what nobody took over, and tidy up after the runs that have nothing left. `left` are
+        machines that this run leaves on purpose. Raises nothing of EC2's."""
+        stays = {*left}
+        for attempt in self._waiting:
+            run, cloud = self._dead[attempt.run]
+            assert attempt.machine is not None
+            if detached or run.detached or self._kept(attempt):
+                stays.add(attempt.machine.id)
+                continue
+            self._tell(f"ending {attempt.machine.id} of {attempt.label}, which no job of this run asked for")
+            with suppress(Ec2ExecutorError):
+                cloud.terminate([attempt.machine.id])
+                self._ended([attempt.machine.id], attempt.run)
+        for run, cloud in self._dead.values():
+            with suppress(Ec2ExecutorError):
+                alive = {name for name, state in cloud.take_over().items() if state in _AT_WORK}
+                kept = {a.machine.id for a in self._journal.attempts(run.id) if a.machine and self._kept(a)}
+                if not alive & (stays | kept):
+                    cloud.close()  # sweeps twice: a launch may show up late
+                    self._journal.close_run(run.id)
+        self._dead.clear()
+
+    # --- helpers ------------------------------------------------------------------------------
+
+    def _staying(
+        self, run: RunRecord, states: dict[str, MachineState], wanted: set[Path], all_known: bool
+    ) -> set[str]:
+        stays = set()
+        for attempt in self._journal.attempts(run.id):
+            machine = attempt.machine
+            if machine is None or states.get(machine.id) not in _AT_WORK:
+                continue
+            if attempt.owner != run.id and self._journal.is_alive(attempt.owner):
+                stays.add(machine.id)  # another run took it over
+            elif self._kept(attempt):
+                stays.add(machine.id)
+            elif attempt.may_go_on and (
+                run.detached or not all_known or not attempt.outputs or wanted & set(attempt.outputs)
+            ):
+                stays.add(machine.id)
+                self._waiting.append(attempt)
+        return stays
+
+    def _kept(self, attempt: Attempt) -> bool:
+        return attempt.kept_until is not None and self._now() < attempt.kept_until
+
+    def _ended(self, machine_ids: Collection[str], run_id: str) -> None:
+        for attempt in self._journal.attempts(run_id):
+            if attempt.machine is not None and attempt.machine.id in machine_ids:
+                self._journal.end(attempt.id, attempt.ending or "abandoned", machine_ended=True)

@@ -1,0 +1,379 @@
+"""What was intended and what became of it, on disk before EC2 is asked: `.snakemake/ec2/journal.sqlite`.
+
+A run that was killed at any instruction leaves here all that the next one needs: which machines
+may exist (the intent, with its ClientToken, is written before the launch), how to reach them
+(the run's login key, the host keys that are pinned), which job runs where and how far it came.
+The file is readable by its owner only, and the login key is erased with the run's last machine
+(docs/decisions/0020-journal.md).
+
+A run is alive while its process holds a lock (flock) that the system frees however it ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from snakemake_executor_ec2.errors import ConfigurationError, LaunchError
+from snakemake_executor_ec2.model import JobPlan, KeyPair, LaunchSpec, Machine, Market, Phase, Price
+
+FOLDER = Path(".snakemake", "ec2")
+"""Where a workflow's folder keeps what this executor knows."""
+
+_BUSY_S = 30.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    id TEXT PRIMARY KEY, began_at REAL NOT NULL, ended_at REAL, pid INTEGER NOT NULL,
+    region TEXT NOT NULL, endpoint TEXT NOT NULL, ssh_user TEXT NOT NULL, ssh_port INTEGER NOT NULL,
+    login_private TEXT, login_public TEXT, lease_s REAL NOT NULL,
+    detached INTEGER NOT NULL DEFAULT 0, closed INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS attempts (
+    id INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs, owner TEXT NOT NULL REFERENCES runs,
+    key TEXT NOT NULL, machine_no INTEGER NOT NULL, label TEXT NOT NULL, rule TEXT NOT NULL,
+    fingerprint TEXT NOT NULL, outputs TEXT NOT NULL, host_keys TEXT NOT NULL,
+    phase TEXT NOT NULL, ending TEXT NOT NULL DEFAULT '', machine TEXT, bench TEXT, landed TEXT,
+    seconds TEXT NOT NULL DEFAULT '{}', usd REAL, kept_until REAL,
+    began_at REAL NOT NULL, changed_at REAL NOT NULL, ended_at REAL
+);
+CREATE TABLE IF NOT EXISTS launches (
+    token TEXT PRIMARY KEY, attempt INTEGER NOT NULL REFERENCES attempts, intended_at REAL NOT NULL,
+    instance_type TEXT NOT NULL, zone TEXT NOT NULL, market TEXT NOT NULL, machine_id TEXT
+);
+CREATE TABLE IF NOT EXISTS steps (
+    attempt INTEGER NOT NULL REFERENCES attempts, at REAL NOT NULL, phase TEXT NOT NULL, ending TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS attempts_by_run ON attempts (run);
+CREATE INDEX IF NOT EXISTS attempts_by_key ON attempts (key);
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """A call of Snakemake's, and how its machines are reached."""
+
+    id: str
+    began_at: float
+    pid: int
+    region: str
+    endpoint: str
+    """The URL of the EC2 that it used: another one's machines are not ours to look for."""
+    ssh_user: str
+    ssh_port: int
+    login: KeyPair | None = field(repr=False)
+    """None once it was erased."""
+    lease_s: float
+    detached: bool = False
+    """It ended with `--ec2-detach`: its machines were left to work on purpose."""
+    closed: bool = False
+    """Nothing of it is left on EC2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A job on one machine, or on its way there."""
+
+    id: int
+    run: str
+    """The run that launched its machine, which the machine's tags name."""
+    owner: str
+    """The run that looks after it now."""
+    key: str
+    label: str
+    rule: str
+    fingerprint: str
+    outputs: tuple[Path, ...]
+    host_keys: tuple[str, ...]
+    phase: Phase
+    """What was under way last."""
+    ending: str
+    """`done`, `failed`, …; empty while it goes on, and where nobody was there to see its end."""
+    machine: Machine | None
+    bench: Mapping[str, Any] | None
+    """What the workbench needs to go on; None before everything is on the machine."""
+    landed: Mapping[str, tuple[int, int]] | None
+    """Its outputs here with size and modification time (ns), once all of them had arrived."""
+    seconds: Mapping[str, float]
+    usd: float | None
+    kept_until: float | None
+    began_at: float
+    ended_at: float | None
+    """When EC2 accepted that its machine ends."""
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether its job was (about to be) started on a machine that has not been ended."""
+        at_work = self.phase in (Phase.RUN, Phase.STAGE_OUT) and not self.ending
+        return at_work and self.machine is not None and self.bench is not None and self.ended_at is None
+
+
+class Journal:
+    """One folder's journal. Threads and processes may share it.
+
+    What cannot be written (a full disk) stops a launch, because its machine could be lost; it
+    stops nothing that runs already: `warn` says it once.
+    """
+
+    def __init__(self, folder: Path, *, now: Callable[[], float], warn: Callable[[str], None]) -> None:
+        self._now = now
+        self._warn = warn
+        self._warned = False
+        self._lock = threading.RLock()
+        self._held: dict[str, IO[bytes]] = {}
+        self.folder = folder / FOLDER
+        path = self.folder / "journal.sqlite"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # Before SQLite opens it: there is no moment at which others could read it.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            path.chmod(0o600)
+            self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+            self._db.row_factory = sqlite3.Row
+            # Not WAL, which does not work on network file systems. A commit is on the disk.
+            self._db.execute("PRAGMA journal_mode=TRUNCATE")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA secure_delete=ON")
+            self._db.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigurationError(
+                f"{path} cannot be written ({error}); machines could get lost"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file, let go of the locks."""
+        with self._lock:
+            for file in self._held.values():
+                file.close()
+            self._held.clear()
+            self._db.close()
+
+    # --- runs ---------------------------------------------------------------------------------
+
+    def begin_run(self, run: RunRecord) -> None:
+        """Enter a run of this process, which is alive from now on. Raises ConfigurationError."""
+        self._hold(run.id)
+        login = run.login
+        with self._must(ConfigurationError, "a run"):
+            self._db.execute(
+                "INSERT INTO runs (id, began_at, pid, region, endpoint, ssh_user, ssh_port, login_private,"
+                " login_public, lease_s) VALUES (?,?,?,?,?,?,?,?,?,?)",
+                (run.id, run.began_at, run.pid, run.region, run.endpoint, run.ssh_user, run.ssh_port,
+                 login and login.private, login and login.public, run.lease_s),
+            )  # fmt: skip
+
+    def leave_run(self, run_id: str, *, detached: bool) -> None:
+        """The run has ended; there may be machines that it left."""
+        self._write("UPDATE runs SET ended_at=?, detached=? WHERE id=?", self._now(), int(detached), run_id)
+        with self._lock:
+            held = self._held.pop(run_id, None)
+        if held is not None:
+            held.close()
+
+    def close_run(self, run_id: str) -> None:
+        """Nothing of the run is left on EC2: what only served to reach it is erased."""
+        self._write(
+            "UPDATE runs SET closed=1, login_private=NULL, ended_at=coalesce(ended_at, ?) WHERE id=?",
+            self._now(),
+            run_id,
+        )
+
+    def runs(self, *, closed: bool = False) -> list[RunRecord]:
+        """The runs that may have left something on EC2; with `closed`, all of them."""
+        where = "" if closed else " WHERE closed=0"
+        return [_run(row) for row in self._rows(f"SELECT * FROM runs{where} ORDER BY began_at")]  # noqa: S608
+
+    def is_alive(self, run_id: str) -> bool:
+        """Whether the run's process is there (on whatever computer, where the file system has locks)."""
+        try:
+            with (self.folder / "runs" / f"{run_id}.lock").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    # --- attempts -----------------------------------------------------------------------------
+
+    def begin(self, run_id: str, plan: JobPlan, machine_no: int, host_key: str) -> int:
+        """Enter an attempt, before anything is asked of EC2; its id. Raises LaunchError."""
+        now = self._now()
+        with self._must(LaunchError, "a launch"):
+            cursor = self._db.execute(
+                "INSERT INTO attempts (run, owner, key, machine_no, label, rule, fingerprint, outputs,"
+                " host_keys, phase, began_at, changed_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                (run_id, run_id, plan.key, machine_no, plan.label, plan.rule, plan.fingerprint,
+                 json.dumps([str(path) for path in (*plan.outputs, *plan.optional_outputs)]),
+                 json.dumps([host_key]), Phase.LAUNCH, now, now),
+            )  # fmt: skip
+        return int(cursor.lastrowid or 0)
+
+    def intend(self, key: str, spec: LaunchSpec) -> None:
+        """A launch is about to be asked for. Raises LaunchError: then it must not be."""
+        with self._must(LaunchError, "a launch"):
+            self._db.execute(
+                "INSERT OR IGNORE INTO launches SELECT ?, max(id), ?, ?, ?, ?, NULL FROM attempts"
+                " WHERE key=?",
+                (spec.token, self._now(), spec.offer.instance_type.name, spec.zone, spec.offer.market, key),
+            )
+
+    def launched(self, token: str, machine: Machine) -> None:
+        """EC2 gave us a machine for a token."""
+        self._write("UPDATE launches SET machine_id=? WHERE token=?", machine.id, token)
+        self._write(
+            "UPDATE attempts SET machine=? WHERE id=(SELECT attempt FROM launches WHERE token=?)",
+            json.dumps(asdict(machine)),
+            token,
+        )
+
+    def enter(self, attempt: int, phase: Phase) -> None:
+        """A phase begins."""
+        now = self._now()
+        self._write("UPDATE attempts SET phase=?, changed_at=? WHERE id=?", phase, now, attempt)
+        self._write("INSERT INTO steps VALUES (?,?,?,'')", attempt, now, phase)
+
+    def note(
+        self,
+        attempt: int,
+        *,
+        host_keys: Collection[str] | None = None,
+        bench: Mapping[str, Any] | None = None,
+        landed: Mapping[str, tuple[int, int]] | None = None,
+        seconds: Mapping[Phase, float] | None = None,
+        usd: float | None = None,
+        kept_until: float | None = None,
+    ) -> None:
+        """What is known of an attempt from now on; None: as it was."""
+        facts = {
+            "host_keys": host_keys and json.dumps(list(host_keys)),
+            "bench": None if bench is None else json.dumps(bench),
+            "landed": None if landed is None else json.dumps(landed),
+            "seconds": None if seconds is None else json.dumps(dict(seconds)),
+            "usd": usd,
+            "kept_until": kept_until,
+        }
+        told = {name: value for name, value in facts.items() if value is not None}
+        if told:
+            columns = ", ".join(f"{name}=?" for name in told)
+            self._write(f"UPDATE attempts SET {columns} WHERE id=?", *told.values(), attempt)  # noqa: S608
+
+    def end(self, attempt: int, ending: str, *, machine_ended: bool) -> None:
+        """The attempt is over, in a word; its machine is too, or was left for somebody."""
+        now = self._now()
+        self._write(
+            "UPDATE attempts SET ending=?, changed_at=?, ended_at=coalesce(ended_at, ?) WHERE id=?",
+            ending,
+            now,
+            now if machine_ended else None,
+            attempt,
+        )
+        self._write("INSERT INTO steps SELECT id, ?, phase, ? FROM attempts WHERE id=?", now, ending, attempt)
+
+    def claim(self, attempt: Attempt, run_id: str) -> bool:
+        """Make a run look after an attempt of another; False where a third was faster."""
+        with self._lock, closing(self._db.cursor()) as cursor:
+            cursor.execute(
+                "UPDATE attempts SET owner=?, changed_at=? WHERE id=? AND owner=?",
+                (run_id, self._now(), attempt.id, attempt.owner),
+            )
+            return cursor.rowcount == 1
+
+    def attempts(self, run_id: str | None = None) -> list[Attempt]:
+        """The attempts whose machines a run launched (all runs'), in order."""
+        where, values = ("", ()) if run_id is None else (" WHERE run=?", (run_id,))
+        rows = self._rows(f"SELECT * FROM attempts{where} ORDER BY id", *values)  # noqa: S608
+        return [_attempt(row) for row in rows]
+
+    def attempt(self, attempt_id: int) -> Attempt:
+        """One attempt as it is now."""
+        return _attempt(self._rows("SELECT * FROM attempts WHERE id=?", attempt_id)[0])
+
+    # --- helpers ------------------------------------------------------------------------------
+
+    def _hold(self, run_id: str) -> None:
+        path = self.folder / "runs" / f"{run_id}.lock"
+        path.parent.mkdir(exist_ok=True)
+        file = path.open("ab")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with self._lock:
+            self._held[run_id] = file
+
+    def _rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        with self._lock, closing(self._db.execute(sql, values)) as cursor:
+            return cursor.fetchall()
+
+    def _write(self, sql: str, *values: object) -> None:
+        try:
+            with self._lock:
+                self._db.execute(sql, values)
+        except sqlite3.OperationalError as error:
+            if not self._warned:
+                self._warned = True
+                self._warn(f"the journal {self.folder / 'journal.sqlite'} cannot be written: {error}")
+
+    @contextmanager
+    def _must(self, raises: type[ConfigurationError | LaunchError], what: str) -> Iterator[None]:
+        try:
+            with self._lock:
+                yield
+        except sqlite3.OperationalError as error:
+            raise raises(
+                f"{what} cannot be entered in the journal {self.folder / 'journal.sqlite'} ({error}); "
+                "without that its machine could get lost"
+            ) from error
+
+
+def _run(row: sqlite3.Row) -> RunRecord:
+    private = row["login_private"]
+    return RunRecord(
+        id=row["id"],
+        began_at=row["began_at"],
+        pid=row["pid"],
+        region=row["region"],
+        endpoint=row["endpoint"],
+        ssh_user=row["ssh_user"],
+        ssh_port=row["ssh_port"],
+        login=None if private is None else KeyPair(private=private, public=row["login_public"]),
+        lease_s=row["lease_s"],
+        detached=bool(row["detached"]),
+        closed=bool(row["closed"]),
+    )
+
+
+def _attempt(row: sqlite3.Row) -> Attempt:
+    landed = row["landed"] and json.loads(row["landed"])
+    return Attempt(
+        id=row["id"],
+        run=row["run"],
+        owner=row["owner"],
+        key=row["key"],
+        label=row["label"],
+        rule=row["rule"],
+        fingerprint=row["fingerprint"],
+        outputs=tuple(map(Path, json.loads(row["outputs"]))),
+        host_keys=tuple(json.loads(row["host_keys"])),
+        phase=Phase(row["phase"]),
+        ending=row["ending"],
+        machine=row["machine"] and _machine(json.loads(row["machine"])),
+        bench=row["bench"] and json.loads(row["bench"]),
+        landed=landed and {path: (stat[0], stat[1]) for path, stat in landed.items()},
+        seconds=json.loads(row["seconds"]),
+        usd=row["usd"],
+        kept_until=row["kept_until"],
+        began_at=row["began_at"],
+        ended_at=row["ended_at"],
+    )
+
+
+def _machine(facts: dict[str, Any]) -> Machine:
+    price = facts.pop("price")
+    market = Market(facts.pop("market"))
+    return Machine(**facts, market=market, price=price and Price(**price))
