@@ -1,0 +1,1 @@
+echo "from bash" > "${snakemake_output[0]}"
