@@ -147,7 +147,7 @@ def guarding() -> int:
     with lock:
         while (left := remaining()) is not None:
             if left > 0:
-                time.sleep(min(5.0, max(0.1, left / 2)))
+                time.sleep(min(1.0, max(0.05, left / 2)))
             elif not power_off(request.get("poweroff")):
                 time.sleep(30)
             elif request.get("poweroff"):

@@ -90,11 +90,10 @@ def with_package(path: str, name: str, version: str) -> Iterator[str]:
 
 
 def _candidates(path: str, program: str) -> Iterator[str]:
-    seen = set()
-    for python in [_interpreter_of(program, path), *(shutil.which(name, path=path) for name in _NAMES)]:
-        if python is not None and python not in seen:
-            seen.add(python)
-            yield python
+    folders = list(dict.fromkeys(path.split(os.pathsep)))
+    found = [_interpreter_of(program, folder) for folder in folders]
+    found += [shutil.which(name, path=folder) for folder in folders for name in _NAMES]
+    yield from dict.fromkeys(python for python in found if python is not None)
 
 
 def _interpreter_of(program: str, path: str) -> str | None:

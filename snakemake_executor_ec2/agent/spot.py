@@ -20,11 +20,12 @@ class SpotNotice:
         self._port = parts.port or 80
         self._token = ""
         self._failures = 0
+        self._answered = False
 
     @property
     def is_over(self) -> bool:
-        """True where nobody answers: this is no EC2 machine."""
-        return self._failures >= 2
+        """True where nobody ever answered: this is no EC2 machine."""
+        return not self._answered and self._failures >= 3
 
     def poll(self) -> dict[str, str] | None:
         """{"action": "terminate", "time": "2026-…Z"} once EC2 wants the machine back, else None."""
@@ -41,7 +42,7 @@ class SpotNotice:
         except (OSError, http.client.HTTPException):
             self._failures += 1
             return None
-        self._failures = 0
+        self._answered = True
         if status == 401:
             self._token = ""
         if status != 200:

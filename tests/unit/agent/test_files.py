@@ -1,0 +1,182 @@
+"""`workdir`, `unpack`, `pack`: never into a tree that the agent did not make."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_ec2.agent.archive import Contents, Entry, read_archive, write_archive
+from tests.unit.agent.machine import Answer, Machine
+
+
+def _workdir(machine: Machine, *paths: Path, parents: tuple[Path, ...] = ()) -> list[tuple[bool, str]]:
+    request = {"paths": [str(path) for path in paths], "parents": [str(path) for path in parents]}
+    answer = machine.ask("workdir", request=request)
+    assert answer.exit_code == 0
+    return [(one["ok"], one["reason"]) for one in answer.said["answers"]]
+
+
+def _unpack(machine: Machine, *entries: Entry) -> Answer:
+    stream = io.BytesIO()
+    write_archive(stream, entries)
+    done = subprocess.run(
+        machine.command("unpack"),
+        input=stream.getvalue(),
+        capture_output=True,
+        env=machine.environment,
+        check=False,
+    )
+    said = json.loads(done.stdout) if done.stdout else {}
+    return Answer(exit_code=done.returncode, said=said, stderr=done.stderr.decode())
+
+
+def _pack(machine: Machine, folder: Path, **request: list[str]) -> Contents:
+    done = subprocess.run(
+        machine.command("pack"),
+        input=json.dumps(request).encode(),
+        capture_output=True,
+        env=machine.environment,
+        check=True,
+    )
+    return read_archive(io.BytesIO(done.stdout), lambda name: str(folder) + name)
+
+
+def test_a_directory_is_made_and_stays_ours(machine: Machine, tmp_path: Path) -> None:
+    """What the agent made may be used again, full or not."""
+    path = tmp_path / "a" / "b"
+    assert _workdir(machine, path) == [(True, "")]
+    (path / "file").touch()
+    assert _workdir(machine, path, path / "below") == [(True, ""), (True, "")]
+
+
+def test_an_empty_directory_may_be_taken(machine: Machine, tmp_path: Path) -> None:
+    """Nobody misses an empty directory, and it is ours from then on."""
+    (tmp_path / "empty").mkdir()
+    assert _workdir(machine, tmp_path / "empty") == [(True, "")]
+    (tmp_path / "empty" / "file").touch()
+    assert _workdir(machine, tmp_path / "empty") == [(True, "")]
+
+
+def test_a_tree_of_somebody_elses_is_left_alone(machine: Machine, tmp_path: Path) -> None:
+    """It is not empty and not ours: the answer says so, and nothing is touched."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    assert _workdir(machine, tmp_path / "full") == [(False, "it exists there and is not empty")]
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_file_in_the_way(machine: Machine, tmp_path: Path, name: str) -> None:
+    """A path that leads through a file cannot be made."""
+    (tmp_path / "file").touch()
+    [(ok, reason)] = _workdir(machine, tmp_path / name)
+    assert not ok
+    assert reason
+
+
+def test_a_relative_path_is_refused(machine: Machine) -> None:
+    """There is no directory that it could be relative to."""
+    assert _workdir(machine, Path("here")) == [(False, "it is not an absolute path")]
+
+
+def test_parents_of_single_files_may_hold_other_things(machine: Machine, tmp_path: Path) -> None:
+    """A staged file may lie in a directory of somebody else's; a missing one is made."""
+    (tmp_path / "file").touch()
+    assert _workdir(machine, parents=(tmp_path, tmp_path / "new")) == [(True, ""), (True, "")]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_without_permission_and_without_sudo(machine: Machine) -> None:
+    """The reason is the system's own."""
+    machine.environment["PATH"] = "/nowhere"
+    [(ok, reason)] = _workdir(machine, Path("/not-ours"))
+    assert not ok
+    assert reason == "Permission denied"
+
+
+def test_unpack_puts_files_at_absolute_paths(machine: Machine, tmp_path: Path) -> None:
+    """Parents are made, and the answer counts."""
+    (tmp_path / "here").write_text("content")
+    target = tmp_path / "there" / "deep" / "file"
+    answer = _unpack(machine, Entry(str(tmp_path / "here"), str(target)))
+    assert answer.said == {"placed": 1, "bytes": 7}
+    assert target.read_text() == "content"
+
+
+def test_unpack_replaces_what_it_put_there_only(machine: Machine, tmp_path: Path) -> None:
+    """A file of the machine's own is never overwritten; one that came with us is."""
+    (tmp_path / "new").write_text("new")
+    (tmp_path / "theirs").write_text("theirs")
+    refused = _unpack(machine, Entry(str(tmp_path / "new"), str(tmp_path / "theirs")))
+    assert refused.exit_code == 1
+    assert "not ours" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    for _ in range(2):
+        assert _unpack(machine, Entry(str(tmp_path / "new"), str(tmp_path / "ours"))).exit_code == 0
+
+
+def test_unpack_replaces_anything_in_our_own_directories(machine: Machine, tmp_path: Path) -> None:
+    """What a job has made there may be replaced by the next one's inputs."""
+    _workdir(machine, tmp_path / "work")
+    (tmp_path / "work" / "file").write_text("a job's")
+    (tmp_path / "new").write_text("new")
+    entry = Entry(str(tmp_path / "new"), str(tmp_path / "work" / "file"))
+    assert _unpack(machine, entry).exit_code == 0
+    assert (tmp_path / "work" / "file").read_text() == "new"
+
+
+def test_unpack_of_half_an_archive(machine: Machine) -> None:
+    """One sentence, no traceback."""
+    done = subprocess.run(
+        machine.command("unpack"), input=b"x" * 700, capture_output=True, env=machine.environment, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_pack_says_what_every_path_is(machine: Machine, tmp_path: Path) -> None:
+    """Files, directories and symlinks come; what is missing or something else is named."""
+    there = tmp_path / "there"
+    (there / "dir" / "sub").mkdir(parents=True)
+    (there / "dir" / "sub" / "file").write_text("12345")
+    (there / "link").symlink_to("nowhere")
+    os.mkfifo(there / "pipe")
+    names = ["dir", "link", "pipe", "missing", "dir/sub/file/below"]
+    contents = _pack(machine, tmp_path / "back", paths=[str(there / name) for name in names])
+    kinds = {Path(path).name: about["kind"] for path, about in contents.begin["paths"].items()}
+    assert kinds == {
+        "dir": "directory", "link": "symlink", "pipe": "other", "missing": "missing", "below": "missing",
+    }  # fmt: skip
+    assert contents.begin["paths"][str(there / "dir")]["bytes"] == 5
+    assert (tmp_path / f"back{there}/dir/sub/file").read_text() == "12345"
+    assert (tmp_path / f"back{there}/link").readlink() == Path("nowhere")
+
+
+def test_pack_without_all_that_it_must_have_sends_nothing(machine: Machine, tmp_path: Path) -> None:
+    """There is no point in 100 GB of outputs when the job is a failure for want of one."""
+    (tmp_path / "there").write_text("1")
+    contents = _pack(machine, tmp_path / "back", must=[str(tmp_path / "there"), str(tmp_path / "missing")])
+    assert contents.placed == []
+    assert {about["kind"] for about in contents.begin["paths"].values()} == {"file", "missing"}
+
+
+def test_pack_of_what_cannot_be_read(machine: Machine, tmp_path: Path) -> None:
+    """The archive is cut short, and the command fails with a sentence."""
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    (tmp_path / "secret").touch(mode=0o000)
+    done = subprocess.run(
+        machine.command("pack"),
+        input=json.dumps({"paths": [str(tmp_path / "secret")]}).encode(),
+        capture_output=True,
+        env=machine.environment,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert b"Permission denied" in done.stderr

@@ -1,0 +1,286 @@
+"""Software: found where it is, installed where it is not, with as few steps as it takes.
+
+Interpreters and installers are small scripts in a directory that is all of PATH.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.agent.machine import Answer, Machine
+
+_WANTED = {"snakemake": "9.99.1", "packages": ["snakemake-storage-plugin-none==0.1"]}
+
+
+class Image:
+    """What is installed on a machine, made of scripts."""
+
+    def __init__(self, machine: Machine, folder: Path) -> None:
+        self.machine = machine
+        self.bin = folder / "bin"
+        self.log = folder / "calls"
+        self.bin.mkdir(parents=True)
+        self.log.touch()
+        for name in ("sh", "cat", "mkdir", "env", "dirname", "rm", "cp", "chmod", "sleep", "touch"):
+            (self.bin / name).symlink_to(str(shutil.which(name)))
+        # bash, whose login shells know nothing of this computer's own /etc/profile
+        bash = shutil.which("bash")
+        profile = 'if [ "$1" = -lc ]; then . ~/.bash_profile 2>/dev/null; shift; set -- -c "$@"; fi'
+        (self.bin / "bash").write_text(f'#!{bash}\n{profile}\nexec {bash} "$@"\n')
+        (self.bin / "bash").chmod(0o755)
+        for name in [name for name in machine.environment if name.startswith(("PIP_", "UV_"))]:
+            del machine.environment[name]
+        machine.environment["PATH"] = str(self.bin)
+
+    def program(self, name: str, script: str, folder: Path | None = None) -> Path:
+        """A program that records its call and then does as told."""
+        path = (folder or self.bin) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'#!/bin/bash\necho "{name} $*" >> {self.log}\n{textwrap.dedent(script)}')
+        path.chmod(0o755)
+        return path
+
+    def python(self, prefix: Path, *, name: str = "python3", version: str = "3.12", lacking: str = "[]",
+               writable: bool = True, snakemake: str | None = "9.99.1") -> Path:  # fmt: skip
+        """An interpreter with its own prefix, that answers the probe as told."""
+        site = prefix / "lib" / f"python{version}" / "site-packages"
+        site.mkdir(parents=True)
+        if snakemake:
+            (site / f"snakemake-{snakemake}.dist-info").mkdir()
+        numbers = version.replace(".", ", ")
+        return self.program(
+            name,
+            f"""
+            if [ "$1" = -m ]; then
+                if [ "$2" = venv ]; then
+                    mkdir -p "${{@: -1}}/bin"; cp "$0" "${{@: -1}}/bin/python"
+                fi
+                exit 0
+            fi
+            echo '{{"python": "{prefix}/bin/{name}", "version": [{numbers}], "scripts": "{prefix}/bin",
+                "purelib": "{site}", "venv": true, "writable": {str(writable).lower()},
+                "lacking": {lacking}}}'
+            """,
+            prefix / "bin",
+        )
+
+    def calls(self) -> list[str]:
+        """The calls that change something: neither probes nor questions."""
+        lines = [line for line in self.log.read_text().splitlines() if not line.startswith("uv pip freeze")]
+        return [line for line in lines if line.startswith(("uv ", "sudo ", "dnf ")) or " -m " in line]
+
+    def ask(self, **request: Any) -> Answer:
+        """Ask for software."""
+        return self.machine.ask("software", request={**_WANTED, **request})
+
+
+@pytest.fixture
+def image(machine: Machine, tmp_path: Path) -> Image:
+    return Image(machine, tmp_path / "image")
+
+
+def _uv(image: Image, *, failing: str = "") -> None:
+    image.program(
+        "uv",
+        f"""
+        if [ "$1" = "{failing}" ]; then echo "error: no solution for this" >&2; exit 2; fi
+        if [ "$1" = venv ]; then
+            environment="${{@: -1}}"; mkdir -p "$environment/bin"
+            printf '#!/bin/sh\\n' > "$environment/bin/python"; chmod +x "$environment/bin/python"
+        fi
+        """,
+    )
+
+
+def test_an_image_that_has_everything_is_left_alone(image: Image, tmp_path: Path) -> None:
+    """Nothing is installed; the answer is its interpreter."""
+    prefix = tmp_path / "conda"
+    image.python(prefix, name="python")
+    (image.bin / "python").symlink_to(prefix / "bin" / "python")
+    answer = image.ask()
+    assert answer.said["how"] == "image"
+    assert answer.said["python"] == f"{prefix}/bin/python"
+    assert answer.said["path"] == [f"{prefix}/bin"]
+    assert image.calls() == []
+
+
+def test_an_environment_is_found_through_its_snakemake(image: Image, tmp_path: Path) -> None:
+    """Also where only a login shell knows the way, as conda arranges it."""
+    prefix = tmp_path / "conda"
+    python = image.python(prefix, name="python")
+    image.program("snakemake", "", prefix / "bin").write_text(f"#!{python}\n")
+    (image.machine.home / ".bash_profile").write_text(f"echo noise; PATH={prefix}/bin:$PATH\n")
+    assert image.ask().said["python"] == str(python)
+
+
+def test_an_interpreter_by_another_name_becomes_python(image: Image, tmp_path: Path) -> None:
+    """Snakemake's command says `python`."""
+    prefix = tmp_path / "usr"
+    image.python(prefix, name="python3.12")
+    (image.bin / "python3.12").symlink_to(prefix / "bin" / "python3.12")
+    path = image.ask().said["path"]
+    assert path[1:] == [f"{prefix}/bin"]
+    done = subprocess.run([f"{path[0]}/python", "-c", ""], capture_output=True, check=True)
+    assert b"lacking" in done.stdout
+
+
+def test_an_old_python_or_snakemake_does_not_count(image: Image, tmp_path: Path) -> None:
+    """The version must be the controller's, and Python new enough."""
+    _uv(image)
+    image.python(tmp_path / "a", name="python3", version="3.9")
+    image.python(tmp_path / "b", name="python", snakemake="9.98.0")
+    for folder, name in (("a", "python3"), ("b", "python")):
+        (image.bin / name).symlink_to(tmp_path / folder / "bin" / name)
+    answer = image.ask()
+    assert answer.said["how"] == "uv"
+    assert answer.said["python"] == str(image.machine.state / "env" / "bin" / "python")
+
+
+def test_uv_makes_an_environment_in_two_steps(image: Image) -> None:
+    """With a Python of the machine's where there is one; nothing else is called."""
+    _uv(image)
+    answer = image.ask(requirements="pandas\n")
+    environment = image.machine.state / "env"
+    assert answer.said["path"] == [f"{environment}/bin"]
+    assert image.calls() == [
+        f"uv venv --python >=3.11 --python-preference system {environment}",
+        f"uv pip install --python {environment}/bin/python snakemake==9.99.1 "
+        f"snakemake-storage-plugin-none==0.1 -r {image.machine.state}/requirements.txt",
+    ]
+    assert (image.machine.state / "requirements.txt").read_text() == "pandas\n"
+
+
+def test_what_lacks_is_put_on_top(image: Image, tmp_path: Path) -> None:
+    """An image with Snakemake gets only what it has not; in place where that may be."""
+    _uv(image)
+    prefix = tmp_path / "conda"
+    image.python(prefix, name="python3", lacking='["snakemake-storage-plugin-none==0.1"]')
+    (image.bin / "python3").symlink_to(prefix / "bin" / "python3")
+    answer = image.ask()
+    assert answer.said["python"] == f"{prefix}/bin/python3"
+    assert image.calls() == [
+        f"uv pip install --python {prefix}/bin/python3 snakemake-storage-plugin-none==0.1"
+    ]
+
+
+def test_on_top_of_what_may_not_be_written_to(image: Image, tmp_path: Path) -> None:
+    """An environment of our own that sees the image's packages."""
+    prefix = tmp_path / "conda"
+    image.python(prefix, name="python3", lacking='["pandas"]', writable=False)
+    (image.bin / "python3").symlink_to(prefix / "bin" / "python3")
+    answer = image.ask(requirements="pandas")
+    environment = image.machine.state / "env"
+    assert answer.said["how"] == "pip"
+    assert answer.said["path"] == [f"{environment}/bin", f"{prefix}/bin"]
+    assert image.calls()[0] == f"python3 -m venv --system-site-packages {environment}"
+
+
+def test_a_real_interpreter_is_asked(machine: Machine, tmp_path: Path) -> None:
+    """A virtual environment knows its own packages, and where its programs are."""
+    below = tmp_path / "below"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", below], check=True)
+    [site] = below.glob("lib/python3*/site-packages")
+    _install(site, "snakemake", "9.99.1")
+    _install(site, "below", "1.0")
+    machine.environment["PATH"] = f"{below}/bin:{os.environ['PATH']}"
+    answer = machine.ask("software", request={"snakemake": "9.99.1", "packages": ["below==1.0"]})
+    assert answer.said["how"] == "image"
+    assert answer.said["path"] == [f"{below}/bin"]
+
+
+def _install(site: Path, name: str, version: str) -> None:
+    folder = site / f"{name}-{version}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+def test_a_second_call_has_its_answer_at_once(image: Image) -> None:
+    """A controller that lost its connection asks again."""
+    _uv(image)
+    first = image.ask()
+    calls = image.calls()
+    second = image.ask()
+    assert image.calls() == calls
+    assert {**second.said, "seconds": 0} == {**first.said, "seconds": 0}
+
+
+def test_a_second_call_waits_for_the_first(image: Image) -> None:
+    """Both get the answer, and the work is done once."""
+    _uv(image)
+    answers: list[Answer] = []
+    slow = {"setup": "sleep 0.7; touch $HOME/once-$$\n"}
+    threads = [threading.Thread(target=lambda: answers.append(image.ask(**slow))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [answer.exit_code for answer in answers] == [0, 0]
+    assert len(list(image.machine.home.glob("once-*"))) == 1
+
+
+def test_the_setup_script_comes_first(image: Image) -> None:
+    """What it installs is found; it runs in the home directory, and ends at its first failure."""
+    script = (
+        f"pwd > where\nprintf '#!/bin/sh\\n' > {image.bin}/uv; chmod +x {image.bin}/uv\nfalse\ntouch never\n"
+    )
+    answer = image.ask(setup=script)
+    assert answer.exit_code == 1
+    assert answer.said["error"] == "the setup script failed"
+    assert (image.machine.home / "where").read_text().strip() == str(image.machine.home)
+    assert not (image.machine.home / "never").exists()
+
+
+def test_a_failure_comes_with_the_end_of_the_log(image: Image) -> None:
+    """A sentence, and what the installer said; the next call tries again."""
+    _uv(image, failing="pip")
+    for _ in range(2):
+        answer = image.ask()
+        assert answer.exit_code == 1
+        assert answer.said["error"]
+        assert "error: no solution for this" in answer.said["log"]
+        assert answer.said["log"].count("/uv pip install") == 1
+
+
+def test_pip_takes_over_where_it_has_an_index_of_its_own(image: Image, tmp_path: Path) -> None:
+    """A mirror that only pip was told of."""
+    _uv(image, failing="pip")
+    image.python(tmp_path / "usr", name="python3", snakemake=None)
+    (image.bin / "python3").symlink_to(tmp_path / "usr" / "bin" / "python3")
+    image.machine.environment["PIP_INDEX_URL"] = "file:///mirror"
+    answer = image.ask()
+    assert answer.said["how"] == "pip"
+    environment = image.machine.state / "env"
+    assert image.calls()[-2:] == [
+        f"python3 -m venv {environment}",
+        "python3 -m pip install snakemake==9.99.1 snakemake-storage-plugin-none==0.1",
+    ]
+
+
+def test_a_machine_without_a_new_python_gets_the_distributions(image: Image) -> None:
+    """As root or through sudo; where that fails, the sentence says what is missing."""
+    image.program("dnf", "exit 1")
+    image.program("sudo", 'shift; exec "$@"')
+    answer = image.ask()
+    assert answer.exit_code == 1
+    assert "no Python 3.11 or newer" in answer.said["error"]
+    assert any("dnf -y install python3.12" in call for call in image.calls())
+
+
+def test_it_is_quick_where_there_is_nothing_to_do(image: Image, tmp_path: Path) -> None:
+    """An image that has everything costs a moment."""
+    prefix = tmp_path / "conda"
+    image.python(prefix, name="python")
+    (image.bin / "python").symlink_to(prefix / "bin" / "python")
+    began = time.monotonic()
+    image.ask()
+    assert time.monotonic() - began < 2
