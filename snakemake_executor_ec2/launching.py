@@ -19,7 +19,6 @@ from snakemake_executor_ec2.errors import (
     BudgetReached,
     CapacityError,
     ConfigurationError,
-    LaunchError,
     PermissionDenied,
     QuotaError,
     ThrottledError,
@@ -98,7 +97,7 @@ class Launcher:
         if self.max_cost_usd is not None and not self.catalogue.knows_prices:
             raise ConfigurationError("--ec2-max-cost can't be kept: the prices of EC2 are not known")
         found = best(self.catalogue, requirements)
-        launch.disk_gib(requirements, self._image(requirements))
+        launch.disk_gib(requirements, self.image_for(requirements))
         self._check_quota(requirements, found)
         self._learned.checked[requirements] = found
         return found
@@ -118,13 +117,18 @@ class Launcher:
         """See `lifecycle.Launches`."""
         control.on_cancel(self._learned.gate.wake)
         waiting_since: float | None = None
-        number = 0
+        number, codes = 0, set[str]()
         while True:
             control.check()
             self._check_budget()
             wanted = self._wanted(plan.requirements, reclaimed)
             tried = _Round(
-                plan=plan, host_key=host_key, machine_no=machine_no, number=number, control=control
+                codes=codes,
+                plan=plan,
+                host_key=host_key,
+                machine_no=machine_no,
+                number=number,
+                control=control,
             )
             machine = self._try_all(tried, wanted)
             if machine is not None:
@@ -140,7 +144,7 @@ class Launcher:
             waiting_since = now if waiting_since is None else waiting_since
             left_s = waiting_since + self.capacity_timeout_s - now
             if left_s <= 0:
-                raise CapacityError(say.nowhere(tried.refusals, tried.quota, self.capacity_timeout_s))
+                raise CapacityError(say.nowhere(codes, tried.quota, self.capacity_timeout_s))
             if tried.quota is not None:
                 self._tell_quota(tried.quota)
             else:
@@ -200,13 +204,13 @@ class Launcher:
             machine = self._launch(spec, tried.control)
         except QuotaError as error:
             gate.refused(row, market)
-            tried.refusals.append(error)
+            tried.codes.add(error.code)
             tried.quota = tried.quota or quota_of(row.name, market)
             return None, False
         except CapacityError as error:
             gate.release(row, market)
             self._learned.shortages.note(spec)
-            tried.refusals.append(error)
+            tried.codes.add(error.code)
             self.tell(say.no_capacity(spec, error))
             return None, True
         except PermissionDenied as error:
@@ -255,7 +259,7 @@ class Launcher:
 
     def _spec(self, tried: _Round, offer: Offer, zone: str) -> LaunchSpec:
         plan = tried.plan
-        image = self._image(plan.requirements)
+        image = self.image_for(plan.requirements)
         lifetime_s = self.lifetime_of(plan.requirements)
         row = offer.instance_type
         return LaunchSpec(
@@ -282,7 +286,8 @@ class Launcher:
             ),
         )
 
-    def _image(self, requirements: Requirements) -> Image:
+    def image_for(self, requirements: Requirements) -> Image:
+        """The rule's machine image, else the run's, else Amazon's."""
         return self.cloud.image(requirements.ami or self.ami, requirements.arch)
 
     # --- limits -------------------------------------------------------------------------------
@@ -340,7 +345,8 @@ class _Round:
     machine_no: int
     number: int
     control: Control
-    refusals: list[LaunchError] = field(default_factory=list)
+    codes: set[str]
+    """EC2's codes, of the rounds before, too."""
     quota: Quota | None = None
     """The limit that was in the way, if one was."""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -35,6 +35,7 @@ from snakemake_executor_ec2.model import (
     JobResult,
     KeyPair,
     Machine,
+    Market,
     Phase,
     Software,
     Transfer,
@@ -237,6 +238,10 @@ def _machine(plan: JobPlan, kit: Kit, cloud: Cloud, entry: Entry, machine: Machi
     try:
         yield
     except InstanceLost as error:
+        if not error.reason and machine.market is Market.SPOT:
+            # The machine itself said that it ends; EC2 knows why.
+            with suppress(Ec2ExecutorError):
+                error.reason = cloud.status(machine.id).reason
         by_spot = error.by_spot
         raise
     finally:

@@ -24,23 +24,20 @@ from snakemake_executor_ec2.journal import FOLDER, Journal, RunRecord
 from snakemake_executor_ec2.launch import check_tags
 from snakemake_executor_ec2.launching import Launcher
 from snakemake_executor_ec2.lifecycle import Inherited, Kit, run_job
+from snakemake_executor_ec2.market import catalogue_of, requirements_of
 from snakemake_executor_ec2.model import (
-    Arch,
     JobOutcome,
     JobPlan,
-    Market,
     Requirements,
     Software,
-    SpotUse,
 )
-from snakemake_executor_ec2.plan import label, resources
+from snakemake_executor_ec2.plan import label
 from snakemake_executor_ec2.ports import Connector
 from snakemake_executor_ec2.recording import RecordingCloud
 from snakemake_executor_ec2.report.cost import table
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
 from snakemake_executor_ec2.settings import ExecutorSettings, listed
-from snakemake_executor_ec2.sizing.catalogue import Catalogue, Limits
-from snakemake_executor_ec2.sizing.requirements import allowed_patterns, requirements
+from snakemake_executor_ec2.sizing.requirements import allowed_patterns
 from snakemake_executor_ec2.ssh.connector import SshConnector
 from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
 from snakemake_executor_ec2.workbench import AgentWorkbench
@@ -159,14 +156,7 @@ class Run:
         )
         self._launcher = Launcher(
             cloud=cloud,
-            catalogue=Catalogue(
-                cloud.instance_types(),
-                zones=cloud.zones,
-                prices=cloud.prices(Market.ON_DEMAND),
-                spot_prices=lambda: cloud.prices(Market.SPOT),
-                limits=limits_of(settings),
-                region=cloud.region,
-            ),
+            catalogue=catalogue_of(cloud, settings),
             clock=self._clock,
             run_id=self.id,
             owner=getpass.getuser(),
@@ -202,14 +192,8 @@ class Run:
 
     def requirements_of(self, job: Any) -> Requirements:
         """What a job needs. Raises ConfigurationError, which names the rule."""
+        needed = requirements_of(job, self._settings)
         try:
-            needed = requirements(
-                threads=job.threads,
-                resources=resources(job),
-                allowed_types=listed(self._settings.instance_types),
-                default_arch=Arch(self._settings.arch or Arch.X86_64),
-                default_spot=SpotUse(self._settings.spot or SpotUse.NEVER),
-            )
             self._launcher.check(needed)
         except ConfigurationError as error:
             raise type(error)(f"{label(job)}: {error.message}") from error
@@ -307,15 +291,6 @@ class Run:
             raise ConfigurationError(str(error)) from error
         self._stack.enter_context(_environment(embedded.env, embedded.unset))
         self._tell("Rehearsing on the embedded cloud of this computer: nothing is billed.")
-
-
-def limits_of(settings: ExecutorSettings) -> Limits:
-    """What the options allow for all jobs."""
-    return Limits(
-        exclude=allowed_patterns(listed(settings.exclude_types)),
-        free_tier=bool(settings.free_tier),
-        max_usd_per_hour=settings.max_price,
-    )
 
 
 @contextmanager

@@ -20,9 +20,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Ctrl-C. It prints `export NAME=value` lines that point any AWS tool at it.",
     )
     cloud.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    commands.add_parser("plan", help="tell which machines a workflow would get, and what they would cost")
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["cloud"]:
         return _cloud(words[1:])
+    if words[:1] == ["plan"]:
+        from snakemake_executor_ec2.cli.plan import main as plan
+
+        return plan(words[1:])
     parser.parse_args(words)
     return 2
 

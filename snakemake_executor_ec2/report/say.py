@@ -5,7 +5,7 @@ A failure says what failed, for which rule, on which machine, what it cost and w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from snakemake_executor_ec2.errors import Ec2ExecutorError, LaunchError, PreparationError
@@ -60,17 +60,17 @@ def no_capacity(spec: LaunchSpec, error: LaunchError) -> str:
     return f"no {spec.offer.instance_type.name} in {spec.zone} now ({error.code}), trying the next"
 
 
-def nowhere(refused: Sequence[LaunchError], quota: Quota | None, waited_s: float) -> str:
+def nowhere(codes: Collection[str], quota: Quota | None, waited_s: float) -> str:
     if quota is not None:
         return (
             f"the AWS account's limit {quota.code} ({quota.name}) left no room for it within "
             f"{duration(waited_s)}, and no machine of this run uses it; wait for the account's other "
             "machines to end, or ask for a higher limit in the Service Quotas console"
         )
-    codes = ", ".join(sorted({error.code for error in refused if error.code}))
+    told = ", ".join(sorted(code for code in codes if code))
     return (
         "EC2 had no capacity for it in any of the types and zones tried within "
-        f"{duration(waited_s)}{f' ({codes})' if codes else ''}; try again later, or allow more with "
+        f"{duration(waited_s)}{f' ({told})' if told else ''}; try again later, or allow more with "
         "--ec2-instance-types, --ec2-subnets or --ec2-capacity-timeout"
     )
 

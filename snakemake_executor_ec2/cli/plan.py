@@ -1,0 +1,225 @@
+"""`snakemake-ec2 plan`: which machines a workflow would get, and what they would cost."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
+
+HELP = """\
+usage: snakemake-ec2 plan [--json] [any arguments of snakemake]
+
+Tells, for the jobs that `snakemake --executor ec2` with these arguments would run, which machine each
+rule gets and why, what it is estimated to cost, whether the account's limits suffice, and which jobs
+could not run. Nothing is launched.
+
+  --json      for programs
+  -s, -d, -j, --configfile, --config, --profile, --ec2-*, targets …   as for snakemake
+
+examples:
+  snakemake-ec2 plan -j 20
+  snakemake-ec2 plan --ec2-cloud local -s workflow/Snakefile     without an AWS account, with made-up prices
+"""
+
+
+def main(words: Sequence[str]) -> int:
+    """Returns the exit status: 1 where a job could not run or the workflow has an error."""
+    if "-h" in words or "--help" in words:
+        print(HELP)
+        return 0
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--json", action="store_true")
+    options, rest = own.parse_known_args(list(words))
+
+    from snakemake_executor_ec2.cli.dag import look_at_jobs
+    from snakemake_executor_ec2.report.forecast import Forecast, table
+
+    found: list[Forecast] = []
+    try:
+        done = look_at_jobs(rest, lambda dag, settings: found.append(_forecast(dag, settings)))
+    except Ec2ExecutorError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if not done or not found:
+        return 1
+    print(json.dumps(found[0].as_json(), indent=2) if options.json else table(found[0]))
+    return 1 if found[0].refused else 0
+
+
+def _forecast(dag: Any, settings: Any) -> Any:
+    """The forecast for a DAG of Snakemake's. Raises Ec2ExecutorError."""
+    from snakemake_executor_ec2.clock import SystemClock
+    from snakemake_executor_ec2.launching import Launcher
+    from snakemake_executor_ec2.market import catalogue_of
+    from snakemake_executor_ec2.report.forecast import forecast, merged
+    from snakemake_executor_ec2.sizing.quotas import quota_of
+
+    with ExitStack() as stack:
+        cloud = _cloud(settings, stack)
+        cloud.check()
+        launcher = Launcher(
+            cloud=cloud,
+            catalogue=catalogue_of(cloud, settings),
+            clock=SystemClock(),
+            run_id="plan",
+            owner="",
+            ami=settings.ami,
+            ssh_user=settings.ssh_user or "ec2-user",
+            authorized_keys=(),
+            user_tags={},
+            lifetime_s=0,
+            tell=_to_stderr,
+            max_cost_usd=settings.max_cost,
+        )
+        submissions, local_jobs = _submissions(dag)
+        candidates, refused = _candidates(submissions, launcher, settings)
+        used = {quota_of(job.offers[0].instance_type.name, job.offers[0].market) for job in candidates}
+        plan = forecast(
+            merged(candidates, _rule_benchmarks(dag)),
+            region=cloud.region,
+            refused=refused,
+            quotas={quota.code: launcher.quota_vcpus(quota) for quota in used if quota},
+            jobs_at_a_time=dag.workflow.resource_settings.nodes,
+            local_jobs=local_jobs,
+        )
+    if settings.cloud == "local":
+        return replace(plan, prices=("made up by the embedded cloud, not AWS's",))
+    return plan
+
+
+def _cloud(settings: Any, stack: ExitStack) -> Any:
+    from snakemake_executor_ec2.aws.cache import default_directory
+    from snakemake_executor_ec2.aws.cloud import Ec2Cloud
+    from snakemake_executor_ec2.clock import SystemClock
+    from snakemake_executor_ec2.settings import listed
+    from snakemake_executor_ec2.sizing.requirements import allowed_patterns
+
+    if settings.cloud == "local":
+        _rehearse(stack)
+    return Ec2Cloud(
+        run_id="plan",
+        region=settings.region,
+        profile=settings.profile,
+        subnets=listed(settings.subnets),
+        allowed_types=allowed_patterns(listed(settings.instance_types)),
+        cache_dir=default_directory(),
+        clock=SystemClock(),
+        warn=_to_stderr,
+    )
+
+
+def _rehearse(stack: ExitStack) -> None:
+    """Have the embedded cloud answer. This process ends with the plan, and its environment with it."""
+    try:
+        from snakemake_executor_ec2.local.cloud import CloudStartError, EmbeddedCloud
+    except ImportError as error:
+        raise ConfigurationError(
+            "--ec2-cloud local needs more packages: pip install 'snakemake-executor-plugin-ec2[local]'"
+        ) from error
+    try:
+        embedded = stack.enter_context(EmbeddedCloud())
+    except CloudStartError as error:
+        raise ConfigurationError(str(error)) from error
+    for name in embedded.unset:
+        os.environ.pop(name, None)
+    os.environ.update(embedded.env)
+    _to_stderr("The embedded cloud answers: its prices are made up, of a plausible size, and not AWS's.")
+
+
+def _submissions(dag: Any) -> tuple[list[Any], int]:
+    """Jobs and group jobs that would be sent to machines, in the DAG's order; and how many would not."""
+    found: dict[int, Any] = {}
+    local = 0
+    for job in dag.needrun_jobs():
+        group = dag.get_job_group(job)
+        if group is None and job.is_local:
+            local += 1
+            continue
+        found.setdefault(id(group or job), group or job)
+    return sorted(found.values(), key=_order), local
+
+
+def _order(job: Any) -> tuple[int, str]:
+    from snakemake_executor_ec2.plan import label, rule_names
+
+    return (0, "+".join(rule_names(job)) + label(job))
+
+
+def _candidates(submissions: Sequence[Any], launcher: Any, settings: Any) -> tuple[list[Any], list[Any]]:
+    from snakemake_executor_ec2 import launch
+    from snakemake_executor_ec2.market import requirements_of
+    from snakemake_executor_ec2.plan import label, rule_names
+    from snakemake_executor_ec2.report.forecast import Candidate, Refused
+    from snakemake_executor_ec2.sizing.select import select
+
+    candidates, refused = [], []
+    for job in submissions:
+        try:
+            needed = requirements_of(job, settings)
+            launcher.check(needed)
+        except ConfigurationError as error:
+            reason = error.message.removeprefix(f"{label(job)}: ")
+            refused.append(Refused(label=label(job), reason=reason))
+            continue
+        seconds, source = _seconds(job, needed.runtime_min)
+        candidates.append(
+            Candidate(
+                rule="+".join(rule_names(job)),
+                requirements=needed,
+                offers=select(launcher.catalogue, needed),
+                disk_gib=launch.disk_gib(needed, launcher.image_for(needed)),
+                seconds=seconds,
+                seconds_from=source,
+            )
+        )
+    return candidates, refused
+
+
+def _seconds(job: Any, runtime_min: int | None) -> tuple[float | None, str]:
+    """How long a job is expected to run: as it did before, else its limit."""
+    from snakemake_executor_ec2.plan import inner_jobs
+
+    measured = [_benchmark(each) for each in inner_jobs(job)]
+    known = [each for each in measured if each is not None]
+    if known and len(known) == len(measured):
+        return sum(known), "benchmark"
+    if runtime_min is not None:
+        return runtime_min * 60.0, "runtime"
+    return None, ""
+
+
+def _rule_benchmarks(dag: Any) -> dict[str, tuple[float, str]]:
+    """The mean of what a rule's other jobs took, for those that never ran."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for job in dag.jobs:
+        seconds = _benchmark(job)
+        if seconds is not None:
+            found[job.rule.name].append(seconds)
+    return {rule: (statistics.mean(each), "benchmark") for rule, each in found.items()}
+
+
+def _benchmark(job: Any) -> float | None:
+    """Mean seconds of a job's benchmark file of an earlier run; None where there is none."""
+    if not job.benchmark:
+        return None
+    try:
+        with Path(str(job.benchmark)).open(newline="") as file:
+            seconds = [float(row["s"]) for row in csv.DictReader(file, delimiter="\t")]
+    except (OSError, KeyError, ValueError, TypeError):
+        return None
+    return statistics.mean(seconds) if seconds else None
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)

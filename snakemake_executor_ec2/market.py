@@ -1,0 +1,43 @@
+"""What the user's options make of EC2: which cloud, which types, what a job asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.model import Arch, Market, Requirements, SpotUse
+from snakemake_executor_ec2.plan import label, resources
+from snakemake_executor_ec2.ports import Cloud
+from snakemake_executor_ec2.settings import ExecutorSettings, listed
+from snakemake_executor_ec2.sizing.catalogue import Catalogue, Limits
+from snakemake_executor_ec2.sizing.requirements import allowed_patterns, requirements
+
+
+def catalogue_of(cloud: Cloud, settings: ExecutorSettings) -> Catalogue:
+    """The region's types and prices within the user's limits. Raises Ec2ExecutorError."""
+    return Catalogue(
+        cloud.instance_types(),
+        zones=cloud.zones,
+        prices=cloud.prices(Market.ON_DEMAND),
+        spot_prices=lambda: cloud.prices(Market.SPOT),
+        limits=Limits(
+            exclude=allowed_patterns(listed(settings.exclude_types)),
+            free_tier=bool(settings.free_tier),
+            max_usd_per_hour=settings.max_price,
+        ),
+        region=cloud.region,
+    )
+
+
+def requirements_of(job: Any, settings: ExecutorSettings) -> Requirements:
+    """What a job of Snakemake's needs. Raises ConfigurationError, which names the rule."""
+    try:
+        return requirements(
+            threads=job.threads,
+            resources=resources(job),
+            allowed_types=listed(settings.instance_types),
+            default_arch=Arch(settings.arch or Arch.X86_64),
+            default_spot=SpotUse(settings.spot or SpotUse.NEVER),
+        )
+    except ConfigurationError as error:
+        raise type(error)(f"{label(job)}: {error.message}") from error

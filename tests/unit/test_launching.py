@@ -1,0 +1,357 @@
+"""What is launched, in which order, and what is waited for: on the fake cloud, without waiting."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.errors import (
+    BudgetReached,
+    Cancelled,
+    CapacityError,
+    ConfigurationError,
+    LaunchError,
+    PermissionDenied,
+    QuotaError,
+    ThrottledError,
+)
+from snakemake_executor_ec2.launching import TYPES_PER_ROUND, Launcher
+from snakemake_executor_ec2.model import JobPlan, KeyPair, LaunchSpec, Machine, Market, Requirements, SpotUse
+from snakemake_executor_ec2.sizing.catalogue import Catalogue
+from tests.fakes.clock import FakeClock
+from tests.fakes.cloud import FakeCloud, instance_type
+
+HOST_KEY = KeyPair(private="made-up", public="ssh-ed25519 AAAA")
+NONE_LEFT = CapacityError("none left", code="InsufficientInstanceCapacity")
+LIMIT = QuotaError("no more", code="VcpuLimitExceeded")
+
+
+def needs(**more: Any) -> Requirements:
+    return Requirements(**{"threads": 2, "mem_mb": 1000, "disk_mb": 1000, **more})
+
+
+def plan(key: str = "1", **more: Any) -> JobPlan:
+    return JobPlan(
+        key=key,
+        rule="align",
+        label=f"rule align ({key})",
+        attempt=1,
+        command="true",
+        workdir=Path("/w"),
+        env={},
+        requirements=needs(**more),
+        sources=(),
+        inputs=(),
+        outputs=(),
+    )
+
+
+class World:
+    """A launcher on a fake cloud; its pauses take no time."""
+
+    def __init__(self, cloud: FakeCloud | None = None, clock: FakeClock | None = None, **more: Any) -> None:
+        self.clock = clock or FakeClock()
+        self.cloud = cloud or FakeCloud(self.clock)
+        self.said: list[str] = []
+        self.on_pause: Callable[[], None] = lambda: None
+        self.launcher = Launcher(
+            cloud=self.cloud,
+            catalogue=Catalogue(
+                self.cloud.instance_types(),
+                zones=self.cloud.zones,
+                prices=self.cloud.prices(Market.ON_DEMAND),
+                spot_prices=lambda: self.spot_prices,
+            ),
+            clock=self.clock,
+            run_id="run-1",
+            owner="me",
+            ami=None,
+            ssh_user="ec2-user",
+            authorized_keys=("ssh-ed25519 BBBB",),
+            user_tags={},
+            lifetime_s=3600,
+            tell=self.said.append,
+            pause=self._pause,
+            **more,
+        )
+        self.spot_prices = self.cloud.prices(Market.SPOT)
+
+    def launch(self, key: str = "1", *, reclaimed: int = 0, no: int = 1, **more: Any) -> Machine:
+        return self.launcher.launch(plan(key, **more), HOST_KEY, no, Control(), reclaimed=reclaimed)
+
+    @property
+    def tried(self) -> list[tuple[str, str]]:
+        return [(each.offer.instance_type.name, each.zone[-1]) for each in self.cloud.launches]
+
+    def _pause(self, control: Control, seconds: float) -> None:
+        control.check()
+        self.clock.sleep(seconds)
+        self.on_pause()
+
+
+def test_the_cheapest_type_and_the_first_zone() -> None:
+    """Where EC2 has everything, one call is made."""
+    world = World()
+    machine = world.launch()
+    assert (machine.instance_type, machine.zone) == ("c7i.large", "us-east-1a")
+    assert len(world.cloud.launches) == 1
+
+
+def test_other_zones_then_other_types() -> None:
+    """All zones of a type come before the next type."""
+    world = World()
+    world.cloud.refuse = lambda spec: NONE_LEFT if spec.offer.instance_type.name == "c7i.large" else None
+    assert world.launch().instance_type == "m7i.large"
+    assert world.tried == [("c7i.large", "a"), ("c7i.large", "b"), ("m7i.large", "a")]
+
+
+def test_a_shortage_is_remembered_for_all_jobs_for_3_minutes() -> None:
+    """What had none a moment ago is not asked for again, and is after three minutes."""
+    world = World()
+    world.cloud.refuse = lambda spec: NONE_LEFT if spec.offer.instance_type.name == "c7i.large" else None
+    world.launch("1")
+    world.launch("2")
+    assert world.tried.count(("c7i.large", "a")) == 1
+    world.clock.advance(181)
+    world.launch("3")
+    assert world.tried.count(("c7i.large", "a")) == 2
+
+
+def test_waits_with_growing_pauses_and_says_so_once() -> None:
+    """Where nothing is to be had, a job asks again until it gets a machine."""
+    world = World()
+    until = world.clock.now() + 600
+    world.cloud.refuse = lambda _: NONE_LEFT if world.clock.now() < until else None
+    machine = world.launch()
+    assert machine.launched_at >= until
+    assert sum("asking again" in line for line in world.said) == 1
+    waits = [each for each in world.clock.slept if each >= 2]
+    assert waits[:5] == [2, 4, 8, 16, 32]
+    assert max(waits) == 60
+
+
+def test_gives_up_after_the_timeout() -> None:
+    """After --ec2-capacity-timeout the job fails, with EC2's code and what to change."""
+    world = World(capacity_timeout_s=1800)
+    world.cloud.refuse = lambda _: NONE_LEFT
+    before = world.clock.now()
+    with pytest.raises(CapacityError, match=r"30 minutes .*InsufficientInstanceCapacity.*--ec2-capacity"):
+        world.launch()
+    assert 1800 <= world.clock.now() - before < 1900
+    # Three minutes of memory: every type and zone is asked for about ten times in half an hour.
+    assert max(world.tried.count(each) for each in set(world.tried)) <= 11
+
+
+def test_more_types_only_when_waiting_has_not_helped() -> None:
+    """The first round keeps to the cheapest types; a dearer one is taken in the second."""
+    clock = FakeClock()
+    types = [instance_type(f"m{number}.large", 2, 8) for number in range(25)]
+    prices = {each.name: 0.1 + number for number, each in enumerate(types)}
+    world = World(FakeCloud(clock, types=types, prices=prices), clock)
+    world.cloud.refuse = lambda spec: (
+        None if spec.offer.price and spec.offer.price.usd_per_hour > 12 else NONE_LEFT
+    )
+    assert world.launch().instance_type == "m12.large"
+    assert sum("asking again" in line for line in world.said) == 1
+    assert len(world.cloud.launches) == 2 * 12 + 1
+    assert TYPES_PER_ROUND == 10
+
+
+def test_an_unanswered_launch_is_asked_again_with_the_same_token() -> None:
+    """A machine that may have been started is not started again, as another type or in another zone."""
+    world = World()
+    world.cloud.lose_replies = 3
+    world.launch()
+    assert len(world.cloud.machines) == 1
+    assert len({each.token for each in world.cloud.launches}) == 1
+    assert len({each.user_data for each in world.cloud.launches}) == 1
+
+
+def test_throttled_for_ever_is_a_failure() -> None:
+    """An API that never answers is not waited for longer than for capacity."""
+    world = World(capacity_timeout_s=60)
+    world.cloud.fail("launch", ThrottledError("slow down"), times=1000)
+    with pytest.raises(ThrottledError):
+        world.launch()
+
+
+def test_tokens_differ_between_machines_of_a_job() -> None:
+    """The next machine of the same job is another one."""
+    world = World()
+    assert world.launch(no=1).id != world.launch(no=2).id
+
+
+def test_at_most_two_calls_a_second() -> None:
+    """Thirty jobs at once take fifteen seconds of EC2's pace."""
+    world = World()
+    before = world.clock.now()
+    for number in range(30):
+        world.launch(str(number))
+    assert 14 <= world.clock.now() - before <= 16
+
+
+def test_cancelled_while_it_waits() -> None:
+    """A cancelled job stops waiting at once."""
+    world = World()
+    world.cloud.refuse = lambda _: NONE_LEFT
+    control = Control()
+    world.on_pause = control.cancel
+    with pytest.raises(Cancelled):
+        world.launcher.launch(plan(), HOST_KEY, 1, control)
+
+
+# --- the account's limits -------------------------------------------------------------------
+
+
+def quota_of_4(world: World) -> Callable[[LaunchSpec], LaunchError | None]:
+    """EC2 as it is with a limit of 4 vCPUs."""
+
+    def refuse(spec: LaunchSpec) -> LaunchError | None:
+        alive = [world.cloud.machines[each].spec.offer for each in world.cloud.alive]
+        used = sum(each.instance_type.vcpus for each in alive)
+        return LIMIT if used + spec.offer.instance_type.vcpus > 4 else None
+
+    return refuse
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_twenty_jobs_and_a_limit_of_four(told: bool) -> None:
+    """All get a machine, two at a time, as soon as one has ended; few calls are in vain."""
+    world = World()
+    if told:
+        world.cloud.quotas["L-1216C47A"] = 4
+        world.launcher.check(needs())
+    world.cloud.refuse = quota_of_4(world)
+    most: list[int] = []
+
+    def job(number: int) -> str:
+        machine = world.launch(str(number))
+        most.append(len(world.cloud.alive))
+        time.sleep(0.01)
+        world.cloud.terminate([machine.id])
+        world.launcher.released(machine)
+        world.launcher.released(machine)
+        return machine.id
+
+    with ThreadPoolExecutor(20) as pool:
+        machines = list(pool.map(job, range(20)))
+    assert len(set(machines)) == 20
+    assert max(most) <= 2
+    assert sum("limit" in line for line in world.said) == 1
+    in_vain = len(world.cloud.launches) - 20
+    assert in_vain == 0 if told else in_vain <= 30
+
+
+def test_a_limit_below_the_smallest_type_is_refused_early() -> None:
+    """`check` names the type, the limit, its code and the command that asks for more."""
+    world = World()
+    world.cloud.quotas["L-1216C47A"] = 1
+    with pytest.raises(ConfigurationError, match=r"2 vCPUs.*L-1216C47A.*is 1 .*request-service-quota"):
+        world.launcher.check(needs())
+    world.launcher.check(needs(spot=SpotUse.ONLY))
+
+
+def test_a_limit_that_others_use_up() -> None:
+    """Where nothing of ours runs, the wait has an end, and the sentence names the limit."""
+    world = World(capacity_timeout_s=60)
+    world.cloud.refuse = lambda _: LIMIT
+    with pytest.raises(CapacityError, match="L-1216C47A"):
+        world.launch()
+
+
+def test_the_other_market_has_a_limit_of_its_own() -> None:
+    """Where the limit of spot is reached, an on-demand machine is taken."""
+    world = World()
+    spot_limit = QuotaError("no more", code="MaxSpotInstanceCountExceeded")
+    world.cloud.refuse = lambda spec: spot_limit if spec.offer.market is Market.SPOT else None
+    assert world.launch(spot=SpotUse.PREFER, runtime_min=10).market is Market.ON_DEMAND
+    assert len([each for each in world.cloud.launches if each.offer.market is Market.SPOT]) == 1
+
+
+# --- spot -----------------------------------------------------------------------------------
+
+
+def test_two_reclaims_then_on_demand() -> None:
+    """Each time another offer, then on-demand."""
+    world = World()
+    taken = []
+    for number in range(3):
+        machine = world.launch(spot=SpotUse.PREFER, runtime_min=10, reclaimed=number, no=number + 1)
+        taken.append((machine.market, machine.instance_type, machine.zone))
+        world.launcher.released(machine, by_spot=True)
+    assert [each[0] for each in taken] == [Market.SPOT, Market.SPOT, Market.ON_DEMAND]
+    assert taken[0] != taken[1]
+    assert world.launch(spot=SpotUse.ONLY, reclaimed=5, no=9).market is Market.SPOT
+
+
+def test_no_permission_for_spot() -> None:
+    """Told once; all jobs go on on-demand, and one that wants nothing else fails."""
+    world = World()
+    denied = PermissionDenied("no spot", action="iam:CreateServiceLinkedRole")
+    world.cloud.refuse = lambda spec: denied if spec.offer.market is Market.SPOT else None
+    for number in range(3):
+        assert world.launch(str(number), spot=SpotUse.PREFER).market is Market.ON_DEMAND
+    assert sum("spot" in line for line in world.said) == 1
+    with pytest.raises(PermissionDenied):
+        world.launch("4", spot=SpotUse.ONLY)
+
+
+def test_another_missing_permission_is_a_failure() -> None:
+    """Without ec2:RunInstances nothing else is tried."""
+    world = World()
+    world.cloud.refuse = lambda _: PermissionDenied("no", action="ec2:RunInstances")
+    with pytest.raises(PermissionDenied):
+        world.launch(spot=SpotUse.PREFER)
+    assert len(world.cloud.launches) == 1
+
+
+# --- money ----------------------------------------------------------------------------------
+
+
+def test_the_budget() -> None:
+    """Once the run's cost reaches it nothing is launched; a waiting job hears of it, too."""
+    spent = [0.0]
+    world = World(max_cost_usd=1.0, spent_usd=lambda: spent[0])
+    world.launch("1")
+    spent[0] = 1.0
+    with pytest.raises(BudgetReached, match=r"\$1\.00.*--ec2-max-cost 1"):
+        world.launch("2")
+    assert len(world.cloud.launches) == 1
+
+
+def test_a_budget_needs_prices() -> None:
+    """Without prices a budget can't be kept, which is said before anything is launched."""
+    clock = FakeClock()
+    world = World(FakeCloud(clock, prices={}), clock, max_cost_usd=1.0)
+    with pytest.raises(ConfigurationError, match="--ec2-max-cost"):
+        world.launcher.check(needs())
+
+
+def test_the_rule_s_own_image() -> None:
+    """`ec2_ami` goes before the run's image, and is checked before anything is launched."""
+    world = World()
+    with pytest.raises(ConfigurationError, match="ami-nowhere"):
+        world.launcher.check(needs(ami="ami-nowhere"))
+
+
+def test_waiting_jobs_wake_one_another() -> None:
+    """A job that waits for the account's limit goes on within a second of a machine's end."""
+    world = World()
+    world.cloud.refuse = quota_of_4(world)
+    first, _ = world.launch("1"), world.launch("2")
+    got: list[Machine] = []
+    waiting = threading.Thread(target=lambda: got.append(world.launch("3")))
+    waiting.start()
+    time.sleep(0.1)
+    assert not got
+    world.cloud.terminate([first.id])
+    world.launcher.released(first)
+    waiting.join(5)
+    assert len(got) == 1

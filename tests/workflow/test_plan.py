@@ -1,0 +1,148 @@
+"""`snakemake-ec2 plan`: what would be launched, for how much, without launching it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snakemake_executor_ec2.local.cloud import EmbeddedCloud
+
+WORKFLOWS = Path(__file__).parents[2] / "workflows"
+SNAKEFILE = """
+rule all:
+    input: "d.txt", "never.txt"
+rule part:
+    output: "{name}.txt"
+    wildcard_constraints: name="[abc]"
+    benchmark: "benchmarks/{name}.tsv"
+    threads: 2
+    resources: mem_mb=3000, runtime=60
+    shell: "touch {output}"
+rule join:
+    input: "a.txt", "b.txt", "c.txt"
+    output: "d.txt"
+    resources: ec2_instance_type="m7i.large", ec2_spot="only"
+    shell: "touch {output}"
+rule never:
+    output: "never.txt"
+    resources: mem_mb=90000000
+    shell: "touch {output}"
+localrules: all
+"""
+
+
+class Planner:
+    """Runs `snakemake-ec2 plan` in a folder, against the session's embedded cloud."""
+
+    def __init__(self, cloud: EmbeddedCloud, folder: Path) -> None:
+        self.folder = folder
+        inherited = {name: value for name, value in os.environ.items() if name not in cloud.unset}
+        self._env = {**inherited, **cloud.env}
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        code = "import sys; from snakemake_executor_ec2.cli import main; sys.exit(main())"
+        return subprocess.run(
+            [sys.executable, "-c", code, "plan", *arguments],
+            cwd=self.folder,
+            env={**self._env, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self("--json", *arguments).stdout)
+        return answer
+
+
+@pytest.fixture
+def plan(ec2_cloud: EmbeddedCloud, tmp_path: Path) -> Planner:
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    ec2_cloud.forget_calls()
+    return Planner(ec2_cloud, tmp_path)
+
+
+def test_a_table_for_people(plan: Planner, ec2_cloud: EmbeddedCloud) -> None:
+    """Rules with jobs, machine, price, reason and runner-up; what cannot run; nothing is launched."""
+    answer = plan("-j", "2")
+
+    assert answer.returncode == 1, answer.stderr
+    assert "CANNOT RUN  rule never: needs mem_mb=90000000; the nearest allowed type, " in answer.stdout
+    part = next(line for line in answer.stdout.splitlines() if line.startswith("part"))
+    assert "on-demand" in part
+    assert "the cheapest of" in part
+    join = next(line for line in answer.stdout.splitlines() if line.startswith("join"))
+    assert "m7i.large" in join
+    assert "spot" in join
+    assert "Limit L-1216C47A (Running On-Demand Standard" in answer.stdout
+    assert ec2_cloud.calls("RunInstances") == []
+    assert ec2_cloud.calls("CreateSecurityGroup") == []
+
+
+def test_json_for_programs(plan: Planner, ec2_cloud: EmbeddedCloud) -> None:
+    """The same as data; `-j` bounds the peak, and costs come from the rule's runtime."""
+    ec2_cloud.faults.quota("L-1216C47A", 3)
+
+    told = plan.json("-j", "2")
+
+    rows = {row["rule"]: row for row in told["rows"]}
+    assert rows["part"]["jobs"] == 3
+    assert rows["part"]["seconds"] == 3 * 3600
+    assert rows["part"]["seconds_from"] == "runtime"
+    hours = 3 * (3600 + told["overhead_s_per_job"]) / 3600
+    assert rows["part"]["cost_usd"] == pytest.approx(hours * (rows["part"]["usd_per_hour"] + 0.006), rel=0.05)
+    assert rows["join"]["cost_usd"] is None
+    limit = next(each for each in told["limits"] if each["code"] == "L-1216C47A")
+    assert (limit["vcpus"], limit["peak_vcpus"], limit["jobs_at_a_time"]) == (3, 4, 2)
+    assert [each["label"] for each in told["refused"]] == ["rule never"]
+
+
+def test_earlier_benchmarks_tell_better(plan: Planner) -> None:
+    """A job's own benchmark file of an earlier run goes before its runtime."""
+    (plan.folder / "benchmarks").mkdir()
+    for name, seconds in (("a", 10), ("b", 20), ("c", 30)):
+        (plan.folder / f"benchmarks/{name}.tsv").write_text(f"s\th:m:s\n{seconds}\t0:00:{seconds}\n")
+
+    rows = {row["rule"]: row for row in plan.json("-j", "2", "--forceall")["rows"]}
+
+    assert rows["part"]["seconds"] == 60
+    assert rows["part"]["seconds_from"] == "benchmark"
+
+
+def test_targets_and_options_are_snakemake_s(plan: Planner) -> None:
+    """Only the jobs that `snakemake` would run with these arguments are planned."""
+    told = plan.json("-j", "2", "--ec2-spot", "prefer", "--ec2-exclude-types", "c*", "--", "a.txt")
+
+    assert [(row["rule"], row["jobs"], row["market"]) for row in told["rows"]] == [("part", 1, "spot")]
+    assert not told["rows"][0]["machine"].startswith("c")
+    assert told["refused"] == []
+
+
+def test_a_workflow_with_an_error(plan: Planner) -> None:
+    """Snakemake's own message, exit status 1, no traceback."""
+    answer = plan("-j", "2", "--", "nowhere.txt")
+
+    assert answer.returncode == 1
+    assert "nowhere.txt" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize(("name", "jobs"), [("fertility", 21), ("variants", 37)])
+def test_the_example_workflows(name: str, jobs: int, plan: Planner) -> None:
+    """Every job of the examples has a machine and a cost."""
+    shutil.rmtree(plan.folder)
+    shutil.copytree(WORKFLOWS / name, plan.folder)
+
+    told = plan.json("-j", "12")
+
+    assert told["jobs"] == jobs
+    assert told["refused"] == []
+    assert told["cost_usd"] > 0

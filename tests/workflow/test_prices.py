@@ -1,0 +1,83 @@
+"""What a run may cost, and what happens where nobody says what things cost."""
+
+from __future__ import annotations
+
+import re
+
+from snakemake_executor_ec2.local.cloud import EmbeddedCloud
+from snakemake_executor_ec2.testing import WorkflowRunner
+
+ONE = {"Snakefile": "rule one:\n    output: 'o.txt'\n    shell: 'echo made > o.txt'\n"}
+CHAIN = {
+    "Snakefile": "rule all:\n    input: 'c'\n"
+    "rule a:\n    output: 'a'\n    shell: 'touch a'\n"
+    "rule b:\n    input: 'a'\n    output: 'b'\n    shell: 'touch b'\n"
+    "rule c:\n    input: 'b'\n    output: 'c'\n    shell: 'touch c'\n"
+}
+
+
+def test_the_pricing_api_is_forbidden(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
+    """Machines are ranked by size, which is said, and no cost is made up."""
+    ec2_cloud.faults.deny("GetProducts")
+
+    run = run_workflow(ONE, env={"XDG_CACHE_HOME": str(run_workflow.folder.parent / "cache")})
+
+    assert run.returncode == 0, run.output
+    assert "prices are not known, so machines are ranked by size and costs are left out" in run.output
+    assert "pricing:GetProducts" in run.output
+    assert "at an unknown price" in run.output
+    assert "No price is known for 1 of the machines." in run.output
+
+
+def test_a_budget_without_prices(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
+    """A budget that can't be kept is refused before anything is launched."""
+    ec2_cloud.faults.deny("GetProducts")
+    ec2_cloud.forget_calls()
+
+    run = run_workflow(
+        ONE, "--ec2-max-cost", "1", env={"XDG_CACHE_HOME": str(run_workflow.folder.parent / "cache")}
+    )
+
+    assert run.returncode == 1
+    assert "--ec2-max-cost can't be kept: the prices of EC2 are not known" in run.output
+    assert ec2_cloud.calls("RunInstances") == []
+
+
+def test_the_budget_of_a_run(run_workflow: WorkflowRunner) -> None:
+    """The job that reaches it is finished, the next one is refused, and the rest is not begun."""
+    run = run_workflow(CHAIN, "--ec2-max-cost", "0.0005")
+
+    assert run.returncode == 1
+    assert (run.folder / "a").exists()
+    assert not (run.folder / "b").exists()
+    assert "rule b failed: the run has cost an estimated $0.0007 so far" in run.output
+    assert "which reaches --ec2-max-cost 0.0005" in run.output
+    total = re.search(r"^total +1 machines.*\$([0-9.]+)", run.output, re.MULTILINE)
+    assert total is not None, run.output
+    # A machine of the cheapest type costs so much for EC2's least minute: what the run overshot by.
+    assert float(total.group(1)) <= 0.0005 + 0.0008
+
+
+def test_the_most_that_a_machine_may_cost(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
+    """No type under --ec2-max-price: the cheapest one and its price are named, nothing is launched."""
+    ec2_cloud.forget_calls()
+
+    run = run_workflow(ONE, "--ec2-max-price", "0.001")
+
+    assert run.returncode == 1
+    assert re.search(
+        r"rule one: the cheapest allowed type, \S+, costs \$0\.\d+ an hour, more than "
+        r"--ec2-max-price 0\.001",
+        run.output,
+    ), run.output
+    assert ec2_cloud.calls("RunInstances") == []
+
+
+def test_free_tier_and_excluded_types(run_workflow: WorkflowRunner) -> None:
+    """--ec2-free-tier takes what the free tier covers, --ec2-exclude-types leaves types out."""
+    run = run_workflow(ONE, "--ec2-free-tier", "--ec2-exclude-types", "t2.*,t3.micro")
+
+    assert run.returncode == 0, run.output
+    launched = re.search(r"launched (\S+) ", run.output)
+    assert launched is not None
+    assert launched.group(1) in {"t3.small", "c7i-flex.large", "m7i-flex.large"}
