@@ -40,7 +40,7 @@ def release_of_dead_runs(folder: Path) -> None:
 def working_directory(arguments: Sequence[str] = ()) -> Path:
     """The folder that a call of Snakemake will work in, before Snakemake goes there."""
     words = list(arguments or sys.argv[1:])
-    for here, following in zip(words, [*words[1:], ""], strict=True):
+    for here, following in zip(words, [*words[1:], ""], strict=False):
         if here in ("--directory", "-d"):
             return Path(following).absolute()
         if here.startswith("--directory="):

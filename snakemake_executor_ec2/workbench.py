@@ -24,10 +24,18 @@ _SOFTWARE_TIMEOUT_S = 3600.0
 class AgentWorkbench:
     """`ports.Workbench` for a machine with Python 3.9 or newer. One for each machine."""
 
-    def __init__(self, link: Link, clock: Clock, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        clock: Clock,
+        tell: Callable[[str], None],
+        locks: dict[Software, tuple[str, ...]],
+    ) -> None:
+        """`locks` is shared by a run's machines: the versions that a first one worked out."""
         self._link = link
         self._clock = clock
         self._tell = tell
+        self._locks = locks
         self._search_path: tuple[str, ...] = ()
         self._paths = PathMap(here=Path("/"), there=Path("/"))
         self._there: Path | None = None
@@ -66,9 +74,12 @@ class AgentWorkbench:
             packages=software.packages,
             requirements=software.requirements,
             setup=software.setup,
+            locked=self._locks.get(software, ()),
         )
         installed = self._link.call(lambda host: Agent(host).software(wanted, timeout_s=_SOFTWARE_TIMEOUT_S))
         self._search_path = installed.path
+        if installed.locked:
+            self._locks.setdefault(software, installed.locked)
 
     def stage_in(self, plan: JobPlan) -> Transfer:
         started = self._clock.monotonic()

@@ -51,6 +51,8 @@ class Software:
     how: str
     """`image` (it was all there), `uv` or `pip`."""
     seconds: float
+    locked: tuple[str, ...] = ()
+    """The versions that were chosen, `name==version`, where they can be told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,8 @@ class Wanted:
     setup: str = ""
     """The text of a script that bash runs first."""
     python: str = ">=3.11"
+    locked: tuple[str, ...] = ()
+    """What another machine's installation came down to (`Software.locked`): saves working it out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +164,7 @@ class Agent:
             "requirements": wanted.requirements,
             "setup": wanted.setup,
             "python": wanted.python,
+            "locked": wanted.locked,
         }
         done = self._host.run(self._command("software"), stdin=_json(request), timeout_s=timeout_s)
         answer = _answer(done)
@@ -173,6 +178,7 @@ class Agent:
             path=tuple(map(str, answer["path"])),
             how=str(answer["how"]),
             seconds=float(answer["seconds"]),
+            locked=tuple(map(str, answer.get("locked") or ())),
         )
 
     # --- files ----------------------------------------------------------------------------

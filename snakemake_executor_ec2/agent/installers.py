@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from types import TracebackType
 
 from .pythons import Python, at_least, probe
@@ -69,12 +70,18 @@ def new_environment(
     path: str,
     folder: str,
     steps: Steps,
+    locked: Sequence[str] = (),
 ) -> tuple[str, str]:
-    """A fresh environment with the wanted requirements and those listed in a file: (python, how)."""
+    """A fresh environment with the wanted requirements and those listed in a file: (python, how).
+
+    `locked` are the versions that these came down to elsewhere: tried first, as they are.
+    """
     environment = os.path.join(folder, "env")
     python = os.path.join(environment, "bin", "python")
     uv = _find_uv(path, folder) or _install_uv(path, folder, steps)
     if uv is not None and _uv_venv(uv, environment, minimum, steps):
+        if locked and steps.run(uv, "pip", "install", "--no-deps", "--python", python, *locked):
+            return python, "uv"
         if steps.run(uv, "pip", "install", "--python", python, *_arguments(wanted, listed)):
             return python, "uv"
         if not _pip_is_configured():
@@ -89,6 +96,17 @@ def new_environment(
     if not steps.run(python, "-m", "pip", "install", *_arguments(wanted, listed)):
         raise InstallError(f"pip could not install {' '.join(wanted)}")
     return python, "pip"
+
+
+def freeze(python: str, path: str, folder: str) -> list[str]:
+    """`name==version` of all that an environment holds; nothing where it holds what has no version."""
+    uv = _find_uv(path, folder)
+    if uv is None:
+        return []
+    done = subprocess.run([uv, "pip", "freeze", "--python", python], capture_output=True, check=False)
+    lines = done.stdout.decode(errors="replace").split("\n")
+    found = [line.strip() for line in lines if line.strip()]
+    return found if done.returncode == 0 and all("==" in line for line in found) else []
 
 
 def install_on_top(

@@ -14,17 +14,18 @@ import re
 import time
 from typing import Any
 
-from .installers import InstallError, Steps, install_on_top, new_environment
+from .installers import InstallError, Steps, freeze, install_on_top, new_environment
 from .pythons import Python, probe, search_path, with_package
 from .state import home, read_request, say, try_lock
 
 
 def main() -> int:
-    """`software`: {"snakemake", "packages", "requirements", "setup", "python"} -> where it is
+    """`software`: {"snakemake", "packages", "requirements", "setup", "python", "locked"} -> where it is
 
-    The answer: {"python", "path", "how": "image" | "uv" | "pip", "seconds"}, or {"error", "log"}
-    with exit status 1. A call that asks for what an earlier one has installed answers at once;
-    a second call waits for the first.
+    The answer: {"python", "path", "how": "image" | "uv" | "pip", "seconds", "locked"}, or {"error",
+    "log"} with exit status 1. A call that asks for what an earlier one has installed answers at
+    once; a second call waits for the first. `locked` are the versions that uv chose: a machine
+    that is given those of another one has nothing to work out, and gets the same.
     """
     began = time.monotonic()
     request = read_request()
@@ -46,7 +47,8 @@ def main() -> int:
 
 
 def _digest(request: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:12]
+    wanted = {name: value for name, value in request.items() if name != "locked"}
+    return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _remembered(known: str) -> dict[str, Any] | None:
@@ -78,7 +80,11 @@ def _provide(request: dict[str, Any], folder: str, steps: Steps) -> dict[str, An
     if found is not None and f"snakemake=={version}" not in found.lacking:
         python, how = install_on_top(found, [*found.lacking], listed, path, folder, steps)
     else:
-        python, how = new_environment(wanted, listed, minimum, path, folder, steps)
+        locked = [] if exotic else [str(one) for one in request.get("locked") or []]
+        python, how = new_environment(wanted, listed, minimum, path, folder, steps, locked)
+        if how == "uv" and not exotic:
+            installed = freeze(python, path, folder)
+            return {**_answer(python, [os.path.dirname(python)], how, folder), "locked": installed}
     scripts = [os.path.dirname(python)] if found is None else [os.path.dirname(python), found.scripts]
     return _answer(python, scripts, how, folder)
 
