@@ -101,6 +101,8 @@ class Executor(RemoteExecutor):
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
+        if self._run is not None:
+            self._run.beat()
         for info in active_jobs:
             story = info.aux["story"]
             if not story.done():

@@ -17,7 +17,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -200,6 +200,17 @@ class Journal:
         except BlockingIOError:
             return True
         return False
+
+    def beat(self, run_id: str) -> None:
+        """The run lives; `last_seen` will say so when it does not any more."""
+        with suppress(OSError):
+            os.utime(self.folder / "runs" / f"{run_id}.lock")
+
+    def last_seen(self, run: RunRecord) -> float:
+        """Until when a run is known to have looked after its machines."""
+        with suppress(OSError):
+            return (self.folder / "runs" / f"{run.id}.lock").stat().st_mtime
+        return run.began_at
 
     # --- attempts -----------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ from snakemake_executor_ec2.ssh.connector import SshConnector
 from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
 from snakemake_executor_ec2.workbench import AgentWorkbench
 
+_BEAT_S = 30.0
 _GRACE_S = 120.0
 """How long a cancelled story may take to give its machine back before the sweep does it."""
 
@@ -85,6 +86,7 @@ class Run:
         self._journal: Journal | None = None
         self._estate: Estate | None = None
         self._detached = False
+        self._beat_at = 0.0
         self.id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
     def open(self, lock_files: Sequence[str] = ()) -> None:
@@ -170,6 +172,7 @@ class Run:
             max_cost_usd=settings.max_cost,
             spent_usd=self._spent_usd,
         )
+        locks: dict[Software, tuple[str, ...]] = {}
         self._kit = Kit(
             cloud=cloud,
             connector=SshConnector(user=ssh_user, port=port, login_keys=tuple(login_keys)),
@@ -177,7 +180,7 @@ class Run:
             launcher=self._launcher,
             ledger=self._ledger,
             new_key_pair=new_key_pair,
-            workbench=lambda link: AgentWorkbench(link, self._clock, self._tell),
+            workbench=lambda link: AgentWorkbench(link, self._clock, self._tell, locks),
             software=self._software,
             boot_timeout_s=settings.boot_timeout or 300,
             lease_s=(settings.lease or 720) * 60,
@@ -235,6 +238,13 @@ class Run:
         self._stories.append(story)
         thread.start()
         return story
+
+    def beat(self) -> None:
+        """Tell the journal now and then that this run looks after its machines."""
+        now = self._clock.monotonic()
+        if self._journal is not None and now - self._beat_at > _BEAT_S:
+            self._beat_at = now
+            self._journal.beat(self.id)
 
     def cancel(self, *, detach: bool = False) -> None:
         """End all stories and wait, for a while, until they have given their machines back; with

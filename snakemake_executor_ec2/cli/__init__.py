@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
+from snakemake_executor_ec2.cli.common import add_common
 from snakemake_executor_ec2.errors import Ec2ExecutorError
+
+_COMMANDS = {
+    "ps": "list machines: rule, state, age, cost so far, lease",
+    "logs": "show what a job printed",
+    "ssh": "log in to a machine",
+    "kill": "end machines now",
+    "gc": "find and end what dead runs left",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,6 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     cloud.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     commands.add_parser("plan", help="tell which machines a workflow would get, and what they would cost")
+    for name, about in _COMMANDS.items():
+        module = importlib.import_module(f"{__name__}.{name}")
+        command = commands.add_parser(name, help=about, description=module.__doc__)
+        add_common(command)
+        module.add(command)
+        command.set_defaults(main=module.main)
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["cloud"]:
         return _cloud(words[1:])
@@ -28,8 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from snakemake_executor_ec2.cli.plan import main as plan
 
         return plan(words[1:])
-    parser.parse_args(words)
-    return 2
+    options = parser.parse_args(words)
+    try:
+        return int(options.main(options))
+    except Ec2ExecutorError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 def _cloud(words: Sequence[str]) -> int:

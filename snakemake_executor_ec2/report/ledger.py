@@ -112,6 +112,8 @@ class Ledger:
         self._journal.note(entry.record, usd=entry.cost_usd(now))
         if entry.left and not entry.kept:
             return  # it goes on without us
+        if entry.ending == "running":  # an error that is nobody's but ours
+            entry.ending = "failed"
         self._journal.end(entry.record, entry.ending, machine_ended=entry.ended_at is not None)
 
     def _add(self, entry: Entry) -> Entry:

@@ -1,0 +1,54 @@
+"""What the commands share: options, this folder's journal, the way to a machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from snakemake_executor_ec2.aws.inventory import Inventory
+from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.journal import FOLDER, Attempt, Journal
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--directory", type=Path, default=Path(), help="the workflow's folder")
+    parser.add_argument("--region", help="AWS region; default: that of your AWS configuration")
+    parser.add_argument("--profile", help="named profile of your AWS configuration")
+
+
+def inventory_of(options: argparse.Namespace) -> Inventory:
+    return Inventory(region=options.region, profile=options.profile)
+
+
+@contextmanager
+def folder_journal(options: argparse.Namespace) -> Iterator[Journal | None]:
+    """The journal of the workflow's folder; None where it has none. None is made."""
+    if not (options.directory / FOLDER / "journal.sqlite").exists():
+        yield None
+        return
+    journal = Journal(
+        options.directory.absolute(), now=time.time, warn=lambda text: print(text, file=sys.stderr)
+    )
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def attempt_named(journal: Journal | None, name: str) -> Attempt:
+    """The newest attempt that a machine's id, a job's key or a part of its label names.
+
+    Raises ConfigurationError.
+    """
+    attempts = journal.attempts() if journal else []
+    for each in reversed(attempts):
+        if name in (each.key, each.machine.id if each.machine else ""):
+            return each
+    for each in reversed(attempts):
+        if name in each.label:
+            return each
+    raise ConfigurationError(f"this folder's journal knows no machine, job or rule {name!r}")

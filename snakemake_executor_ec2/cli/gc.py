@@ -1,0 +1,64 @@
+"""`snakemake-ec2 gc`: find what dead runs left, and end it with --yes. Never what may be wanted."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from snakemake_executor_ec2.aws.inventory import Inventory
+from snakemake_executor_ec2.cli.common import folder_journal, inventory_of
+from snakemake_executor_ec2.cli.machines import Row, gather
+from snakemake_executor_ec2.journal import Journal
+
+_GROUP_S = 60.0
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="end them; without it they are only listed")
+
+
+def main(options: argparse.Namespace) -> int:
+    """List or end the orphans: machines, then the security groups that nothing uses any more."""
+    inventory = inventory_of(options)
+    with folder_journal(options) as journal:
+        rows = gather(inventory, journal, time.time())
+        orphans = [row for row in rows if row.orphan]
+        for row in orphans:
+            print(f"{row.found.id} {row.found.instance_type} {row.found.rule}: {row.orphan}")
+        if options.yes:
+            inventory.terminate([row.found.id for row in orphans])
+            for row in orphans:
+                if journal and row.attempt:
+                    journal.end(row.attempt.id, row.attempt.ending or "abandoned", machine_ended=True)
+        groups = _unused_groups(inventory, journal, [row for row in rows if not row.orphan])
+        for group_id, run_id in groups.items():
+            print(f"{group_id}: security group of run {run_id}, which is dead and has no machine to keep")
+            if options.yes and _delete(inventory, group_id) and journal:
+                journal.close_run(run_id)
+    what = f"{len(orphans)} machines, {len(groups)} security groups"
+    print(f"ended: {what}" if options.yes else f"found: {what}; `snakemake-ec2 gc --yes` ends them")
+    return 0
+
+
+def _unused_groups(inventory: Inventory, journal: Journal | None, staying: list[Row]) -> dict[str, str]:
+    """Groups of this folder's dead runs without a machine that stays. Others' runs may be alive."""
+    if journal is None:
+        return {}
+    here = (inventory.region, inventory.endpoint)
+    dead = {
+        run.id
+        for run in journal.runs(closed=True)
+        if (run.region, run.endpoint) == here and not journal.is_alive(run.id)
+    }
+    used = {row.found.run for row in staying}
+    return {group: run for group, run in inventory.groups().items() if run in dead - used}
+
+
+def _delete(inventory: Inventory, group_id: str) -> bool:
+    """Remove a group, once the machines that were ended just now have let go of it."""
+    deadline = time.monotonic() + _GROUP_S
+    while not inventory.delete_group(group_id):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(2)
+    return True

@@ -1,0 +1,27 @@
+"""`snakemake-ec2 kill NAME…`: end machines of this folder's runs now, whatever they do."""
+
+from __future__ import annotations
+
+import argparse
+
+from snakemake_executor_ec2.cli.common import attempt_named, folder_journal, inventory_of
+from snakemake_executor_ec2.errors import ConfigurationError
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="+", help="machines' ids, jobs' keys, or parts of their labels")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Terminate the machines and note it. What they had not handed over is lost."""
+    with folder_journal(options) as journal:
+        for name in options.names:
+            attempt = attempt_named(journal, name)
+            if attempt.machine is None:
+                raise ConfigurationError(f"{attempt.label} has no machine")
+            inventory_of(options).terminate([attempt.machine.id])
+            assert journal is not None
+            if not journal.is_alive(attempt.owner):
+                journal.end(attempt.id, attempt.ending or "killed", machine_ended=True)
+            print(f"terminated {attempt.machine.id} of {attempt.label}")
+    return 0

@@ -1,0 +1,25 @@
+"""`snakemake-ec2 logs NAME`: what a job printed, as far as it is here."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from snakemake_executor_ec2.cli.common import attempt_named, folder_journal
+from snakemake_executor_ec2.journal import FOLDER
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="a machine's id, a job's key, or a part of `rule align (sample=A)`")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the newest matching job's log."""
+    with folder_journal(options) as journal:
+        key = attempt_named(journal, options.name).key
+    path = options.directory / FOLDER / "logs" / key.split(".")[0] / f"{key}.log"
+    if not path.exists():
+        print(f"{path} does not exist: the job has printed nothing yet", file=sys.stderr)
+        return 1
+    sys.stdout.write(path.read_text(errors="replace"))
+    return 0

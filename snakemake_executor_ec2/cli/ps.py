@@ -1,0 +1,59 @@
+"""`snakemake-ec2 ps`: every machine of this tool: rule, state, age, cost so far, lease."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import time
+
+from snakemake_executor_ec2.cli.common import folder_journal, inventory_of
+from snakemake_executor_ec2.cli.machines import Row, gather
+from snakemake_executor_ec2.report.cost import cost_usd, usd
+from snakemake_executor_ec2.report.say import duration
+
+_HEADER = ("machine", "rule", "state", "type", "zone", "age", "cost", "lease", "run")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mine", action="store_true", help="all machines of this user, of whatever folder")
+    parser.add_argument("--all", action="store_true", help="all machines of this tool in the account")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the machines of this folder's runs, of this user's, or of the account's."""
+    now = time.time()
+    with folder_journal(options) as journal:
+        rows = gather(inventory_of(options), journal, now)
+    if options.mine:
+        rows = [row for row in rows if row.found.owner == getpass.getuser()]
+    elif not options.all:
+        rows = [row for row in rows if row.lease_until is not None]
+    table = [_HEADER, *(_cells(row, now) for row in rows)]
+    widths = [max(len(line[i]) for line in table) for i in range(len(_HEADER))]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    return 0
+
+
+def _cells(row: Row, now: float) -> tuple[str, ...]:
+    found, attempt = row.found, row.attempt
+    machine = attempt.machine if attempt else None
+    age = now - found.launched_at
+    if row.run_alive:
+        phase = attempt.phase.value if attempt else found.state.value
+    else:
+        phase = f"orphan: {row.orphan}" if row.orphan else "without a controller"
+    kept = attempt.kept_until if attempt else None
+    until = kept or row.lease_until
+    lease = f"{duration(max(0.0, round((until - now) / 60) * 60))} left" if until else "?"
+    return (
+        found.id,
+        attempt.label if attempt else found.rule,
+        phase,
+        found.instance_type,
+        found.zone,
+        duration(round(age / 60) * 60 if age >= 120 else round(age)),
+        usd(cost_usd(machine, age)) if machine else "?",
+        "renewed" if row.run_alive else lease,
+        found.run,
+    )

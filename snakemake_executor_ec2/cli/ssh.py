@@ -1,0 +1,43 @@
+"""`snakemake-ec2 ssh NAME`: log in to a machine of this folder's, with the run's key and its host key."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from snakemake_executor_ec2.cli.common import attempt_named, folder_journal, inventory_of
+from snakemake_executor_ec2.errors import ConfigurationError
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="a machine's id, a job's key, or a part of `rule align (sample=A)`")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="what to run there; default: a shell")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run OpenSSH's client; its exit status."""
+    with folder_journal(options) as journal:
+        attempt = attempt_named(journal, options.name)
+        assert journal is not None
+        run = next(each for each in journal.runs(closed=True) if each.id == attempt.run)
+    machine_id = attempt.machine.id if attempt.machine else ""
+    found = {each.id: each for each in inventory_of(options).machines()}.get(machine_id)
+    if found is None:
+        raise ConfigurationError(f"{attempt.label}: its machine {machine_id or 'was never launched'} is gone")
+    if run.login is None:
+        raise ConfigurationError(f"the key of run {run.id} was erased when nothing of it was left")
+    with tempfile.TemporaryDirectory(prefix="snakemake-ec2-") as folder:  # 0700
+        key, known = Path(folder, "key"), Path(folder, "known_hosts")
+        key.touch(mode=0o600)
+        key.write_text(run.login.private)
+        known.write_text("".join(f"machine {public}\n" for public in attempt.host_keys))
+        arguments = [
+            "ssh", "-i", str(key), "-p", str(run.ssh_port), "-l", run.ssh_user,
+            "-o", f"UserKnownHostsFile={known}", "-o", "HostKeyAlias=machine",
+            "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-F", os.devnull,
+            found.address, *options.command,
+        ]  # fmt: skip
+        return subprocess.run(arguments, check=False).returncode

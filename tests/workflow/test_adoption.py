@@ -1,0 +1,160 @@
+"""A controller that is killed loses nothing: the next call goes on, and exactly one machine works."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_ec2.local.cloud import EmbeddedCloud
+from snakemake_executor_ec2.testing import WorkflowRunner
+from tests.workflow.killing import COUNTED, alive, launched_since, starts, wait_for, watched
+
+AGAIN = "--rerun-incomplete"
+
+
+@pytest.mark.parametrize(
+    ("line", "machines"),
+    [
+        ("Select jobs", 2),  # launching
+        ("launched", 2),  # booting
+        ("staged", 2),  # preparing
+        ("running", 1),
+        ("finished", 1),  # staging out
+        ("retrieved", 1),  # terminating: the results are here
+    ],
+)
+def test_sigkill_in_every_phase(
+    line: str, machines: int, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
+    """The second call of the same command adopts what runs or has finished, and ends the rest."""
+    before = list(ec2_cloud.machine_states())
+    run_workflow.place(COUNTED)
+    first = watched(run_workflow, AGAIN)
+    first.until(line)
+    first.kill()
+
+    second = watched(run_workflow, AGAIN)
+    assert second.wait() == 0, second.output
+
+    assert starts(run_workflow.folder) == 1
+    assert len(launched_since(ec2_cloud, before)) <= machines, second.output
+    wait_for(lambda: not alive(ec2_cloud))
+    assert "LockException" not in second.output
+
+
+def test_a_running_job_is_adopted_without_any_option(
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
+    """After a SIGKILL the very same command goes on: no --unlock, nothing is launched."""
+    before = list(ec2_cloud.machine_states())
+    run_workflow.place(COUNTED)
+    first = watched(run_workflow)
+    first.until("running rule one")
+    first.kill()
+
+    second = watched(run_workflow)
+    assert second.wait() == 0, second.output
+
+    assert "going on with rule one" in second.output
+    assert len(launched_since(ec2_cloud, before)) == 1
+    assert starts(run_workflow.folder) == 1
+
+
+def test_another_s_lock_is_left_alone(run_workflow: WorkflowRunner) -> None:
+    """Only lock files of our own dead runs are removed: another Snakemake's still hold."""
+    run_workflow.place(COUNTED)
+    locks = run_workflow.folder / ".snakemake/locks"
+    locks.mkdir(parents=True)
+    (locks / "0.output.lock").write_text("o.txt\n")
+
+    run = watched(run_workflow)
+
+    assert run.wait() == 1
+    assert "lock" in run.output.lower()
+    assert (locks / "0.output.lock").exists()
+
+
+def test_a_changed_rule_is_not_given_an_old_job_s_results(
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
+    """Where the rule's code was edited in between, the old job's machine ends and a new one is taken."""
+    run_workflow.place(COUNTED)
+    first = watched(run_workflow)
+    first.until("running rule one")
+    first.kill()
+    run_workflow.place(
+        {
+            "Snakefile": "rule one:\n    input: 'in.txt'\n    output: 'o.txt'\n"
+            "    shell: 'echo new > {output}'\n"
+        }
+    )
+
+    second = watched(run_workflow, AGAIN)
+
+    assert second.wait() == 0, second.output
+    assert (run_workflow.folder / "o.txt").read_text() == "new\n"
+    wait_for(lambda: not alive(ec2_cloud))
+
+
+def test_detached_jobs_work_on_and_are_fetched_by_the_next_call(
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
+    """--ec2-detach: Ctrl-C leaves the machine, its job ends alone, the same command fetches the results."""
+    before = list(ec2_cloud.machine_states())
+    run_workflow.place(COUNTED)
+    first = watched(run_workflow, "--ec2-detach")
+    first.until("running rule one")
+    first.interrupt()
+    assert first.wait() != 0
+    assert "is not terminated" in first.output
+    assert len(alive(ec2_cloud)) == 1
+    time.sleep(4)  # it ends while nobody is there
+
+    second = watched(run_workflow, "--ec2-detach")
+
+    assert second.wait() == 0, second.output
+    assert len(launched_since(ec2_cloud, before)) == 1
+    assert starts(run_workflow.folder) == 1
+
+
+def test_a_stopped_controller_collects_everything(
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
+    """Jobs that end while the controller is stopped (SIGSTOP) are all collected after SIGCONT."""
+    names = [str(number) for number in range(6)]
+    before = list(ec2_cloud.machine_states())
+    run_workflow.place(
+        {
+            "Snakefile": f"rule all:\n    input: expand('{{n}}.txt', n={names})\n"
+            "rule one:\n    output: '{n}.txt'\n    shell: 'sleep 8; echo {wildcards.n} > {output}'\n"
+        }
+    )
+    run = watched(run_workflow, "--jobs", "6")
+    wait_for(lambda: run.output.count("running rule one") == 6)
+    os.kill(run.process.pid, signal.SIGSTOP)
+    time.sleep(15)
+    os.kill(run.process.pid, signal.SIGCONT)
+
+    assert run.wait() == 0, run.output
+    assert [(run_workflow.folder / f"{n}.txt").read_text().strip() for n in names] == names
+    assert len(launched_since(ec2_cloud, before)) == 6
+
+
+def test_the_journal_is_its_owner_s_and_forgets_the_key(run_workflow: WorkflowRunner) -> None:
+    """The journal can be read by its owner only, and after a clean run holds no private key."""
+    run = run_workflow({"Snakefile": "rule one:\n    output: 'o'\n    shell: 'touch o'\n"})
+
+    path = Path(run.folder, ".snakemake/ec2/journal.sqlite")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert b"PRIVATE KEY" not in path.read_bytes()
+    with sqlite3.connect(path) as db:
+        ((ending, usd, seconds),) = db.execute("SELECT ending, usd, seconds FROM attempts").fetchall()
+    assert ending == "done"
+    assert usd > 0
+    assert "stage out" in seconds
