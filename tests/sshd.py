@@ -135,9 +135,7 @@ def asyncssh_server(folder: Path) -> Iterator[Server]:
             logins_tried=lambda: list(tried),
         )
     finally:
-        server.close()
-        call(server.wait_closed())
-        call(_finish_tasks())
+        call(_stop(server))
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
@@ -196,7 +194,9 @@ async def _pump(
         sink.close()
 
 
-async def _finish_tasks() -> None:
+async def _stop(server: asyncssh.SSHAcceptor) -> None:
+    server.close()
+    await server.wait_closed()
     tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     _done, waiting = await asyncio.wait(tasks, timeout=5) if tasks else (set(), set())
     for task in waiting:

@@ -139,21 +139,23 @@ def unpack() -> int:
 
     Never replaces what it did not put there, except in directories that we made.
     """
-    with _lock_ours():
-        ours = _Ours()
-        foreign: list[str] = []
+    # No lock while the archive comes: over a connection that is half open it may never end.
+    ours = _Ours()
+    foreign: list[str] = []
 
-        def place(name: str) -> str:
-            if not ours.covers(name):
-                if os.path.lexists(name) and name not in ours.files:
-                    raise ArchiveError(f"{name} exists on the machine and is not ours")
-                foreign.append(name)
-            return name
+    def place(name: str) -> str:
+        if not ours.covers(name):
+            if os.path.lexists(name) and name not in ours.files:
+                raise ArchiveError(f"{name} exists on the machine and is not ours")
+            foreign.append(name)
+        return name
 
-        _widen(0)
-        with open(0, "rb", buffering=_BUFFER, closefd=False) as stream:
-            contents = read_archive(stream, place)
-        if foreign:
+    _widen(0)
+    with open(0, "rb", buffering=_BUFFER, closefd=False) as stream:
+        contents = read_archive(stream, place)
+    if foreign:
+        with _lock_ours():
+            ours = _Ours()
             ours.files.update(foreign)
             ours.directories.update(name for name in foreign if _is_directory(name))
             ours.save()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import socket
 from collections.abc import Collection, Sequence
 
 import paramiko
@@ -129,7 +128,8 @@ def _private_key(key: KeyPair) -> paramiko.PKey:
 
 
 def _told(error: BaseException) -> str:
-    if isinstance(error, (TimeoutError, socket.timeout)):
+    # the latter is how paramiko says that the handshake took too long
+    if isinstance(error, TimeoutError) or "No existing session" in str(error):
         return "no answer in time"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

@@ -131,6 +131,21 @@ def test_unpack_replaces_anything_in_our_own_directories(machine: Machine, tmp_p
     assert (tmp_path / "work" / "file").read_text() == "new"
 
 
+def test_an_unpack_that_hangs_holds_nobody_up(machine: Machine, tmp_path: Path) -> None:
+    """A connection that is half open may keep one waiting for hours; the next one does not mind."""
+    (tmp_path / "new").write_text("new")
+    hanging = subprocess.Popen(
+        machine.command("unpack"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=machine.environment,
+    )
+    with hanging:
+        assert _unpack(machine, Entry(str(tmp_path / "new"), str(tmp_path / "to"))).exit_code == 0
+        assert hanging.poll() is None
+
+
 def test_unpack_of_half_an_archive(machine: Machine) -> None:
     """One sentence, no traceback."""
     done = subprocess.run(
