@@ -159,6 +159,13 @@ def test_prices(cloud: Cloud, market: Market) -> None:
         assert price.source
 
 
+def test_quota(cloud: Cloud) -> None:
+    """A limit is a number of vCPUs, or not known; one that there is not is not known."""
+    limit = cloud.quota("L-1216C47A")
+    assert limit is None or limit > 0
+    assert cloud.quota("L-00000000") is None
+
+
 @pytest.mark.parametrize("arch", Arch)
 def test_default_image(cloud: Cloud, arch: Arch) -> None:
     """Without an AMI, there is an image for each architecture."""

@@ -6,6 +6,7 @@ import random
 import time
 from fnmatch import fnmatchcase
 from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,9 +15,9 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from snakemake_executor_ec2.aws.catalogue import instance_type
 from snakemake_executor_ec2.errors import NoFittingInstance
-from snakemake_executor_ec2.model import Arch, InstanceType, Market, Offer, Price, Requirements
-from snakemake_executor_ec2.sizing.catalogue import Catalogue
-from snakemake_executor_ec2.sizing.select import select
+from snakemake_executor_ec2.model import Arch, InstanceType, Market, Offer, Price, Requirements, SpotUse
+from snakemake_executor_ec2.sizing.catalogue import Catalogue, Limits
+from snakemake_executor_ec2.sizing.select import best, select
 from tests.fakes.cloud import instance_type as made_up
 
 ZONES = ("us-east-1a", "us-east-1b")
@@ -109,7 +110,7 @@ REQUIREMENTS = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(REQUIREMENTS, st.sampled_from([None, "L4", "a100", "T4"]))
 def test_the_cheapest_that_fits(wanted: Requirements, gpu_model: str | None) -> None:
     """The first offer is what brute force finds; where it finds none, the refusal says why."""
@@ -155,6 +156,161 @@ def test_fast_enough() -> None:
     for job in jobs:
         select(catalogue, job)
     assert time.perf_counter() - start < 2
+
+
+# --- spot -----------------------------------------------------------------------------------
+
+
+@cache
+def spot_prices() -> dict[tuple[str, str], Price]:
+    """Synthetic, other ones in each zone, some above on-demand, some types in no zone."""
+    dice = random.Random(11)  # noqa: S311  (not a secret)
+    return {
+        (each.name, zone): Price(
+            usd_per_hour=all_prices()[each.name, ""].usd_per_hour * dice.uniform(0.2, 1.3), source="made up"
+        )
+        for each in all_types()
+        for zone in ZONES
+        if dice.random() < 0.8
+    }
+
+
+@cache
+def with_spot() -> Catalogue:
+    return Catalogue(all_types(), zones=lambda _: ZONES, prices=all_prices(), spot_prices=spot_prices)
+
+
+def fitting_by_brute_force(wanted: Requirements, market: Market) -> list[InstanceType]:
+    """As `cheapest_by_brute_force`, all that fit, for jobs without patterns and GPUs."""
+    found: list[tuple[int, InstanceType]] = []
+    for row in all_types():
+        if wanted.arch in row.arches and market in row.markets:
+            odd = [row.burstable, row.bare_metal, not row.current_generation, row.accelerators]
+            odd += [row.gpu_fraction < 1, row.gpus > 0]
+            found.append((odd.count(True), row))
+    least = min(count for count, _ in found)
+    return [
+        row
+        for count, row in found
+        if count == least
+        and row.vcpus >= wanted.threads
+        and (row.mem_mib * 95 // 100 - 556) * 2**20 >= wanted.mem_mb * 10**6
+    ]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.integers(1, 96),
+    st.integers(1, 600_000),
+    st.one_of(st.none(), st.integers(1, 10_000)),
+    st.sampled_from(SpotUse),
+    st.sampled_from(Arch),
+)
+def test_the_least_expected_cost(
+    threads: int, mem_mb: int, runtime_min: int | None, spot: SpotUse, arch: Arch
+) -> None:
+    """Over both markets, the first offer is the one of least expected cost, by a formula of our own."""
+    wanted = needs(threads=threads, mem_mb=mem_mb, runtime_min=runtime_min, spot=spot, arch=arch)
+    usual = fitting_by_brute_force(wanted, Market.ON_DEMAND)
+    if not usual:
+        return
+    hours = 1.0 if runtime_min is None else runtime_min / 60
+    cheapest = min(all_prices()[row.name, ""].usd_per_hour for row in usual)
+    costs: dict[tuple[str, str], float] = {}
+    if spot is not SpotUse.ONLY:
+        costs |= {(row.name, ""): all_prices()[row.name, ""].usd_per_hour * hours for row in usual}
+    if spot is not SpotUse.NEVER:
+        alive = 2.718281828459045 ** (-0.05 * hours)
+        on_spot = fitting_by_brute_force(wanted, Market.SPOT)
+        prices = {
+            (row.name, zone): spot_prices()[row.name, zone].usd_per_hour
+            for row in on_spot
+            for zone in ZONES
+            if (row.name, zone) in spot_prices()
+        }
+        for key, price in prices.items():
+            if price < cheapest or (spot is SpotUse.ONLY and price == min(prices.values())):
+                first = price * (1 - alive) / 0.05
+                second = (1 - alive) * (first + (1 - alive) * cheapest * hours)
+                costs[key] = first + second
+    offers = select(with_spot(), wanted)
+    zone = offers[0].zones[0] if offers[0].market is Market.SPOT else ""
+    assert costs[offers[0].instance_type.name, zone] == pytest.approx(min(costs.values()))
+    assert len(offers) == len(costs)
+    assert best(with_spot(), wanted) == offers[0]
+
+
+@pytest.mark.parametrize(("runtime_min", "market"), [(10, Market.SPOT), (6000, Market.ON_DEMAND)])
+def test_long_jobs_prefer_on_demand(runtime_min: int, market: Market) -> None:
+    """The risk to lose its work grows with a job's runtime, until spot is no longer worth it."""
+    assert best(with_spot(), needs(runtime_min=runtime_min, spot=SpotUse.PREFER)).market is market
+
+
+def test_new_spot_prices_count() -> None:
+    """Prices that have changed since the last job change the choice."""
+    types = [
+        made_up("a.large", 2, 8, markets=frozenset(Market)),
+        made_up("b.large", 2, 8, markets=frozenset(Market)),
+    ]
+    now = [{("a.large", "z"): 0.1, ("b.large", "z"): 0.2}, {("a.large", "z"): 0.3, ("b.large", "z"): 0.2}]
+    answers = [
+        {key: Price(usd_per_hour=usd, source="made up") for key, usd in prices.items()} for prices in now
+    ]
+    current = [answers[0]]
+    catalogue = Catalogue(types, zones=lambda _: ("z",), spot_prices=lambda: current[0])
+    assert best(catalogue, needs(spot=SpotUse.ONLY)).instance_type.name == "a.large"
+    current[0] = answers[1]
+    assert best(catalogue, needs(spot=SpotUse.ONLY)).instance_type.name == "b.large"
+
+
+def test_fast_enough_with_spot() -> None:
+    """Ten thousand different jobs over both markets take under 2 s, too."""
+    dice = random.Random(2)  # noqa: S311  (not a secret)
+    jobs = [
+        needs(
+            threads=dice.randint(1, 64),
+            mem_mb=dice.randint(1, 500_000),
+            runtime_min=number + 1,
+            spot=SpotUse.PREFER,
+        )
+        for number in range(10_000)
+    ]
+    start = time.process_time()
+    for job in jobs:
+        best(with_spot(), job)
+    assert time.process_time() - start < 2
+
+
+# --- limits of the run ----------------------------------------------------------------------
+
+
+def limited(**more: Any) -> Catalogue:
+    return Catalogue(all_types(), zones=lambda _: ZONES, prices=all_prices(), limits=Limits(**more))
+
+
+def test_excluded_types() -> None:
+    """Patterns leave types out; where they leave nothing, the sentence says which."""
+    first = best(full(), needs()).instance_type
+    assert best(limited(exclude=(f"{first.family}.*",)), needs()).instance_type.family != first.family
+    with pytest.raises(NoFittingInstance, match=r"--ec2-exclude-types m7i\.\* leave no instance type"):
+        select(limited(exclude=("m7i.*",)), needs(instance_types=("m7i.large",)))
+
+
+def test_free_tier() -> None:
+    """Only types of the free tier, burstable ones too; a job that is too large is told so."""
+    assert all(each.instance_type.free_tier for each in select(limited(free_tier=True), needs(mem_mb=300)))
+    with pytest.raises(NoFittingInstance, match="within --ec2-free-tier"):
+        select(limited(free_tier=True), needs(mem_mb=500_000))
+
+
+def test_max_price() -> None:
+    """Nothing dearer is offered; where all is dearer, the cheapest and its price are named."""
+    offers = select(limited(max_usd_per_hour=0.3), needs())
+    assert all(each.price and each.price.usd_per_hour <= 0.3 for each in offers)
+    with pytest.raises(NoFittingInstance, match=r"more than --ec2-max-price 0\.001"):
+        select(limited(max_usd_per_hour=0.001), needs())
+    with pytest.raises(NoFittingInstance, match=r"within --ec2-max-price 0\.3"):
+        select(limited(max_usd_per_hour=0.3), needs(mem_mb=500_000))
 
 
 # --- what nobody asked for ------------------------------------------------------------------
