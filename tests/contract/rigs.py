@@ -1,0 +1,93 @@
+"""What the contract of RemoteHost is tested on: OpenSSH, asyncssh and the fake."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_ec2.ports import RemoteHost
+from snakemake_executor_ec2.ssh.connector import SshConnector
+from tests.fakes.remote_host import FakeMachine, FakeRemoteHost
+from tests.sshd import LOOPBACK, Server, Wire, asyncssh_server, find_sshd, openssh
+
+SILENCE_S = 1.0
+_SERVERS = {"openssh": openssh, "asyncssh": asyncssh_server}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rig:
+    """A machine, and a connection to it that can be broken."""
+
+    home: Path
+    host: RemoteHost
+    connect: Callable[[], RemoteHost]
+    cut: Callable[[], None]
+    freeze: Callable[[], None]
+
+
+@pytest.fixture(params=["openssh", "asyncssh", "fake"])
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    with contextlib.ExitStack() as stack:
+        if request.param == "fake":
+            made = _fake_rig(tmp_path)
+        else:
+            made = _ssh_rig(stack, serve(stack, request.param, tmp_path / "server"))
+        yield made
+        made.host.close()
+    _assert_nothing_left(made.home)
+
+
+@pytest.fixture(params=["openssh", "asyncssh"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    with contextlib.ExitStack() as stack:
+        yield serve(stack, request.param, tmp_path / "server")
+
+
+def serve(stack: contextlib.ExitStack, kind: str, folder: Path) -> Server:
+    if kind == "openssh" and find_sshd() is None:
+        pytest.skip("OpenSSH's sshd is not installed (package openssh-server)")
+    return stack.enter_context(_SERVERS[kind](folder))
+
+
+def _fake_rig(folder: Path) -> Rig:
+    home = folder / "home"
+    home.mkdir()
+    machine = FakeMachine(home=home, host_key="ssh-ed25519 AAAA")
+
+    def connect() -> FakeRemoteHost:
+        return FakeRemoteHost(machine, silence_s=SILENCE_S)
+
+    host = connect()
+    return Rig(home=home, host=host, connect=connect, cut=host.cut, freeze=host.freeze)
+
+
+def _ssh_rig(stack: contextlib.ExitStack, server: Server) -> Rig:
+    wire = stack.enter_context(Wire(server.port))
+    connector = SshConnector(user=server.user, login_keys=[server.login], port=wire.port, silence_s=SILENCE_S)
+
+    def connect() -> RemoteHost:
+        return connector.connect(LOOPBACK, host_keys=[server.host_key], timeout_s=10)
+
+    return Rig(home=server.home, host=connect(), connect=connect, cut=wire.cut, freeze=wire.freeze)
+
+
+def _assert_nothing_left(home: Path) -> None:
+    """No process of the machine's may outlive its test."""
+    deadline = time.monotonic() + 5
+    while (left := _processes_of(home)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
+
+
+def _processes_of(home: Path) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"HOME={home}\0".encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
