@@ -101,9 +101,10 @@ class Executor(RemoteExecutor):
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
-        if self._run is not None:
-            self._run.beat()
+        # The base class' thread calls before `__post_init__` has run: look at nothing but the jobs.
         for info in active_jobs:
+            if self._run is not None:
+                self._run.beat()
             story = info.aux["story"]
             if not story.done():
                 yield info
