@@ -310,20 +310,22 @@ class Launcher:
             self._check_quota(wanted, best(self.catalogue, wanted))
 
     def _check_quota(self, requirements: Requirements, found: Offer) -> None:
-        quota = quota_of(found.instance_type.name, found.market)
-        limit = self.quota_vcpus(quota) if quota else None
+        """Raise ConfigurationError where `found` and all others that fit are larger than their limits.
+
+        Families whose limit is not known don't count: they are rare and dear, and not what is meant.
+        """
+        quota, limit = self._limit_of(found)
         if quota is None or limit is None or found.instance_type.vcpus <= limit:
             return
-        smallest = min(offers(self.catalogue, requirements), key=lambda each: self._missing_vcpus(each))
-        if self._missing_vcpus(smallest) > 0:
-            raise ConfigurationError(
-                say.quota_too_small(quota, limit, smallest.instance_type, self.cloud.region)
-            )
+        for offer in offers(self.catalogue, requirements):
+            other, others_limit = self._limit_of(offer)
+            if other and others_limit is not None and offer.instance_type.vcpus <= others_limit:
+                return
+        raise ConfigurationError(say.quota_too_small(quota, limit, found.instance_type, self.cloud.region))
 
-    def _missing_vcpus(self, offer: Offer) -> float:
+    def _limit_of(self, offer: Offer) -> tuple[Quota | None, float | None]:
         quota = quota_of(offer.instance_type.name, offer.market)
-        limit = self.quota_vcpus(quota) if quota else None
-        return 0.0 if limit is None else max(0.0, offer.instance_type.vcpus - limit)
+        return quota, self.quota_vcpus(quota) if quota else None
 
     def _tell_quota(self, quota: Quota) -> None:
         self._tell_once(f"quota {quota.code}", say.waiting_for_quota(quota, self.quota_vcpus(quota)))

@@ -90,12 +90,12 @@ def waiting_for_quota(quota: Quota, vcpus: float | None) -> str:
     )
 
 
-def quota_too_small(quota: Quota, vcpus: float, smallest: InstanceType, region: str) -> str:
+def quota_too_small(quota: Quota, vcpus: float, best: InstanceType, region: str) -> str:
     return (
-        f"the smallest instance type that fits, {smallest.name}, has {smallest.vcpus} vCPUs, and the AWS "
+        f"the best instance type that fits, {best.name}, has {best.vcpus} vCPUs, and the AWS "
         f"account's limit {quota.code} ({quota.name}) is {vcpus:g} in {region}; ask for more in the "
         f"Service Quotas console, or run `aws service-quotas request-service-quota-increase --service-code "
-        f"ec2 --quota-code {quota.code} --desired-value {smallest.vcpus}`"
+        f"ec2 --quota-code {quota.code} --desired-value {best.vcpus}`"
     )
 
 
