@@ -328,7 +328,7 @@ def test_a_hostile_archive_is_refused(tmp_path: Path, members: list[bytes]) -> N
 def test_links_within_what_is_ours_are_fine(tmp_path: Path) -> None:
     """Relative and absolute ones, also up from a subdirectory."""
     stream = _hostile(
-        _member("work/d", kind=_DIRECTORY),
+        _member("work/d", kind=_DIRECTORY, mode=0o755),
         _member("work/d/up", kind=_LINK, link="../x"),
         _member("work/d/own", kind=_LINK, link="y"),
         _member("work/abs", kind=_LINK, link=f"{tmp_path}/x"),

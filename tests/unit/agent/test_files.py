@@ -99,6 +99,25 @@ def test_without_permission_and_without_sudo(machine: Machine) -> None:
     assert reason == "Permission denied"
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root needs no sudo")
+def test_sudo_makes_what_we_may_not_and_gives_us_that_only(machine: Machine, tmp_path: Path) -> None:
+    """Only the directories that are new change their owner."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    script = f'#!/bin/sh\necho "sudo $*" >> {tmp_path}/calls\nchmod u+w {closed}\nshift\nexec "$@"\n'
+    (programs / "sudo").write_text(script)
+    (programs / "sudo").chmod(0o755)
+    machine.environment["PATH"] = f"{programs}:{machine.environment['PATH']}"
+    assert _workdir(machine, closed / "a" / "b") == [(True, "")]
+    owner = f"{os.getuid()}:{os.getgid()}"
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        f"sudo -n mkdir -p -- {closed}/a/b",
+        f"sudo -n chown -h {owner} -- {closed}/a {closed}/a/b",
+    ]
+
+
 def test_unpack_puts_files_at_absolute_paths(machine: Machine, tmp_path: Path) -> None:
     """Parents are made, and the answer counts."""
     (tmp_path / "here").write_text("content")

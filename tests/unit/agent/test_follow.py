@@ -78,11 +78,11 @@ def test_a_newline_is_answered_and_renews_the_lease(machine: Machine) -> None:
     assert process.stdin
     assert process.stdout
     assert b"started" in process.stdout.readline()
-    time.sleep(0.4)
+    time.sleep(2)
     process.stdin.write(b"\n")
     process.stdin.flush()
     assert json.loads(process.stdout.readline())["pulse"] is True
-    assert machine.ask("status").said["lease_left_s"] > 49.7
+    assert machine.ask("status").said["lease_left_s"] > 48.2
     machine.ask("cancel", "job")
     assert _rest(process)[-1]["event"]["cancelled"] is True
 
