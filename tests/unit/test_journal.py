@@ -1,0 +1,124 @@
+"""The journal: what it holds is on the disk before the call returns, and a run is alive while it locks."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_ec2 import snakelocks
+from snakemake_executor_ec2.journal import FOLDER, Journal, RunRecord
+from snakemake_executor_ec2.model import JobPlan, KeyPair, Machine, Market, Phase, Requirements
+
+PLAN = JobPlan(
+    key="r1.1.1",
+    rule="one",
+    label="rule one",
+    attempt=1,
+    command="true",
+    workdir=Path("/w"),
+    env={},
+    requirements=Requirements(threads=1, mem_mb=1000, disk_mb=1000),
+    sources=(),
+    inputs=(),
+    outputs=(Path("/w/o"),),
+    fingerprint="f",
+)
+MACHINE = Machine(
+    id="i-1",
+    instance_type="m5.large",
+    zone="z",
+    market=Market.SPOT,
+    price=None,
+    disk_gib=8,
+    launched_at=1.0,
+)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal(tmp_path, now=lambda: 100.0, warn=pytest.fail)
+    yield journal
+    journal.close()
+
+
+def _run(name: str = "r1") -> RunRecord:
+    return RunRecord(
+        id=name,
+        began_at=1.0,
+        pid=1,
+        region="us-east-1",
+        endpoint="http://e",
+        ssh_user="ec2-user",
+        ssh_port=22,
+        login=KeyPair(private="SECRET", public="ssh-ed25519 A"),
+        lease_s=60.0,
+    )
+
+
+def test_an_attempt_comes_back_as_it_was_told(journal: Journal, tmp_path: Path) -> None:
+    """Another process reads the machine, host keys, bench and phase that the first one wrote."""
+    journal.begin_run(_run())
+    number = journal.begin("r1", PLAN, 0, "key-1")
+    journal._db.execute("INSERT INTO launches VALUES ('t', ?, 1, 'm5.large', 'z', 'spot', NULL)", (number,))
+    journal.launched("t", MACHINE)
+    journal.note(number, host_keys=["key-2"], bench={"path": [], "workdir": "/w"})
+    journal.enter(number, Phase.RUN)
+    reader = Journal(tmp_path, now=lambda: 100.0, warn=pytest.fail)
+    attempt = reader.attempt(number)
+    reader.close()
+
+    assert attempt.machine == MACHINE
+    assert attempt.host_keys == ("key-2",)
+    assert attempt.outputs == PLAN.outputs
+    assert attempt.may_go_on
+
+
+def test_a_run_is_alive_while_its_process_holds_the_lock(journal: Journal, tmp_path: Path) -> None:
+    """Closing the file, as the end of a process does, makes the run dead for everybody."""
+    journal.begin_run(_run())
+    reader = Journal(tmp_path, now=lambda: 100.0, warn=pytest.fail)
+    assert reader.is_alive("r1")
+    journal.leave_run("r1", detached=True)
+    assert not reader.is_alive("r1")
+    assert reader.runs()[0].detached
+    reader.close()
+
+
+def test_only_one_run_takes_an_attempt_over(journal: Journal) -> None:
+    """Two runs that want the same machine: the second one is told that it came too late."""
+    for name in ("r1", "r2", "r3"):
+        journal.begin_run(_run(name))
+    attempt = journal.attempt(journal.begin("r1", PLAN, 0, "k"))
+
+    assert journal.claim(attempt, "r2")
+    assert not journal.claim(attempt, "r3")
+
+
+def test_the_key_is_its_owner_s_and_erased_at_the_end(journal: Journal, tmp_path: Path) -> None:
+    """Mode 0600, and nothing of the key is in the file when nothing of the run is left."""
+    journal.begin_run(_run())
+    path = tmp_path / FOLDER / "journal.sqlite"
+    assert b"SECRET" in path.read_bytes()
+    journal.close_run("r1")
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert b"SECRET" not in path.read_bytes()
+
+
+def test_lock_files_of_the_living_and_of_others_stay(journal: Journal, tmp_path: Path) -> None:
+    """Only what a dead run noted is removed."""
+    locks = tmp_path / ".snakemake/locks"
+    locks.mkdir(parents=True)
+    for name in ("0.input.lock", "1.input.lock"):
+        (locks / name).write_text("x")
+    journal.begin_run(_run())
+    snakelocks.note(tmp_path, "r1", [".snakemake/locks/0.input.lock"])
+    snakelocks.release_of_dead_runs(tmp_path)
+    assert len(list(locks.iterdir())) == 2, "the run lives"
+    journal.leave_run("r1", detached=False)
+    snakelocks.release_of_dead_runs(tmp_path)
+
+    assert [path.name for path in locks.iterdir()] == ["1.input.lock"]
