@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from moto.ec2.models.instance_types import INSTANCE_TYPES
+
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
 
@@ -80,4 +82,5 @@ def test_free_tier_and_excluded_types(run_workflow: WorkflowRunner) -> None:
     assert run.returncode == 0, run.output
     launched = re.search(r"launched (\S+) ", run.output)
     assert launched is not None
-    assert launched.group(1) in {"t3.small", "c7i-flex.large", "m7i-flex.large"}
+    assert INSTANCE_TYPES[launched.group(1)]["FreeTierEligible"]
+    assert not launched.group(1).startswith(("t2.", "t3.micro"))
