@@ -28,7 +28,9 @@ def plan_job(
     jobs = inner_jobs(job)
     made = {str(f) for j in jobs for f in j.output}
     unneeded = set(job.dag.get_unneeded_temp_files(job))
-    inputs = [f for j in jobs for f in j.input if not _is_storage(f) and str(f) not in made]
+    readers = [*jobs, *_checkpoints_before(jobs)]
+    inputs = [f for j in readers for f in j.input if not _is_storage(f) and str(f) not in made]
+    inputs += [f for j in readers[len(jobs) :] for f in j.output if _comes_back(f)]
     outputs = [f for j in jobs for f in j.output if _comes_back(f)]
     benchmarks = [j.benchmark for j in jobs if j.benchmark and not _is_storage(j.benchmark)]
     logs = [f for j in jobs for f in j.log if not _is_storage(f)]
@@ -87,6 +89,25 @@ def updated(job: Any) -> list[Path]:
 def resources(job: Any) -> dict[str, int | str]:
     """The job's resources that are settled; those to be determined later are left out."""
     return {name: value for name, value in job.resources.items() if isinstance(value, int | str)}
+
+
+def _checkpoints_before(jobs: Iterable[Any]) -> list[Any]:
+    """Checkpoints that came before some jobs. The machine works out the jobs' inputs again: it
+    looks at what the checkpoints made, and for that has to find them done."""
+    found: dict[Any, None] = {}
+    to_see = list(jobs)
+    dag = to_see[0].dag
+    seen = set(to_see)
+    if not dag.checkpoint_jobs:
+        return []
+    while to_see:
+        for job in dag.job_dependencies(to_see.pop()):
+            if job not in seen:
+                seen.add(job)
+                to_see.append(job)
+                if job.is_checkpoint:
+                    found[job] = None
+    return list(found)
 
 
 def _resources(jobs: Iterable[Any]) -> Iterator[Path]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import RawIOBase
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from snakemake_executor_ec2.ports import Clock, RemoteHost
 from snakemake_executor_ec2.staging.paths import PathMap, sendings
 
 _LOG_PAUSE_S = 5.0
+_LINKS_IN_A_ROW = 5
 _SOFTWARE_TIMEOUT_S = 3600.0
 """Longer than any installation that one would want to pay for with every job."""
 
@@ -129,9 +131,32 @@ class AgentWorkbench:
         started = self._clock.monotonic()
         must = plan.outputs if succeeded else ()
         may = (*plan.optional_outputs, *plan.logs) if succeeded else (*plan.logs, *plan.incomplete)
-        targets = {str(self._paths.to_machine(path)): path for path in (*must, *may)}
-        if not targets:
+        if not must and not may:
             return Transfer(files=0, bytes=0, seconds=0.0)
+        fetched = self._fetch(plan, must, may)
+        files, size = _there(fetched), fetched.size
+        missing = [
+            str(path)
+            for path in must
+            if fetched.kinds.get(str(self._paths.to_machine(path)), "missing") in ("missing", "other")
+        ]
+        if missing:
+            raise StagingError(f"the job ended well, but left no {', '.join(missing)}")
+        # A link is fetched as such; where what it leads to is not here, that is fetched, too.
+        for _ in range(_LINKS_IN_A_ROW):
+            beyond = _dangling((*must, *may), plan.workdir)
+            if not beyond:
+                break
+            fetched = self._fetch(plan, (), beyond)
+            files, size = files + _there(fetched), size + fetched.size
+        return Transfer(files=files, bytes=size, seconds=self._clock.monotonic() - started)
+
+    # --- helpers ------------------------------------------------------------------------------
+
+    def _fetch(self, plan: JobPlan, must: Sequence[Path], may: Sequence[Path]) -> Fetched:
+        """Bring files from the machine to where they belong. Raises StagingError, and NotFetched
+        where this computer could not take them: the machine still has them."""
+        targets = {str(self._paths.to_machine(path)): path for path in (*must, *may)}
         try:
             for path in targets.values():
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,22 +178,11 @@ class AgentWorkbench:
             )
 
         try:
-            fetched = self._link.call(fetch)
+            return self._link.call(fetch)
         except StagingError as error:
             if isinstance(error.__cause__, OSError):
                 raise NotFetched(error.message) from error
             raise
-        missing = [
-            str(path)
-            for path in must
-            if fetched.kinds.get(str(self._paths.to_machine(path)), "missing") in ("missing", "other")
-        ]
-        if missing:
-            raise StagingError(f"the job ended well, but left no {', '.join(missing)}")
-        there = sum(kind != "missing" for kind in fetched.kinds.values())
-        return Transfer(files=there, bytes=fetched.size, seconds=self._clock.monotonic() - started)
-
-    # --- helpers ------------------------------------------------------------------------------
 
     def _append(self, file: RawIOBase, at: int, data: bytes) -> None:
         """Write what the job printed to the log, where it belongs. Where this computer cannot
@@ -211,3 +225,20 @@ class AgentWorkbench:
         for answer in self._link.call(lambda host: Agent(host).workdir([], parents=outside)):
             if not answer.ok:
                 raise StagingError(f"{answer.path} cannot be used on the machine: {answer.reason}")
+
+
+def _there(fetched: Fetched) -> int:
+    return sum(kind != "missing" for kind in fetched.kinds.values())
+
+
+def _dangling(paths: Iterable[Path], workdir: Path) -> tuple[Path, ...]:
+    """What links among the paths lead to, where that is in the working directory and not there."""
+    targets = set()
+    for path in paths:
+        for _ in range(_LINKS_IN_A_ROW):
+            if not path.is_symlink():
+                break
+            path = Path(os.path.normpath(path.parent / path.readlink()))
+            if not os.path.lexists(path) and workdir in path.parents:
+                targets.add(path)
+    return tuple(sorted(targets))
