@@ -9,7 +9,7 @@ from snakemake_executor_ec2.model import Market
 from snakemake_executor_ec2.sizing.quotas import PROBE_S, Gate, Quota, quota_of
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import instance_type
-from tests.unit.sizing.test_select import all_types
+from tests.unit.sizing.types import all_types
 
 LARGE = instance_type("m7i.large", 2, 8)
 XLARGE = instance_type("m7i.xlarge", 4, 16)
