@@ -94,20 +94,28 @@ def resources(job: Any) -> dict[str, int | str]:
 def _checkpoints_before(jobs: Iterable[Any]) -> list[Any]:
     """Checkpoints that came before some jobs. The machine works out the jobs' inputs again: it
     looks at what the checkpoints made, and for that has to find them done."""
-    found: dict[Any, None] = {}
-    to_see = list(jobs)
-    dag = to_see[0].dag
-    seen = set(to_see)
-    if not dag.checkpoint_jobs:
+    jobs = [job for job in jobs if any(_is_function(f) for f in job.rule.input)]
+    if not jobs or not any(rule.is_checkpoint for rule in jobs[0].dag.workflow.rules):
         return []
+    dag = jobs[0].dag
+    to_see, seen = list(jobs), set(jobs)
+    read: set[str] = set()
     while to_see:
-        for job in dag.job_dependencies(to_see.pop()):
-            if job not in seen:
-                seen.add(job)
-                to_see.append(job)
-                if job.is_checkpoint:
-                    found[job] = None
-    return list(found)
+        job = to_see.pop()
+        read.update(map(str, job.input))
+        for before in dag.job_dependencies(job):
+            if before not in seen:
+                seen.add(before)
+                to_see.append(before)
+    # What is in a checkpoint's directory depends on it without Snakemake's knowing.
+    read.update(str(parent) for file in list(read) for parent in Path(file).parents)
+    return [
+        job for job in dag.jobs if job.is_checkpoint and (job in seen or read & set(map(str, job.output)))
+    ]
+
+
+def _is_function(file: Any) -> bool:
+    return callable(file) or bool(hasattr(file, "is_callable") and file.is_callable())
 
 
 def _resources(jobs: Iterable[Any]) -> Iterator[Path]:
