@@ -98,7 +98,7 @@ def _checkpoints_before(jobs: Iterable[Any]) -> list[Any]:
     if not jobs or not any(rule.is_checkpoint for rule in jobs[0].dag.workflow.rules):
         return []
     dag = jobs[0].dag
-    to_see, seen = list(jobs), set(jobs)
+    to_see, seen, ours = list(jobs), set(jobs), set(jobs)
     read: set[str] = set()
     while to_see:
         job = to_see.pop()
@@ -109,9 +109,8 @@ def _checkpoints_before(jobs: Iterable[Any]) -> list[Any]:
                 to_see.append(before)
     # What is in a checkpoint's directory depends on it without Snakemake's knowing.
     read.update(str(parent) for file in list(read) for parent in Path(file).parents)
-    return [
-        job for job in dag.jobs if job.is_checkpoint and (job in seen or read & set(map(str, job.output)))
-    ]
+    checkpoints = [job for job in dag.jobs if job.is_checkpoint and job not in ours]
+    return [job for job in checkpoints if job in seen or read & set(map(str, job.output))]
 
 
 def _is_function(file: Any) -> bool:
