@@ -64,7 +64,7 @@ class EmbeddedCloud:
             *self._arguments,
         ]
         self._process = subprocess.Popen(
-            command + self._arguments,
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": _python_path()},
