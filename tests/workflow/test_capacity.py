@@ -153,7 +153,7 @@ def test_throttled_for_a_while(
     run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud, new_machines: Machines
 ) -> None:
     """Throttled launches are asked for again: three jobs, three machines."""
-    ec2_cloud.faults.throttle("RunInstances", seconds=5)
+    ec2_cloud.faults.throttle("RunInstances", count=6)
 
     run = run_workflow(many(3))
 
