@@ -15,6 +15,8 @@ from types import FrameType
 from typing import Any
 
 _MAX_DEPTH = 80
+_SYSTEM = frozenset(map(Path, ("/dev", "/etc", "/lib", "/proc", "/sys", "/usr")))
+"""What libraries look up of the computer that they are on; a machine has its own."""
 
 _listening = False
 _installed = False
@@ -33,17 +35,32 @@ def listen() -> None:
 
 def stop(*, outside: Iterable[Path] = ()) -> frozenset[Path]:
     """Stop listening; the files that Snakefiles read, that still exist and lie `outside` of some
-    folders: Python's own and Snakemake's caches."""
+    folders: Python's own and Snakemake's caches.
+
+    Left out as well: what belongs to the computer or to its user (`/etc`, `/sys`, `~/.aws`) and
+    was looked up by some library. It is not the workflow's, and may be secret.
+    """
     global _listening
     _listening = False
-    elsewhere = [folder.resolve() for folder in outside]
+    elsewhere = {folder.resolve() for folder in outside}
     files = frozenset(
         path
         for path in map(Path, _seen)
-        if path.is_file() and not any(folder in path.resolve().parents for folder in elsewhere)
+        if path.is_file() and not _is_computers_own(path) and elsewhere.isdisjoint(path.resolve().parents)
     )
     _seen.clear()
     return files
+
+
+def _is_computers_own(path: Path) -> bool:
+    """Whether a file is the system's, or hidden in the home directory as settings and credentials are."""
+    if not _SYSTEM.isdisjoint(path.parents):
+        return True
+    home = Path.home()
+    if home not in path.parents:
+        return False
+    hidden = home / path.relative_to(home).parts[0]
+    return hidden.name.startswith(".") and hidden not in Path.cwd().parents
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
