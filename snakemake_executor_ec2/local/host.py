@@ -55,8 +55,16 @@ class Host:
     """One host. All methods belong to the cloud's event loop."""
 
     def __init__(
-        self, directory: Path, *, hostname: str, image: Image, isolated: bool, root_bytes: int | None
+        self,
+        directory: Path,
+        *,
+        hostname: str,
+        image: Image,
+        isolated: bool,
+        root_bytes: int | None,
+        home: Path | None = None,
     ) -> None:
+        """`home`: the user's home directory, where it is not on the host's own disk."""
         self.directory = directory
         self.hostname = hostname
         self.extra_variables: dict[str, str] = {}
@@ -68,6 +76,7 @@ class Host:
         self._image = image
         self._isolated = isolated
         self._root_bytes = root_bytes
+        self._home = home if isolated else None
         self._socket: socket.socket | None = None
         self._received = b""
         self._terminals: list[int] = []
@@ -192,6 +201,8 @@ class Host:
             (etc / "hosts").write_text(f"{known}\n{address} {self.hostname} {self.hostname.split('.')[0]}\n")
             (etc / "hostname").write_text(f"{self.hostname}\n")
             write_etc(etc, self._image.variables | self.extra_variables)
+            if self._home:
+                self._home.mkdir(exist_ok=True, mode=0o700)
             return
         for name in (f"home/{USER}", "root", "tmp", "run", "etc", "var/log"):
             (root / name).mkdir(parents=True, exist_ok=True)
@@ -201,6 +212,7 @@ class Host:
     def _sandbox(self) -> SandboxSpec | None:
         if not self._isolated:
             return None
+        home = [(str(self._home), f"/home/{USER}")] if self._home else []
         return SandboxSpec(
             root_dir=str(self.directory / "root"),
             scratch_dir=str(self.directory),
@@ -209,7 +221,7 @@ class Host:
             system_directories=SYSTEM_DIRECTORIES,
             masked=self._image.masked,
             read_only=self._image.read_only,
-            read_write=self._image.read_write,
+            read_write=[*home, *self._image.read_write],
             root_bytes=self._root_bytes,
         )
 

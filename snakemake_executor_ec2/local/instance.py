@@ -55,6 +55,8 @@ class Conditions:
     image: Image
     isolated: bool
     ssh_port: int
+    homes_dir: Path | None = None
+    """Where hosts' homes are instead of on their disks, which are in `state_dir`."""
     pending_s: float = 0.15
     """How long an instance is `pending` at least."""
     disk_bytes: int | None = None
@@ -81,6 +83,10 @@ class Instance:
         self._conditions = conditions
         self._troubles = _troubles_of(launch, faults)
         self._directory = conditions.state_dir / "hosts" / launch.instance_id
+        homes = conditions.homes_dir
+        # A disk of a certain size has to have everything on it.
+        limited = self._troubles.disk_bytes or conditions.disk_bytes
+        self._home = homes / launch.instance_id if homes and not limited else None
         self._connections: Counter[str] = Counter(attempted=0, admitted=0, authenticated=0)
         self._console = ""
         self._host: Host | None = None
@@ -107,7 +113,9 @@ class Instance:
         await asyncio.sleep(_SHUTTING_DOWN_S)
         await self._set("stopped" if stop else "terminated", reason)
         if not stop:
-            await asyncio.get_running_loop().run_in_executor(None, remove_tree, self._directory)
+            for directory in (self._directory, self._home):
+                if directory is not None:
+                    await asyncio.get_running_loop().run_in_executor(None, remove_tree, directory)
 
     async def start(self) -> None:
         """Boot what was stopped."""
@@ -242,6 +250,7 @@ class Instance:
             image=self._conditions.image,
             isolated=self._conditions.isolated,
             root_bytes=self._troubles.disk_bytes or self._conditions.disk_bytes,
+            home=self._home,
         )
         host.extra_variables = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": await self._metadata.open()}
         host.on_shutdown = self._on_shutdown

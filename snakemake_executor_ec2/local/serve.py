@@ -10,8 +10,8 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,9 @@ from .instance import Conditions, remove_tree
 
 _LOOK_FOR_END_EVERY_S = 0.1
 _STATE_PREFIX = "snakemake-ec2-cloud-"
+_RAM_DISK = Path("/dev/shm")  # noqa: S108 -- made by mkdtemp there, too
+_RAM_DISK_FREE = 4 << 30
+"""Below this a computer, or the container we are in, has no memory to spare for hosts' homes."""
 _MOTO_SETTINGS = (
     "MOTO_ENABLE_AMI_VALIDATION",
     "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION",
@@ -59,16 +62,13 @@ def serve(settings: Settings, ready: Callable[[dict[str, str]], None]) -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     _remove_leftovers()
     state_dir = _state_dir(settings)
-    try:
-        with (state_dir / "lock").open("w") as lock:
-            # Held for as long as this process lives: tells a later cloud whether the folder is a leftover.
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            asyncio.run(_serve(replace(settings, state_dir=state_dir), state_dir, ready))
-    finally:
-        remove_tree(state_dir)
+    with _held(state_dir), _ram_folder() as homes:
+        asyncio.run(_serve(replace(settings, state_dir=state_dir), state_dir, homes, ready))
 
 
-async def _serve(settings: Settings, state_dir: Path, ready: Callable[[dict[str, str]], None]) -> None:
+async def _serve(
+    settings: Settings, state_dir: Path, homes: Path | None, ready: Callable[[dict[str, str]], None]
+) -> None:
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -81,6 +81,7 @@ async def _serve(settings: Settings, state_dir: Path, ready: Callable[[dict[str,
     cache = settings.cache_dir or _user_cache()
     conditions = Conditions(
         state_dir=state_dir,
+        homes_dir=homes,
         image=image.build(state_dir / "image", cache, isolated=isolated),
         isolated=isolated,
         ssh_port=choose_ssh_port(),
@@ -154,9 +155,39 @@ def _state_dir(settings: Settings) -> Path:
     return settings.state_dir.resolve()
 
 
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """A folder of ours, which is removed in the end. Its lock is held for as long as this process
+    lives, and so tells a later cloud whether the folder is a leftover."""
+    try:
+        with (directory / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    finally:
+        remove_tree(directory)
+
+
+@contextmanager
+def _ram_folder() -> Iterator[Path | None]:
+    """Where hosts' homes are: an environment is some ten thousand links, which cost a disk's file
+    system seconds of work on every host, and memory next to nothing."""
+    try:
+        disk = os.statvfs(_RAM_DISK)
+        roomy = disk.f_bavail * disk.f_frsize >= _RAM_DISK_FREE
+        directory = Path(tempfile.mkdtemp(prefix=_STATE_PREFIX, dir=_RAM_DISK)) if roomy else None
+    except OSError:
+        directory = None
+    if directory is None:
+        yield None
+        return
+    with _held(directory):
+        yield directory
+
+
 def _remove_leftovers() -> None:
     """Delete what clouds left that were killed."""
-    for directory in Path(tempfile.gettempdir()).glob(f"{_STATE_PREFIX}*"):
-        with suppress(OSError), (directory / "lock").open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_tree(directory)
+    for parent in (Path(tempfile.gettempdir()), _RAM_DISK):
+        for directory in parent.glob(f"{_STATE_PREFIX}*"):
+            with suppress(OSError), (directory / "lock").open("r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove_tree(directory)
