@@ -24,6 +24,7 @@ from snakemake_executor_ec2.staging import parse_reads
 if TYPE_CHECKING:
     from snakemake_executor_ec2.model import JobOutcome
     from snakemake_executor_ec2.run import Run
+    from snakemake_executor_ec2.staging.sources import Sources
 
 
 class _Settled:
@@ -47,7 +48,7 @@ class Executor(RemoteExecutor):
 
     def __post_init__(self) -> None:
         self._run: Run | None = None
-        self._sources: tuple[Path, ...] | None = None
+        self._sources: Sources | None = None
         caches = self.workflow.sourcecache
         self._read_by_parse = parse_reads.stop(
             outside=map(Path, (sys.prefix, sys.base_prefix, caches.cache_path, caches.runtime_cache_path))
@@ -71,6 +72,7 @@ class Executor(RemoteExecutor):
     def run_job(self, job: Any) -> None:
         from snakemake_executor_ec2.fingerprint import fingerprint
         from snakemake_executor_ec2.plan import inner_jobs, plan_job
+        from snakemake_executor_ec2.staging import inventory
 
         if self._taken_from_cache(job):
             return
@@ -92,9 +94,11 @@ class Executor(RemoteExecutor):
             command=self.format_job_exec(job),
             env=self.envvars(),
             requirements=run.requirements_of(job),
-            sources=self._workflow_sources(),
+            sources=self._workflow_sources().files,
             keep_incomplete=self.workflow.execution_settings.keep_incomplete,
         )
+        if self.workflow.executor_settings.show_staging:
+            self.logger.info(inventory.of_job(plan, self._workflow_sources()))
         story = run.submit(replace(plan, fingerprint=mark), inherited)
         self.report_job_submission(SubmittedJobInfo(job=job, external_jobid=key, aux={"story": story}))
 
@@ -211,21 +215,26 @@ class Executor(RemoteExecutor):
             run.close()
             atexit.unregister(self._finish)
 
-    def _workflow_sources(self) -> tuple[Path, ...]:
+    def _workflow_sources(self) -> Sources:
+        """What travels with every job, settled once; what was left out is told then."""
         if self._sources is None:
             from snakemake_executor_ec2.plan import workflow_data, workflow_sources
-            from snakemake_executor_ec2.staging import sources
+            from snakemake_executor_ec2.settings import listed
+            from snakemake_executor_ec2.staging import inventory, sources
 
-            gathered = sources.gather(
+            settings = self.workflow.executor_settings
+            inputs, outputs = workflow_data(self.dag)
+            self._sources = sources.gather(
                 Path.cwd(),
                 named=workflow_sources(self.workflow),
                 read_by_parse=self._read_by_parse,
-                data=workflow_data(self.dag),
+                inputs=inputs,
+                outputs=outputs,
+                include=listed(settings.include),
+                exclude=listed(settings.exclude),
             )
-            for path in gathered.too_large:
-                self.logger.warning(
-                    f"{path} is larger than {sources.LIMIT_BYTES // 10**6} MB and is not sent with the "
-                    "workflow's sources; declare it as input of the rules that read it"
-                )
-            self._sources = gathered.files
+            for sentence in inventory.warnings(self._sources, Path.cwd()):
+                self.logger.warning(sentence)
+            if settings.show_staging:
+                self.logger.info(inventory.of_sources(self._sources, Path.cwd()))
         return self._sources

@@ -189,6 +189,7 @@ def _local_source(source: Any) -> Iterator[Path]:
         yield path
 
 
-def workflow_data(dag: Any) -> frozenset[Path]:
-    """What the workflow's rules read and make: it travels with the jobs that need it."""
-    return frozenset(_absolute(f for job in dag.jobs for f in (*job.input, *job.output, *job.log)))
+def workflow_data(dag: Any) -> tuple[frozenset[Path], frozenset[Path]]:
+    """What the workflow's rules read, and what they make: it travels with the jobs that need it."""
+    inputs = frozenset(_absolute(f for job in dag.jobs for f in job.input))
+    return inputs, frozenset(_absolute(f for job in dag.jobs for f in (*job.output, *job.log)))

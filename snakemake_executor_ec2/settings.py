@@ -129,6 +129,19 @@ class ExecutorSettings(ExecutorSettingsBase):
         "Shell script that prepares each machine (as the ssh user, sudo works): 'sudo dnf -y install …'.",
         metavar="FILE",
     )
+    include: List[str] = _list_option(
+        "Files and folders that travel with every job although no rule declares them, as patterns that "
+        "count from the working directory: 'lookup/*.tsv,models'. Of any size.",
+        metavar="PATTERNS",
+    )
+    exclude: List[str] = _list_option(
+        "Files and folders that do not travel with every job, as patterns: '**/*.ipynb,notes'. What a rule "
+        "declares as input travels all the same.",
+        metavar="PATTERNS",
+    )
+    show_staging: bool = _option(
+        False, "Tell what travels with every job and why, and for each job what it gets as input."
+    )
     boot_timeout: Optional[int] = _option(
         300, "Seconds after which a machine that does not answer over ssh is given up.", metavar="SECONDS"
     )

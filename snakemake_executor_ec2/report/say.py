@@ -174,11 +174,12 @@ def job_failed(plan: JobPlan, entry: Entry, result: JobResult, log: Path, now: f
         text += f" (peak memory {result.usage.peak_mem_mib} MiB)"
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     if lines:
-        text += f"\nThe end of its output, all of it in {log}:\n{_indented(lines[-LOG_LINES:])}"
+        last = _without_epilogue(lines)[-LOG_LINES:]
+        text += f"\nThe end of its output, all of it in {log}:\n{_indented(last)}"
     for path in undeclared(plan, lines):
         text += (
             f"\n{path} exists here but was not sent to the machine, because no rule declares it as "
-            f"input: add it to the input of {plan.rule}."
+            f"input: add it to the input of {plan.rule}, or name it with --ec2-include."
         )
     return text
 
@@ -213,15 +214,26 @@ def _where(entry: Entry, now: float) -> str:
 
 
 def _cause(plan: JobPlan, result: JobResult) -> str:
+    evidence = f" ({result.evidence})" if result.evidence else ""
     if result.failure is Failure.OUT_OF_MEMORY:
-        return f"out of memory; raise its mem_mb (it is {plan.requirements.mem_mb})"
+        return f"out of memory{evidence}; raise its mem_mb (it is {plan.requirements.mem_mb})"
     if result.failure is Failure.DISK_FULL:
-        return f"the disk is full; raise its disk_mb (it is {plan.requirements.disk_mb})"
+        return f"the disk is full{evidence}; raise its disk_mb (it is {plan.requirements.disk_mb})"
     if result.failure is Failure.RUNTIME:
-        return f"not done after its runtime of {plan.requirements.runtime_min} minutes; raise runtime"
-    if result.exit_code < 0:
-        return f"killed by signal {-result.exit_code}"
+        minutes = plan.requirements.runtime_min
+        return f"not done after its runtime of {minutes} minute{'s' * (minutes != 1)}; raise runtime"
+    if result.failure is Failure.SIGNAL:
+        return result.evidence or f"killed by signal {-result.exit_code}"
     return f"exit code {result.exit_code}"
+
+
+def _without_epilogue(lines: Sequence[str]) -> Sequence[str]:
+    """What a job printed, without what the machine's Snakemake says after a rule has failed: it is
+    longer than what is shown of the end, and the controller's Snakemake says it again."""
+    for number in range(len(lines) - 1, 0, -1):
+        if lines[number].startswith("Error in rule ") and lines[number].endswith(":"):
+            return lines[: number - lines[number - 1].startswith("[")]
+    return lines
 
 
 def _indented(lines: Sequence[str]) -> str:

@@ -3,18 +3,21 @@
 1. What Snakemake names: Snakefiles, configuration, environments, and the folders of scripts.
 2. What the Snakefile read while it was parsed: sample sheets and the like (`parse_reads`).
 3. Helpers that shell commands call without declaring them: what git tracks, and where there is
-   no git, scripts (by their ending, or executable) of the working directory.
+   no git, scripts (by their ending, executable, or beginning with `#!`) of the working directory.
+4. What the user names with `--ec2-include`, whatever its size.
 
-Never: data that rules make or declare as input (they travel with the jobs that need them), files
-above `LIMIT_BYTES`, hidden folders such as `.git` and `.snakemake`.
+Never: what rules make, data that they declare as input (it travels with the jobs that need it),
+files above `LIMIT_BYTES`, hidden folders such as `.git` and `.snakemake`, `--ec2-exclude`.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 LIMIT_BYTES = 10_000_000
@@ -51,47 +54,128 @@ _PROJECT_FILES = frozenset(
 )
 
 
+class Reason(StrEnum):
+    """Why a file travels with every job, in words for the user."""
+
+    NAMED = "Snakemake names it"
+    BESIDE_A_SCRIPT = "in the folder of a script"
+    READ_BY_SNAKEFILE = "read while the Snakefile was parsed"
+    TRACKED = "tracked by git"
+    SCRIPT = "a script in the working directory"
+    INCLUDED = "--ec2-include"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """What travels with every job, and what was left out for its size."""
+    """What travels with every job, what was left out, and why. All paths are absolute."""
 
-    files: tuple[Path, ...]
-    too_large: tuple[Path, ...]
+    reasons: Mapping[Path, Reason]
+    too_large: tuple[Path, ...] = ()
+    excluded: tuple[Path, ...] = ()
+    """Left out by `--ec2-exclude`."""
+    unmatched: tuple[str, ...] = ()
+    """Patterns of `--ec2-include` and `--ec2-exclude` that no file matches."""
+    cut_short: tuple[Path, ...] = ()
+    """Folders with so many files that not all were looked at."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(sorted(self.reasons))
 
 
 def gather(
-    workdir: Path, *, named: Iterable[Path], read_by_parse: Iterable[Path], data: frozenset[Path]
+    workdir: Path,
+    *,
+    named: Iterable[Path],
+    read_by_parse: Iterable[Path],
+    inputs: frozenset[Path],
+    outputs: frozenset[Path],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
 ) -> Sources:
     """Settle what travels with every job of a workflow.
 
-    `named` are files and folders that Snakemake knows; `data` are inputs and outputs of rules.
-    All paths are absolute, as is the answer, which is sorted.
+    `named` are files and folders that Snakemake knows; `inputs` and `outputs` those of rules,
+    logs among the outputs. All paths are absolute; the patterns count from `workdir`.
     """
-    wanted: set[Path] = set()
+    wanted: dict[Path, Reason] = {}
+    cut_short: list[Path] = []
+
+    def want(paths: Iterable[Path], reason: Reason) -> None:
+        for path in paths:
+            if path.is_file():
+                wanted.setdefault(path, reason)
+
+    def walk(folder: Path) -> Iterator[Path]:
+        for count, path in enumerate(_walk(folder)):
+            if count == LIMIT_FILES:
+                cut_short.append(folder)
+                return
+            yield path
+
+    found = {pattern: _matches(workdir, pattern) for pattern in (*include, *exclude)}
+    included = {path for pattern in include for path in found[pattern]}
+    want((path for path in _files(included) if not _is_made(path, outputs)), Reason.INCLUDED)
     for path in named:
         if path.is_dir():
             # A script beside the data: take the code of that folder, not the data.
             everything = not _contains(path, workdir)
-            wanted.update(f for f in _walk(path) if f not in data and (everything or _is_script(f)))
+            beside = (f for f in walk(path) if everything or _is_script(f))
+            want((f for f in beside if not _is_data(f, inputs, outputs)), Reason.BESIDE_A_SCRIPT)
         else:
-            wanted.add(path)
-    wanted.update(path for path in read_by_parse if path.is_file())
-    wanted.update(path for path in _helpers(workdir) if path not in data)
-    present = {path for path in wanted if path.is_file()}
-    too_large = {path for path in present if path.stat().st_size > LIMIT_BYTES}
-    return Sources(files=tuple(sorted(present - too_large)), too_large=tuple(sorted(too_large)))
+            want([path], Reason.NAMED)
+    want(read_by_parse, Reason.READ_BY_SNAKEFILE)
+    tracked = _git_tracked(workdir)
+    if tracked is not None:
+        helpers, reason = tracked, Reason.TRACKED
+    else:
+        helpers, reason = [path for path in walk(workdir) if _is_script(path)], Reason.SCRIPT
+    want((path for path in helpers if not _is_data(path, inputs, outputs)), reason)
+
+    unwanted = {path for pattern in exclude for path in found[pattern]}
+    excluded = {path for path in wanted if any(each in unwanted for each in (path, *path.parents))}
+    too_large = {
+        path
+        for path, reason in wanted.items()
+        if reason is not Reason.INCLUDED and path not in excluded and path.stat().st_size > LIMIT_BYTES
+    }
+    return Sources(
+        reasons={p: why for p, why in wanted.items() if p not in excluded and p not in too_large},
+        too_large=tuple(sorted(too_large)),
+        excluded=tuple(sorted(excluded)),
+        unmatched=tuple(pattern for pattern, paths in found.items() if not paths),
+        cut_short=tuple(dict.fromkeys(cut_short)),
+    )
+
+
+def _matches(workdir: Path, pattern: str) -> frozenset[Path]:
+    """Files and folders that match a pattern as a shell's: `*` within a name, `**` at any depth."""
+    # A name that a shell has put in the place of a pattern may look like one itself.
+    if (workdir / pattern).exists():
+        names = [pattern]
+    else:
+        names = glob.glob(pattern, root_dir=workdir, recursive=True)  # noqa: PTH207  pathlib finds hidden files
+    return frozenset(Path(os.path.normpath(workdir / name)) for name in names)
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Files as they are, folders as all that is in them."""
+    for path in sorted(paths):
+        yield from _walk(path) if path.is_dir() else [path]
+
+
+def _is_data(path: Path, inputs: frozenset[Path], outputs: frozenset[Path]) -> bool:
+    # A script that some rule declares may be called by others that do not.
+    return (path in inputs and not _is_script(path)) or _is_made(path, outputs)
+
+
+def _is_made(path: Path, outputs: frozenset[Path]) -> bool:
+    """Whether a path is an output, or in a directory that is one: it may vanish at any time."""
+    return path in outputs or any(parent in outputs for parent in path.parents)
 
 
 def _contains(folder: Path, other: Path) -> bool:
     return folder == other or folder in other.parents
-
-
-def _helpers(workdir: Path) -> Iterator[Path]:
-    tracked = _git_tracked(workdir)
-    if tracked is not None:
-        yield from tracked
-    else:
-        yield from (path for path in _walk(workdir) if _is_script(path))
 
 
 def _git_tracked(workdir: Path) -> list[Path] | None:
@@ -111,17 +195,25 @@ def _git_tracked(workdir: Path) -> list[Path] | None:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    seen = 0
+    """All files below a folder, but for hidden folders."""
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
         for name in sorted(files):
-            seen += 1
-            if seen > LIMIT_FILES:
-                return
             yield Path(parent, name)
 
 
 def _is_script(path: Path) -> bool:
     if path.suffix.lower() in SCRIPT_SUFFIXES or path.name.lower() in _PROJECT_FILES:
         return True
-    return not path.suffix and os.access(path, os.X_OK) and path.is_file()
+    # Not pipes and the like, which would have us wait.
+    if not path.is_file():
+        return False
+    return (not path.suffix and os.access(path, os.X_OK)) or _begins_as_script(path)
+
+
+def _begins_as_script(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"#!"
+    except OSError:
+        return False

@@ -1,0 +1,44 @@
+"""What goes to a machine without being declared, as the user can see and change it."""
+
+from __future__ import annotations
+
+from snakemake_executor_ec2.testing import WorkflowRunner
+
+SNAKEFILE = """
+rule all:
+    input: "out/a.txt", "out/b.txt"
+
+rule a:
+    input: "data/a.csv"
+    output: "out/a.txt"
+    shell: "python tools/helper.py {input} lookup/table.tsv > {output}"
+
+rule b:
+    input: "out/a.txt"
+    output: "out/b.txt"
+    shell: "find . -name 'not*' -o -name '*.csv' -o -name 'large*' > {output}"
+"""
+
+
+def test_the_user_says_what_travels_and_sees_it(run_workflow: WorkflowRunner) -> None:
+    """Include, exclude and the size limit decide; reasons are shown, and once what is too large."""
+    (run_workflow.folder / "large.sh").write_bytes(bytes(10_000_001))
+    run = run_workflow(
+        {
+            "Snakefile": SNAKEFILE,
+            "data/a.csv": "a" * 1500,
+            "tools/helper.py": "import sys\nprint(*(open(name).read() for name in sys.argv[1:]))\n",
+            "tools/notes.py": "",
+            "lookup/table.tsv": "looked up",
+        },
+        *("--ec2-include", "lookup/*.tsv", "--ec2-exclude", "tools/notes.py", "--ec2-show-staging"),
+    )
+
+    assert run.returncode == 0, run.output
+    assert (run.folder / "out/a.txt").read_text().endswith("looked up\n")
+    assert (run.folder / "out/b.txt").read_text() == ""
+    assert run.output.count("large.sh is larger than 10 MB") == 1
+    assert run.output.count("with every job travel 3 files") == 1
+    assert "--ec2-include: lookup/table.tsv 9 B" in run.output
+    assert "left out by --ec2-exclude, 1 file of 0 B: tools/notes.py" in run.output
+    assert "to the machine of rule a travel 1 file of 1.5 kB (input): data/a.csv 1.5 kB" in run.output
