@@ -1,4 +1,4 @@
-"""Notes which files a Snakefile reads while it is parsed: sample sheets, tables, templates.
+"""Notes which files a Snakefile reads while it is parsed: sample sheets, tables, its own modules.
 
 The machine parses the Snakefile again and needs them, but no rule declares them and Snakemake
 does not list them. Python tells of every file that is opened (PEP 578); we listen from the moment
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from importlib.util import source_from_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -69,23 +70,31 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     path, mode = args[0], args[1]
     if not isinstance(path, str | bytes | os.PathLike) or (mode and set(str(mode)) & set("wax+")):
         return
-    text = os.fsdecode(path)
-    if text.endswith((".py", ".pyc", ".so")) or not _below_snakefile(sys._getframe(1)):
+    text = os.path.abspath(os.fsdecode(path))
+    if text.endswith(".so"):
         return
-    _seen.add(os.path.abspath(text))
+    snakefile = _snakefile_above(sys._getframe(1))
+    if snakefile is None:
+        return
+    if text.endswith((".py", ".pyc")):
+        text = source_from_cache(text) if text.endswith(".pyc") and "__pycache__" in text else text
+        # A module of the workflow's own, and none of some library, wherever that is installed.
+        if not {Path.cwd(), Path(snakefile).parent}.intersection(Path(text).parents):
+            return
+    _seen.add(text)
 
 
-def _below_snakefile(frame: FrameType | None) -> bool:
-    """Whether the call comes, through whatever libraries, from a Snakefile's own code.
+def _snakefile_above(frame: FrameType | None) -> str | None:
+    """The Snakefile whose own code the call comes from, through whatever libraries.
 
     That code runs with the workflow's globals, in which Snakemake puts `workflow`, and is
     named after its file; Snakemake's own module has such a global too.
     """
     for _ in range(_MAX_DEPTH):
         if frame is None:
-            return False
+            return None
         in_workflow = type(frame.f_globals.get("workflow")).__name__ == "Workflow"
         if in_workflow and not frame.f_code.co_filename.endswith(".py"):
-            return True
+            return os.path.abspath(frame.f_code.co_filename)
         frame = frame.f_back
-    return False
+    return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import py_compile
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,20 @@ def test_a_project_in_a_hidden_folder_is_a_project(home: Path, monkeypatch: pyte
     parse_reads.listen()
     read("samples.tsv")
     assert parse_reads.stop() == {sheet}
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_modules_of_the_workflow_travel(cached: bool, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a Snakefile imports from its folder travels, compiled before or not; no library does."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    module = write(home / "project" / "lib" / f"module_{cached}.py")
+    library = write(home / "site" / f"library_{cached}.py")
+    for path in (module, library):
+        path.write_text("value = 1")
+        monkeypatch.syspath_prepend(path.parent)
+        if cached:
+            py_compile.compile(str(path))
+    code = compile(f"import {module.stem}, {library.stem}", str(home / "project" / "Snakefile"), "exec")
+    parse_reads.listen()
+    exec(code, {"workflow": Workflow()})  # noqa: S102  as Snakemake does
+    assert parse_reads.stop() == {module}
