@@ -54,6 +54,12 @@ class Requirements:
     runtime_min: int | None = None
     gpus: int = 0
     gpu_model: str | None = None
+    gpu_mem_mb: int = 0
+    """Of each GPU."""
+    nvme_gb: int = 0
+    """Local NVMe disks (10^9 bytes), all together; they come unformatted."""
+    network_gbps: float = 0.0
+    """What the machine's network holds for long, in Gbit/s."""
     arch: Arch = Arch.X86_64
     instance_types: tuple[str, ...] = ()
     spot: SpotUse = SpotUse.NEVER
@@ -114,8 +120,10 @@ class InstanceType:
     """Memory of all its GPUs together."""
     gpu_fraction: float = 1.0
     """Below 1 where its GPU is a part of a physical one: 0.125 for g6f.large."""
-    local_disk_gb: int = 0
+    nvme_gb: int = 0
+    """Local solid-state NVMe disks, all together."""
     network_gbps: float = 0.0
+    """The baseline, not the burst that `up to 12.5 Gigabit` names."""
     burstable: bool = False
     bare_metal: bool = False
     current_generation: bool = True
@@ -304,6 +312,8 @@ class JobResult:
     """Negative: the signal that killed it."""
     failure: Failure | None = None
     """None for exit code 0."""
+    evidence: str = ""
+    """What the machine shows of why it failed: half a sentence."""
     seconds: float = 0.0
     usage: Usage = Usage()
 

@@ -9,7 +9,7 @@ from snakemake_executor_ec2.model import Arch, InstanceType, Market
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
-    from mypy_boto3_ec2.type_defs import GpuInfoTypeDef, InstanceTypeInfoTypeDef
+    from mypy_boto3_ec2.type_defs import GpuInfoTypeDef, InstanceStorageInfoTypeDef, InstanceTypeInfoTypeDef
 
 LocationKind = Literal["availability-zone", "availability-zone-id"]
 
@@ -65,7 +65,7 @@ def instance_type(row: InstanceTypeInfoTypeDef) -> InstanceType | None:
         gpu_model=gpu_model,
         gpu_mem_mib=row.get("GpuInfo", {}).get("TotalGpuMemoryInMiB", 0),
         gpu_fraction=gpu_fraction,
-        local_disk_gb=row.get("InstanceStorageInfo", {}).get("TotalSizeInGB", 0),
+        nvme_gb=_nvme_gb(row.get("InstanceStorageInfo", {})),
         network_gbps=sum(
             card.get("BaselineBandwidthInGbps", 0.0)
             for card in row.get("NetworkInfo", {}).get("NetworkCards", [])
@@ -91,6 +91,14 @@ def _gpus(info: GpuInfoTypeDef) -> tuple[int, str, float]:
             fraction = min(fraction, each.get("GpuPartitionSize", 1.0) or 1.0)
             models.append(each.get("Name", ""))
     return count, ", ".join(dict.fromkeys(model for model in models if model)), fraction
+
+
+def _nvme_gb(info: InstanceStorageInfoTypeDef) -> int:
+    """Solid-state NVMe disks only: d3's are NVMe and spin, m3's are solid-state and no NVMe."""
+    if info.get("NvmeSupport", "unsupported") == "unsupported":
+        return 0
+    disks = info.get("Disks", [])
+    return sum(each.get("Count", 1) * each.get("SizeInGB", 0) for each in disks if each.get("Type") == "ssd")
 
 
 def to_json(types: Iterable[InstanceType]) -> list[dict[str, Any]]:

@@ -193,6 +193,12 @@ def _reason(job: Candidate) -> str:
     needs = f"{wanted.threads} thread{'s' * (wanted.threads > 1)}, {wanted.mem_mb} MB"
     if wanted.gpus:
         needs += f", {wanted.gpus} {wanted.gpu_model or ''} GPU".replace("  ", " ")
+    if wanted.gpu_mem_mb:
+        needs += f" of {wanted.gpu_mem_mb} MB"
+    if wanted.nvme_gb:
+        needs += f", {wanted.nvme_gb} GB of NVMe"
+    if wanted.network_gbps:
+        needs += f", {wanted.network_gbps:g} Gbit/s"
     of = f"of {types} types" if types > 1 else "and only type"
     return f"{what} {of} for {needs}"
 

@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 
 from snakemake_executor_ec2.errors import NoFittingInstance
 from snakemake_executor_ec2.model import Arch, InstanceType, Market, Offer, Price
-from snakemake_executor_ec2.sizing.memory import job_mb
+from snakemake_executor_ec2.sizing.memory import gpu_mb, job_mb
 
 Prices = Mapping[tuple[str, str], Price]
 """Prices by (instance type, zone), on-demand ones with "" for the zone: what `Cloud.prices` gives."""
@@ -43,13 +43,16 @@ class PoolKey:
     market: Market = Market.ON_DEMAND
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
     """An offer beside the figures that a job is compared with."""
 
     vcpus: int
     job_mem_mb: int
     gpus: int
+    gpu_mem_mb: int
+    nvme_gb: int
+    network_gbps: float
     offer: Offer
 
 
@@ -149,6 +152,9 @@ class Catalogue:
                 vcpus=each.vcpus,
                 job_mem_mb=job_mb(each.mem_mib),
                 gpus=each.gpus,
+                gpu_mem_mb=gpu_mb(each.gpu_mem_mib, each.gpus),
+                nvme_gb=each.nvme_gb,
+                network_gbps=each.network_gbps,
                 offer=offer,
             )
             for each in plain
@@ -271,7 +277,7 @@ def _with_gpu(types: list[InstanceType], key: PoolKey) -> list[InstanceType]:
     if key.gpu_model is None:
         return having
     wanted = _normal(key.gpu_model)
-    of_model = [each for each in having if wanted in _normal(each.gpu_model)]
+    of_model = [each for each in having if f" {wanted} " in f" {_normal(each.gpu_model)} "]
     if not of_model:
         models = sorted({each.gpu_model for each in having})
         raise NoFittingInstance(
@@ -281,7 +287,8 @@ def _with_gpu(types: list[InstanceType], key: PoolKey) -> list[InstanceType]:
 
 
 def _normal(model: str) -> str:
-    """GPU models differ in case and punctuation between people: `NVIDIA-L4`, `nvidia_l4`, `L4`."""
+    """GPU models differ in case and punctuation between people: `NVIDIA-L4`, `nvidia_l4`, `L4`. Compared
+    by whole words, for an L40S is no L4."""
     words = model.lower().replace("-", " ").replace("_", " ").split()
     return " ".join(word for word in words if word not in {"nvidia", "amd", "tesla"})
 

@@ -29,6 +29,12 @@ def job_mb(nominal_mib: int) -> int:
     return max(0, (usable_mib(nominal_mib) - RESERVED_MIB) * _BYTES_PER_MIB // _BYTES_PER_MB)
 
 
+def gpu_mb(total_mib: int, gpus: int) -> int:
+    """The memory (10^6 bytes) of each of a machine's GPUs. EC2 cuts fractions of a MiB off, which is
+    put back: a GPU that is sold as 24 GB is listed as 22888 MiB and has 24000 MB."""
+    return -(-total_mib // max(1, gpus) * _BYTES_PER_MIB // _BYTES_PER_MB)
+
+
 def mib_of_mb(megabytes: int) -> int:
     """Snakemake's megabytes (10^6 bytes) in MiB (2^20 bytes), rounded up."""
     return math.ceil(megabytes * _BYTES_PER_MB / _BYTES_PER_MIB)

@@ -26,28 +26,47 @@ class Quota:
     name: str
 
 
-_STANDARD = ("a", "c", "d", "h", "i", "m", "r", "t", "z")
-_CODES: dict[str, tuple[str, str, str]] = {
-    # First letters of the family: name, code of on-demand, code of spot.
-    **dict.fromkeys(_STANDARD, ("Standard (A, C, D, H, I, M, R, T, Z)", "L-1216C47A", "L-34B43A08")),
-    **dict.fromkeys(("g", "gr", "vt"), ("G and VT", "L-DB2E81BA", "L-3819A6DF")),
-    "p": ("P", "L-417A185B", "L-7212CCBC"),
+# EC2 User Guide, "On-Demand Instance quotas" and "Spot Instance quotas". By the letters that a family
+# begins with: what the limit is called, and its code.
+_STANDARD = ("a", "c", "d", "h", "i", "im", "is", "m", "r", "t", "z")
+_ON_DEMAND = {
+    **dict.fromkeys(_STANDARD, ("Standard (A, C, D, H, I, M, R, T, Z)", "L-1216C47A")),
+    **dict.fromkeys(("g", "gr", "vt"), ("G and VT", "L-DB2E81BA")),
+    "dl": ("DL", "L-6E869C2A"),
+    "f": ("F", "L-74FC7D96"),
+    "hpc": ("HPC", "L-F7808C92"),
+    "inf": ("Inf", "L-1945791B"),
+    "p": ("P", "L-417A185B"),
+    "trn": ("Trn", "L-2C3B7624"),
+    "u": ("High Memory", "L-43DA4232"),
+    "x": ("X", "L-7295265B"),
 }
-_ALIASES = {"im": "i", "is": "i"}
+_SPOT = {
+    **dict.fromkeys(_STANDARD, ("Standard (A, C, D, H, I, M, R, T, Z)", "L-34B43A08")),
+    **dict.fromkeys(("g", "gr", "vt"), ("G and VT", "L-3819A6DF")),
+    "dl": ("DL", "L-85EED4F7"),
+    "f": ("F", "L-88CF9481"),
+    "inf": ("Inf", "L-B5D1601B"),
+    # P is counted by generation here; what counts P6 is not documented.
+    **dict.fromkeys(("p2", "p3", "p4"), ("P4, P3 and P2", "L-7212CCBC")),
+    "p5": ("P5", "L-C4BD4855"),
+    "trn": ("Trn", "L-6B0D517C"),
+    "x": ("X", "L-E3A00192"),
+}
 
 
 def quota_of(instance_type: str, market: Market) -> Quota | None:
     """The limit that counts a type; None for families whose limit this module does not know."""
-    letters = re.match(r"[a-z]*", instance_type)
-    assert letters is not None
-    family = _ALIASES.get(letters.group(), letters.group())
-    known = _CODES.get(family)
+    family = re.match(r"([a-z]*)[0-9]?", instance_type)
+    assert family is not None
+    codes = _SPOT if market is Market.SPOT else _ON_DEMAND
+    known = codes.get(family.group(1)) or codes.get(family.group())
     if known is None:
         return None
-    name, on_demand, spot = known
+    name, code = known
     if market is Market.SPOT:
-        return Quota(spot, f"All {name} Spot Instance Requests")
-    return Quota(on_demand, f"Running On-Demand {name} instances")
+        return Quota(code, f"All {name} Spot Instance Requests")
+    return Quota(code, f"Running On-Demand {name} instances")
 
 
 @dataclass

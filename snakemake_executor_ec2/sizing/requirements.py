@@ -46,20 +46,22 @@ def requirements(
     """What a machine needs for a job.
 
     Understood resources: `mem_mb` or `mem_mib`, `disk_mb` or `disk_mib`, `runtime` (minutes),
-    `gpu` or `gpus` (a count), `gpu_model`, `ec2_instance_type` (a pattern or a comma-separated
-    list of them), `ec2_arch`, `ec2_spot` (`never`, `prefer`, `only`, or a truth value for the first
-    two), `ec2_ami`. A rule's own `ec2_instance_type` replaces the run's
+    `gpu` or `gpus` (a count), `gpu_model`, `gpu_mem_mb` or `gpu_mem_mib` (of each GPU),
+    `ec2_nvme_gb` (local disks), `ec2_network_gbps`, `ec2_instance_type` (a pattern or a
+    comma-separated list of them), `ec2_arch`, `ec2_spot` (`never`, `prefer`, `only`, or a truth value
+    for the first two), `ec2_ami`. A rule's own `ec2_instance_type` replaces the run's
     `allowed_types`, being the more specific wish.
 
     Raises ConfigurationError, which names the resource and its value.
     """
     present = {name: value for name, value in resources.items() if not _absent(value)}
     model = _text(present, "gpu_model")
+    gpu_mem_mb = _megabytes(present, "gpu_mem", minimum=0, default=0)
     gpus = _whole(present, "gpu", minimum=0)
     if gpus is None:
         gpus = _whole(present, "gpus", minimum=0)
     if gpus is None:
-        gpus = 1 if model else 0
+        gpus = 1 if model or gpu_mem_mb else 0
     own_types = _patterns("ec2_instance_type", _text(present, "ec2_instance_type") or "")
     return Requirements(
         threads=_threads(threads),
@@ -68,6 +70,9 @@ def requirements(
         runtime_min=_whole(present, "runtime", minimum=1),
         gpus=gpus,
         gpu_model=model if gpus else None,
+        gpu_mem_mb=gpu_mem_mb if gpus else 0,
+        nvme_gb=_whole(present, "ec2_nvme_gb", minimum=0) or 0,
+        network_gbps=_at_least(present, "ec2_network_gbps", minimum=0) or 0.0,
         arch=_arch(present, default_arch),
         instance_types=own_types or allowed_patterns(allowed_types),
         spot=_spot(present, default_spot),
@@ -115,6 +120,11 @@ def _megabytes(present: Mapping[str, object], what: str, *, minimum: int, defaul
 
 def _whole(present: Mapping[str, object], name: str, *, minimum: int) -> int | None:
     """A resource as an integer; fractions of a megabyte or a minute are rounded up."""
+    number = _at_least(present, name, minimum=minimum)
+    return None if number is None else math.ceil(number)
+
+
+def _at_least(present: Mapping[str, object], name: str, *, minimum: int) -> int | float | None:
     value = present.get(name)
     if value is None:
         return None
@@ -123,7 +133,7 @@ def _whole(present: Mapping[str, object], name: str, *, minimum: int) -> int | N
         raise ConfigurationError(f"resource {name}={value!r} is not a number")
     if number < minimum:
         raise ConfigurationError(f"resource {name}={value!r} is too small; it must be {minimum} or more")
-    return math.ceil(number)
+    return number
 
 
 def _number(value: object) -> int | float | None:

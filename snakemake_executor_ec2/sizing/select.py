@@ -143,17 +143,23 @@ def _key(wanted: Requirements, market: Market) -> PoolKey:
 
 def _fitting(pool: Pool, wanted: Requirements) -> Iterator[Offer]:
     threads, mem_mb, gpus = wanted.threads, wanted.mem_mb, wanted.gpus
+    gpu_mem_mb, nvme_gb, network_gbps = wanted.gpu_mem_mb, wanted.nvme_gb, wanted.network_gbps
     return (
         each.offer
         for each in pool
-        if each.vcpus >= threads and each.job_mem_mb >= mem_mb and each.gpus >= gpus
+        if each.vcpus >= threads
+        and each.job_mem_mb >= mem_mb
+        and each.gpus >= gpus
+        and each.gpu_mem_mb >= gpu_mem_mb
+        and each.nvme_gb >= nvme_gb
+        and each.network_gbps >= network_gbps
     )
 
 
 def _explain(pool: Pool, wanted: Requirements) -> str:
     nearest = min(pool, key=lambda each: _distance(each, wanted))
     lacks = _shortfalls(nearest, wanted)
-    needs = " and ".join(f"{name}={need}" for name, need, _ in lacks)
+    needs = " and ".join(f"{name}={_plain(need)}" for name, need, _ in lacks)
     has = " and ".join(_has(name, have) for name, _, have in lacks)
     return (
         f"needs {needs}; the nearest allowed type, {nearest.offer.instance_type.name}, "
@@ -164,23 +170,40 @@ def _explain(pool: Pool, wanted: Requirements) -> str:
 def _distance(each: Candidate, wanted: Requirements) -> tuple[int, float, str]:
     """How far a type is from fitting: first how many things it lacks, then by what factor."""
     lacks = _shortfalls(each, wanted)
-    factor = sum(need / max(1, have) for _, need, have in lacks)
+    factor = sum(need / max(1.0, have) for _, need, have in lacks)
     return (len(lacks), factor, each.offer.instance_type.name)
 
 
-def _shortfalls(each: Candidate, wanted: Requirements) -> list[tuple[str, int, int]]:
+def _shortfalls(each: Candidate, wanted: Requirements) -> list[tuple[str, float, float]]:
     """What a type lacks: (resource, needed, there)."""
     compared = (
         ("mem_mb", wanted.mem_mb, each.job_mem_mb),
         ("threads", wanted.threads, each.vcpus),
         ("gpu", wanted.gpus, each.gpus),
+        ("gpu_mem_mb", wanted.gpu_mem_mb, each.gpu_mem_mb),
+        ("ec2_nvme_gb", wanted.nvme_gb, each.nvme_gb),
+        ("ec2_network_gbps", wanted.network_gbps, each.network_gbps),
     )
     return [(name, need, have) for name, need, have in compared if have < need]
 
 
-def _has(name: str, have: int) -> str:
-    words = {"mem_mb": f"{have} MB that a job can use", "threads": f"{have} vCPUs", "gpu": f"{have} GPUs"}
-    return words[name]
+_UNITS = {
+    "mem_mb": "MB that a job can use",
+    "threads": "vCPUs",
+    "gpu": "GPUs",
+    "gpu_mem_mb": "MB on each GPU",
+    "ec2_nvme_gb": "GB of local NVMe",
+    "ec2_network_gbps": "Gbit/s",
+}
+
+
+def _has(name: str, have: float) -> str:
+    return f"{_plain(have)} {_UNITS[name]}"
+
+
+def _plain(number: float) -> str:
+    """Without an exponent and without zeros that say nothing."""
+    return str(number) if isinstance(number, int) else f"{number:.3f}".rstrip("0").rstrip(".")
 
 
 def _others(nearest: Candidate, wanted: Requirements) -> str:
@@ -189,6 +212,12 @@ def _others(nearest: Candidate, wanted: Requirements) -> str:
     asked = []
     if wanted.gpus and "gpu" not in lacking:
         asked.append(f"gpu={wanted.gpus}" + (f" gpu_model={wanted.gpu_model}" if wanted.gpu_model else ""))
+    further = (
+        ("gpu_mem_mb", wanted.gpu_mem_mb),
+        ("ec2_nvme_gb", wanted.nvme_gb),
+        ("ec2_network_gbps", wanted.network_gbps),
+    )
+    asked += [f"{name}={_plain(need)}" for name, need in further if need and name not in lacking]
     if wanted.instance_types:
         asked.append(f"types {', '.join(wanted.instance_types)}")
     return f" (with {' and '.join(asked)})" if asked else ""

@@ -18,8 +18,8 @@ def test_every_option_is_documented(name: str) -> None:
     assert f"| `--ec2-{name.replace('_', '-')}`" in FURTHER
 
 
-RESOURCES = """threads mem_mb mem_mib disk_mb disk_mib runtime gpu gpu_model
-    ec2_instance_type ec2_arch ec2_spot ec2_ami"""
+RESOURCES = """threads mem_mb mem_mib disk_mb disk_mib runtime gpu gpu_model gpu_mem_mb
+    ec2_instance_type ec2_arch ec2_spot ec2_ami ec2_nvme_gb ec2_network_gbps"""
 
 
 @pytest.mark.parametrize("name", RESOURCES.split())

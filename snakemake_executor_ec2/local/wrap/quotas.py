@@ -19,7 +19,7 @@ class Quota:
     name: str
     market: str
     families: tuple[str, ...]
-    """The first letters of the instance families that it counts."""
+    """The first letters of the instance families that it counts, in part with their generation."""
 
 
 _STANDARD = ("a", "c", "d", "h", "i", "m", "r", "t", "z")
@@ -49,7 +49,27 @@ QUOTAS = (
         families=("g", "gr", "vt"),
     ),
     Quota(code="L-417A185B", name="Running On-Demand P instances", market="on-demand", families=("p",)),
-    Quota(code="L-7212CCBC", name="All P Spot Instance Requests", market="spot", families=("p",)),
+    Quota(
+        code="L-7212CCBC",
+        name="All P4, P3 and P2 Spot Instance Requests",
+        market="spot",
+        families=("p2", "p3", "p4"),
+    ),
+    Quota(code="L-C4BD4855", name="All P5 Spot Instance Requests", market="spot", families=("p5",)),
+    Quota(code="L-6E869C2A", name="Running On-Demand DL instances", market="on-demand", families=("dl",)),
+    Quota(code="L-85EED4F7", name="All DL Spot Instance Requests", market="spot", families=("dl",)),
+    Quota(code="L-74FC7D96", name="Running On-Demand F instances", market="on-demand", families=("f",)),
+    Quota(code="L-88CF9481", name="All F Spot Instance Requests", market="spot", families=("f",)),
+    Quota(code="L-F7808C92", name="Running On-Demand HPC instances", market="on-demand", families=("hpc",)),
+    Quota(
+        code="L-43DA4232", name="Running On-Demand High Memory instances", market="on-demand", families=("u",)
+    ),
+    Quota(code="L-1945791B", name="Running On-Demand Inf instances", market="on-demand", families=("inf",)),
+    Quota(code="L-B5D1601B", name="All Inf Spot Instance Requests", market="spot", families=("inf",)),
+    Quota(code="L-2C3B7624", name="Running On-Demand Trn instances", market="on-demand", families=("trn",)),
+    Quota(code="L-6B0D517C", name="All Trn Spot Instance Requests", market="spot", families=("trn",)),
+    Quota(code="L-7295265B", name="Running On-Demand X instances", market="on-demand", families=("x",)),
+    Quota(code="L-E3A00192", name="All X Spot Instance Requests", market="spot", families=("x",)),
 )
 
 
@@ -60,9 +80,11 @@ def quota_of(instance_type: str, market: str) -> Quota | None:
         if not letter.isalpha():
             break
         letters += letter
-    # `im4gn` and `is4gen` count as I; `mac2`, `inf2`, `trn1`, `dl1`, `hpc7a`, `u7i` have quotas of their own.
-    letters = {"im": "i", "is": "i"}.get(letters, letters)
-    return next((quota for quota in QUOTAS if quota.market == market and letters in quota.families), None)
+    names = {letters, instance_type[: len(letters) + 1]}
+    # `im4gn` and `is4gen` count as I. `mac2` only runs on dedicated hosts.
+    names |= {"i"} if letters in ("im", "is") else set()
+    of_market = (quota for quota in QUOTAS if quota.market == market)
+    return next((quota for quota in of_market if names.intersection(quota.families)), None)
 
 
 def value_of(quota: Quota, faults: FaultBook) -> float:

@@ -41,7 +41,16 @@ def test_gpus() -> None:
     found = of("g4dn.metal")
     assert (found.gpus, found.gpu_model, found.gpu_fraction, found.gpu_mem_mib) == (8, "T4", 1.0, 8 * 16384)
     assert found.bare_metal
-    assert found.local_disk_gb == 1800
+    assert found.nvme_gb == 1800
+
+
+@pytest.mark.parametrize(
+    ("name", "gb"),
+    [("m6id.large", 118), ("d3.xlarge", 0), ("c3.large", 0), ("m7i.large", 0), ("h1.2xlarge", 0)],
+)
+def test_local_disks(name: str, gb: int) -> None:
+    """Solid-state NVMe disks count, not disks that spin and not the SCSI ones of old."""
+    assert of(name).nvme_gb == gb
 
 
 @pytest.mark.parametrize(

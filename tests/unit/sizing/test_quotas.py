@@ -25,13 +25,29 @@ STANDARD = Quota("L-1216C47A", "Running On-Demand Standard (A, C, D, H, I, M, R,
         ("g6.xlarge", Market.ON_DEMAND, "L-DB2E81BA"),
         ("gr6.4xlarge", Market.SPOT, "L-3819A6DF"),
         ("p5.48xlarge", Market.ON_DEMAND, "L-417A185B"),
-        ("inf2.xlarge", Market.ON_DEMAND, None),
-        ("hpc7a.96xlarge", Market.ON_DEMAND, None),
-        ("u7i-12tb.224xlarge", Market.ON_DEMAND, None),
+        ("p5en.48xlarge", Market.SPOT, "L-C4BD4855"),
+        ("p4d.24xlarge", Market.SPOT, "L-7212CCBC"),
+        ("p6-b200.48xlarge", Market.ON_DEMAND, "L-417A185B"),
+        ("p6-b200.48xlarge", Market.SPOT, None),
+        ("inf2.xlarge", Market.ON_DEMAND, "L-1945791B"),
+        ("inf1.xlarge", Market.SPOT, "L-B5D1601B"),
+        ("trn1.2xlarge", Market.ON_DEMAND, "L-2C3B7624"),
+        ("trn1n.32xlarge", Market.SPOT, "L-6B0D517C"),
+        ("f2.6xlarge", Market.ON_DEMAND, "L-74FC7D96"),
+        ("f1.2xlarge", Market.SPOT, "L-88CF9481"),
+        ("x2idn.16xlarge", Market.ON_DEMAND, "L-7295265B"),
+        ("x8g.large", Market.SPOT, "L-E3A00192"),
+        ("dl1.24xlarge", Market.ON_DEMAND, "L-6E869C2A"),
+        ("dl1.24xlarge", Market.SPOT, "L-85EED4F7"),
+        ("hpc7a.96xlarge", Market.ON_DEMAND, "L-F7808C92"),
+        ("hpc7a.96xlarge", Market.SPOT, None),
+        ("u7i-12tb.224xlarge", Market.ON_DEMAND, "L-43DA4232"),
+        ("u-6tb1.112xlarge", Market.SPOT, None),
+        ("mac2.metal", Market.ON_DEMAND, None),
     ],
 )
 def test_the_limit_of_a_type(name: str, market: Market, code: str | None) -> None:
-    """The codes of EC2's documentation; None where a family has a limit of its own."""
+    """The codes of EC2's documentation; None for what is not sold so, or what it does not tell."""
     found = quota_of(name, market)
     assert (found.code if found else None) == code
 

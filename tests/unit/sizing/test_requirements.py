@@ -47,6 +47,9 @@ def test_everything() -> None:
         runtime=90,
         gpu=2,
         gpu_model="l4",
+        gpu_mem_mb=20000,
+        ec2_nvme_gb=500,
+        ec2_network_gbps=12.5,
         ec2_instance_type="g6.*, G5.12xlarge",
         ec2_arch="x86_64",
         _cores=8,
@@ -59,6 +62,9 @@ def test_everything() -> None:
         runtime_min=90,
         gpus=2,
         gpu_model="l4",
+        gpu_mem_mb=20000,
+        nvme_gb=500,
+        network_gbps=12.5,
         instance_types=("g6.*", "g5.12xlarge"),
     )
 
@@ -87,7 +93,16 @@ def test_bad_numbers(name: str, value: Any) -> None:
     assert f"{name}={value!r}" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["disk_mb", "gpu", "gpus"])
+@pytest.mark.parametrize("value", [-1, "24GB", True, float("nan"), "inf"])
+@pytest.mark.parametrize("name", ["gpu_mem_mb", "gpu_mem_mib", "ec2_nvme_gb", "ec2_network_gbps"])
+def test_bad_sizes_of_what_few_machines_have(name: str, value: Any) -> None:
+    """GPU memory, local disks and network are refused like memory, by name and value."""
+    with pytest.raises(ConfigurationError) as caught:
+        ask(**{name: value})
+    assert f"{name}={value!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["disk_mb", "gpu", "gpus", "gpu_mem_mb", "ec2_nvme_gb", "ec2_network_gbps"])
 def test_zero_is_fine_for_what_may_be_missing(name: str) -> None:
     """No disk and no GPU can be asked for; less than none can't."""
     ask(**{name: 0})
@@ -112,6 +127,18 @@ def test_gpu_model_implies_one_gpu() -> None:
     assert ask(gpu_model="a100").gpus == 1
     assert ask(gpu=0, gpu_model="a100").gpu_model is None
     assert ask(gpus=4).gpus == 4
+
+
+def test_gpu_memory_implies_one_gpu() -> None:
+    """It is meant of each GPU, and asks for one where none is named; asking for none forgets it."""
+    assert (ask(gpu_mem_mb=24000).gpus, ask(gpu_mem_mb=24000).gpu_mem_mb) == (1, 24000)
+    assert (ask(gpu=0, gpu_mem_mb=24000).gpus, ask(gpu=0, gpu_mem_mb=24000).gpu_mem_mb) == (0, 0)
+    assert ask(gpu_mem_mib=22888).gpu_mem_mb == 24000
+
+
+def test_network_may_have_a_fraction() -> None:
+    """EC2's baselines do: 0.781 Gbit/s; a text is fine."""
+    assert ask(ec2_network_gbps="0.781").network_gbps == 0.781
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def cheapest_by_brute_force(wanted: Requirements) -> str | None:
             continue
         if wanted.gpus and not row.gpus:
             continue
-        if wanted.gpu_model and wanted.gpu_model.lower() not in row.gpu_model.lower():
+        if wanted.gpu_model and wanted.gpu_model.lower() not in row.gpu_model.lower().split():
             continue
         odd = [row.burstable, row.bare_metal, not row.current_generation, row.accelerators]
         odd += [row.gpu_fraction < 1, row.gpus > 0 and wanted.gpus == 0]
@@ -43,6 +43,10 @@ def cheapest_by_brute_force(wanted: Requirements) -> str | None:
         for count, row in rows:
             there = (row.mem_mib * 95 // 100 - 556) * 2**20
             fits = wanted.threads <= row.vcpus and wanted.gpus <= row.gpus
+            fits = fits and wanted.nvme_gb <= row.nvme_gb and wanted.network_gbps <= row.network_gbps
+            if wanted.gpu_mem_mb:
+                # What EC2 calls 22888 MiB are 24 GB.
+                fits = fits and (wanted.gpu_mem_mb - 1) * 10**6 < row.gpu_mem_mib / row.gpus * 2**20
             if count == least and fits and wanted.mem_mb * 10**6 <= there:
                 price = all_prices()[row.name, ""].usd_per_hour
                 best = min(best or (price, row.name), (price, row.name))
@@ -68,17 +72,23 @@ REQUIREMENTS = st.builds(
     mem_mb=st.one_of(st.integers(1, 64_000), st.integers(1, 40_000_000)),
     disk_mb=st.just(1000),
     gpus=st.sampled_from([0, 0, 0, 1, 4, 8]),
+    nvme_gb=st.sampled_from([0, 0, 0, 1, 100, 118, 119, 1000, 7500, 60_000, 1_000_000]),
+    network_gbps=st.sampled_from([0.0, 0.0, 0.0, 0.781, 0.79, 5.0, 12.5, 50.0, 400.0, 10_000.0]),
     arch=st.sampled_from(Arch),
     instance_types=PATTERNS,
 )
 
 
 @settings(max_examples=2000, deadline=None)
-@given(REQUIREMENTS, st.sampled_from([None, "L4", "a100", "T4"]))
-def test_the_cheapest_that_fits(wanted: Requirements, gpu_model: str | None) -> None:
+@given(
+    REQUIREMENTS,
+    st.sampled_from([None, "L4", "a100", "T4"]),
+    st.sampled_from([0, 0, 16_000, 24_000, 24_001, 48_000, 80_000, 500_000]),
+)
+def test_the_cheapest_that_fits(wanted: Requirements, gpu_model: str | None, gpu_mem_mb: int) -> None:
     """The first offer is what brute force finds; where it finds none, the refusal says why."""
     if wanted.gpus:
-        wanted = needs(**{**vars(wanted), "gpu_model": gpu_model})
+        wanted = needs(**{**vars(wanted), "gpu_model": gpu_model, "gpu_mem_mb": gpu_mem_mb})
     expected = cheapest_by_brute_force(wanted)
     if expected is None:
         with pytest.raises(NoFittingInstance):
@@ -115,10 +125,10 @@ def test_fast_enough() -> None:
         for number in range(10_000)
     ]
     catalogue = Catalogue(all_types(), zones=lambda _: ZONES, prices=all_prices())
-    start = time.perf_counter()
+    start = time.process_time()
     for job in jobs:
         select(catalogue, job)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 # --- spot -----------------------------------------------------------------------------------

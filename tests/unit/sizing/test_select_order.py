@@ -60,6 +60,14 @@ def test_gpu_model(model: str) -> None:
     assert {each.instance_type.gpu_model for each in offers} == {"L40S"}
 
 
+def test_gpu_memory_as_it_is_sold() -> None:
+    """What is sold as a GPU of 24 GB has 24,000 MB; a job that needs more gets a larger one."""
+    enough = select(full(), needs(gpus=1, gpu_model="L4", gpu_mem_mb=24_000))
+    assert {each.instance_type.gpu_model for each in enough} == {"L4"}
+    more = select(full(), needs(gpus=1, gpu_mem_mb=24_001))
+    assert not {each.instance_type.gpu_model for each in more} & {"L4", "A10G", "T4"}
+
+
 def test_gpu_model_of_an_older_generation() -> None:
     """A model that only an older generation has is found without naming that generation."""
     assert names(select(full(), needs(gpus=1, gpu_model="A10G")))[0].startswith("g5.")
@@ -122,6 +130,21 @@ def test_types_without_a_zone_are_left_out() -> None:
             "needs threads=999; the nearest allowed type, u7i-12tb.224xlarge, has 896 vCPUs",
         ),
         (needs(gpus=9, gpu_model="T4"), "needs gpu=9; the nearest allowed type, g4dn.12xlarge, has 4 GPUs"),
+        (
+            needs(gpus=1, gpu_model="L4", gpu_mem_mb=24_001),
+            "needs gpu_mem_mb=24001; the nearest allowed type, g6.12xlarge, has 24000 MB on each GPU "
+            "(with gpu=1 gpu_model=L4)",
+        ),
+        (
+            needs(nvme_gb=500, instance_types=("m6id.large",)),
+            "needs ec2_nvme_gb=500; the nearest allowed type, m6id.large, has 118 GB of local NVMe "
+            "(with types m6id.large)",
+        ),
+        (
+            needs(network_gbps=12.5, nvme_gb=100, instance_types=("m6id.large", "m7i.large")),
+            "needs ec2_network_gbps=12.5; the nearest allowed type, m6id.large, has 0.781 Gbit/s "
+            "(with ec2_nvme_gb=100 and types m6id.large, m7i.large)",
+        ),
         (
             needs(mem_mb=64_000, instance_types=("t3.*",)),
             "needs mem_mb=64000; the nearest allowed type, t3.2xlarge, has 32058 MB that a job can use "
