@@ -56,6 +56,11 @@ class Faults:
         """Machines that are launched from now on have so little room."""
         return self.add("small-disk", bytes=mib << 20, type=type, count=count)
 
+    def small_memory(self, mib: int, *, type: str = "*", count: int | None = None) -> int:
+        """Machines that are launched from now on have so little memory; what wants more is killed by the
+        kernel. Where `memory.why_not` says that this can't be, they do not start."""
+        return self.add("small-memory", bytes=mib << 20, type=type, count=count)
+
     # API calls.
 
     def throttle(self, action: str = "*", *, count: int | None = None, seconds: float | None = None) -> int:
@@ -99,6 +104,12 @@ class Faults:
     def impostor(self, instance_id: str, connections: int | None) -> None:
         """Its next connections are shown another host key; None: all."""
         self._on(instance_id, "impostor", connections=connections)
+
+    def shell(self, instance_id: str, command: str) -> tuple[int, str]:
+        """Run a command on it as root, past its sshd: (exit status, output). Kills its processes, fills
+        its disk, sets its files. Raises ControlError where it is gone."""
+        answer = self.request("POST", f"instances/{instance_id}/shell", {"command": command})
+        return answer["status"], answer["output"]
 
     # The book itself.
 

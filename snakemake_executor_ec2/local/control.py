@@ -8,6 +8,7 @@ JSON under `/_embedded/`:
     GET    faults, DELETE faults[/ID]   what is in force; clear all, or one
     POST   faults                       {"kind": …, …} → {"id": …}; kinds are in `faultbook.KINDS`
     POST   instances/ID/ACTION          crash, cut, half-open, refuse, spot-notice, spot-reclaim, impostor
+    POST   instances/ID/shell           {"command": …} → {"status": …, "output": …}, run as root
     GET    checkip                      the caller's address as text, as https://checkip.amazonaws.com
 """
 
@@ -112,6 +113,9 @@ class Control:
         fleet = self._fleet
         if action in ("crash", "cut", "half-open", "refuse"):
             fleet.trouble(instance_id, action, float(given.get("seconds", 0)))
+        elif action == "shell":
+            status, output = fleet.shell(instance_id, str(given["command"]))
+            return {"status": status, "output": output.decode(errors="replace")}
         elif action == "impostor":
             connections = given.get("connections")
             fleet.get(instance_id).meet_impostor(float("inf") if connections is None else connections)

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from .faultbook import FaultBook
+from .host import HostError, run_to_end
 from .instance import Conditions, Instance, Launch, remove_tree
 
 _T = TypeVar("_T")
@@ -153,6 +154,20 @@ class Fleet:
             await asyncio.sleep(0)
 
         self._wait(begin())
+
+    def shell(self, instance_id: str, command: str) -> tuple[int, bytes]:
+        """Run a command on an instance as its root: (exit status, what it printed).
+
+        Raises ValueError where it has no host (any more).
+        """
+
+        async def run() -> tuple[int, bytes]:
+            return await run_to_end(self.get(instance_id).host, ["/bin/sh", "-c", command])
+
+        try:
+            return self._wait(run())
+        except HostError as error:
+            raise ValueError(str(error)) from error
 
     def facts(self) -> list[dict[str, Any]]:
         return [instance.facts() for instance in list(self._instances.values())]

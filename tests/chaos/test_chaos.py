@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
-from tests.chaos import chaos
+from tests.chaos import chaos, faults
+from tests.chaos.witness import Stay, Witness
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +19,27 @@ def test_chaos(seed: int, ec2_cloud: EmbeddedCloud, expected: dict[str, bytes]) 
     """Whatever the schedule, the results are those of a local run and nothing is left."""
     report = chaos.run(seed, ec2_cloud, expected)
 
-    assert not report.problems, report.output
+    assert not report.problems, f"{report}\n{report.output}"
 
 
 def test_a_schedule_is_its_seed_s() -> None:
-    """The same seed gives the same faults, another one others."""
-    assert chaos.schedule(7) == chaos.schedule(7)
-    assert chaos.schedule(7) != chaos.schedule(8)
+    """The same seed gives the same faults, another one others; every kind has its turn."""
+    assert faults.schedule(7) == faults.schedule(7)
+    assert faults.schedule(7) != faults.schedule(8)
+    assert {event.kind for seed in range(200) for event in faults.schedule(seed)} >= set(faults.KINDS) - {
+        "crash"
+    }
+
+
+def test_what_the_witness_objects_to() -> None:
+    """Two stays at once, and a second completion where the first was not lost."""
+    witness = Witness()
+    witness.stays = [
+        Stay(job="one", host="a", began=1, ended=5, done=True),
+        Stay(job="one", host="b", began=4, ended=9, done=True),
+        Stay(job="other", host="b", began=4, ended=9, done=True),
+    ]
+
+    assert witness.overlaps() == ["one began on b while it ran on a"]
+    assert witness.completed_again(set()) == ["one was completed on b after it had been on a"]
+    assert not witness.completed_again({"a"})

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -71,9 +71,9 @@ class Watched:
         return self.process.returncode
 
 
-def watched(runner: WorkflowRunner, *arguments: str) -> Watched:
+def watched(runner: WorkflowRunner, *arguments: str, env: Mapping[str, str] | None = None) -> Watched:
     """Start a workflow that was placed before."""
-    return Watched(runner.start(*arguments))
+    return Watched(runner.start(*arguments, env=env))
 
 
 def wait_for(condition: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:

@@ -11,6 +11,7 @@ import paramiko
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
+from snakemake_executor_ec2.local import memory
 from snakemake_executor_ec2.local.client import ControlError
 
 from .conftest import Machine, Rig, wait_for
@@ -242,6 +243,18 @@ def test_small_disk(rig: Rig) -> None:
     launched.run("rm -f big /x/big && head -c 1000000 /dev/zero > big")
 
 
+def test_small_memory(rig: Rig) -> None:
+    """What wants more memory than a machine has is killed by the kernel, and nothing else is."""
+    if reason := memory.why_not():
+        pytest.skip(reason)
+    rig.cloud.faults.small_memory(200, count=1)
+    launched = rig.launch()
+    want = "python3 -c 'print(len(bytearray({} << 20)))'"
+    assert launched.run(want.format(50)).strip() == str(50 << 20)
+    assert launched.run(f"{want.format(400)}; echo $?").startswith("137\n"), "SIGKILL, as a shell says it"
+    assert launched.run(want.format(50)).strip() == str(50 << 20), "the machine itself lives on"
+
+
 def test_faults_can_be_listed_and_taken_back(rig: Rig) -> None:
     """The book shows what is in force and how often it happened; nonsense is refused with words."""
     faults = rig.cloud.faults
@@ -270,3 +283,14 @@ def test_checkip_tells_the_callers_address(rig: Rig) -> None:
     with opener.open(f"{rig.cloud.endpoint_url}/_embedded/checkip") as answer:
         assert answer.read() == b"127.0.0.1\n"
     assert time.monotonic() - started < 5
+
+
+def test_a_command_on_the_machine(rig: Rig) -> None:
+    """A command is run on the machine past its sshd; where it has ended that is said."""
+    launched = rig.launch()
+    launched.login()
+    assert rig.cloud.faults.shell(launched.id, "echo told; exit 3") == (3, "told\n")
+    rig.ec2.terminate_instances(InstanceIds=[launched.id])
+    launched.wait_until("terminated")
+    with pytest.raises(ControlError, match="has no host"):
+        rig.cloud.faults.shell(launched.id, "true")
