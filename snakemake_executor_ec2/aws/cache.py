@@ -23,7 +23,11 @@ _KEEP_S = 30 * DAY_S
 
 
 def default_directory() -> Path:
-    """`~/.cache/snakemake-ec2`, or where XDG_CACHE_HOME puts it."""
+    """`~/.cache/snakemake-ec2`, or where XDG_CACHE_HOME puts it; SNAKEMAKE_EC2_CACHE names another
+    folder, as for an EC2 that does not live long: what the next one answers is not the same."""
+    named = os.environ.get("SNAKEMAKE_EC2_CACHE")
+    if named:
+        return Path(named)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "snakemake-ec2"
 

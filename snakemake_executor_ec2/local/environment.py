@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from pathlib import Path
 
 REGION = "us-east-1"
 _SSH_PORT = 22
@@ -19,8 +20,9 @@ UNSET = (
 )
 
 
-def cloud_environment(endpoint_url: str, ssh_port: int) -> dict[str, str]:
-    """Variables for a client of the cloud; those in `UNSET` must be absent as well."""
+def cloud_environment(endpoint_url: str, ssh_port: int, answers: Path) -> dict[str, str]:
+    """Variables for a client of the cloud; those in `UNSET` must be absent as well. `answers` is a
+    folder that ends with the cloud: what its clients keep of its answers is of no use after it."""
     variables = {
         "AWS_ENDPOINT_URL": endpoint_url,
         "AWS_ACCESS_KEY_ID": "EMBEDDEDCLOUD",
@@ -29,6 +31,7 @@ def cloud_environment(endpoint_url: str, ssh_port: int) -> dict[str, str]:
         "AWS_REGION": REGION,
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "SNAKEMAKE_EC2_CACHE": str(answers),
     }
     if ssh_port != _SSH_PORT:
         variables["SNAKEMAKE_EC2_SSH_PORT"] = str(ssh_port)

@@ -102,7 +102,8 @@ async def _serve(
     threading.Thread(target=warm_up, daemon=True).start()
     prune_in_background(cache)
     try:
-        ready(cloud_environment(f"http://127.0.0.1:{server.server_port}", conditions.ssh_port))
+        url = f"http://127.0.0.1:{server.server_port}"
+        ready(cloud_environment(url, conditions.ssh_port, state_dir / "answers"))
         await over.wait()
     finally:
         # In a thread: it waits for the server's loop.

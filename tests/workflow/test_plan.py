@@ -44,7 +44,8 @@ class Planner:
     def __init__(self, cloud: EmbeddedCloud, folder: Path) -> None:
         self.folder = folder
         inherited = {name: value for name, value in os.environ.items() if name not in cloud.unset}
-        self._env = {**inherited, **cloud.env}
+        self.caches = folder.parent / "caches"
+        self._env = {**inherited, **cloud.env, "XDG_CACHE_HOME": str(self.caches)}
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         code = "import sys; from snakemake_executor_ec2.cli import main; sys.exit(main())"
@@ -65,13 +66,15 @@ class Planner:
 
 @pytest.fixture
 def plan(ec2_cloud: EmbeddedCloud, tmp_path: Path) -> Planner:
-    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    folder = tmp_path / "workflow"
+    folder.mkdir()
+    (folder / "Snakefile").write_text(SNAKEFILE)
     ec2_cloud.forget_calls()
-    return Planner(ec2_cloud, tmp_path)
+    return Planner(ec2_cloud, folder)
 
 
 def test_a_table_for_people(plan: Planner, ec2_cloud: EmbeddedCloud) -> None:
-    """Rules with jobs, machine, price, reason and runner-up; what cannot run; nothing is launched."""
+    """Jobs, machine, price, reason, runner-up; what cannot run. Nothing is launched, nothing stays."""
     answer = plan("-j", "2")
 
     assert answer.returncode == 1, answer.stderr
@@ -85,6 +88,9 @@ def test_a_table_for_people(plan: Planner, ec2_cloud: EmbeddedCloud) -> None:
     assert "Limit L-1216C47A (Running On-Demand Standard" in answer.stdout
     assert ec2_cloud.calls("RunInstances") == []
     assert ec2_cloud.calls("CreateSecurityGroup") == []
+    # What is kept of this cloud's answers goes with the cloud: its port is another one the next time.
+    assert [path.name for path in plan.caches.rglob("types-*")] == []
+    assert any(Path(ec2_cloud.env["SNAKEMAKE_EC2_CACHE"]).glob("types-*"))
 
 
 def test_json_for_programs(plan: Planner, ec2_cloud: EmbeddedCloud) -> None:

@@ -22,7 +22,7 @@ def test_the_pricing_api_is_forbidden(run_workflow: WorkflowRunner, ec2_cloud: E
     """Machines are ranked by size, which is said, and no cost is made up."""
     ec2_cloud.faults.deny("GetProducts")
 
-    run = run_workflow(ONE, env={"XDG_CACHE_HOME": str(run_workflow.folder.parent / "cache")})
+    run = run_workflow(ONE, env={"SNAKEMAKE_EC2_CACHE": str(run_workflow.folder.parent / "cache")})
 
     assert run.returncode == 0, run.output
     assert "prices are not known, so machines are ranked by size and costs are left out" in run.output
@@ -37,7 +37,7 @@ def test_a_budget_without_prices(run_workflow: WorkflowRunner, ec2_cloud: Embedd
     ec2_cloud.forget_calls()
 
     run = run_workflow(
-        ONE, "--ec2-max-cost", "1", env={"XDG_CACHE_HOME": str(run_workflow.folder.parent / "cache")}
+        ONE, "--ec2-max-cost", "1", env={"SNAKEMAKE_EC2_CACHE": str(run_workflow.folder.parent / "cache")}
     )
 
     assert run.returncode == 1

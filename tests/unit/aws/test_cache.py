@@ -91,8 +91,11 @@ def test_old_files_go(cache: DiskCache, clock: FakeClock, tmp_path: Path) -> Non
 
 
 def test_default_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cache is where the user's caches are."""
+    """The cache is where the user's caches are, or where the user wants it."""
+    monkeypatch.delenv("SNAKEMAKE_EC2_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert default_directory() == Path("/somewhere/snakemake-ec2")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_directory() == Path.home() / ".cache" / "snakemake-ec2"
+    monkeypatch.setenv("SNAKEMAKE_EC2_CACHE", "/elsewhere")
+    assert default_directory() == Path("/elsewhere")
