@@ -9,13 +9,23 @@ from typing import NamedTuple
 _MIB = 1 << 20
 _NO_MEMORY = re.compile(rb"MemoryError|std::bad_alloc|Cannot allocate memory|java\.lang\.OutOfMemoryError")
 _NO_SPACE = re.compile(rb"No space left on device|Disk quota exceeded")
+_OWN_END = re.compile(
+    rb"^CalledProcessError in file .*?"
+    rb"(?:returned non-zero exit status (?P<status>\d+)\.|died with [^\n]*?(?P<signal>\d+)>?\.)$",
+    re.MULTILINE | re.DOTALL,
+)
+"""How Snakemake tells of a rule's command that failed: in the words of Python's `CalledProcessError`."""
+
+_HINTS = {
+    int(signal.SIGPIPE): ": what it wrote into ended before it did (`… | head`, with Snakemake's pipefail)"
+}
 
 
 class Facts(NamedTuple):
     """What is known of a job's end."""
 
     exit_code: int
-    """Negative: the signal that killed it."""
+    """Of the job's own command (see `own_exit_code`). Negative: the signal that killed it."""
     over_runtime_s: float | None = None
     """The limit, where the warden ended the job because of it."""
     oom_kills: int = 0
@@ -27,6 +37,20 @@ class Facts(NamedTuple):
     disk_size: int = 0
     tail: bytes = b""
     """The end of what the job printed."""
+
+
+def own_exit_code(exit_code: int, tail: bytes) -> int:
+    """How the rule's own command ended, given how the machine's Snakemake did and what it printed last.
+
+    Snakemake's exit code is 1 whatever has failed, but it prints the command's. The last one counts;
+    where it prints none (the rule's Python code raised an error, Snakemake itself was killed) it is
+    Snakemake's own.
+    """
+    found = list(_OWN_END.finditer(tail)) if exit_code == 1 else []
+    if not found:
+        return exit_code
+    status, number = found[-1]["status"], found[-1]["signal"]
+    return int(status) if status else -int(number)
 
 
 def classify(facts: Facts) -> tuple[str | None, str]:
@@ -47,7 +71,7 @@ def classify(facts: Facts) -> tuple[str | None, str]:
         return "out of memory", f"it printed {found[0].decode()!r}"
     number = _signal_of(facts.exit_code)
     if number is not None:
-        return "signal", f"killed by {_signal_name(number)}"
+        return "signal", f"killed by {_signal_name(number)}{_HINTS.get(number, '')}"
     return "exit", f"exit code {facts.exit_code}"
 
 
@@ -56,12 +80,12 @@ def _signal_of(exit_code: int) -> int | None:
     if exit_code < 0:
         return -exit_code
     deadly = (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE,
-              signal.SIGILL, signal.SIGINT)  # fmt: skip
+              signal.SIGILL, signal.SIGINT, signal.SIGPIPE, signal.SIGXCPU)  # fmt: skip
     return exit_code - 128 if exit_code - 128 in deadly else None
 
 
 def _signal_name(number: int) -> str:
     try:
-        return signal.Signals(number).name
+        return f"signal {number} ({signal.Signals(number).name})"
     except ValueError:
         return f"signal {number}"

@@ -10,6 +10,7 @@ import sys
 from typing import NamedTuple
 
 _MIB = 1 << 20
+_NO_LIMIT = 1 << 60  # the older hierarchy says so with a number near 2^63
 
 
 class Sample(NamedTuple):
@@ -98,20 +99,39 @@ def max_rss_mib(ru_maxrss: int) -> int:
 
 
 def oom_kills() -> int:
-    """How often the kernel has killed for want of memory: on the machine, or in our control group."""
-    machine = _count("/proc/vmstat")
-    group = 0
-    with contextlib.suppress(OSError), open("/proc/self/cgroup", "rb") as file:
-        path = os.fsdecode(file.read().strip().rpartition(b"::")[2])
-        group = _count(f"/sys/fs/cgroup{path}/memory.events")
-    return max(machine, group)
-
-
-def _count(path: str) -> int:
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        found = re.search(rb"^oom_kill (\d+)$", file.read(), re.MULTILINE)
-        return int(found[1]) if found else 0
+    """How often the kernel has killed for want of memory: in our control group where that has a limit
+    of its own (the machine's count may then be of others), else on the machine."""
+    with contextlib.suppress(OSError, ValueError):
+        for folder, limit, events in _memory_groups():
+            told = _read(os.path.join(folder, limit)).strip()
+            if told != b"max" and int(told) < _NO_LIMIT:
+                return _count(_read(os.path.join(folder, events)))
+    with contextlib.suppress(OSError):
+        return _count(_read("/proc/vmstat"))
     return 0
+
+
+def _memory_groups() -> list[tuple[str, str, str]]:
+    """Our control group in the kernel's older or newer hierarchy: folder, file of the limit and of the
+    count."""
+    found = []
+    for line in _read("/proc/self/cgroup").decode().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            found.append((f"/sys/fs/cgroup/memory{path}", "memory.limit_in_bytes", "memory.oom_control"))
+        elif not controllers and os.path.exists(f"/sys/fs/cgroup{path}/memory.max"):
+            found.append((f"/sys/fs/cgroup{path}", "memory.max", "memory.events"))
+    return found
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _count(counters: bytes) -> int:
+    found = re.search(rb"^oom_kill (\d+)$", counters, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def oom_line() -> str:

@@ -56,8 +56,6 @@ class Finished:
 
     t: float
     result: JobResult
-    evidence: str
-    """Why it failed, as far as the machine shows: half a sentence."""
     cancelled: bool
 
 
@@ -164,8 +162,8 @@ def _finished(t: float, event: Mapping[str, Any]) -> Finished:
                 cpu_seconds=_number(event["cpu_seconds"]),
                 peak_disk_mib=_natural(event["peak_disk_mib"]),
             ),
+            evidence=str(event.get("evidence", "")),
         ),
-        evidence=str(event.get("evidence", "")),
         cancelled=bool(event.get("cancelled", False)),
     )
 

@@ -24,7 +24,7 @@ import time
 from typing import Any
 
 from . import lease, procs
-from .evidence import Facts, classify
+from .evidence import Facts, classify, own_exit_code
 from .journal import EventLog, last_event
 from .spot import SpotNotice
 from .state import (
@@ -284,6 +284,8 @@ class _Job:
         if exit_code and not cancelled and not self.over_runtime and self._interrupted():
             self.events.write("interrupted", reason="the machine is shutting down")
             return
+        tail = _tail(os.path.join(self.folder, "output.log"))
+        exit_code = own_exit_code(exit_code, tail)
         kills = procs.oom_kills() - self.oom_kills
         failure, evidence = classify(
             Facts(
@@ -293,7 +295,7 @@ class _Job:
                 oom_line=procs.oom_line() if kills > 0 and exit_code else "",
                 least_free=min(last_free, self.least_free),
                 disk_size=self.disk_size,
-                tail=_tail(os.path.join(self.folder, "output.log")),
+                tail=tail,
             )
         )
         self.events.write(

@@ -19,6 +19,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "slow-boot": ("type", "zone"),
     "impostor": ("type", "zone"),
     "small-disk": ("type", "zone"),
+    "small-memory": ("type", "zone"),
 }
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from .image import ROOT_PATH, SYSTEM_DIRECTORIES, USER, USER_PATH, Image, write_etc, write_programs
 from .machine.sandbox import SandboxSpec
+from .memory import MemoryLimit
 
 _PACKAGE_ROOT = str(Path(__file__).parents[2])
 _START = "import sys; sys.path.insert(0, {root!r}); from {package}.machine.init import main; main()"
@@ -63,6 +64,7 @@ class Host:
         isolated: bool,
         root_bytes: int | None,
         home: Path | None = None,
+        memory_bytes: int | None = None,
     ) -> None:
         """`home`: the user's home directory, where it is not on the host's own disk."""
         self.directory = directory
@@ -77,6 +79,8 @@ class Host:
         self._isolated = isolated
         self._root_bytes = root_bytes
         self._home = home if isolated else None
+        self._memory_bytes = memory_bytes
+        self._memory: MemoryLimit | None = None
         self._socket: socket.socket | None = None
         self._received = b""
         self._terminals: list[int] = []
@@ -88,6 +92,8 @@ class Host:
     async def start(self) -> None:
         """Return when process 1 takes requests. Raises HostError."""
         self._lay_out()
+        if self._memory_bytes is not None:
+            self._memory = MemoryLimit(self.hostname.split(".")[0], self._memory_bytes)
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
@@ -104,6 +110,8 @@ class Host:
                 env={"PATH": USER_PATH, "LANG": "C.UTF-8"},
                 start_new_session=True,
             )
+        if self._memory is not None:
+            self._memory.hold(self.process.pid)
         ours.setblocking(False)
         self._socket = ours
         asyncio.get_running_loop().add_reader(ours, self._receive)
@@ -126,6 +134,9 @@ class Host:
         """Return when no process of the host is left."""
         while self.process is not None and self.process.poll() is None:
             await asyncio.sleep(0.005)
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            await asyncio.get_running_loop().run_in_executor(None, memory.remove)
 
     async def run(
         self,

@@ -70,6 +70,7 @@ class _Troubles:
     boot_delay_s: float | None = 0.0
     impostor_connections: float = 0
     disk_bytes: int | None = None
+    memory_bytes: int | None = None
     impostor_key: asyncssh.SSHKey | None = field(default=None, repr=False)
 
 
@@ -251,6 +252,7 @@ class Instance:
             isolated=self._conditions.isolated,
             root_bytes=self._troubles.disk_bytes or self._conditions.disk_bytes,
             home=self._home,
+            memory_bytes=self._troubles.memory_bytes,
         )
         host.extra_variables = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": await self._metadata.open()}
         host.on_shutdown = self._on_shutdown
@@ -306,6 +308,8 @@ def _troubles_of(launch: Launch, faults: FaultBook) -> _Troubles:
         troubles.impostor_connections = float("inf") if connections is None else connections
     if (disk := faults.take("small-disk", **facts)) is not None:
         troubles.disk_bytes = disk["bytes"]
+    if (memory := faults.take("small-memory", **facts)) is not None:
+        troubles.memory_bytes = memory["bytes"]
     return troubles
 
 
