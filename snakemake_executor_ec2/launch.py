@@ -38,8 +38,18 @@ MAX_USER_DATA_BYTES = 16_384
 LIFETIME_UNIT = "snakemake-ec2-lifetime"
 """The systemd timer that ends a machine; `systemctl list-timers` on it shows the time left."""
 
+CLAIM_UNIT = "snakemake-ec2-claim"
+"""The timer that ends a machine which nobody has moved in to: its Snakemake died while it booted."""
+
 _SHUTDOWN_PATIENCE_S = 120
 """How long an orderly shutdown may take before the machine is switched off."""
+_END = (
+    "systemctl poweroff || poweroff || shutdown -h now; "
+    f"sleep {_SHUTDOWN_PATIENCE_S}; systemctl --force --force poweroff || poweroff -f"
+)
+NO_AGENT = '[ -d /proc/1 ] && ! grep -aqs "[a]gent[.]pyz" /proc/[0-9]*/cmdline'
+"""True in a shell on a machine where no process of the agent's runs. The brackets keep the pattern
+from fitting the very command that it is in; single quotes would end those that are put around it."""
 _LOGIN_NAME = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 
 _TAG_CHARS = set(" +-=._:/@")
@@ -113,8 +123,12 @@ def run_instances_request(
     return request
 
 
-def user_data(*, host_key: KeyPair, authorized_keys: Sequence[str], lifetime_s: int, ssh_user: str) -> str:
+def user_data(
+    *, host_key: KeyPair, authorized_keys: Sequence[str], lifetime_s: int, claim_s: int, ssh_user: str
+) -> str:
     """A cloud-config: when the machine ends, what its host key is and who may log in.
+
+    It ends after `lifetime_s` whatever happens, and after `claim_s` where no agent has come.
 
     Nothing is installed from here, and the host key is the only secret: user-data can be read
     on the machine and through the API, so that key is replaced after the first connection.
@@ -124,7 +138,10 @@ def user_data(*, host_key: KeyPair, authorized_keys: Sequence[str], lifetime_s: 
         raise ConfigurationError(f"--ec2-ssh-user {ssh_user!r} is not a login name")
     config: dict[str, object] = {
         # A list per command: cloud-init quotes its words for the shell.
-        "bootcmd": [["sh", "-c", _lifetime_timer(lifetime_s)]],
+        "bootcmd": [
+            ["sh", "-c", _timer(LIFETIME_UNIT, lifetime_s, _END)],
+            ["sh", "-c", _timer(CLAIM_UNIT, claim_s, f"{NO_AGENT} && {{ {_END}; }}")],
+        ],
         # Host keys baked into an image are the same on every machine made from it.
         "ssh_deletekeys": True,
         "ssh_genkeytypes": ["ed25519"],
@@ -161,25 +178,21 @@ def _login(name: str, authorized_keys: Sequence[str]) -> dict[str, object]:
     }
 
 
-def _lifetime_timer(lifetime_s: int) -> str:
-    """A shell command that powers the machine off after some seconds, whatever else happens.
+def _timer(unit: str, seconds: int, command: str) -> str:
+    """A shell command that has another one run after some seconds, whatever else happens.
 
     cloud-init runs bootcmd before sysinit.target on some systems. Units that a timer or a
     service wait for by default would then come after ourselves: hence `--no-block` and no
     default dependencies, which also lets the timer end a machine that hangs while it boots or
     shuts down. Where there is no systemd, a sleeping process does the same.
     """
-    end = (
-        "systemctl poweroff || poweroff || shutdown -h now; "
-        f"sleep {_SHUTDOWN_PATIENCE_S}; systemctl --force --force poweroff || poweroff -f"
-    )
     armed = (
-        f"timeout 10 systemd-run --no-block --collect --unit={LIFETIME_UNIT} "
-        f"--on-active={lifetime_s} --timer-property=AccuracySec=1s "
+        f"timeout 10 systemd-run --no-block --collect --unit={unit} "
+        f"--on-active={seconds} --timer-property=AccuracySec=1s "
         "--timer-property=DefaultDependencies=no --property=DefaultDependencies=no "
-        f"/bin/sh -c '{end}'"
+        f"/bin/sh -c '{command}'"
     )
-    fallback = f"setsid /bin/sh -c 'sleep {lifetime_s}; {end}' </dev/null >/dev/null 2>&1 &"
+    fallback = f"setsid /bin/sh -c 'sleep {seconds}; {command}' </dev/null >/dev/null 2>&1 &"
     return f"{armed} || {{ {fallback} }}"
 
 

@@ -71,6 +71,8 @@ class Launcher:
     lifetime_s: int
     tell: Callable[[str], None]
     """Prints a line for the user."""
+    claim_s: int = 12 * 3600
+    """After so long a machine ends itself where no agent came to keep a lease on it."""
     capacity_timeout_s: float = CAPACITY_TIMEOUT_S
     """How long a job waits for a machine while none of our own holds the account's limit."""
     max_cost_usd: float | None = None
@@ -274,6 +276,7 @@ class Launcher:
                 host_key=tried.host_key,
                 authorized_keys=self.authorized_keys,
                 lifetime_s=lifetime_s,
+                claim_s=self.claim_s,
                 ssh_user=self.ssh_user,
             ),
             tags=launch.tags(

@@ -167,6 +167,8 @@ class Run:
             authorized_keys=tuple(authorized),
             user_tags=user_tags,
             lifetime_s=(settings.lifetime or 10080) * 60,
+            # The lease begins when the agent comes. A machine that boots slowly is waited for.
+            claim_s=max((settings.lease or 720) * 60, settings.boot_timeout or 300),
             tell=self._tell,
             capacity_timeout_s=settings.capacity_timeout or 1800,
             max_cost_usd=settings.max_cost,

@@ -12,6 +12,7 @@ The same seed gives the same schedule; what it meets depends on the computer's p
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -52,7 +53,7 @@ DISK_MIB = 500
 _LIMIT_S = 400.0
 _CALLS = 10
 _LEASE_MIN = 1
-_OPTIONS = ("--rerun-incomplete", "--ec2-lease", str(_LEASE_MIN))
+_OPTIONS = ("--rerun-incomplete", "--ec2-lease", str(_LEASE_MIN), "--ec2-boot-timeout", str(60 * _LEASE_MIN))
 _CLOCK = Path(__file__).parent / "clock"
 
 
@@ -121,7 +122,8 @@ def _to_the_end(
     """Call Snakemake until it succeeds, with the faults at their times."""
     runner = WorkflowRunner(cloud, folder)
     clock = folder.with_suffix(".clock")
-    env = {"PYTHONPATH": str(_CLOCK), "CHAOS_CLOCK": str(clock)}
+    python_path = os.pathsep.join(filter(None, [str(_CLOCK), os.environ.get("PYTHONPATH")]))
+    env = {"PYTHONPATH": python_path, "CHAOS_CLOCK": str(clock)}
     waiting = list(report.events)
     scene = None
     while report.calls < _CALLS and not report.problems:

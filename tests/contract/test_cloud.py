@@ -117,6 +117,7 @@ def make_spec(cloud: Cloud, *, type_name: str = "m7i.large", zone: str | None = 
             host_key=KeyPair(private="made-up", public="ssh-ed25519 AAAA"),
             authorized_keys=["ssh-ed25519 BBBB"],
             lifetime_s=600,
+            claim_s=600,
             ssh_user="ec2-user",
         ),
         tags=launch.tags(run_id=RUN, job_key="1", rule="align", owner="me", expires_at=0.0),

@@ -37,6 +37,7 @@ def test_machine_from_our_own_user_data(rig: Rig) -> None:
         host_key=KeyPair(private=machine.host_key.private, public=machine.host_key.public),
         authorized_keys=[machine.login_key.public],
         lifetime_s=600,
+        claim_s=600,
         ssh_user="ec2-user",
     )
     ours = rig.launch(UserData=user_data)
@@ -45,6 +46,22 @@ def test_machine_from_our_own_user_data(rig: Rig) -> None:
     assert ours.run(f"systemctl is-active {launch.LIFETIME_UNIT}.timer").strip() == "active"
     log = ours.run("cat /var/log/cloud-init-output.log")
     assert "WARNING" not in log
+
+
+def test_a_machine_that_nobody_moves_in_to_ends(rig: Rig) -> None:
+    """Its second timer ends it where there is no agent, and sees an agent that there is."""
+    machine = rig.launch()
+    assert machine.run(f"{launch.NO_AGENT}; echo $?").strip() == "0"
+    machine.run("bash -c 'exec -a agent.pyz sleep 60' >/dev/null 2>&1 &")
+    assert machine.run(f"{launch.NO_AGENT}; echo $?").strip() == "1"
+    user_data = launch.user_data(
+        host_key=KeyPair(private=machine.host_key.private, public=machine.host_key.public),
+        authorized_keys=[],
+        lifetime_s=600,
+        claim_s=1,
+        ssh_user="ec2-user",
+    )
+    rig.launch(UserData=user_data).wait_until("terminated")
 
 
 def test_boto3s_waiters(rig: Rig) -> None:

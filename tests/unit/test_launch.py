@@ -161,6 +161,7 @@ def user_data(**more: Any) -> str:
         "host_key": HOST_KEY,
         "authorized_keys": ["ssh-ed25519 AAAAlogin", "ssh-rsa AAAAown"],
         "lifetime_s": 3600,
+        "claim_s": 600,
         "ssh_user": "ec2-user",
         **more,
     }
@@ -208,7 +209,7 @@ def test_no_other_secret_and_no_installs() -> None:
         "ssh_authorized_keys",
         "users",
     }
-    assert len(config["bootcmd"]) == 1
+    assert len(config["bootcmd"]) == 2
     del config["ssh_keys"]
     assert "PRIVATE" not in yaml.safe_dump(config)
 
