@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import atexit
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +106,8 @@ class Executor(RemoteExecutor):
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
+        from snakemake_executor_ec2.plan import look_in_storage
+
         # The base class' thread calls before `__post_init__` has run: look at nothing but the jobs.
         for info in active_jobs:
             if self._run is not None:
@@ -114,6 +117,7 @@ class Executor(RemoteExecutor):
                 yield info
                 continue
             outcome = story.result()
+            look_in_storage(info.job, outputs=outcome.ok)
             if outcome.ok:
                 if self._is_cached(info.job):
                     await info.job.rule.cache.store(info.job)
@@ -124,6 +128,11 @@ class Executor(RemoteExecutor):
                 self.logger.error(outcome.message)
             aux_logs = [str(outcome.log)] if outcome.log else []
             self.report_job_error(info, aux_logs=aux_logs)
+
+    def handle_job_success(self, job: Any) -> None:
+        from snakemake_executor_ec2.plan import remove_empty_logs
+
+        remove_empty_logs(job)
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:  # noqa: ARG002
         # Not only the given ones: a job can be between two of Snakemake's lists.
@@ -142,9 +151,14 @@ class Executor(RemoteExecutor):
         settings = self.workflow.workflow_settings
         cache, settings.cache = settings.cache, None
         try:
-            return str(super().format_job_exec(job))
+            with self._only_storage_in_use():
+                return str(super().format_job_exec(job))
         finally:
             settings.cache = cache
+
+    def envvars(self) -> dict[str, str]:
+        with self._only_storage_in_use():
+            return dict(super().envvars())
 
     def get_job_args(self, job: Any, **kwargs: Any) -> str:
         # As many cores as were planned with, whatever machine it will be. And without the base
@@ -159,6 +173,19 @@ class Executor(RemoteExecutor):
         return "--replace-workflow-config" if replaces else ""
 
     # --- helpers --------------------------------------------------------------------------
+
+    @contextmanager
+    def _only_storage_in_use(self) -> Iterator[None]:
+        from snakemake_executor_ec2.software import storage_in_use
+
+        workflow, every = self.workflow, self.workflow.storage_provider_settings
+        workflow.storage_provider_settings = {
+            name: settings for name, settings in storage_in_use(workflow).items() if settings is not None
+        }
+        try:
+            yield
+        finally:
+            workflow.storage_provider_settings = every
 
     def _is_cached(self, job: Any) -> bool:
         """Whether a job's outputs are kept in the cache between workflows (`--cache`)."""

@@ -86,6 +86,24 @@ def updated(job: Any) -> list[Path]:
     return [Path(f) for j in inner_jobs(job) for f in j.output if _flagged(f, "update")]
 
 
+def look_in_storage(job: Any, *, outputs: bool) -> None:
+    """Let Snakemake look for a job's logs, benchmarks and (after success) outputs in the buckets
+    into which the machine has put them. It would ask for copies of them here, and store those."""
+    for each in inner_jobs(job):
+        files = [*each.log, *([each.benchmark] if each.benchmark else []), *(each.output if outputs else ())]
+        for file in filter(_is_storage, files):
+            file.storage_object.retrieve = False
+
+
+def remove_empty_logs(job: Any) -> None:
+    """Remove what Snakemake has put here in the place of logs that are in buckets."""
+    for each in inner_jobs(job):
+        for file in filter(_is_storage, each.log):
+            path = Path(str(file))
+            if path.is_file() and not path.stat().st_size:
+                path.unlink()
+
+
 def resources(job: Any) -> dict[str, int | str]:
     """The job's resources that are settled; those to be determined later are left out."""
     return {name: value for name, value in job.resources.items() if isinstance(value, int | str)}

@@ -19,17 +19,26 @@ def software_for(workflow: Any) -> Software:
     settings = workflow.executor_settings
     return Software(
         snakemake=version("snakemake"),
-        packages=tuple(_pinned(name) for name in sorted(_storage_packages(workflow))),
+        packages=tuple(
+            _pinned(f"snakemake-storage-plugin-{name}") for name in sorted(storage_in_use(workflow))
+        ),
         requirements=_text(settings.requirements, "--ec2-requirements"),
         setup=_text(settings.setup, "--ec2-setup"),
     )
 
 
-def _storage_packages(workflow: Any) -> set[str]:
-    providers = set(workflow.storage_provider_settings or {})
-    if workflow.storage_settings.default_storage_provider:
-        providers.add(workflow.storage_settings.default_storage_provider)
-    return {f"snakemake-storage-plugin-{name}" for name in providers}
+def storage_in_use(workflow: Any) -> dict[str, Any]:
+    """The settings of the storage plugins that the workflow uses, by their names.
+
+    Snakemake itself would hand on those of every plugin that is installed: the machine would have
+    to install them all, and would get credentials that are none of its business.
+    """
+    from snakemake_interface_storage_plugins.registry import StoragePluginRegistry
+
+    settings = workflow.storage_provider_settings or {}
+    in_use = {type(provider) for provider in workflow.storage_registry._storages.values()}
+    plugins = StoragePluginRegistry().plugins.items()
+    return {name: settings.get(name) for name, plugin in sorted(plugins) if plugin.storage_provider in in_use}
 
 
 def _pinned(package: str) -> str:
