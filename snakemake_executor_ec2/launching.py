@@ -155,9 +155,19 @@ class Launcher:
             self.pause(control, min(left_s, _LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**number))
             number += 1
 
+    def adopted(self, machine: Machine) -> None:
+        """See `lifecycle.Launches`."""
+        with self._learned.lock:
+            if machine.id in self._learned.holding:
+                return
+            self._learned.holding.add(machine.id)
+        instance_type = self.catalogue.named(machine.instance_type)
+        if instance_type is not None:
+            self._learned.gate.count(instance_type, machine.market)
+
     def released(self, machine: Machine, *, by_spot: bool = False) -> None:
-        """A machine that `launch` gave has ended; saying it twice is fine. `by_spot`: EC2 has taken
-        it back."""
+        """A machine that `launch` gave or `adopted` took has ended; saying it twice is fine. `by_spot`:
+        EC2 has taken it back."""
         if by_spot:
             self._learned.shortages.note_reclaimed(machine)
         with self._learned.lock:

@@ -40,6 +40,7 @@ from snakemake_executor_ec2.model import (
     Software,
     Transfer,
 )
+from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.ports import Clock, Cloud, Connector, Workbench
 from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
@@ -64,6 +65,10 @@ class Launches(Protocol):
 
         Raises NoFittingInstance or another LaunchError; Cancelled while it waits or tries.
         """
+
+    def adopted(self, machine: Machine) -> None:
+        """A machine that a run before ours launched is ours now, and counts towards the account's
+        limits until it is `released`."""
 
     def released(self, machine: Machine, *, by_spot: bool = False) -> None:
         """A machine has ended, and with it what it held of the account's limits. `by_spot`: EC2
@@ -93,6 +98,9 @@ class Kit:
     software: Software
     boot_timeout_s: float
     lease_s: float
+    lost_after_s: float
+    """How long a machine that seems to have crashed is waited for."""
+    neighbours: Neighbours
     keep_failed_s: float
     """How long a failed job's machine is kept for a look; 0: not at all."""
     log_folder: Path
@@ -178,6 +186,7 @@ def _go_on(plan: JobPlan, kit: Kit, control: Control, entry: Entry, inherited: I
     machine, memo = attempt.machine, attempt.bench
     assert machine is not None
     assert memo is not None
+    kit.launcher.adopted(machine)
     with (
         _machine(plan, kit, inherited.cloud, entry, machine),
         _link(kit, control, machine, inherited.cloud, inherited.connector, attempt.host_keys) as link,
@@ -271,6 +280,9 @@ def _link(
         machine=machine,
         host_keys=keys,
         patience_s=kit.lease_s,
+        lost_after_s=kit.lost_after_s,
+        neighbours=kit.neighbours,
+        tell=kit.tell,
     )
     try:
         yield link

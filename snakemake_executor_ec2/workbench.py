@@ -10,11 +10,19 @@ from typing import Any
 
 from snakemake_executor_ec2.agent.archive import ArchiveError, Entry
 from snakemake_executor_ec2.agent.client import Agent, Fetched, JobStart, Wanted
-from snakemake_executor_ec2.agent.protocol import Finished, Interrupted, Output, Position, Unwatched
+from snakemake_executor_ec2.agent.protocol import (
+    Finished,
+    Interrupted,
+    Output,
+    Position,
+    SpotNotice,
+    Unwatched,
+)
 from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, InstanceLost, NotFetched, StagingError
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import Clock, RemoteHost
+from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.staging.paths import PathMap, sendings
 
 _LOG_PAUSE_S = 5.0
@@ -118,6 +126,9 @@ class AgentWorkbench:
                 for line in Agent(host).follow(plan.key, position):
                     if isinstance(line.event, Output):
                         self._append(file, position.output, line.event.data)
+                    if isinstance(line.event, SpotNotice):
+                        # Most jobs are lost, but one that ends within the two minutes is done.
+                        self._tell(say.spot_notice(plan, line.event.at))
                     position = line.at
                     if isinstance(line.event, Finished):
                         return line.event.result

@@ -6,6 +6,7 @@ A failure says what failed, for which rule, on which machine, what it cost and w
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from snakemake_executor_ec2.errors import Ec2ExecutorError, LaunchError, PreparationError
@@ -114,6 +115,18 @@ def budget_reached(spent: float, most: float) -> str:
     )
 
 
+def spot_notice(plan: JobPlan, at: str) -> str:
+    """`at` is what the machine says (ISO 8601), or should say."""
+    try:
+        when = f"at {datetime.fromisoformat(at).astimezone(UTC):%H:%M:%S} UTC"
+    except ValueError:
+        when = "soon"
+    return (
+        f"EC2 takes the spot machine of {plan.label} back {when}: the job goes on until then, and starts "
+        "again on another machine if it is not done"
+    )
+
+
 def reclaimed(plan: JobPlan, error: Ec2ExecutorError, times: int) -> str:
     often = "" if times == 1 else f", for the {ordinal(times)} time"
     return (
@@ -133,6 +146,17 @@ def duration(seconds: float) -> str:
 
 def trying_again(plan: JobPlan, error: Ec2ExecutorError) -> str:
     return f"{error.message}; starting {plan.label} again on another machine"
+
+
+def silent(machine: Machine, error: Ec2ExecutorError, patience_s: float) -> str:
+    return (
+        f"{machine.id} does not answer ({error.message.rstrip('.')}): it may well work on, and is asked again "
+        f"for up to {duration(patience_s)}"
+    )
+
+
+def answers_again(machine: Machine) -> str:
+    return f"{machine.id} answers again"
 
 
 def cancelled(plan: JobPlan) -> str:

@@ -125,6 +125,14 @@ class Gate:
             use.in_use += instance_type.vcpus
             return True
 
+    def count(self, instance_type: InstanceType, market: Market) -> None:
+        """A machine of ours that runs already, launched by somebody else."""
+        quota = quota_of(instance_type.name, market)
+        if quota is None:
+            return
+        with self._changed:
+            self._uses.setdefault(quota.code, _Use()).in_use += instance_type.vcpus
+
     def launched(self, instance_type: InstanceType, market: Market) -> None:
         """The reserved machine was launched: where it went beyond the limit, there is more room."""
         quota = quota_of(instance_type.name, market)

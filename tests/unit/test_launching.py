@@ -266,6 +266,23 @@ def test_a_limit_that_others_use_up() -> None:
         world.launch()
 
 
+def test_an_adopted_machine_counts_towards_the_limit() -> None:
+    """Where one that a dead run launched holds the limit, a job waits for its end and does not give up."""
+    world = World()
+    inherited = world.launch("1")
+    world.cloud.refuse = lambda _: LIMIT
+    again = World(world.cloud, world.clock, capacity_timeout_s=0)
+    again.launcher.adopted(inherited)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(again.launch, "2")
+        while not any("limit" in line for line in again.said) and not waiting.done():
+            time.sleep(0.01)
+        assert not waiting.done()
+        world.cloud.refuse = lambda _: None
+        again.launcher.released(inherited)
+        assert waiting.result(10).id != inherited.id
+
+
 def test_the_other_market_has_a_limit_of_its_own() -> None:
     """Where the limit of spot is reached, an on-demand machine is taken."""
     world = World()

@@ -5,6 +5,7 @@ The fixture `ec2_cloud` fails every test that leaves a machine behind.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ SLOW = {
     "Snakefile": "rule one:\n    output: 'o.txt'\n    resources: runtime=10\n"
     "    shell: 'sleep 4; echo made > o.txt'\n"
 }
+TAKES = "EC2 takes the spot machine of rule one back"
 THREE_TYPES = ("--ec2-instance-types", "m7i.large,c7i.large,r7i.large")
 
 
@@ -201,21 +203,31 @@ def test_spot_where_it_is_cheaper(run_workflow: WorkflowRunner, new_machines: Ma
 def test_a_spot_machine_is_taken_back(
     notice: bool, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud, new_machines: Machines
 ) -> None:
-    """Twice on spot, elsewhere each time, then on-demand; no --retries are needed, nor used up."""
+    """Twice on spot, elsewhere each time, then on-demand; no --retries are needed, nor used up. A
+    notice is passed on to the user while the job still runs."""
     taken: list[str] = []
 
     def take_back(line: str) -> None:
+        if TAKES in line:
+            ec2_cloud.faults.spot_reclaim(taken[-1])
+            return
         machine = line.rsplit(" ", 1)[-1].strip()
         if next(each for each in ec2_cloud.instances() if each["id"] == machine)["market"] == "spot":
             taken.append(machine)
             if notice:
-                ec2_cloud.faults.spot_notice(machine, reclaim_after_s=1.0)
+                ec2_cloud.faults.spot_notice(machine, reclaim_after_s=None)
             else:
                 ec2_cloud.faults.spot_reclaim(machine)
 
-    output, status = _watched(run_workflow, SLOW, "running rule one", take_back, "--ec2-spot", "prefer")
+    # The agent asks for a notice after a second, and every 5 s from then on.
+    job = {"Snakefile": SLOW["Snakefile"].replace("sleep 4", "sleep 9" if notice else "sleep 4")}
+    words = ("running rule one", TAKES)
+    output, status = _watched(run_workflow, job, words, take_back, "--ec2-spot", "prefer")
 
     assert status == 0, output
+    said = [line for line in output.splitlines() if TAKES in line]
+    assert len(said) == (2 if notice else 0), output
+    assert all(re.search(r"back at \d\d:\d\d:\d\d UTC: the job goes on until then", line) for line in said)
     assert (run_workflow.folder / "o.txt").read_text() == "made\n"
     assert len(taken) == 2
     assert output.count("EC2 has taken a spot machine back") == 2
@@ -238,7 +250,7 @@ def test_a_rule_that_wants_nothing_but_spot(
             left.pop()
             ec2_cloud.faults.spot_reclaim(line.rsplit(" ", 1)[-1].strip())
 
-    output, status = _watched(run_workflow, {"Snakefile": snakefile}, "running rule one", take_back)
+    output, status = _watched(run_workflow, {"Snakefile": snakefile}, ("running rule one",), take_back)
 
     assert status == 0, output
     assert [each["market"] for each in new_machines()] == ["spot"] * 4
@@ -277,11 +289,11 @@ def test_no_permission_for_spot_and_nothing_else_wanted(
 def _watched(
     runner: WorkflowRunner,
     workflow: dict[str, str],
-    words: str,
+    words: tuple[str, ...],
     react: Callable[[str], None],
     *arguments: str,
 ) -> tuple[str, int]:
-    """Run a workflow and call `react` with each line of output that contains some words."""
+    """Run a workflow and call `react` with each line of output that contains one of some words."""
     runner.place(workflow)
     process = runner.start(*arguments)
     assert process.stdout is not None
@@ -289,6 +301,6 @@ def _watched(
     with process.stdout as output:
         for line in output:
             lines.append(line)
-            if words in line:
+            if any(each in line for each in words):
                 react(line)
     return "".join(lines), process.wait(timeout=60)
