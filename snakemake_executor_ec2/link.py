@@ -13,9 +13,12 @@ from snakemake_executor_ec2.errors import (
     Ec2ExecutorError,
     HostKeyMismatch,
     InstanceLost,
+    PermissionDenied,
 )
 from snakemake_executor_ec2.model import Machine, MachineStatus
+from snakemake_executor_ec2.outage import Neighbours, Outage
 from snakemake_executor_ec2.ports import Clock, Cloud, Connector, RemoteHost
+from snakemake_executor_ec2.report import say
 
 T = TypeVar("T")
 
@@ -25,13 +28,17 @@ _PAUSES_S = (0.5, 0.5, 0.5, 1.0, 2.0, 5.0)
 """Between attempts. The first ones are short: a machine that boots answers from one moment on."""
 _ADDRESS_CHECK_S = 20.0
 """After so long without an answer, see whether this computer's own address has changed."""
+_TELL_AFTER_S = 60.0
+"""After so long without an answer the user is told."""
 
 
 class Link:
     """Runs things on a machine over a connection that is opened again when it was lost.
 
     What is run must bear being run again. `host_keys` are the only ones that are accepted;
-    they may be replaced when the machine's key is rotated.
+    they may be replaced when the machine's key is rotated. `patience_s`: how long a machine is
+    waited for that may be there; `lost_after_s`: how long one that seems to have crashed is
+    (see `outage.py`).
     """
 
     def __init__(
@@ -44,6 +51,9 @@ class Link:
         machine: Machine,
         host_keys: tuple[str, ...],
         patience_s: float,
+        lost_after_s: float,
+        neighbours: Neighbours,
+        tell: Callable[[str], None],
     ) -> None:
         self._cloud = cloud
         self._connector = connector
@@ -51,6 +61,9 @@ class Link:
         self._control = control
         self._machine = machine
         self._patience_s = patience_s
+        self._lost_after_s = lost_after_s
+        self._neighbours = neighbours
+        self._tell = tell
         self._host: RemoteHost | None = None
         self._last: MachineStatus | None = None
         self._lock = threading.Lock()
@@ -68,7 +81,8 @@ class Link:
     def call(self, use: Callable[[RemoteHost], T]) -> T:
         """The result of `use`, which is called again on a new connection where one breaks.
 
-        Raises InstanceLost when the machine is gone, or was out of reach for `patience_s`.
+        Raises InstanceLost when the machine is gone, seems to have crashed, or was out of reach for
+        `patience_s`.
         """
         while True:
             host = self._connected()
@@ -117,8 +131,9 @@ class Link:
     def _reach(self, timeout_s: float, *, first: bool) -> RemoteHost:
         machine, clock = self._machine, self._clock
         started = last_check = clock.monotonic()
+        outage = Outage(began=started, lost_after_s=self._lost_after_s)
         failure: ConnectError | None = None
-        attempts = 0
+        attempts, told = 0, False
         while clock.monotonic() - started < timeout_s:
             self._control.check()
             status = self._status()
@@ -136,10 +151,18 @@ class Link:
                     failure = error
                 else:
                     self._control.on_cancel(host.close)
+                    self._neighbours.note(machine.id, clock.monotonic())
+                    if told:
+                        self._tell(say.answers_again(machine))
                     return host
                 if attempts == 0 or clock.monotonic() - last_check > _ADDRESS_CHECK_S:
                     last_check = clock.monotonic()
                     self._let_us_in(status.address, first=first)
+            if not first:
+                self._look_at(outage)
+                if not told and failure and clock.monotonic() - started > _TELL_AFTER_S:
+                    told = True
+                    self._tell(say.silent(machine, failure, self._patience_s))
             self._control.wait(_PAUSES_S[min(attempts, len(_PAUSES_S) - 1)])
             attempts += bool(failure)
         why = failure.message if failure else "EC2 gave it no address"
@@ -150,3 +173,18 @@ class Link:
         raise InstanceLost(
             f"machine {machine.id} could not be reached for {timeout_s / 60:.0f} minutes: {why}"
         )
+
+    def _look_at(self, outage: Outage) -> None:
+        """Raise InstanceLost where waiting longer makes no sense."""
+        machine, now = self._machine, self._clock.monotonic()
+        try:
+            impaired = self._cloud.is_impaired(machine.id)
+        except PermissionDenied:
+            impaired = False  # which is an answer: the line to EC2 is up
+        except Ec2ExecutorError:
+            outage.ec2_is_silent()
+            return
+        others_answer = self._neighbours.answered_since(machine.id, outage.began)
+        outage.seen(now, impaired=impaired, others_answer=others_answer)
+        if why := outage.why_lost(now):
+            raise InstanceLost(f"machine {machine.id} {why}")

@@ -79,6 +79,11 @@ class Cloud(Protocol):
     def status(self, machine_id: str) -> MachineStatus:
         """What EC2 says of it, at most 2 s old. One API call serves all machines of the run."""
 
+    def is_impaired(self, machine_id: str) -> bool:
+        """Whether EC2's own checks of a running machine fail: it does not answer EC2 either. At most
+        15 s old. Raises LaunchError where EC2 does not answer us (PermissionDenied: it does, but
+        may not tell), so that the line to it is known to be up where this returns."""
+
     def allow_ssh_from_here(self, address: str) -> None:
         """Let this computer's present address in, where it has changed or is seen as another
         by the machine at `address`. Does nothing where it is in already."""

@@ -31,6 +31,7 @@ from snakemake_executor_ec2.model import (
     Requirements,
     Software,
 )
+from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.plan import label
 from snakemake_executor_ec2.ports import Connector
 from snakemake_executor_ec2.recording import RecordingCloud
@@ -186,6 +187,8 @@ class Run:
             software=self._software,
             boot_timeout_s=settings.boot_timeout or 300,
             lease_s=(settings.lease or 720) * 60,
+            lost_after_s=600 if settings.lost_after is None else settings.lost_after,
+            neighbours=Neighbours(),
             keep_failed_s=(settings.keep_failed or 0) * 60,
             log_folder=self._folder / FOLDER / "logs",
             tell=self._tell,

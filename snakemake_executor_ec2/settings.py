@@ -145,6 +145,13 @@ class ExecutorSettings(ExecutorSettingsBase):
     boot_timeout: Optional[int] = _option(
         300, "Seconds after which a machine that does not answer over ssh is given up.", metavar="SECONDS"
     )
+    lost_after: Optional[int] = _option(
+        600,
+        "Seconds after which a machine that does not answer, and that EC2's own checks fail for, counts as "
+        "crashed: its job starts again on another one. Three times as long where EC2 finds nothing wrong "
+        "but other machines answer. While EC2 does not answer either, nothing is given up.",
+        metavar="SECONDS",
+    )
     lease: Optional[int] = _option(
         720,
         "Minutes that a machine waits for a Snakemake that no longer calls (a sleeping laptop, a dead "
@@ -169,6 +176,8 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
 
     def __post_init__(self) -> None:
-        snakelocks.release_of_dead_runs(snakelocks.working_directory())
+        folder = snakelocks.working_directory()
+        snakelocks.release_of_dead_runs(folder)
+        snakelocks.note_early(folder)
         # Snakemake makes these settings when this executor was chosen, before it parses.
         parse_reads.listen()

@@ -14,6 +14,7 @@ from snakemake_executor_ec2.aws.clients import Clients
 from snakemake_executor_ec2.aws.ending import Terminator
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, is_denied, is_transient, translate
 from snakemake_executor_ec2.aws.group import SecurityGroup
+from snakemake_executor_ec2.aws.health import HealthBoard
 from snakemake_executor_ec2.aws.launching import Launcher
 from snakemake_executor_ec2.aws.network import Caller, is_internal, public_address
 from snakemake_executor_ec2.aws.quotas import fetch_quota
@@ -81,6 +82,7 @@ class Ec2Cloud:
             self._clients, run_id=run_id, group=self._group, caller=self._caller, clock=clock
         )
         self._board = StatusBoard(self._clients, run_id=run_id, clock=clock)
+        self._health = HealthBoard(self._clients, clock=clock)
         self._terminator = Terminator(self._clients, run_id=run_id, clock=clock, warn=warn)
         self._allow_lock = threading.Lock()
         self._allowed_at: dict[str, float] = {}
@@ -165,6 +167,10 @@ class Ec2Cloud:
     def status(self, machine_id: str) -> MachineStatus:
         """See `Cloud.status`."""
         return self._board.status(machine_id)
+
+    def is_impaired(self, machine_id: str) -> bool:
+        """See `Cloud.is_impaired`."""
+        return self._health.is_impaired(machine_id)
 
     def allow_ssh_from_here(self, address: str) -> None:
         """See `Cloud.allow_ssh_from_here`; looks at most every 30 s for one machine."""

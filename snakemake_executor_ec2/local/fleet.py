@@ -169,6 +169,9 @@ class Fleet:
         except HostError as error:
             raise ValueError(str(error)) from error
 
+    def has_crashed(self, instance_id: str) -> bool:
+        return instance_id in self._instances and self._instances[instance_id].has_crashed
+
     def facts(self) -> list[dict[str, Any]]:
         return [instance.facts() for instance in list(self._instances.values())]
 

@@ -177,6 +177,11 @@ class Instance:
         """Show the next connections another host key than the machine's."""
         self._troubles.impostor_connections = connections
 
+    @property
+    def has_crashed(self) -> bool:
+        """Its host is dead, and EC2 says `running`."""
+        return self._crashed
+
     def console_output(self) -> str:
         return self._console + (self._cloud_init.log if self._cloud_init else "")
 

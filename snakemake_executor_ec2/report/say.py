@@ -150,8 +150,8 @@ def trying_again(plan: JobPlan, error: Ec2ExecutorError) -> str:
 
 def silent(machine: Machine, error: Ec2ExecutorError, patience_s: float) -> str:
     return (
-        f"{machine.id} does not answer ({error.message.rstrip('.')}): it may well work on, and is asked again "
-        f"for up to {duration(patience_s)}"
+        f"{machine.id} does not answer ({error.message.rstrip('.')}): it may well work on, and is asked "
+        f"again for up to {duration(patience_s)}"
     )
 
 

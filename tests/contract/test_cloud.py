@@ -270,6 +270,16 @@ def test_status_of_an_unknown_machine(cloud: Cloud) -> None:
     assert not status.state.is_gone
 
 
+def test_a_machine_that_is_well(setup: Setup, cloud: Cloud) -> None:
+    """EC2's own checks fail for no machine that runs, or that has ended."""
+    machine = cloud.launch(make_spec(cloud))
+    setup.settle()
+    assert not cloud.is_impaired(machine.id)
+    cloud.terminate([machine.id])
+    setup.settle()
+    assert not cloud.is_impaired(machine.id)
+
+
 def test_terminate_is_idempotent(setup: Setup, cloud: Cloud) -> None:
     """Ending a machine twice, or none at all, is fine."""
     machine = cloud.launch(make_spec(cloud))

@@ -110,6 +110,8 @@ class FakeCloud:
         self.console = "fake boot messages"
         self.quotas: dict[str, float] = {}
         """What is told of the account's limits, by code; `refuse` enforces."""
+        self.impaired: set[str] = set()
+        """Ids of machines that EC2's own checks fail for."""
         self.closed = 0
         self._clock = clock
         self._types = tuple(types)
@@ -216,6 +218,10 @@ class FakeCloud:
             over = now - found.ended_at >= self.shutting_down_s
             state = MachineState.TERMINATED if over else MachineState.SHUTTING_DOWN
             return MachineStatus(state=state, reason=found.reason)
+
+    def is_impaired(self, machine_id: str) -> bool:
+        self._raise_planned("is_impaired")
+        return machine_id in self.impaired and machine_id in self.alive
 
     def allow_ssh_from_here(self, address: str) -> None:
         self._raise_planned("allow_ssh_from_here")

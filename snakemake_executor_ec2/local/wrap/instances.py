@@ -42,6 +42,7 @@ def install(fleet: Fleet) -> None:
     _give_addresses()
     _launch_hosts(fleet)
     _end_hosts(fleet)
+    _check_hosts(fleet)
 
 
 def _give_addresses() -> None:
@@ -171,6 +172,21 @@ def _end_hosts(fleet: Fleet) -> None:
     Instance.start = start  # type: ignore[method-assign]
     Instance.reboot = lambda self: fleet.reboot(self.id)  # type: ignore[method-assign]
     InstanceResponse.terminate_instances = _terminate_instances  # type: ignore[method-assign]
+
+
+def _check_hosts(fleet: Fleet) -> None:
+    """EC2's own check of an instance fails once its host has crashed; moto's never does."""
+    instance_status: property = Instance.instance_status  # type: ignore[assignment]
+    get = instance_status.fget
+    assert get is not None
+
+    def checked(self: Any) -> Any:
+        status: dict[str, Any] = get(self)
+        if not fleet.has_crashed(self.id):
+            return status
+        return {"Details": [{"Name": "reachability", "Status": "failed"}], "Status": "impaired"}
+
+    Instance.instance_status = property(checked)  # type: ignore[method-assign, assignment]
 
 
 def _terminate_instances(self: Any) -> ActionResult:

@@ -217,7 +217,7 @@ def test_refused_connections(rig: Rig) -> None:
 
 
 def test_crash(rig: Rig) -> None:
-    """A crashed machine answers nothing any more, EC2 says that it runs, and it can be terminated."""
+    """A crashed machine answers nothing, EC2 says that it runs but that its check fails, and it can be terminated."""
     launched = rig.launch()
     launched.login()
     _, stdout, _ = launched.clients[0].exec_command("sleep 100")
@@ -228,6 +228,8 @@ def test_crash(rig: Rig) -> None:
         stdout.read()
     assert launched.facts()["crashed"]
     assert launched.described()["State"]["Name"] == "running"
+    (checks,) = rig.ec2.describe_instance_status(InstanceIds=[launched.id])["InstanceStatuses"]
+    assert checks["InstanceStatus"]["Status"] == "impaired"
     rig.ec2.terminate_instances(InstanceIds=[launched.id])
     launched.wait_until("terminated")
 
