@@ -164,7 +164,10 @@ class Executor(RemoteExecutor):
         # As many cores as were planned with, whatever machine it will be. And without the base
         # class' --wait-for-files, which names folders of this computer.
         cores = max(self.cores, job.threads) if isinstance(self.cores, int) else job.threads
-        return str(RealExecutor.get_job_args(self, job, **{**kwargs, "cores": cores}))
+        arguments = str(RealExecutor.get_job_args(self, job, **{**kwargs, "cores": cores}))
+        # A job alone brings all of its outputs home, where Snakemake checks them and then removes
+        # temp files that nobody reads; the machine would have done so before.
+        return arguments if job.is_group() else f"{arguments} --notemp"
 
     def additional_general_args(self) -> str:
         # Snakemake passes on the configuration that it replaces the workflow's with, but not this.

@@ -27,7 +27,8 @@ def plan_job(
     """What a machine needs to know of a job or group job, with absolute paths."""
     jobs = inner_jobs(job)
     made = {str(f) for j in jobs for f in j.output}
-    unneeded = set(job.dag.get_unneeded_temp_files(job))
+    # Snakemake knows of groups only that temp files which nobody else reads stay where they are.
+    unneeded = set(job.dag.get_unneeded_temp_files(job)) if job.is_group() else set()
     readers = [*jobs, *_checkpoints_before(jobs)]
     inputs = [f for j in readers for f in j.input if not _is_storage(f) and str(f) not in made]
     inputs += [f for j in readers[len(jobs) :] for f in j.output if _comes_back(f)]
