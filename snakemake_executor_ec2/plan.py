@@ -177,10 +177,13 @@ def _absolute(files: Iterable[Any]) -> tuple[Path, ...]:
 
 def workflow_sources(workflow: Any) -> Iterator[Path]:
     """Files that make up the workflow as Snakemake knows it: Snakefiles, scripts with the
-    folders that they are in, notebooks, environments, configuration.
+    folders that they are in, notebooks, wrappers, environments, configuration.
 
     Folders are yielded as such; `staging.sources` decides what of them travels.
     """
+    from snakemake.wrapper import get_path
+
+    prefix = workflow.workflow_settings.wrapper_prefix
     for source in workflow.included:
         yield from _local_source(source)
     for path in [*workflow.configfiles, *workflow.overwrite_configfiles]:
@@ -189,6 +192,9 @@ def workflow_sources(workflow: Any) -> Iterator[Path]:
         for code in (rule.script, rule.notebook):
             if code and "{" not in str(code):
                 yield from (p.parent for p in _local_source(_beside(rule, code)))
+        if rule.wrapper:
+            for path in _local_source(get_path(rule.wrapper, prefix)):
+                yield path if path.is_dir() else path.parent
     for job in workflow.dag.jobs:
         spec = job.conda_env_spec
         if spec is not None and spec.is_file:
