@@ -3,25 +3,85 @@
 Snakemake asks for `--unlock` after a SIGKILL, because its lock files do not say who made them. Our
 runs do: each notes which lock files it holds, and as long as it lives it holds a lock of the
 operating system's. Files of a run that is gone are removed, those of anybody else are left alone.
+Snakemake locks seconds before it makes its executor: until then, an audit hook notes what it locks.
 """
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import json
+import os
+import secrets
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, Any
 
 _NOTES = Path(".snakemake", "ec2", "runs")
 _LOCKS = Path(".snakemake", "locks")
+_EARLY = "early-"
+
+
+class _Early:
+    """An audit hook: notes each lock file that this process makes, once it has been written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._prefix = str(folder / _LOCKS) + os.sep
+        self._opened: list[str] = []
+        self._due = self._over = False
+        self._file: IO[str] | None = None
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "open" or self._over:
+            return
+        path, mode = arguments[:2]
+        if mode == "w" and isinstance(path, str) and os.path.abspath(path).startswith(self._prefix):
+            # Not there yet. When another file is opened, it has been written and closed.
+            self._opened.append(os.path.abspath(path))
+            self._due = True
+        elif self._due:
+            self._due = False
+            with suppress(OSError):  # --unlock is needed then, as without us
+                self._note()
+
+    def end(self) -> None:
+        self._over = True
+        if self._file is not None:
+            with suppress(OSError):
+                Path(self._file.name).unlink()
+            self._file.close()
+            self._file = None
+
+    def _note(self) -> None:
+        if self._file is None:
+            notes = self._folder / _NOTES
+            notes.mkdir(parents=True, exist_ok=True)
+            self._file = (notes / f"{_EARLY}{os.getpid()}-{secrets.token_hex(3)}.lock").open("w")
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._file.seek(0)
+        self._file.write(json.dumps(_held(self._folder, self._opened)))
+        self._file.flush()
+
+
+_early: list[_Early] = []
+
+
+def note_early(folder: Path) -> None:
+    """From now on and until `note`, note what Snakemake locks in a folder as soon as it does."""
+    if not _early:
+        _early.append(_Early(folder))
+        sys.addaudithook(_early[0])
+        atexit.register(_early[0].end)
 
 
 def note(folder: Path, run_id: str, lock_files: Sequence[str]) -> None:
     """Note what this process holds, in the file that it locks while it lives."""
-    held = {name: _identity(path) for name in lock_files if (path := folder / name).is_file()}
-    (folder / _NOTES / f"{run_id}.lock").write_text(json.dumps(held))
+    (folder / _NOTES / f"{run_id}.lock").write_text(json.dumps(_held(folder, lock_files)))
+    for early in _early:
+        early.end()
 
 
 def release_of_dead_runs(folder: Path) -> None:
@@ -35,6 +95,8 @@ def release_of_dead_runs(folder: Path) -> None:
                     path.unlink()
             file.seek(0)
             file.truncate()
+            if notes.name.startswith(_EARLY):
+                notes.unlink()
 
 
 def working_directory(arguments: Sequence[str] = ()) -> Path:
@@ -46,6 +108,11 @@ def working_directory(arguments: Sequence[str] = ()) -> Path:
         if here.startswith("--directory="):
             return Path(here.partition("=")[2]).absolute()
     return Path.cwd()
+
+
+def _held(folder: Path, lock_files: Sequence[str]) -> dict[str, list[int]]:
+    paths = [folder / name for name in lock_files]
+    return {str(path.relative_to(folder)): _identity(path) for path in paths if path.is_file()}
 
 
 def _identity(path: Path) -> list[int]:
