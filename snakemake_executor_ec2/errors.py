@@ -11,6 +11,7 @@
     │   └── PermissionDenied         names the IAM action that is missing
     ├── ConnectError                 the machine could not be reached (in time)
     │   ├── ConnectionLost           it could be, and then no longer: worth another try
+    │   ├── LoginRefused             our machine answers and refuses our user: a wrong --ec2-ssh-user
     │   └── HostKeyMismatch          something else answers at its address: nothing was sent
     ├── PreparationError             software could not be installed on the machine
     ├── StagingError                 a file could not be sent or fetched
@@ -85,6 +86,10 @@ class ConnectError(Ec2ExecutorError):
 
 class ConnectionLost(ConnectError):
     """An ssh connection that worked broke off; the machine may still be there."""
+
+
+class LoginRefused(ConnectError):
+    """Our machine answers, and does not let our user in with our key (yet)."""
 
 
 class HostKeyMismatch(ConnectError):

@@ -13,6 +13,7 @@ from snakemake_executor_ec2.errors import (
     Ec2ExecutorError,
     HostKeyMismatch,
     InstanceLost,
+    LoginRefused,
     PermissionDenied,
 )
 from snakemake_executor_ec2.model import Machine, MachineStatus
@@ -73,7 +74,8 @@ class Link:
     def open(self, timeout_s: float) -> None:
         """Connect for the first time, to a machine that may still be booting.
 
-        Raises ConnectError or HostKeyMismatch after `timeout_s`, InstanceLost when it ends.
+        Raises after `timeout_s` HostKeyMismatch or LoginRefused, which another machine would do as
+        well, or InstanceLost, as when it ends.
         """
         with self._lock:
             self._host = self._reach(timeout_s, first=True)
@@ -169,10 +171,9 @@ class Link:
         if isinstance(failure, HostKeyMismatch):
             raise failure
         if first:
-            raise ConnectError(f"machine {machine.id} did not let us in within {timeout_s:.0f} s: {why}")
-        raise InstanceLost(
-            f"machine {machine.id} could not be reached for {timeout_s / 60:.0f} minutes: {why}"
-        )
+            text = f"machine {machine.id} did not let us in within {timeout_s:.0f} s: {why}"
+            raise LoginRefused(text) if isinstance(failure, LoginRefused) else InstanceLost(text)
+        raise InstanceLost(f"machine {machine.id} could not be reached for {say.duration(timeout_s)}: {why}")
 
     def _look_at(self, outage: Outage) -> None:
         """Raise InstanceLost where waiting longer makes no sense."""

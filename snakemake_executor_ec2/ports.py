@@ -148,7 +148,7 @@ class Connector(Protocol):
         """One attempt to reach a machine, which must present one of `host_keys`.
 
         Raises HostKeyMismatch before anything is sent to it (no login, no data), and
-        ConnectError or ConnectionLost where it does not answer or lets us not in.
+        LoginRefused, ConnectError or ConnectionLost where it lets us not in or does not answer.
         """
 
 

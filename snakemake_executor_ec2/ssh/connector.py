@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 
 import paramiko
 
-from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch
+from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch, LoginRefused
 from snakemake_executor_ec2.model import KeyPair
 from snakemake_executor_ec2.ssh.host import SshHost
 from snakemake_executor_ec2.ssh.keys import fingerprint
@@ -46,7 +46,7 @@ class SshConnector:
                 return self._connect(address, host_keys, key, timeout_s)
             except paramiko.AuthenticationException as error:
                 refused = error
-        raise ConnectError(f"{address} does not let {self._user!r} in with our key.") from refused
+        raise LoginRefused(f"{address} does not let {self._user!r} in with our key.") from refused
 
     def _connect(self, address: str, host_keys: Collection[str], key: KeyPair, timeout_s: float) -> SshHost:
         try:

@@ -119,3 +119,25 @@ def test_a_cut_costs_no_more_than_its_length(
     assert run.wait() == 0, run.output
     assert (run_workflow.folder / "o.txt").read_text() == "made\n"
     assert launched_since(ec2_cloud, before) == [machine]
+
+
+def test_a_crashed_machine_is_given_up_and_its_job_runs_again(
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
+    """EC2 goes on calling it running, but its checks fail: it is ended, and another one does the job."""
+    before = list(ec2_cloud.machine_states())
+    run_workflow.place(
+        {"Snakefile": "rule one:\n    output: 'o.txt'\n    shell: 'sleep 6; echo made > o.txt'\n"}
+    )
+    run = watched(run_workflow, "--ec2-lost-after", "1")
+    run.until("running rule one")
+    (crashed,) = launched_since(ec2_cloud, before)
+    ec2_cloud.faults.crash(crashed)
+    ec2_cloud.faults.cut(crashed)  # spares the test the minute after which silence counts as a cut
+
+    assert run.wait() == 0, run.output
+    assert (run_workflow.folder / "o.txt").read_text() == "made\n"
+    assert f"machine {crashed} has crashed: it does not answer, and EC2's own checks of it fail" in run.output
+    assert "starting rule one again on another machine" in run.output
+    assert len(launched_since(ec2_cloud, before)) == 2
+    assert ec2_cloud.machine_states()[crashed] in ("shutting-down", "terminated")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
+from tests.workflow.killing import launched_since
 
 SNAKEFILE = {"Snakefile": "rule one:\n    output: 'o.txt'\n    shell: 'touch o.txt'\n"}
 
@@ -40,10 +41,13 @@ def test_a_stranger_s_key_may_be_a_passing_one(
 def test_a_machine_that_never_answers_is_given_up(
     run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
 ) -> None:
-    """After the boot timeout the machine is terminated and the sentence names the timeout."""
+    """After the boot timeout it is terminated and another one tried, once; then the job has failed."""
+    before = list(ec2_cloud.machine_states())
     ec2_cloud.faults.slow_boot(None)
 
     run = run_workflow(SNAKEFILE, "--ec2-boot-timeout", "3")
 
     assert run.returncode == 1
-    assert "did not let us in within 3 s" in run.output
+    assert run.output.count("did not let us in within 3 s") >= 2
+    assert "starting rule one again on another machine" in run.output
+    assert len(launched_since(ec2_cloud, before)) == 2
