@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
+from snakemake_executor_ec2.aws import snapshot
 from snakemake_executor_ec2.aws.cache import DAY_S, DiskCache
 from snakemake_executor_ec2.aws.catalogue import (
     LocationKind,
@@ -20,10 +21,11 @@ from snakemake_executor_ec2.aws.catalogue import (
     from_json,
     to_json,
 )
-from snakemake_executor_ec2.aws.errors import AWS_ERRORS, translate
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, is_denied, translate
 from snakemake_executor_ec2.aws.images import find_image
 from snakemake_executor_ec2.aws.network import Subnet, find_subnets
 from snakemake_executor_ec2.aws.prices import FEW_TYPES, fetch_on_demand, fetch_spot
+from snakemake_executor_ec2.errors import Ec2ExecutorError, PermissionDenied
 from snakemake_executor_ec2.model import Arch, Image, InstanceType, Market, Price
 from snakemake_executor_ec2.ports import Clock
 
@@ -93,7 +95,15 @@ class Region:
         try:
             types = fetch_instance_types(self._clients.ec2)
         except AWS_ERRORS as error:
-            raise translate(error, "ec2:DescribeInstanceTypes") from error
+            told = translate(error, "ec2:DescribeInstanceTypes")
+            if not is_denied(error):
+                raise told from error
+            known = snapshot.read()
+            self._warn(
+                f"the instance types of a snapshot are taken ({known.source}, {known.taken}), whether this "
+                f"region has them or not: {told}"
+            )
+            return known.types
         self._cache.put(*key, document=to_json(types))
         return types
 
@@ -107,9 +117,18 @@ class Region:
         usable = {
             each.zone_id if kind == "availability-zone-id" else each.zone: each.zone for each in subnets
         }
+        try:
+            offerings = self._offerings(kind)
+        except PermissionDenied as error:
+            self._warn(
+                "every zone is taken to have every instance type, and EC2 has to tell which it has not: "
+                f"{error}"
+            )
+            everywhere = tuple(sorted(usable.values()))
+            return {each.name: everywhere for each in self.instance_types()}
         return {
             name: tuple(sorted(usable[each] for each in places if each in usable))
-            for name, places in self._offerings(kind).items()
+            for name, places in offerings.items()
         }
 
     def _offerings(self, kind: LocationKind) -> Mapping[str, Sequence[str]]:
@@ -146,16 +165,22 @@ class Region:
                     vcpus=[each.vcpus for each in types],
                 )
             except AWS_ERRORS as error:
-                self._warn(
-                    "prices are not known, so machines are ranked by size and costs are left out: "
-                    f"{translate(error, 'pricing:GetProducts')}"
-                )
-                return {}
+                return self._prices_of_a_snapshot(translate(error, "pricing:GetProducts"))
             asked_at = self._clock.now()
             self._cache.put(*key, document=found)
         else:
             found, asked_at = cast("dict[str, float]", kept[0]), kept[1]
         source = f"Pricing API, {datetime.fromtimestamp(asked_at, UTC):%Y-%m-%d}"
+        return {(name, ""): Price(usd_per_hour=usd, source=source) for name, usd in found.items()}
+
+    def _prices_of_a_snapshot(self, why: Ec2ExecutorError) -> Mapping[tuple[str, str], Price]:
+        known = snapshot.read()
+        found = known.usd_per_hour.get(self._clients.region, {})
+        if not found:
+            self._warn(f"prices are not known, so machines are ranked by size and costs are left out: {why}")
+            return {}
+        self._warn(f"the prices of a snapshot of {known.taken} are taken: {why}")
+        source = f"snapshot of {known.taken}"
         return {(name, ""): Price(usd_per_hour=usd, source=source) for name, usd in found.items()}
 
     def _spot(self) -> Mapping[tuple[str, str], Price]:

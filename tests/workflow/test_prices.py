@@ -19,14 +19,17 @@ CHAIN = {
 
 
 def test_the_pricing_api_is_forbidden(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
-    """Machines are ranked by size, which is said, and no cost is made up."""
-    ec2_cloud.faults.deny("GetProducts")
+    """Machines are ranked by size, which is said, and no cost is made up; no catalogue either: a
+    snapshot's types do."""
+    for action in ("GetProducts", "DescribeInstanceTypes", "DescribeInstanceTypeOfferings"):
+        ec2_cloud.faults.deny(action)
 
     run = run_workflow(ONE, env={"SNAKEMAKE_EC2_CACHE": str(run_workflow.folder.parent / "cache")})
 
     assert run.returncode == 0, run.output
     assert "prices are not known, so machines are ranked by size and costs are left out" in run.output
     assert "pricing:GetProducts" in run.output
+    assert "the instance types of a snapshot are taken" in run.output
     assert "at an unknown price" in run.output
     assert "No price is known for 1 of the machines." in run.output
 

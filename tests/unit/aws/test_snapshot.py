@@ -1,0 +1,85 @@
+"""The snapshot of types and prices: what is written is read, and when it is used."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_ec2.aws import snapshot
+from snakemake_executor_ec2.aws.cloud import Ec2Cloud
+from snakemake_executor_ec2.aws.snapshot import Snapshot
+from snakemake_executor_ec2.clock import SystemClock
+from snakemake_executor_ec2.errors import LaunchError
+from snakemake_executor_ec2.local.cloud import EmbeddedCloud
+from snakemake_executor_ec2.model import Market
+from tests.unit.aws.moto_server import environment
+from tests.unit.sizing.types import all_types
+
+MADE_UP = Snapshot(
+    taken="2026-11-01",
+    source="us-east-1, made up",
+    types=tuple(sorted(all_types(), key=lambda each: each.name)),
+    usd_per_hour={"us-east-1": {"m7i.large": 0.125}, "eu-west-1": {"m7i.large": 0.25, "c7i.large": 0.5}},
+)
+
+
+def test_what_is_written_is_read() -> None:
+    """All fields of all types, and prices by region."""
+    assert snapshot.read(snapshot.write(MADE_UP)) == MADE_UP
+
+
+def test_what_the_package_came_with() -> None:
+    """It is dated, says where it is from, has the usual types, and no price that is not AWS's."""
+    shipped = snapshot.read()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", shipped.taken)
+    assert len(shipped.types) > 1000
+    assert {"m7i.large", "c7a.medium", "g6.xlarge"} <= {each.name for each in shipped.types}
+    assert "moto" not in shipped.source or not shipped.usd_per_hour
+
+
+def test_where_ec2_may_not_be_asked(
+    ec2_cloud: EmbeddedCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Types and prices are the snapshot's, every zone counts, and each is said once with the permission."""
+    for action in ("DescribeInstanceTypes", "DescribeInstanceTypeOfferings", "GetProducts"):
+        ec2_cloud.faults.deny(action)
+    said: list[str] = []
+    (tmp_path / "snapshot.csv").write_text(snapshot.write(MADE_UP))
+    monkeypatch.setattr(snapshot, "PATH", tmp_path / "snapshot.csv")
+    with environment(ec2_cloud.env):
+        cloud = Ec2Cloud(run_id="run-1", clock=SystemClock(), warn=said.append)
+        for _ in range(2):
+            assert cloud.instance_types() == MADE_UP.types
+            assert len(cloud.zones("m7i.large")) > 1
+            price = cloud.prices(Market.ON_DEMAND)["m7i.large", ""]
+    assert (price.usd_per_hour, price.source) == (0.125, "snapshot of 2026-11-01")
+    assert [re.findall(r"permission (\S+);", each) for each in said] == [
+        ["ec2:DescribeInstanceTypes"],
+        ["ec2:DescribeInstanceTypeOfferings"],
+        ["pricing:GetProducts"],
+    ]
+
+
+def test_where_the_snapshot_has_no_prices_either(
+    ec2_cloud: EmbeddedCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then none is known, and that is said; none is made up from another region's."""
+    ec2_cloud.faults.deny("GetProducts")
+    said: list[str] = []
+    usd = {"eu-west-1": {"m7i.large": 0.25}}
+    (tmp_path / "snapshot.csv").write_text(snapshot.write(replace(MADE_UP, usd_per_hour=usd)))
+    monkeypatch.setattr(snapshot, "PATH", tmp_path / "snapshot.csv")
+    with environment(ec2_cloud.env):
+        cloud = Ec2Cloud(run_id="run-1", clock=SystemClock(), warn=said.append)
+        assert cloud.prices(Market.ON_DEMAND) == {}
+    assert "prices are not known, so machines are ranked by size" in said[0]
+
+
+def test_another_failure_is_a_failure(ec2_cloud: EmbeddedCloud) -> None:
+    """A catalogue that EC2 merely fails to give is not replaced by an older one."""
+    ec2_cloud.faults.throttle("DescribeInstanceTypes", count=100)
+    with environment(ec2_cloud.env), pytest.raises(LaunchError):
+        Ec2Cloud(run_id="run-1", clock=SystemClock(), warn=pytest.fail).instance_types()
