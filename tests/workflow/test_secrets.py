@@ -1,0 +1,96 @@
+"""Where the values of `--envvars` and the credentials of storage are while a job runs, and after it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from snakemake_executor_ec2.local.cloud import EmbeddedCloud
+from snakemake_executor_ec2.testing import WorkflowRunner
+from tests.workflow.buckets import SECRET_KEY, Buckets
+from tests.workflow.killing import alive, wait_for
+
+TOKEN = "a-token-that-nobody-may-see"  # noqa: S105 - it opens nothing
+PLANTED = "planted-here"
+SNAKEFILE = """
+envvars: "SECRET_TOKEN"
+
+rule one:
+    input: storage("s3://raw/reads.txt")
+    output: "out.txt"
+    log: "used.log"
+    shell:
+        "printf %s $SECRET_TOKEN | sha256sum > {log}; sleep 2; "
+        "printf %s-%s planted here > $HOME/planted; exit 3"
+"""
+
+
+def test_no_secret_is_seen_or_left(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
+    """A job has its secrets; no process list, log, user-data nor file here or on the machine has them."""
+    buckets = Buckets(ec2_cloud)
+    buckets.put("raw", "reads.txt", "one\n")
+    ec2_cloud.forget_calls()
+    arguments = ("--ec2-keep-failed", "5", "--verbose", "--printshellcmds", "--show-failed-logs")
+
+    with _command_lines() as seen:
+        run = run_workflow(
+            {"Snakefile": SNAKEFILE}, *arguments, env={**buckets.credentials, "SECRET_TOKEN": TOKEN}
+        )
+
+    assert "exit code 3" in run.output, run.output
+    assert hashlib.sha256(TOKEN.encode()).hexdigest() in (run.folder / "used.log").read_text()
+    assert any("sleep 2" in line for line in seen), "the job itself was not seen"
+    assert not [line for line in seen if TOKEN in line or SECRET_KEY in line]
+    assert not [text for text in _told_to_ec2(ec2_cloud) if TOKEN in text or SECRET_KEY in text]
+    assert _files_with(run.folder, TOKEN, SECRET_KEY) == []
+    assert TOKEN not in run.output
+    assert SECRET_KEY not in run.output
+    (machine,) = alive(ec2_cloud)
+    words = f"-e {TOKEN} -e {SECRET_KEY} -e {PLANTED}"
+    places = f"/home /root /tmp /var /etc /run '{run.folder}'"
+    _, found = ec2_cloud.faults.shell(
+        machine, f"grep -rlF -D skip --exclude-dir=site-packages {words} {places} 2> /dev/null"
+    )
+    assert found.split() == ["/home/ec2-user/planted"]
+    ec2_cloud.faults.shell(machine, "shutdown -h now")
+    wait_for(lambda: not alive(ec2_cloud))
+
+
+@contextmanager
+def _command_lines() -> Iterator[set[str]]:
+    """The command lines of all processes of this computer, machines included, that were seen in the block."""
+    seen: set[str] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.02):
+            for process in Path("/proc").iterdir():
+                if process.name.isdigit() and int(process.name) != os.getpid():
+                    with suppress(OSError):
+                        line = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+                        seen.add(line.decode(errors="replace"))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+def _told_to_ec2(cloud: EmbeddedCloud) -> Iterator[str]:
+    for call in cloud.calls():
+        if call["service"] == "ec2":
+            yield str(call["params"])
+            yield base64.b64decode(call["params"].get("UserData", "")).decode(errors="replace")
+
+
+def _files_with(folder: Path, *texts: str) -> list[str]:
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return [str(path) for path in files if any(text.encode() in path.read_bytes() for text in texts)]
