@@ -95,7 +95,8 @@ class AgentWorkbench:
         started = self._clock.monotonic()
         self._paths = self._make_workdir(plan)
         try:
-            sending = sendings([*plan.sources, *plan.inputs], self._paths)
+            # What the job changes comes back as what it is there: it must not be behind a link.
+            sending = sendings([*plan.sources, *plan.inputs], self._paths, followed=plan.outputs)
         except FileNotFoundError as error:
             raise StagingError(f"{error.filename} cannot be sent: it does not exist (any more)") from error
         self._make_parents(plan, [each.name for each in sending])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,14 +34,36 @@ class Sending:
     name: Path
 
 
-def sendings(paths: Iterable[Path], path_map: PathMap) -> list[Sending]:
+def sendings(paths: Iterable[Path], path_map: PathMap, *, followed: Collection[Path] = ()) -> list[Sending]:
     """What to send so that every path can be read on the machine.
 
-    Symlinks are followed: what they point at may lie anywhere here and nowhere there. Links
-    within a directory that is sent stay links, unless they lead out of it.
+    A symlink to something in the working directory stays one, with its modification time, and what
+    it leads to is sent as well. Others, and those that are to be `followed`, become what they lead
+    to: it may lie anywhere here and nowhere there. Links within a directory that is sent stay
+    links, unless they lead out of it.
     Raises FileNotFoundError for a path that is not there, or a link to nothing.
     """
-    return [each for path in dict.fromkeys(paths) for each in _sending(path, path_map.to_machine(path))]
+    found: list[Sending] = []
+    for path in dict.fromkeys(paths):
+        target: Path | None = path
+        while target is not None:
+            path, target = target, None if target in followed else _next_in_workdir(target, path_map)
+            name = path_map.to_machine(path)
+            found += _sending(path, name) if target is None else [Sending(content=path, name=name)]
+    return found
+
+
+def _next_in_workdir(link: Path, path_map: PathMap) -> Path | None:
+    """Where a symlink leads to, if that is in the working directory and will be there on the machine."""
+    if not link.is_symlink():
+        return None
+    text = link.readlink()
+    if text.is_absolute() and path_map.here != path_map.there:
+        return None
+    target = Path(os.path.normpath(link.parent / text))
+    # Not where `..` was meant to climb out of what another link leads to.
+    same = path_map.here in target.parents and target.resolve() == link.resolve(strict=True)
+    return target if same else None
 
 
 def _sending(path: Path, name: Path) -> list[Sending]:
