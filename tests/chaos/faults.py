@@ -201,7 +201,7 @@ _TO_MACHINE: dict[str, Callable[[Scene, str], bool]] = {
 
 WITHIN_S = 14.0
 """When faults begin. A run without faults takes about as long."""
-_WEIGHTS = {"kill": 6, "abandon": 0.5, "crash": 0, "clock-forward": 0.7, "clock-back": 0.7}
+_WEIGHTS = {"kill": 6, "abandon": 0.5, "crash": 0.7, "clock-forward": 0.7, "clock-back": 0.7}
 KINDS = (*_TO_CONTROLLER, *_TO_MACHINE)
 
 
