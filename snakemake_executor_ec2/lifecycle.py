@@ -12,6 +12,7 @@ goes on in `_go_on`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -35,7 +36,6 @@ from snakemake_executor_ec2.model import (
     JobResult,
     KeyPair,
     Machine,
-    Market,
     Phase,
     Software,
     Transfer,
@@ -47,6 +47,8 @@ from snakemake_executor_ec2.report.ledger import Entry, Ledger
 
 _FETCH_PAUSES_S = (2.0, 5.0, 10.0, 30.0, 60.0)
 """Between attempts to store results that this computer could not take."""
+_EC2_KNOWS_AFTER_S = (0.0, 1.0, 2.0)
+"""Pauses before EC2 is asked whether a machine is ending: its answers are up to 2 s old."""
 MACHINES_PER_JOB = 2
 """How many machines a job may lose (crashes, lost connections) before it counts as failed."""
 RECLAIMS_PER_JOB = 10
@@ -167,7 +169,7 @@ def _on_a_machine(
         machine = kit.launcher.launch(plan, host_key, machine_no, control, reclaimed=reclaimed)
     entry.machine = machine
     with (
-        _machine(plan, kit, kit.cloud, entry, machine),
+        _machine(plan, kit, control, kit.cloud, entry, machine),
         _link(kit, control, machine, kit.cloud, kit.connector, (host_key.public,)) as link,
     ):
         kit.tell(say.launched(plan, machine))
@@ -188,7 +190,7 @@ def _go_on(plan: JobPlan, kit: Kit, control: Control, entry: Entry, inherited: I
     assert memo is not None
     kit.launcher.adopted(machine)
     with (
-        _machine(plan, kit, inherited.cloud, entry, machine),
+        _machine(plan, kit, control, inherited.cloud, entry, machine),
         _link(kit, control, machine, inherited.cloud, inherited.connector, attempt.host_keys) as link,
     ):
         kit.tell(say.adopted(plan, machine))
@@ -205,7 +207,7 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
             kit.tell(say.running(plan, machine))
             result = bench.run(plan, _log_path(plan, kit))
             kit.tell(say.ended(plan, result))
-        with kit.ledger.phase(entry, Phase.STAGE_OUT):
+        with kit.ledger.phase(entry, Phase.STAGE_OUT), _renewing(kit, bench):
             fetched = _fetch(plan, kit, control, bench, succeeded=result.exit_code == 0)
             kit.tell(say.retrieved(plan, fetched))
     except Ec2ExecutorError as error:
@@ -236,23 +238,23 @@ def _fetch(plan: JobPlan, kit: Kit, control: Control, bench: Workbench, *, succe
             if not failures:
                 kit.tell(say.cannot_store(plan, error))
         control.wait(_FETCH_PAUSES_S[min(failures, len(_FETCH_PAUSES_S) - 1)])
-        bench.renew()
         failures += 1
 
 
 @contextmanager
-def _machine(plan: JobPlan, kit: Kit, cloud: Cloud, entry: Entry, machine: Machine) -> Iterator[None]:
+def _machine(
+    plan: JobPlan, kit: Kit, control: Control, cloud: Cloud, entry: Entry, machine: Machine
+) -> Iterator[None]:
     """A machine that ends with the block, whatever happens in it, unless it is left on purpose."""
     by_spot = False
     try:
         yield
-    except InstanceLost as error:
-        if not error.reason and machine.market is Market.SPOT:
-            # The machine itself said that it ends; EC2 knows why.
-            with suppress(Ec2ExecutorError):
-                error.reason = cloud.status(machine.id).reason
-        by_spot = error.by_spot
-        raise
+    except Ec2ExecutorError as error:
+        lost = None if control.cancelled else _end_behind(error, kit, cloud, machine)
+        by_spot = lost is not None and lost.by_spot
+        if lost is None or lost is error:
+            raise
+        raise lost from error
     finally:
         if entry.left:
             kit.tell(say.left(plan, machine, entry.left))
@@ -266,6 +268,43 @@ def _machine(plan: JobPlan, kit: Kit, cloud: Cloud, entry: Entry, machine: Machi
                     kit.tell(say.not_terminated(machine, error))
             kit.tell(say.terminated(plan, entry, kit.clock.now()))
         kit.launcher.released(machine, by_spot=by_spot)
+
+
+def _end_behind(error: Ec2ExecutorError, kit: Kit, cloud: Cloud, machine: Machine) -> InstanceLost | None:
+    """What the end of the machine is told as, where it is behind an error; None where it is not.
+
+    A machine that goes down ends what we run on it before it ends the connection: an installation
+    or a transfer then fails like any other. EC2 knows better, and why.
+    """
+    lost = error if isinstance(error, InstanceLost) else None
+    if isinstance(error, NotFetched) or (lost and lost.reason):
+        return lost
+    for pause_s in _EC2_KNOWS_AFTER_S:
+        kit.clock.sleep(pause_s)
+        with suppress(Ec2ExecutorError):
+            status = cloud.status(machine.id)
+            if status.state.is_gone:
+                text = lost.message if lost else say.gone(machine, status)
+                return InstanceLost(text, reason=status.reason or status.state)
+    return lost
+
+
+@contextmanager
+def _renewing(kit: Kit, bench: Workbench) -> Iterator[None]:
+    """Something that may take longer than a lease: files on their way, an installation. Only a
+    job that is followed renews the lease by itself."""
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(kit.lease_s / 4):
+            with suppress(Ec2ExecutorError):  # whoever works on the machine hears of it, too
+                bench.renew()
+
+    threading.Thread(target=renew, name="lease", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 @contextmanager
@@ -298,7 +337,7 @@ def _make_ready(plan: JobPlan, kit: Kit, entry: Entry, link: Link, bench: Workbe
     if rotated is not None:
         link.host_keys = (rotated,)
         kit.ledger.pinned(entry, rotated)
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="software") as side:
+    with _renewing(kit, bench), ThreadPoolExecutor(max_workers=1, thread_name_prefix="software") as side:
         software = side.submit(bench.install_software, kit.software)
         sent = bench.stage_in(plan)
         kit.tell(say.staged(plan, sent))

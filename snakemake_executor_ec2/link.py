@@ -140,10 +140,7 @@ class Link:
             self._control.check()
             status = self._status()
             if status.state.is_gone:
-                raise InstanceLost(
-                    f"machine {machine.id} ended by itself ({status.reason or status.state})",
-                    reason=status.reason,
-                )
+                raise InstanceLost(say.gone(machine, status), reason=status.reason)
             if status.address:
                 try:
                     host = self._connector.connect(

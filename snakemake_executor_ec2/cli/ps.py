@@ -44,16 +44,28 @@ def _cells(row: Row, now: float) -> tuple[str, ...]:
     else:
         phase = f"orphan: {row.orphan}" if row.orphan else "without a controller"
     kept = attempt.kept_until if attempt else None
-    until = kept or row.lease_until
-    lease = f"{duration(max(0.0, round((until - now) / 60) * 60))} left" if until else "?"
     return (
         found.id,
         attempt.label if attempt else found.rule,
         phase,
         found.instance_type,
         found.zone,
-        duration(round(age / 60) * 60 if age >= 120 else round(age)),
+        _rounded(age),
         usd(cost_usd(machine, age)) if machine else "?",
-        "renewed" if row.run_alive else lease,
+        _lease(row, kept, now),
         found.run,
     )
+
+
+def _lease(row: Row, kept_until: float | None, now: float) -> str:
+    """How long it stays for sure without anybody; `at most` where only its own tag tells."""
+    ends = row.found.expires_at
+    until = kept_until or row.lease_until
+    if until is None:
+        return f"at most {_rounded(ends - now)}" if ends else "?"
+    left = _rounded(min(until, ends or until) - now)
+    return f"{left}, renewed" if row.run_alive and not kept_until else f"{left} left"
+
+
+def _rounded(seconds: float) -> str:
+    return duration(max(0, round(seconds / 60) * 60 if seconds >= 120 else round(seconds)))

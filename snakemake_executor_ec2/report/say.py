@@ -17,6 +17,7 @@ from snakemake_executor_ec2.model import (
     JobResult,
     LaunchSpec,
     Machine,
+    MachineStatus,
     Market,
     Transfer,
 )
@@ -140,12 +141,18 @@ def ordinal(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """For people: `30 minutes`, `45 s`."""
-    return f"{seconds / 60:g} minutes" if seconds >= 120 else f"{seconds:g} s"
+    """For people: `12 hours`, `30 minutes`, `45 s`."""
+    if seconds >= 7200:
+        return f"{seconds / 3600:.3g} hours"
+    return f"{seconds / 60:.3g} minutes" if seconds >= 120 else f"{seconds:.3g} s"
 
 
 def trying_again(plan: JobPlan, error: Ec2ExecutorError) -> str:
     return f"{error.message}; starting {plan.label} again on another machine"
+
+
+def gone(machine: Machine, status: MachineStatus) -> str:
+    return f"machine {machine.id} ended by itself ({status.reason or status.state})"
 
 
 def silent(machine: Machine, error: Ec2ExecutorError, patience_s: float) -> str:

@@ -62,7 +62,7 @@ def test_one_call_for_all_who_are_missed() -> None:
     ("code", "kind"), [("UnauthorizedOperation", PermissionDenied), ("Unavailable", LaunchError)]
 )
 def test_no_answer_is_none(code: str, kind: type[Exception]) -> None:
-    """Where EC2 does not tell, that is raised for all who ask in the next 15 s, and then it is asked again."""
+    """Where EC2 does not tell, that is raised for all who ask in the next 15 s; then it is asked again."""
     world = World(client_error(code, status=503), answer(a=(BAD, OK)))
     for name in "aba":
         with pytest.raises(kind):

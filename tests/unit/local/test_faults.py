@@ -217,7 +217,7 @@ def test_refused_connections(rig: Rig) -> None:
 
 
 def test_crash(rig: Rig) -> None:
-    """A crashed machine answers nothing, EC2 says that it runs but that its check fails, and it can be terminated."""
+    """A crashed machine answers nothing; EC2 says that it runs, but fails its check; it can be ended."""
     launched = rig.launch()
     launched.login()
     _, stdout, _ = launched.clients[0].exec_command("sleep 100")
