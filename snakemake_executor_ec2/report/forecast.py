@@ -287,7 +287,8 @@ def _notes(plan: Forecast) -> list[str]:
     for limit in plan.limits:
         allowed = "not known" if limit.vcpus is None else f"{limit.vcpus:g} vCPUs"
         text = f"Limit {limit.code} ({limit.name}): {allowed}; at most {limit.peak_vcpus} vCPUs "
-        text += f"are needed, with {limit.jobs_at_a_time} jobs at a time"
+        many = limit.jobs_at_a_time
+        text += f"are needed, with {many} job{'s' * (many != 1)} at a time"
         if limit.vcpus is not None and limit.peak_vcpus > limit.vcpus:
             text += ": fewer jobs will run at a time, and the others wait"
         notes.append(text + ".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -143,7 +144,7 @@ def test_a_workflow_with_an_error(plan: Planner) -> None:
 
 @pytest.mark.parametrize(("name", "jobs"), [("fertility", 21), ("variants", 37)])
 def test_the_example_workflows(name: str, jobs: int, plan: Planner) -> None:
-    """Every job of the examples has a machine and a cost."""
+    """Every job of the examples has a machine and a cost, and the README shows the same rules and jobs."""
     shutil.rmtree(plan.folder)
     shutil.copytree(WORKFLOWS / name, plan.folder)
 
@@ -152,3 +153,6 @@ def test_the_example_workflows(name: str, jobs: int, plan: Planner) -> None:
     assert told["jobs"] == jobs
     assert told["refused"] == []
     assert told["cost_usd"] > 0
+    shown = (WORKFLOWS.parent / "README.md").read_text()
+    for row in told["rows"]:
+        assert re.search(rf"^{row['rule']} +{row['jobs']} ", shown, re.MULTILINE), row["rule"]
