@@ -170,10 +170,14 @@ class Executor(RemoteExecutor):
         return arguments if job.is_group() else f"{arguments} --notemp"
 
     def additional_general_args(self) -> str:
-        # Snakemake passes on the configuration that it replaces the workflow's with, but not this.
+        # What Snakemake does not pass on by itself: that the configuration is replaced and not
+        # extended, and that files between the jobs of a group are kept.
         # (A string: the base class says a list, and joins it as a string.)
-        replaces = self.workflow.config_settings.replace_workflow_config
-        return "--replace-workflow-config" if replaces else ""
+        passed_on = {
+            "--replace-workflow-config": self.workflow.config_settings.replace_workflow_config,
+            "--notemp": self.workflow.storage_settings.notemp,
+        }
+        return " ".join(option for option, given in passed_on.items() if given)
 
     # --- helpers --------------------------------------------------------------------------
 
