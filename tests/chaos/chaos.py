@@ -85,7 +85,7 @@ def run(seed: int, cloud: EmbeddedCloud, expected: dict[str, bytes]) -> Report:
     started = time.monotonic()
     try:
         with Witness() as seen:
-            _place(folder, seen.port)
+            _place(folder, seen)
             scene = _to_the_end(folder, cloud, before, report, started)
             cloud.faults.clear()
             _judge(folder, scene, seen, expected, report)
@@ -100,18 +100,17 @@ def expected_results() -> dict[str, bytes]:
     """What a local run makes."""
     with tempfile.TemporaryDirectory(prefix="snakemake-ec2-chaos-") as name, Witness() as seen:
         folder = Path(name)
-        _place(folder, seen.port)
+        _place(folder, seen)
         command = [sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
-        assert sorted(stay.job for stay in seen.stays if stay.done) == ["join", "part-a", "part-b"]
+        assert sorted(seen.done()) == ["join", "part-a", "part-b"]
         return {result: (folder / result).read_bytes() for result in _RESULTS}
 
 
-def _place(folder: Path, port: int) -> None:
-    begin = witness.BEGIN.replace("WITNESS", str(port))
+def _place(folder: Path, seen: Witness) -> None:
     text = _SNAKEFILE.replace("END", witness.END)
     for job in ("part-{wildcards.name}", "join"):
-        text = text.replace(f"BEGIN({job})", begin.replace("{job}", job))
+        text = text.replace(f"BEGIN({job})", seen.begin(job))
     for file, content in {"Snakefile": text, **_INPUTS}.items():
         (folder / file).write_text(content)
 

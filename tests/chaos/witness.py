@@ -11,12 +11,15 @@ import socketserver
 import threading
 import time
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from types import TracebackType
 
 BEGIN = "exec 9<>/dev/tcp/127.0.0.1/WITNESS; echo {job} $HOSTNAME >&9"
 """Shell: what a job begins with, before `WITNESS` is a port."""
+WAIT = "read -r _ <&9"
+"""Shell: wait for the witness to open its gate."""
 END = "echo done >&9"
 """Shell: what it ends with."""
 
@@ -37,7 +40,16 @@ class Witness:
 
     def __init__(self) -> None:
         self.stays: list[Stay] = []
+        self.gate = threading.Event()
         self.port = 0
+
+    def begin(self, job: str) -> str:
+        """Shell: what a job of this name (as Snakemake formats it) begins with."""
+        return BEGIN.replace("WITNESS", str(self.port)).replace("{job}", job)
+
+    def done(self) -> list[str]:
+        """Every completion, in the order of the starts."""
+        return [stay.job for stay in self.stays if stay.done]
 
     def __enter__(self) -> Witness:
         witness = self
@@ -55,6 +67,7 @@ class Witness:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.gate.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -64,6 +77,7 @@ class Witness:
             return
         stay = Stay(job=words[0], host=words[1], began=time.monotonic())
         self.stays.append(stay)
+        threading.Thread(target=self._open_for, args=(handler,), daemon=True).start()
         try:
             for line in handler.rfile:
                 stay.done = stay.done or line == b"done\n"
@@ -71,6 +85,11 @@ class Witness:
             pass  # killed in the middle
         finally:
             stay.ended = time.monotonic()
+
+    def _open_for(self, handler: socketserver.StreamRequestHandler) -> None:
+        self.gate.wait()
+        with suppress(OSError, ValueError):  # it has ended in the meantime
+            handler.wfile.write(b"open\n")
 
     def by_job(self) -> dict[str, list[Stay]]:
         """Every start, in the order of time."""

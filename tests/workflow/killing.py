@@ -71,9 +71,11 @@ class Watched:
         return self.process.returncode
 
 
-def watched(runner: WorkflowRunner, *arguments: str, env: Mapping[str, str] | None = None) -> Watched:
+def watched(
+    runner: WorkflowRunner, *arguments: str, jobs: int = 4, env: Mapping[str, str] | None = None
+) -> Watched:
     """Start a workflow that was placed before."""
-    return Watched(runner.start(*arguments, env=env))
+    return Watched(runner.start(*arguments, jobs=jobs, env=env))
 
 
 def wait_for(condition: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:
@@ -92,6 +94,20 @@ def launched_since(cloud: EmbeddedCloud, before: Sequence[str]) -> list[str]:
 def alive(cloud: EmbeddedCloud) -> list[str]:
     """Machines that are billed."""
     return [name for name, state in cloud.machine_states().items() if state in ("pending", "running")]
+
+
+def most_at_a_time(cloud: EmbeddedCloud) -> int:
+    """How many machines were alive at the same time, by the order of launches and terminations since
+    the calls were last forgotten. Reliable for workflows with one job at a time."""
+    alive: set[str] = set()
+    most = 0
+    for call in cloud.calls():
+        if call["action"] == "RunInstances" and call["status"] == 200:
+            alive.add(call["params"]["ClientToken"])
+            most = max(most, len(alive))
+        elif call["action"] == "TerminateInstances":
+            alive.clear()
+    return most
 
 
 def starts(folder: Path) -> int:

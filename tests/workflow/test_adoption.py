@@ -13,7 +13,16 @@ import pytest
 
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
-from tests.workflow.killing import COUNTED, alive, launched_since, starts, wait_for, watched
+from tests.chaos.witness import END, WAIT, Witness
+from tests.workflow.killing import (
+    COUNTED,
+    alive,
+    launched_since,
+    most_at_a_time,
+    starts,
+    wait_for,
+    watched,
+)
 
 AGAIN = "--rerun-incomplete"
 
@@ -23,6 +32,7 @@ AGAIN = "--rerun-incomplete"
     [
         ("Select jobs", 2),  # launching
         ("launched", 2),  # booting
+        ("unpack", 2),  # staging in
         ("staged", 2),  # preparing
         ("running", 1),
         ("finished", 1),  # staging out
@@ -32,18 +42,36 @@ AGAIN = "--rerun-incomplete"
 def test_sigkill_in_every_phase(
     line: str, machines: int, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
 ) -> None:
-    """The second call of the same command adopts what runs or has finished, and ends the rest."""
+    """The second call of the same command adopts what runs or has finished, and ends the rest: the job
+    is completed once, and never are there two machines for it at a time."""
     before = list(ec2_cloud.machine_states())
-    run_workflow.place(COUNTED)
-    first = watched(run_workflow, AGAIN)
-    first.until(line)
-    first.kill()
+    ec2_cloud.forget_calls()
+    with Witness() as seen:
+        run_workflow.place(
+            {
+                "Snakefile": "rule one:\n    input: 'in.txt'\n    output: 'o.txt'\n"
+                f"    shell: '{seen.begin('one')}; sleep 4; cp {{input}} {{output}}; {END}'\n"
+            }
+        )
+        with (run_workflow.folder / "in.txt").open("wb") as file:
+            file.truncate(100_000_000)  # takes a moment to be staged in
+        first = watched(run_workflow, AGAIN)
+        if line == "unpack":
+            first.until("launched")
+            (machine,) = launched_since(ec2_cloud, before)
+            wait_for(lambda: ec2_cloud.faults.shell(machine, "pgrep -f '[a]gent.pyz unpack'")[0] == 0)
+        else:
+            first.until(line)
+        first.kill()
 
-    second = watched(run_workflow, AGAIN)
-    assert second.wait() == 0, second.output
+        second = watched(run_workflow, AGAIN)
+        assert second.wait() == 0, second.output
 
-    assert starts(run_workflow.folder) == 1
+    assert seen.done() == ["one"]
+    assert not seen.overlaps()
+    assert (run_workflow.folder / "o.txt").stat().st_size == 100_000_000
     assert len(launched_since(ec2_cloud, before)) <= machines, second.output
+    assert most_at_a_time(ec2_cloud) == 1
     wait_for(lambda: not alive(ec2_cloud))
     assert "LockException" not in second.output
 
@@ -123,27 +151,41 @@ def test_detached_jobs_work_on_and_are_fetched_by_the_next_call(
     assert starts(run_workflow.folder) == 1
 
 
+@pytest.mark.parametrize(
+    ("jobs", "stopped_s"),
+    [(6, 5), pytest.param(50, 120, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
+)
 def test_a_stopped_controller_collects_everything(
-    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+    jobs: int, stopped_s: float, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
 ) -> None:
     """Jobs that end while the controller is stopped (SIGSTOP) are all collected after SIGCONT."""
-    names = [str(number) for number in range(6)]
+    names = [str(number) for number in range(jobs)]
     before = list(ec2_cloud.machine_states())
-    run_workflow.place(
-        {
-            "Snakefile": f"rule all:\n    input: expand('{{n}}.txt', n={names})\n"
-            "rule one:\n    output: '{n}.txt'\n    shell: 'sleep 8; echo {wildcards.n} > {output}'\n"
-        }
-    )
-    run = watched(run_workflow, "--jobs", "6")
-    wait_for(lambda: run.output.count("running rule one") == 6)
-    os.kill(run.process.pid, signal.SIGSTOP)
-    time.sleep(15)
-    os.kill(run.process.pid, signal.SIGCONT)
+    ec2_cloud.faults.quota("L-1216C47A", 1000)
+    with Witness() as seen:
+        begin = seen.begin("{wildcards.n}")
+        run_workflow.place(
+            {
+                "Snakefile": f"rule all:\n    input: expand('{{n}}.txt', n={names})\n"
+                "rule one:\n    output: '{n}.txt'\n"
+                f"    shell: '{begin}; {WAIT}; echo {{wildcards.n}} > {{output}}; {END}'\n"
+            }
+        )
+        run = watched(run_workflow, jobs=jobs)
+        wait_for(lambda: len(seen.stays) == jobs or run.process.poll() is not None, timeout_s=900)
+        os.kill(run.process.pid, signal.SIGSTOP)
+        stopped_at = time.monotonic()
+        seen.gate.set()
+        wait_for(lambda: len(seen.done()) == jobs)
+        time.sleep(max(0.0, stopped_at + stopped_s - time.monotonic()))
+        os.kill(run.process.pid, signal.SIGCONT)
+        continued_at = time.monotonic()
 
-    assert run.wait() == 0, run.output
+        assert run.wait(timeout_s=600) == 0, run.output
+    print(f"all {jobs} collected {time.monotonic() - continued_at:.0f} s after SIGCONT")
     assert [(run_workflow.folder / f"{n}.txt").read_text().strip() for n in names] == names
-    assert len(launched_since(ec2_cloud, before)) == 6
+    assert len(launched_since(ec2_cloud, before)) == jobs
+    assert sorted(seen.done(), key=int) == names
 
 
 def test_the_journal_is_its_owner_s_and_forgets_the_key(run_workflow: WorkflowRunner) -> None:

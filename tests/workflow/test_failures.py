@@ -9,7 +9,7 @@ import pytest
 from snakemake_executor_ec2.local import memory
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
-from tests.workflow.killing import launched_since, wait_for, watched
+from tests.workflow.killing import launched_since, watched
 
 FAILURES = """
 rule all:
@@ -98,27 +98,6 @@ def test_results_wait_for_room_on_this_computer(
     assert (folder / "o.txt").read_text() == "made\n"
     assert run.output.count("cannot be stored here") == 1
     assert len(launched_since(ec2_cloud, before)) == 1
-
-
-@pytest.mark.parametrize("line", ["launched", "staged", "running", "finished"])
-def test_a_cut_costs_no_more_than_its_length(
-    line: str, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
-) -> None:
-    """In each phase: connections end, new ones are refused for 5 s, the same machine goes on."""
-    before = list(ec2_cloud.machine_states())
-    run_workflow.place(
-        {"Snakefile": "rule one:\n    output: 'o.txt'\n    shell: 'sleep 2; echo made > {output}'\n"}
-    )
-    run = watched(run_workflow)
-    run.until(line)
-    wait_for(lambda: launched_since(ec2_cloud, before))
-    (machine,) = launched_since(ec2_cloud, before)
-    ec2_cloud.faults.refuse(machine, 5)
-    ec2_cloud.faults.cut(machine)
-
-    assert run.wait() == 0, run.output
-    assert (run_workflow.folder / "o.txt").read_text() == "made\n"
-    assert launched_since(ec2_cloud, before) == [machine]
 
 
 def test_a_crashed_machine_is_given_up_and_its_job_runs_again(
