@@ -1,4 +1,4 @@
-"""Keeps the folder that outlives clouds from growing for ever."""
+"""The folder that outlives clouds: what hosts share in it, and how it is kept from growing for ever."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ from pathlib import Path
 _BYTECODE_LIMIT = 256 << 20
 _AT_MOST_EVERY_S = 3600.0
 _NOT_BEFORE_S = 10.0
+
+
+def share_built_wheels(cache: Path) -> None:
+    """Put the wheels that uv built from sources of registries where uv looks for packages.
+
+    Its own cache of them holds only for as long as a registry says that its answers do. Mirrors often
+    say nothing, and then every host builds them again, one host after the other.
+    """
+    shared = cache / "wheels"
+    shared.mkdir(parents=True, exist_ok=True)
+    for registry in ("pypi", "index/*"):
+        for wheel in (cache / "uv").glob(f"sdists-v*/{registry}/*/*/*/*.whl"):
+            with suppress(FileExistsError, FileNotFoundError):
+                (shared / wheel.name).hardlink_to(wheel)
 
 
 def prune_in_background(cache: Path) -> None:

@@ -82,6 +82,8 @@ def build(directory: Path, cache: Path, *, isolated: bool) -> Image:
         "PYTHONPYCACHEPREFIX": f"{shared}/pycache",
         **_registry_settings(os.environ),
     }
+    wheels = f"{shared}/wheels"
+    variables["UV_FIND_LINKS"] = ",".join(filter(None, [variables.get("UV_FIND_LINKS"), wheels]))
     write_etc(directory / "etc", variables)
     if not isolated:
         return Image(directory=directory, variables=variables)

@@ -16,6 +16,7 @@ from typing import Any
 
 import asyncssh
 
+from .cache import share_built_wheels
 from .cloudinit import CloudInit
 from .faultbook import FaultBook
 from .host import Host, HostError
@@ -55,6 +56,8 @@ class Conditions:
     image: Image
     isolated: bool
     ssh_port: int
+    cache: Path
+    """What hosts share, and what outlives the cloud."""
     homes_dir: Path | None = None
     """Where hosts' homes are instead of on their disks, which are in `state_dir`."""
     pending_s: float = 0.15
@@ -230,6 +233,8 @@ class Instance:
 
     async def _boot(self, *, first: bool) -> None:
         try:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, share_built_wheels, self._conditions.cache)
             host = await self._new_host()
             self._host = host
             await asyncio.gather(host.start(), asyncio.sleep(self._conditions.pending_s))

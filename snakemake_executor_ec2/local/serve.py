@@ -81,6 +81,7 @@ async def _serve(
     cache = settings.cache_dir or _user_cache()
     conditions = Conditions(
         state_dir=state_dir,
+        cache=cache,
         homes_dir=homes,
         image=image.build(state_dir / "image", cache, isolated=isolated),
         isolated=isolated,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from snakemake_executor_ec2.local.cache import prune
+from snakemake_executor_ec2.local.cache import prune, share_built_wheels
 
 
 def test_oldest_files_go_first(tmp_path: Path) -> None:
@@ -20,3 +20,15 @@ def test_oldest_files_go_first(tmp_path: Path) -> None:
     prune(tmp_path, 0)
     assert tmp_path.exists()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_wheel_is_built_once(tmp_path: Path) -> None:
+    """What uv built from a registry's sources is offered to all hosts, what it built from elsewhere is not."""
+    built = tmp_path / "uv/sdists-v11/pypi/some-pool/0.0.3/abc/some_pool-0.0.3-py3-none-any.whl"
+    another = tmp_path / "uv/sdists-v11/git/def/some_pool-9-py3-none-any.whl"
+    for wheel in (built, another):
+        wheel.parent.mkdir(parents=True)
+        wheel.write_bytes(b"x")
+    share_built_wheels(tmp_path)
+    share_built_wheels(tmp_path)
+    assert [path.name for path in (tmp_path / "wheels").iterdir()] == [built.name]
