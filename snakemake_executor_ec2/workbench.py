@@ -29,6 +29,9 @@ _LOG_PAUSE_S = 5.0
 _LINKS_IN_A_ROW = 5
 _SOFTWARE_TIMEOUT_S = 3600.0
 """Longer than any installation that one would want to pay for with every job."""
+_SAME_TIME_S = 1.0
+"""Clocks that differ by less count as one: a job takes longer to begin."""
+_WORTH_TELLING_S = 60.0
 
 
 class AgentWorkbench:
@@ -50,17 +53,32 @@ class AgentWorkbench:
         self._paths = PathMap(here=Path("/"), there=Path("/"))
         self._there: Path | None = None
         self._told_of_log = False
+        self._ahead_ns = 0
 
     def move_in(self, lease_s: float) -> None:
         self._link.call(lambda host: Agent(host).install())
-        self._link.call(lambda host: Agent(host).guard(lease_s))
+
+        def guard(host: RemoteHost) -> float:
+            before = self._clock.now()
+            there = Agent(host).guard(lease_s)
+            return ahead_s(before, there, self._clock.now())
+
+        ahead = self._link.call(guard)
+        self._ahead_ns = round(ahead * 10**9)
+        if abs(ahead) >= _WORTH_TELLING_S:
+            self._tell(say.clocks_differ(ahead))
 
     def memo(self) -> Mapping[str, Any]:
-        return {"path": self._search_path, "workdir": str(self._paths.there)}
+        return {
+            "path": self._search_path,
+            "workdir": str(self._paths.there),
+            "ahead_ns": self._ahead_ns,
+        }
 
     def resume(self, memo: Mapping[str, Any]) -> None:
         self._search_path = tuple(memo["path"])
         self._there = Path(memo["workdir"])
+        self._ahead_ns = int(memo.get("ahead_ns", 0))
         self._link.call(lambda host: Agent(host).install())
 
     def lease(self, lease_s: float) -> None:
@@ -101,7 +119,7 @@ class AgentWorkbench:
             raise StagingError(f"{error.filename} cannot be sent: it does not exist (any more)") from error
         self._make_parents(plan, [each.name for each in sending])
         entries = [Entry(path=str(each.content), name=str(each.name)) for each in sending]
-        size = self._link.call(lambda host: Agent(host).unpack(entries))
+        size = self._link.call(lambda host: Agent(host).unpack(entries, shift_ns=self._ahead_ns))
         return Transfer(files=len(entries), bytes=size, seconds=self._clock.monotonic() - started)
 
     def run(self, plan: JobPlan, log: Path) -> JobResult:
@@ -187,6 +205,7 @@ class AgentWorkbench:
                 place,
                 must=[str(self._paths.to_machine(path)) for path in must],
                 roots=[plan.workdir, *targets.values()],
+                shift_ns=-self._ahead_ns,
             )
 
         try:
@@ -237,6 +256,15 @@ class AgentWorkbench:
         for answer in self._link.call(lambda host: Agent(host).workdir([], parents=outside)):
             if not answer.ok:
                 raise StagingError(f"{answer.path} cannot be used on the machine: {answer.reason}")
+
+
+def ahead_s(before: float, there: float | None, after: float) -> float:
+    """By how much a machine's clock is ahead, when it said `there` between `before` and `after`;
+    0 where that may well be nothing, or it did not say."""
+    if there is None:
+        return 0.0
+    ahead = there - (before + after) / 2
+    return ahead if abs(ahead) > (after - before) / 2 + _SAME_TIME_S else 0.0
 
 
 def _there(fetched: Fetched) -> int:

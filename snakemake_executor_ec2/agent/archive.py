@@ -4,7 +4,8 @@ Names in an archive are absolute paths without their leading slash. An archive b
 with a small member of JSON: what it is about, and what went wrong while it was written (a file
 that changed as it was read is in the archive, but not to be trusted). Only regular files,
 directories and symlinks are written, and nothing else is accepted: a reader may face a machine
-that is not to be trusted. Modification times have nanoseconds; names may be any bytes.
+that is not to be trusted. Modification times have nanoseconds; names may be any bytes. `shift_ns`
+is added to the times, for computers whose clocks differ.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def write_archive(
     entries: Iterable[Entry],
     *,
     begin: dict[str, Any] | None = None,
+    shift_ns: int = 0,
     progress: Progress | None = None,
 ) -> int:
     """Write entries to a stream, directories with all that is in them; returns the bytes of content.
@@ -69,7 +71,7 @@ def write_archive(
     An entry within the directory of another, or given twice, is written once. Raises OSError
     where an entry cannot be read; then the archive is cut short and no reader accepts it.
     """
-    writer = _Writer(stream, progress)
+    writer = _Writer(stream, shift_ns, progress)
     writer.note(_BEGIN, begin or {})
     for entry in _without_nested(entries):
         writer.add(entry.path, entry.name.lstrip("/"))
@@ -89,8 +91,9 @@ def _without_nested(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 class _Writer:
-    def __init__(self, stream: BinaryIO, progress: Progress | None) -> None:
+    def __init__(self, stream: BinaryIO, shift_ns: int, progress: Progress | None) -> None:
         self.stream = stream
+        self.shift_ns = shift_ns
         self.progress = progress
         self.buffer = memoryview(bytearray(_COPY))
         self.size = 0
@@ -113,7 +116,7 @@ class _Writer:
             info.type = tarfile.SYMTYPE
             info.linkname = os.readlink(path)
             info.mode = 0o777
-            self.stream.write(_header(info, status.st_mtime_ns))
+            self.stream.write(_header(info, status.st_mtime_ns + self.shift_ns))
         elif stat.S_ISREG(status.st_mode):
             self.file(path, name)
         else:
@@ -123,7 +126,7 @@ class _Writer:
         info = tarfile.TarInfo(name)
         info.type = tarfile.DIRTYPE
         info.mode = stat.S_IMODE(status.st_mode)
-        self.stream.write(_header(info, status.st_mtime_ns))
+        self.stream.write(_header(info, status.st_mtime_ns + self.shift_ns))
         for child in sorted(os.listdir(path)):
             try:
                 self.add(os.path.join(path, child), f"{name}/{child}")
@@ -137,7 +140,7 @@ class _Writer:
             info = tarfile.TarInfo(name)
             info.size = before.st_size
             info.mode = stat.S_IMODE(before.st_mode)
-            self.stream.write(_header(info, before.st_mtime_ns))
+            self.stream.write(_header(info, before.st_mtime_ns + self.shift_ns))
             left = before.st_size
             while left and (count := file.readinto(self.buffer[: min(left, _COPY)])):
                 self.stream.write(self.buffer[:count])
@@ -172,6 +175,7 @@ def read_archive(
     *,
     roots: Iterable[str] | None = None,
     on_begin: Callable[[dict[str, Any]], None] | None = None,
+    shift_ns: int = 0,
     progress: Progress | None = None,
 ) -> Contents:
     """Place what an archive holds; nothing appears anywhere until all of it has arrived.
@@ -200,7 +204,8 @@ def read_archive(
             elif end is not None:
                 raise ArchiveError("the archive goes on after its end")
             else:
-                landing.add(item, place, source.content(item))
+                shifted = item._replace(mtime_ns=item.mtime_ns + shift_ns)
+                landing.add(shifted, place, source.content(item))
                 source.rest()
         if begin is None or end is None:
             raise ArchiveError("the archive is cut short")

@@ -144,9 +144,13 @@ class Agent:
             raise ConnectError(f"The machine's host key could not be renewed: {_last_words(done)}.")
         return str(_answer(done)["host_key"])
 
-    def guard(self, lease_s: float | None) -> None:
-        """Begin the lease: without `renew` or a followed job the machine powers itself off."""
-        self._ask(PreparationError, "guard", {"lease_s": lease_s})
+    def guard(self, lease_s: float | None) -> float | None:
+        """Begin the lease: without `renew` or a followed job the machine powers itself off.
+
+        Returns what time it is there, in seconds since the epoch; None: it did not say.
+        """
+        now = self._ask(PreparationError, "guard", {"lease_s": lease_s}).get("now")
+        return now if isinstance(now, float) else None
 
     def renew(self) -> None:
         """Let the lease run its whole length again."""
@@ -194,15 +198,23 @@ class Agent:
             for one in answer["answers"]
         )
 
-    def unpack(self, entries: Collection[Entry], *, progress: Callable[[int], None] | None = None) -> int:
+    def unpack(
+        self,
+        entries: Collection[Entry],
+        *,
+        shift_ns: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
         """Send files and directories to their absolute paths; returns the bytes of content.
+
+        `shift_ns` is added to their modification times.
 
         Nothing appears there until everything has arrived.
         """
         sizes: list[int] = []
 
         def write(stream: BinaryIO) -> None:
-            sizes.append(write_archive(stream, entries, progress=progress))
+            sizes.append(write_archive(stream, entries, shift_ns=shift_ns, progress=progress))
 
         try:
             done = self._host.upload(self._command("unpack"), write)
@@ -219,6 +231,7 @@ class Agent:
         *,
         must: Collection[str] = (),
         roots: Collection[Path | str],
+        shift_ns: int = 0,
         progress: Callable[[int], None] | None = None,
     ) -> Fetched:
         """Fetch what exists of `paths`, and all of `must`; see `archive.read_archive` for `place`, `roots`.
@@ -229,7 +242,8 @@ class Agent:
         request = {"paths": list(paths), "must": list(must)}
 
         def read(stream: BinaryIO) -> Contents:
-            return read_archive(stream, place, roots=[str(root) for root in roots], progress=progress)
+            inside = [str(root) for root in roots]
+            return read_archive(stream, place, roots=inside, shift_ns=shift_ns, progress=progress)
 
         try:
             contents = self._host.download(self._command("pack"), read, stdin=_json(request))

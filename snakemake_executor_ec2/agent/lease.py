@@ -129,10 +129,10 @@ def ensure_guard(lease_s: float | None, poweroff: str | None) -> None:
 
 
 def guard() -> int:
-    """`guard`: begin a lease before there is any job."""
+    """`guard`: begin a lease before there is any job -> {"lease_s", "now"}, `now` by this machine's clock"""
     request = read_request()
     ensure_guard(request.get("lease_s"), request.get("poweroff"))
-    say({"lease_s": length()})
+    say({"lease_s": length(), "now": time.time()})
     return 0
 
 

@@ -56,6 +56,11 @@ class Faults:
         """Machines that are launched from now on have so little room."""
         return self.add("small-disk", bytes=mib << 20, type=type, count=count)
 
+    def wrong_clock(self, ahead_s: float, *, type: str = "*", count: int | None = None) -> int:
+        """Machines that are launched from now on have a clock that is so much ahead (negative: behind),
+        as far as their Python programs see: see `machine/clock/sitecustomize.py`."""
+        return self.add("clock", ahead=ahead_s, type=type, count=count)
+
     def small_memory(self, mib: int, *, type: str = "*", count: int | None = None) -> int:
         """Machines that are launched from now on have so little memory; what wants more is killed by the
         kernel. Where `memory.why_not` says that this can't be, they do not start."""

@@ -20,6 +20,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "impostor": ("type", "zone"),
     "small-disk": ("type", "zone"),
     "small-memory": ("type", "zone"),
+    "clock": ("type", "zone"),
 }
 
 

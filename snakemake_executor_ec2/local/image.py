@@ -22,6 +22,8 @@ _ROOT_PROGRAMS = "/etc/ec2-root"
 ROOT_PATH = f"{_ROOT_PROGRAMS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHARED_CACHE = "/var/cache/snakemake-ec2"
 
+_CLOCK = "/usr/local/lib/clock"
+
 SYSTEM_DIRECTORIES = [
     path
     for path in (
@@ -87,6 +89,7 @@ def build(directory: Path, cache: Path, *, isolated: bool) -> Image:
     write_etc(directory / "etc", variables)
     if not isolated:
         return Image(directory=directory, variables=variables)
+    shutil.copytree(_MACHINE / "clock", directory / _CLOCK.lstrip("/"), dirs_exist_ok=True)
     _write_account_files(directory / "etc")
     write_programs(directory / "usr/local/bin", directory / f".{_ROOT_PROGRAMS}", host_dir="")
     read_only = _python(directory) + _programs_from_wheels() + _files_that_settings_name(variables)
@@ -97,6 +100,11 @@ def build(directory: Path, cache: Path, *, isolated: bool) -> Image:
         read_write=[(str(cache), SHARED_CACHE)],
         masked=_working_directories_in_system_directories(),
     )
+
+
+def wrong_clock(ahead_s: float) -> dict[str, str]:
+    """Variables for an isolated host whose Python programs see a clock that is ahead by so much."""
+    return {"PYTHONPATH": _CLOCK, "HOST_CLOCK_AHEAD_S": repr(ahead_s)}
 
 
 def write_etc(directory: Path, variables: dict[str, str]) -> None:

@@ -20,7 +20,7 @@ from .cache import share_built_wheels
 from .cloudinit import CloudInit
 from .faultbook import FaultBook
 from .host import Host, HostError
-from .image import Image
+from .image import Image, wrong_clock
 from .imds import MetadataService, metadata
 from .sshd import Sshd
 
@@ -74,6 +74,7 @@ class _Troubles:
     impostor_connections: float = 0
     disk_bytes: int | None = None
     memory_bytes: int | None = None
+    clock_ahead_s: float = 0.0
     impostor_key: asyncssh.SSHKey | None = field(default=None, repr=False)
 
 
@@ -265,6 +266,8 @@ class Instance:
             memory_bytes=self._troubles.memory_bytes,
         )
         host.extra_variables = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": await self._metadata.open()}
+        if self._troubles.clock_ahead_s:
+            host.extra_variables |= wrong_clock(self._troubles.clock_ahead_s)
         host.on_shutdown = self._on_shutdown
         host.on_gone = self._on_gone
         return host
@@ -320,6 +323,8 @@ def _troubles_of(launch: Launch, faults: FaultBook) -> _Troubles:
         troubles.disk_bytes = disk["bytes"]
     if (memory := faults.take("small-memory", **facts)) is not None:
         troubles.memory_bytes = memory["bytes"]
+    if (clock := faults.take("clock", **facts)) is not None:
+        troubles.clock_ahead_s = clock["ahead"]
     return troubles
 
 

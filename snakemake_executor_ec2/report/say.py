@@ -39,6 +39,14 @@ def staged(plan: JobPlan, sent: Transfer) -> str:
     return f"staged {size(sent.bytes)} in {sent.seconds:.1f} s for {plan.label}"
 
 
+def clocks_differ(ahead_s: float) -> str:
+    how = "ahead of" if ahead_s > 0 else "behind"
+    return (
+        f"the machine's clock is {abs(ahead_s) / 60:.0f} minutes {how} this computer's: the times of files "
+        "are translated on their way"
+    )
+
+
 def running(plan: JobPlan, machine: Machine) -> str:
     return f"running {plan.label} on {machine.id}"
 
