@@ -51,16 +51,16 @@ def table(entries: Sequence[Entry], now: float) -> str:
     total_s = sum(sum(entry.seconds.values()) for entry in entries)
     total = (
         "total",
-        f"{len(rows)} machines",
+        f"{len(rows)} machine" + "s" * (len(rows) != 1),
         "",
         *([""] * len(_PHASES)),
         f"{total_s:.1f}",
-        usd(sum(known)),
+        usd(sum(known) if known else None),
         "",
     )
     widths = [max(len(row[i]) for row in (header, *rows, total)) for i in range(len(header))]
     lines = [_line(row, widths) for row in (header, *rows)]
-    lines += ["  ".join("-" * width for width in widths), _line(total, widths)]
+    lines += ["  ".join("-" * width for width in widths).rstrip(), _line(total, widths)]
     notes = ["Costs are estimates: machine, disk and address from launch to termination, without traffic."]
     if len(known) < len(costs):
         notes.append(f"No price is known for {len(costs) - len(known)} of the machines.")

@@ -1,0 +1,59 @@
+"""What a run did cost, as it is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from snakemake_executor_ec2.model import Machine, Market, Phase, Price
+from snakemake_executor_ec2.report.cost import cost_usd, table, usd
+from snakemake_executor_ec2.report.ledger import Entry
+
+MACHINE = Machine(
+    id="i-1",
+    instance_type="m7i.large",
+    zone="us-east-1b",
+    market=Market.ON_DEMAND,
+    price=Price(usd_per_hour=0.1008, source="Pricing API, 2026-11-22"),
+    disk_gib=73,
+    launched_at=1000.0,
+)
+
+
+def entry(machine: Machine, seconds: dict[Phase, float] | None = None, ending: str = "done") -> Entry:
+    """One that was launched at 1000 s and ended at 4600 s."""
+    return Entry(
+        label="rule a", record=1, machine=machine, ended_at=4600.0, seconds=seconds or {}, ending=ending
+    )
+
+
+def test_an_hour_costs_machine_disk_and_address() -> None:
+    """73 GiB for an hour are 0.8 cents: a tenth of what 730 GB hours of gp3 cost in a month."""
+    assert cost_usd(MACHINE, 3600) == pytest.approx(0.1008 + 0.005 + 0.008)
+
+
+def test_the_first_minute_is_billed_in_full() -> None:
+    """EC2 bills a machine of five seconds as one of sixty."""
+    assert cost_usd(MACHINE, 5) == cost_usd(MACHINE, 60)
+
+
+def test_what_is_not_known_is_not_nothing() -> None:
+    """Without any price the total is unknown; with some it is theirs, and the rest is told."""
+    free = replace(MACHINE, price=None)
+    none_known = table([entry(free)], now=5000.0)
+    some_known = table([entry(free), entry(MACHINE)], now=5000.0)
+
+    assert none_known.splitlines()[3].split() == ["total", "1", "machine", "0.0", "?"]
+    assert "$0.0000" not in none_known
+    assert some_known.splitlines()[4].split()[-1] == usd(cost_usd(MACHINE, 3600))
+    assert "No price is known for 1 of the machines." in some_known
+
+
+def test_a_row_has_each_phase_and_what_went_wrong() -> None:
+    """Phases that a job never reached are blank; an ending that is not the good one is named."""
+    row = table([entry(MACHINE, seconds={Phase.LAUNCH: 0.4, Phase.BOOT: 20.0}, ending="lost")], now=5000.0)
+
+    assert row.splitlines()[1].split()[:2] == ["rule", "a"]
+    assert row.splitlines()[1].split()[3:] == ["us-east-1b", "0.4", "20.0", "20.4", "$0.1138", "lost"]
+    assert all(line == line.rstrip() for line in row.splitlines())
