@@ -16,7 +16,6 @@ from snakemake_executor_ec2 import launch
 from snakemake_executor_ec2.aws.pace import Pace
 from snakemake_executor_ec2.control import Control
 from snakemake_executor_ec2.errors import (
-    BudgetReached,
     CapacityError,
     ConfigurationError,
     PermissionDenied,
@@ -36,6 +35,7 @@ from snakemake_executor_ec2.model import (
 from snakemake_executor_ec2.ports import Clock, Cloud
 from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.sizing import expected
+from snakemake_executor_ec2.sizing.budget import Budget
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
 from snakemake_executor_ec2.sizing.quotas import PROBE_S, Gate, Quota, quota_of
 from snakemake_executor_ec2.sizing.select import best, offers
@@ -85,7 +85,8 @@ class Launcher:
     def __post_init__(self) -> None:
         # With a short timeout, a lack of capacity is asked about again in time.
         keep_s = min(KEEP_S, self.capacity_timeout_s / 10)
-        object.__setattr__(self, "_learned", _Learned(self.clock, keep_s))
+        budget = Budget(self.max_cost_usd, self.spent_usd)
+        object.__setattr__(self, "_learned", _Learned(self.clock, keep_s, budget))
 
     def check(self, requirements: Requirements) -> Offer:
         """The best offer for a job, found before anything is launched.
@@ -122,7 +123,7 @@ class Launcher:
         number, codes = 0, set[str]()
         while True:
             control.check()
-            self._check_budget()
+            self._learned.budget.check()
             wanted = self._wanted(plan.requirements, reclaimed)
             tried = _Round(
                 codes=codes,
@@ -213,7 +214,9 @@ class Launcher:
             return None, False
         spec = self._spec(tried, offer, zone)
         try:
-            machine = self._launch(spec, tried.control)
+            # Looked at again: others have launched while this job waited for its turn.
+            with self._learned.budget.launching(offer):
+                machine = self._launch(spec, tried.control)
         except QuotaError as error:
             gate.refused(row, market)
             tried.codes.add(error.code)
@@ -311,10 +314,6 @@ class Launcher:
             return replace(requirements, spot=SpotUse.NEVER)
         return requirements
 
-    def _check_budget(self) -> None:
-        if self.max_cost_usd is not None and (spent := self.spent_usd()) >= self.max_cost_usd:
-            raise BudgetReached(say.budget_reached(spent, self.max_cost_usd))
-
     def _check_possible(self, tried: _Round, wanted: Requirements) -> None:
         """Raise QuotaError where waiting can't help: nothing of ours runs, and the limit is below
         the smallest machine that fits."""
@@ -369,8 +368,9 @@ class _Round:
 class _Learned:
     """What the jobs of a run have found out."""
 
-    def __init__(self, clock: Clock, keep_s: float) -> None:
+    def __init__(self, clock: Clock, keep_s: float, budget: Budget) -> None:
         self.lock = threading.Lock()
+        self.budget = budget
         self.gate = Gate(clock)
         self.shortages = Shortages(clock, keep_s)
         self.pace = Pace(LAUNCHES_PER_S, clock)

@@ -6,8 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,78 +20,11 @@ from snakemake_executor_ec2.errors import (
     QuotaError,
     ThrottledError,
 )
-from snakemake_executor_ec2.launching import TYPES_PER_ROUND, Launcher
-from snakemake_executor_ec2.model import JobPlan, KeyPair, LaunchSpec, Machine, Market, Requirements, SpotUse
-from snakemake_executor_ec2.sizing.catalogue import Catalogue
+from snakemake_executor_ec2.launching import TYPES_PER_ROUND
+from snakemake_executor_ec2.model import LaunchSpec, Machine, Market, SpotUse
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud, instance_type
-
-HOST_KEY = KeyPair(private="made-up", public="ssh-ed25519 AAAA")
-NONE_LEFT = CapacityError("none left", code="InsufficientInstanceCapacity")
-LIMIT = QuotaError("no more", code="VcpuLimitExceeded")
-
-
-def needs(**more: Any) -> Requirements:
-    return Requirements(**{"threads": 2, "mem_mb": 1000, "disk_mb": 1000, **more})
-
-
-def plan(key: str = "1", **more: Any) -> JobPlan:
-    return JobPlan(
-        key=key,
-        rule="align",
-        label=f"rule align ({key})",
-        attempt=1,
-        command="true",
-        workdir=Path("/w"),
-        env={},
-        requirements=needs(**more),
-        sources=(),
-        inputs=(),
-        outputs=(),
-    )
-
-
-class World:
-    """A launcher on a fake cloud; its pauses take no time."""
-
-    def __init__(self, cloud: FakeCloud | None = None, clock: FakeClock | None = None, **more: Any) -> None:
-        self.clock = clock or FakeClock()
-        self.cloud = cloud or FakeCloud(self.clock)
-        self.said: list[str] = []
-        self.on_pause: Callable[[], None] = lambda: None
-        self.launcher = Launcher(
-            cloud=self.cloud,
-            catalogue=Catalogue(
-                self.cloud.instance_types(),
-                zones=self.cloud.zones,
-                prices=self.cloud.prices(Market.ON_DEMAND),
-                spot_prices=lambda: self.spot_prices,
-            ),
-            clock=self.clock,
-            run_id="run-1",
-            owner="me",
-            ami=None,
-            ssh_user="ec2-user",
-            authorized_keys=("ssh-ed25519 BBBB",),
-            user_tags={},
-            lifetime_s=3600,
-            tell=self.said.append,
-            pause=self._pause,
-            **more,
-        )
-        self.spot_prices = self.cloud.prices(Market.SPOT)
-
-    def launch(self, key: str = "1", *, reclaimed: int = 0, no: int = 1, **more: Any) -> Machine:
-        return self.launcher.launch(plan(key, **more), HOST_KEY, no, Control(), reclaimed=reclaimed)
-
-    @property
-    def tried(self) -> list[tuple[str, str]]:
-        return [(each.offer.instance_type.name, each.zone[-1]) for each in self.cloud.launches]
-
-    def _pause(self, control: Control, seconds: float) -> None:
-        control.check()
-        self.clock.sleep(seconds)
-        self.on_pause()
+from tests.unit.launchers import HOST_KEY, LIMIT, NONE_LEFT, World, needs, plan
 
 
 def test_the_cheapest_type_and_the_first_zone() -> None:
@@ -341,6 +272,34 @@ def test_the_budget() -> None:
     with pytest.raises(BudgetReached, match=r"\$1\.00.*--ec2-max-cost 1"):
         world.launch("2")
     assert len(world.cloud.launches) == 1
+
+
+def test_a_budget_that_is_used_up_while_a_job_waits_for_its_turn() -> None:
+    """What others have launched in the meantime counts: twenty jobs at once don't all slip through."""
+    spent = [0.0]
+    world = World(max_cost_usd=1.0, spent_usd=lambda: spent[0])
+    world.launch("1")
+    world.on_pause = lambda: spent.__setitem__(0, 1.0)
+    with pytest.raises(BudgetReached):
+        world.launch("2")
+    assert len(world.cloud.launches) == 1
+
+
+def test_a_launch_under_way_counts_towards_the_budget() -> None:
+    """Until EC2 has answered, its first minute counts; a launch that fails costs nothing."""
+    world = World(max_cost_usd=0.001)
+    seen: list[str] = []
+
+    def meanwhile(_: LaunchSpec) -> LaunchError:
+        world.cloud.refuse = lambda _: None
+        with pytest.raises(BudgetReached, match=r"\$0\.0015 so far"):
+            world.launch("2")
+        seen.append("refused")
+        return NONE_LEFT
+
+    world.cloud.refuse = meanwhile
+    world.launch("1")
+    assert seen == ["refused"]
 
 
 def test_a_budget_needs_prices() -> None:

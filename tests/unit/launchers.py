@@ -1,0 +1,82 @@
+"""A launcher on the fake cloud, whose pauses take no time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.errors import CapacityError, QuotaError
+from snakemake_executor_ec2.launching import Launcher
+from snakemake_executor_ec2.model import JobPlan, KeyPair, Machine, Market, Requirements
+from snakemake_executor_ec2.sizing.catalogue import Catalogue
+from tests.fakes.clock import FakeClock
+from tests.fakes.cloud import FakeCloud
+
+HOST_KEY = KeyPair(private="made-up", public="ssh-ed25519 AAAA")
+NONE_LEFT = CapacityError("none left", code="InsufficientInstanceCapacity")
+LIMIT = QuotaError("no more", code="VcpuLimitExceeded")
+
+
+def needs(**more: Any) -> Requirements:
+    return Requirements(**{"threads": 2, "mem_mb": 1000, "disk_mb": 1000, **more})
+
+
+def plan(key: str = "1", **more: Any) -> JobPlan:
+    return JobPlan(
+        key=key,
+        rule="align",
+        label=f"rule align ({key})",
+        attempt=1,
+        command="true",
+        workdir=Path("/w"),
+        env={},
+        requirements=needs(**more),
+        sources=(),
+        inputs=(),
+        outputs=(),
+    )
+
+
+class World:
+    """A launcher on a fake cloud; its pauses take no time."""
+
+    def __init__(self, cloud: FakeCloud | None = None, clock: FakeClock | None = None, **more: Any) -> None:
+        self.clock = clock or FakeClock()
+        self.cloud = cloud or FakeCloud(self.clock)
+        self.said: list[str] = []
+        self.on_pause: Callable[[], None] = lambda: None
+        self.launcher = Launcher(
+            cloud=self.cloud,
+            catalogue=Catalogue(
+                self.cloud.instance_types(),
+                zones=self.cloud.zones,
+                prices=self.cloud.prices(Market.ON_DEMAND),
+                spot_prices=lambda: self.spot_prices,
+            ),
+            clock=self.clock,
+            run_id="run-1",
+            owner="me",
+            ami=None,
+            ssh_user="ec2-user",
+            authorized_keys=("ssh-ed25519 BBBB",),
+            user_tags={},
+            lifetime_s=3600,
+            tell=self.said.append,
+            pause=self._pause,
+            **more,
+        )
+        self.spot_prices = self.cloud.prices(Market.SPOT)
+
+    def launch(self, key: str = "1", *, reclaimed: int = 0, no: int = 1, **more: Any) -> Machine:
+        return self.launcher.launch(plan(key, **more), HOST_KEY, no, Control(), reclaimed=reclaimed)
+
+    @property
+    def tried(self) -> list[tuple[str, str]]:
+        return [(each.offer.instance_type.name, each.zone[-1]) for each in self.cloud.launches]
+
+    def _pause(self, control: Control, seconds: float) -> None:
+        control.check()
+        self.clock.sleep(seconds)
+        self.on_pause()
