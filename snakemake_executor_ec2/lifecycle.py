@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -212,7 +212,7 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
             kit.tell(say.retrieved(plan, fetched))
     except Ec2ExecutorError as error:
         if control.detached:
-            entry.left = f"works on until its lease of {kit.lease_s / 60:.0f} minutes ends"
+            entry.left = f"works on until its lease of {say.duration(kit.lease_s)} ends"
         elif isinstance(error, NotFetched):
             entry.left = "keeps the results until its lease ends; call again to fetch them"
         raise
@@ -221,7 +221,7 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
     elif kit.keep_failed_s:
         bench.lease(kit.keep_failed_s)
         kit.ledger.kept(entry, kit.clock.now() + kit.keep_failed_s)
-        entry.left = f"is kept for {kit.keep_failed_s / 60:.0f} minutes: snakemake-ec2 ssh {machine.id}"
+        entry.left = f"is kept for {say.duration(kit.keep_failed_s)}: snakemake-ec2 ssh {machine.id}"
     return _outcome(plan, kit, entry, result)
 
 
@@ -338,7 +338,7 @@ def _make_ready(plan: JobPlan, kit: Kit, entry: Entry, link: Link, bench: Workbe
         link.host_keys = (rotated,)
         kit.ledger.pinned(entry, rotated)
     with _renewing(kit, bench), ThreadPoolExecutor(max_workers=1, thread_name_prefix="software") as side:
-        software = side.submit(bench.install_software, kit.software)
+        software = side.submit(bench.install_software, replace(kit.software, tools=plan.tools))
         sent = bench.stage_in(plan)
         kit.tell(say.staged(plan, sent))
         software.result()

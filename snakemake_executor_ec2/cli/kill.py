@@ -1,4 +1,5 @@
-"""`snakemake-ec2 kill NAME…`: end machines of this folder's runs now, whatever they do."""
+"""`snakemake-ec2 kill NAME…`: end machines of this folder's runs now, whatever they do. A run that is
+alive starts their jobs again on other machines."""
 
 from __future__ import annotations
 

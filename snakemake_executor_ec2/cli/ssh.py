@@ -29,6 +29,8 @@ def main(options: argparse.Namespace) -> int:
         raise ConfigurationError(f"{attempt.label}: its machine {machine_id or 'was never launched'} is gone")
     if run.login is None:
         raise ConfigurationError(f"the key of run {run.id} was erased when nothing of it was left")
+    # Ours or not, a `--` ends the options: what follows is run there.
+    command = options.command[options.command[:1] == ["--"] :]
     with tempfile.TemporaryDirectory(prefix="snakemake-ec2-") as folder:  # 0700
         key, known = Path(folder, "key"), Path(folder, "known_hosts")
         key.touch(mode=0o600)
@@ -38,6 +40,9 @@ def main(options: argparse.Namespace) -> int:
             "ssh", "-i", str(key), "-p", str(run.ssh_port), "-l", run.ssh_user,
             "-o", f"UserKnownHostsFile={known}", "-o", "HostKeyAlias=machine",
             "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-F", os.devnull,
-            found.address, *options.command,
+            found.address, "--", *command,
         ]  # fmt: skip
-        return subprocess.run(arguments, check=False).returncode
+        try:
+            return subprocess.run(arguments, check=False).returncode
+        except FileNotFoundError as error:
+            raise ConfigurationError("OpenSSH's client (the program ssh) is not installed here") from error

@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import boto3
 import pytest
 
-from snakemake_executor_ec2.cli import main
+from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
 from tests.workflow.killing import alive, launched_since, wait_for, watched
+from tests.workflow.shell import Shell
 
 LONG = {
     "Snakefile": "rule one:\n    output: 'o.txt'\n"
-    "    shell: 'echo at work; sleep 60; echo {output} > {output}'\n"
+    "    shell: 'echo at work; sleep 900; echo {output} > {output}'\n"
 }
 
 
-@pytest.fixture
-def run_command(
-    ec2_cloud: EmbeddedCloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> object:
-    """`snakemake-ec2` in a shell that points at the embedded cloud; what it printed."""
-    for name in ec2_cloud.unset:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in ec2_cloud.env.items():
-        monkeypatch.setenv(name, value)
-
-    def call(folder: Path, command: str, *arguments: str) -> str:
-        assert main([command, "--directory", str(folder), *arguments]) == 0
-        return capsys.readouterr().out
-
-    return call
-
-
-def test_gc_ends_exactly_the_orphans(ec2_cloud: EmbeddedCloud, tmp_path: Path, run_command: object) -> None:
-    """Of a dead run's orphan, a detached job, a live run and a stranger's machine, gc ends the first."""
-    assert callable(run_command)
+def test_gc_ends_exactly_the_orphans(ec2_cloud: EmbeddedCloud, tmp_path: Path, shell: Shell) -> None:
+    """Of a dead run's orphan, a detached job, a live run and two machines of strangers, it ends the orphan
+    and the stranger whose lifetime is over; with the orphan go its security group and its run's key."""
     mine, other = tmp_path / "mine", tmp_path / "other"
     ids: list[str] = []
     runs = []
@@ -60,83 +44,106 @@ def test_gc_ends_exactly_the_orphans(ec2_cloud: EmbeddedCloud, tmp_path: Path, r
     _, detached, live = runs
     detached.interrupt()
     detached.wait()
-    ids.append(_strangers_machine(ec2_cloud, ids[0]))
-    assert sorted(alive(ec2_cloud)) == sorted(ids)
+    strangers = [_strangers_machine(shell, ids[0], expires) for expires in ("2099", "2025")]
+    everything = sorted([*ids, *strangers])
+    groups = shell.groups()
+    assert len(groups) == 3
+    assert sorted(alive(ec2_cloud)) == everything
 
-    assert f"{ids[0]} " in run_command(mine, "gc")
-    assert sorted(alive(ec2_cloud)) == sorted(ids), "without --yes nothing ends"
-    assert "ended: 1 machines" in run_command(mine, "gc", "--yes")
-    assert sorted(alive(ec2_cloud)) == sorted(ids[1:])
-    assert "ended: 0 machines" in run_command(mine / "detached", "gc", "--yes")
-    assert "ended: 0 machines" in run_command(other, "gc", "--yes")
+    listed = shell(mine, "gc")
+    assert f"{ids[0]} " in listed
+    assert "its run is dead and no job works on it" in listed
+    assert f"{strangers[1]} " in listed
+    assert "found: 2 machines, 1 security groups" in listed
+    assert sorted(alive(ec2_cloud)) == everything, "without --yes nothing ends"
+    assert shell.groups() == groups
+    assert _keys(mine) == 1
 
-    listed = run_command(other, "ps")
-    assert ids[2] in listed
-    assert " run " in listed.split(ids[2])[1]
-    assert "renewed" in listed
-    assert ids[1] in run_command(mine, "ps", "--all")
-    assert "terminated" in run_command(mine / "detached", "kill", ids[1])
+    assert "ended: 2 machines, 1 security groups" in shell(mine, "gc", "--yes")
+    assert sorted(alive(ec2_cloud)) == sorted([ids[1], ids[2], strangers[0]])
+    assert set(shell.groups()) < set(groups)
+    assert len(shell.groups()) == 2
+    assert _keys(mine) == 0
+    for folder in (mine / "detached", other):
+        assert "ended: 0 machines, 0 security groups" in shell(folder, "gc", "--yes")
+        assert _keys(folder) == 1
+
+    (row,) = [line for line in shell(other, "ps").splitlines() if ids[2] in line]
+    assert row.startswith(f"{ids[2]}  rule one  run  ")
+    assert "  12 hours, renewed  " in row
+    assert ids[1] not in shell(mine, "ps")
+    everyone = shell(mine, "ps", "--all")
+    assert all(each in everyone for each in (ids[1], ids[2], strangers[0]))
+    assert ids[2] in shell(mine, "ps", "--mine")
+    assert strangers[0] not in shell(mine, "ps", "--mine")
+
+    assert f"terminated {ids[1]} of rule one" in shell(mine / "detached", "kill", "rule one")
     live.interrupt()
     live.wait()
-    _end(ec2_cloud, ids[3])
+    shell.ec2.terminate_instances(InstanceIds=[strangers[0]])
     wait_for(lambda: not alive(ec2_cloud))
-    assert "ended: 0 machines" in run_command(mine / "detached", "gc", "--yes")
+    assert "ended: 0 machines, 1 security groups" in shell(mine / "detached", "gc", "--yes")
+    assert shell.groups() == {}
 
 
-def test_logs_shows_what_a_job_printed(run_workflow: WorkflowRunner, run_command: object) -> None:
-    """A job is named by a part of its label; its log is what it printed on the machine."""
-    assert callable(run_command)
-    run = run_workflow({"Snakefile": "rule one:\n    output: 'o'\n    shell: 'echo printed; touch o'\n"})
-
-    assert "printed" in run_command(run.folder, "logs", "rule one")
-
-
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="OpenSSH is not installed")
 def test_a_failed_job_s_machine_is_kept_for_a_look(
-    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud, run_command: object
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud, shell: Shell
 ) -> None:
-    """--ec2-keep-failed: the machine stays, ps shows it, ssh has its key, gc leaves it, kill ends it."""
-    assert callable(run_command)
+    """--ec2-keep-failed: its log is here, `ssh` leads to it as the right user and to nothing else, `ps`
+    shows it, `gc` leaves it alone and `kill` ends it."""
     run = run_workflow(
-        {"Snakefile": "rule one:\n    output: 'o'\n    shell: 'exit 3'\n"}, "--ec2-keep-failed", "5"
+        {"Snakefile": "rule one:\n    output: 'o'\n    shell: 'echo printed; echo left > look; exit 3'\n"},
+        "--ec2-keep-failed",
+        "5",
     )
-
     assert run.returncode == 1
-    assert "exit code" in run.output
-    assert "is kept for 5 minutes: snakemake-ec2 ssh i-" in run.output
+    assert "exit code 3" in run.output
     (machine,) = alive(ec2_cloud)
-    assert "minutes left" in run_command(run.folder, "ps")
-    assert "ended: 0 machines" in run_command(run.folder, "gc", "--yes")
-    assert machine in run_command(run.folder, "kill", machine)
+    assert f"is kept for 5 minutes: snakemake-ec2 ssh {machine}" in run.output
+
+    assert "printed" in shell(run.folder, "logs", "rule one").splitlines()
+    assert shell(run.folder, "ssh", machine, "id -un; hostname").split()[0] == "ec2-user"
+    assert shell(run.folder, "ssh", "rule one", "--", "cat", f"{run.folder}/look") == "left\n"
+    shell(run.folder, "ssh", machine, "exit 7", status=7)
+    ec2_cloud.faults.impostor(machine, None)
+    shell(run.folder, "ssh", machine, "echo", "never", status=255)
+    ec2_cloud.faults.impostor(machine, 0)
+    assert shell(run.folder, "ssh", machine, "echo", "-n", "again") == "again"
+
+    (row,) = shell(run.folder, "ps").splitlines()[1:]
+    assert "  without a controller  " in row
+    assert " minutes left  " in row
+    assert "ended: 0 machines" in shell(run.folder, "gc", "--yes")
+    assert machine in shell(run.folder, "kill", machine)
     wait_for(lambda: not alive(ec2_cloud))
+    shell(run.folder, "ssh", machine, status=1)
 
 
-def _client(cloud: EmbeddedCloud) -> object:
-    return boto3.client(
-        "ec2",
-        endpoint_url=cloud.endpoint_url,
-        region_name=cloud.env["AWS_DEFAULT_REGION"],
-        aws_access_key_id=cloud.env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=cloud.env["AWS_SECRET_ACCESS_KEY"],
-    )
-
-
-def _strangers_machine(cloud: EmbeddedCloud, like: str) -> str:
-    """A machine of this tool, of a run on another computer, whose lifetime is not over."""
-    ec2 = _client(cloud)
-    row = ec2.describe_instances(InstanceIds=[like])["Reservations"][0]["Instances"][0]  # type: ignore[attr-defined]
-    tags = [
-        {"Key": "snakemake-ec2:run", "Value": "20260101-000000-abcdef"},
-        {"Key": "snakemake-ec2:expires-at", "Value": "2099-01-01T00:00:00Z"},
-    ]
-    answer = ec2.run_instances(  # type: ignore[attr-defined]
+def _strangers_machine(shell: Shell, like: str, expires: str) -> str:
+    """A machine of this tool, of a run on another computer, whose lifetime ends in a year."""
+    tags = {
+        "snakemake-ec2:run": f"{expires}0101-000000-abcdef",
+        "snakemake-ec2:owner": "somebody else",
+        "snakemake-ec2:expires-at": f"{expires}-01-01T00:00:00Z",
+    }
+    row = shell.described(like)
+    answer = shell.ec2.run_instances(
         ImageId=row["ImageId"],
         InstanceType=row["InstanceType"],
         MinCount=1,
         MaxCount=1,
-        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+        TagSpecifications=[
+            {"ResourceType": "instance", "Tags": [{"Key": k, "Value": v} for k, v in tags.items()]}
+        ],
     )
     return str(answer["Instances"][0]["InstanceId"])
 
 
-def _end(cloud: EmbeddedCloud, machine: str) -> None:
-    _client(cloud).terminate_instances(InstanceIds=[machine])  # type: ignore[attr-defined]
+def _keys(folder: Path) -> int:
+    """How many runs of a folder still have their private key in its journal."""
+    journal = Journal(folder, now=lambda: 0.0, warn=pytest.fail)
+    try:
+        return sum(run.login is not None for run in journal.runs(closed=True))
+    finally:
+        journal.close()
