@@ -1,0 +1,140 @@
+"""What other command lines, and failures, mean to Snakemake here they mean on EC2."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from snakemake_executor_ec2.testing import WorkflowRunner
+from tests.workflow.trees import records, snakemake, tree
+
+FAILING = """
+rule all:
+    input: "good.txt", "logged.txt", "empty.txt", "sum.txt", "updated.txt", "grouped.txt"
+
+rule good:
+    output: "good.txt"
+    shell: "echo good > {output}"
+
+rule logged:
+    output: "logged.txt", directory("made")
+    log: "logs/logged.log"
+    benchmark: "benchmarks/logged.tsv"
+    shell: "mkdir {output[1]}; echo half | tee {output[0]} > {output[1]}/half; echo why > {log}; exit 3"
+
+rule empty:
+    output: ensure("empty.txt", non_empty=True)
+    shell: "touch {output}"
+
+rule sum:
+    output: ensure("sum.txt", sha256="0" * 64)
+    shell: "echo other > {output}"
+
+rule updated:
+    input: "Snakefile"
+    output: update("updated.txt")
+    shell: "echo spoilt >> {output}; exit 1"
+
+rule first:
+    output: temp("work/first.txt")
+    log: "logs/first.log"
+    benchmark: "benchmarks/first.tsv"
+    group: "g"
+    shell: "echo first | tee {output} > {log}"
+
+rule grouped:
+    input: "work/first.txt"
+    output: "grouped.txt"
+    log: "logs/grouped.log"
+    group: "g"
+    shell: "cat {input} > {log}; exit 1"
+"""
+
+PROJECT = {
+    "workflow/Snakefile": """
+configfile: "config/config.yaml"
+
+include: "rules/parts.smk"
+
+rule all:
+    input: expand("results/{sample}.txt", sample=config["samples"])
+""",
+    "workflow/rules/parts.smk": """
+rule begin:
+    output: temp("work/{sample}.begun"), temp("work/{sample}.beside")
+    group: "chain"
+    shell: "echo {wildcards.sample} {config[word]} | tee {output}"
+
+rule go_on:
+    input: "work/{sample}.begun"
+    output: temp("work/{sample}.gone_on")
+    group: "chain"
+    script: "../scripts/again.py"
+
+rule end:
+    input: "work/{sample}.gone_on"
+    output: "results/{sample}.txt"
+    shell: "(cat {input}; echo {config[word]}) > {output}"
+""",
+    "workflow/scripts/again.py": "text = open(snakemake.input[0]).read()\n"
+    "open(snakemake.output[0], 'w').write(2 * text)\n",
+    "workflow/profiles/default/config.yaml": "config: ['word=profile']\nquiet: []\n",
+    "elsewhere/config/config.yaml": "samples: [a, b]\nword: file\n",
+}
+
+
+def test_failures_leave_what_they_leave_here(run_workflow: WorkflowRunner, tmp_path: Path) -> None:
+    """Logs stay, of groups too; what failed or is not as ensured goes, what was updated is restored."""
+    here = tmp_path / "here"
+    here.mkdir()
+    for folder in (here, run_workflow.folder):
+        (folder / "Snakefile").write_text(FAILING)
+        (folder / "updated.txt").write_text("before\n")
+    local = snakemake(here, "-c2", "--keep-going", "--force", "all", "updated")
+
+    run = run_workflow({}, "--keep-going", "--force", "all", "updated")
+
+    assert local.returncode == run.returncode == 1
+    # Without an executor a group is so many single jobs; with one it fails as a whole.
+    shutil.rmtree(here / "work")
+    assert tree(run.folder) == tree(here)
+    assert (run.folder / "logs/logged.log").read_text() == "why\n"
+    assert (run.folder / "updated.txt").read_text() == "before\n"
+    assert set(records(run.folder)) == set(records(here))
+
+
+def test_keep_incomplete_keeps_what_there_is(run_workflow: WorkflowRunner, tmp_path: Path) -> None:
+    """With --keep-incomplete a failed job's outputs come home, directories as well."""
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "Snakefile").write_text(FAILING)
+    local = snakemake(here, "-c2", "--keep-incomplete", "logged.txt")
+
+    run = run_workflow({"Snakefile": FAILING}, "--keep-incomplete", "logged.txt")
+
+    assert local.returncode == run.returncode == 1
+    assert (run.folder / "made" / "half").read_text() == "half\n"
+    assert tree(run.folder) == tree(here)
+
+
+def test_a_project_and_its_command_lines(run_workflow: WorkflowRunner, tmp_path: Path) -> None:
+    """Snakefile in workflow/, its profile, --directory, --batch, --notemp and --until, as here."""
+    here = tmp_path / "here"
+    run_workflow.place(PROJECT)
+    shutil.copytree(run_workflow.folder, here)
+    for arguments in (
+        ["--batch", "all=1/2", "--notemp"],
+        ["--until", "go_on"],
+        ["--config", "word=typed", "--rerun-triggers", "mtime"],
+    ):
+        words = ["--directory", "elsewhere", *arguments]
+        local = snakemake(here, "-c2", *words)
+        run = run_workflow({}, *words)
+
+        assert local.returncode == 0, local.stderr
+        assert run.returncode == 0, run.output
+        assert tree(run.folder) == tree(here)
+    assert (run.folder / "elsewhere/results/a.txt").read_text().endswith("profile\n")
+    assert (run.folder / "elsewhere/results/b.txt").read_text() == "b profile\n" * 2 + "typed\n"
+    assert (run.folder / "elsewhere/work/a.beside").exists()
+    assert not (run.folder / "elsewhere/work/b.beside").exists()
