@@ -87,6 +87,8 @@ class JobPlan:
     env: Mapping[str, str] = field(repr=False)
     """Environment variables with values that may be secret: never logged, never on a disk."""
     requirements: Requirements
+    tools: tuple[str, ...] = ()
+    """What the machine needs to deploy the job's software (see `Software.tools`)."""
     sources: tuple[Path, ...]
     """Files and folders of the workflow itself: Snakefiles, scripts, configs."""
     inputs: tuple[Path, ...]
@@ -259,6 +261,8 @@ class Software:
     """The text of the user's requirements.txt."""
     setup: str = ""
     """The text of the user's setup script."""
+    tools: tuple[str, ...] = ()
+    """`conda` and `apptainer`, where Snakemake is to deploy a job's software with them."""
 
 
 @dataclass(frozen=True, kw_only=True)

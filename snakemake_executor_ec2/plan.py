@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from glob import escape
 from pathlib import Path
 from typing import Any
+
+from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
 from snakemake_executor_ec2.model import JobPlan, Requirements
 from snakemake_executor_ec2.staging.sources import LIMIT_BYTES
@@ -31,6 +34,7 @@ def plan_job(
     unneeded = set(job.dag.get_unneeded_temp_files(job)) if job.is_group() else set()
     readers = [*jobs, *_checkpoints_before(jobs)]
     inputs = [f for j in readers for f in j.input if not _is_storage(f) and str(f) not in made]
+    inputs += _container_images(jobs)
     inputs += [f for j in readers[len(jobs) :] for f in j.output if _comes_back(f)]
     outputs = [f for j in jobs for f in j.output if _comes_back(f)]
     benchmarks = [j.benchmark for j in jobs if j.benchmark and not _is_storage(j.benchmark)]
@@ -45,6 +49,7 @@ def plan_job(
         workdir=Path.cwd(),
         env=env,
         requirements=requirements,
+        tools=deployment_tools(jobs),
         sources=tuple(dict.fromkeys([*sources, *_resources(jobs)])),
         inputs=_existing([*inputs, *updated(job)]),
         outputs=_absolute([f for f in outputs if str(f) not in unneeded] + benchmarks),
@@ -62,6 +67,27 @@ def inner_jobs(job: Any) -> list[Any]:
 def outputs_of(jobs: Iterable[Any]) -> tuple[Path, ...]:
     """All that some jobs make, as absolute paths."""
     return _absolute(f for job in jobs for f in job.output)
+
+
+def deployment_tools(jobs: Iterable[Any]) -> tuple[str, ...]:
+    """What Snakemake needs on the machine to deploy the software of some jobs: conda, apptainer."""
+    tools = {
+        "conda": any(_deploys(job, "CONDA") and job.conda_env_spec for job in jobs),
+        "apptainer": any(_deploys(job, "APPTAINER") and job.container_img_url for job in jobs),
+    }
+    return tuple(tool for tool, wanted in tools.items() if wanted)
+
+
+def _deploys(job: Any, method: str) -> bool:
+    return DeploymentMethod[method] in job.dag.workflow.deployment_settings.deployment_method
+
+
+def _container_images(jobs: Iterable[Any]) -> list[str]:
+    """Images of containers that are files here: they travel as inputs do."""
+    urls = [
+        str(job.container_img_url) for job in jobs if _deploys(job, "APPTAINER") and job.container_img_url
+    ]
+    return [url.removeprefix("file://") for url in urls if "://" not in url.removeprefix("file://")]
 
 
 def snakemake_locks(persistence: Any) -> tuple[str, ...]:
@@ -198,7 +224,11 @@ def workflow_sources(workflow: Any) -> Iterator[Path]:
     for job in workflow.dag.jobs:
         spec = job.conda_env_spec
         if spec is not None and spec.is_file:
-            yield from _local_source(_beside(job.rule, spec.file))
+            for file in _local_source(_beside(job.rule, spec.file)):
+                yield file
+                # Exact versions for a platform, and a script for after the installation.
+                for beside in ("*.pin.txt", "post-deploy.sh"):
+                    yield from file.parent.glob(f"{escape(file.stem)}.{beside}")
 
 
 def _beside(rule: Any, path: Any) -> Any:

@@ -102,6 +102,7 @@ class AgentWorkbench:
             packages=software.packages,
             requirements=software.requirements,
             setup=software.setup,
+            tools=software.tools,
             locked=self._locks.get(software, ()),
         )
         installed = self._link.call(lambda host: Agent(host).software(wanted, timeout_s=_SOFTWARE_TIMEOUT_S))

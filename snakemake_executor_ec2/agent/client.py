@@ -68,6 +68,8 @@ class Wanted:
     setup: str = ""
     """The text of a script that bash runs first."""
     python: str = ">=3.11"
+    tools: tuple[str, ...] = ()
+    """`conda` and `apptainer`, where Snakemake is to deploy software with them."""
     locked: tuple[str, ...] = ()
     """What another machine's installation came down to (`Software.locked`): saves working it out."""
 
@@ -168,6 +170,7 @@ class Agent:
             "requirements": wanted.requirements,
             "setup": wanted.setup,
             "python": wanted.python,
+            "tools": wanted.tools,
             "locked": wanted.locked,
         }
         done = self._host.run(self._command("software"), stdin=_json(request), timeout_s=timeout_s)

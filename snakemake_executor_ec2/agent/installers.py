@@ -166,7 +166,7 @@ def _install_uv(path: str, folder: str, steps: Steps) -> str | None:
         return None
     if not steps.run(python, "-m", "venv", environment):
         shutil.rmtree(environment, ignore_errors=True)
-        _install_packages(["python3-pip"], ["python3-venv"], steps)
+        install_packages(["python3-pip"], ["python3-venv"], steps)
         if not steps.run(python, "-m", "venv", environment):
             return None
     if not steps.run(f"{environment}/bin/python", "-m", "pip", "install", "uv"):
@@ -199,7 +199,7 @@ def _pip_venv(base: Python, environment: str, options: tuple[str, ...], steps: S
     shutil.rmtree(environment, ignore_errors=True)
     # Debian and Ubuntu keep what venv needs in a package of its own
     version = f"{base.version[0]}.{base.version[1]}"
-    if not (_install_packages([], [f"python{version}-venv"], steps) and steps.run(*make)):
+    if not (install_packages([], [f"python{version}-venv"], steps) and steps.run(*make)):
         raise InstallError(f"{base.python} could not make an environment")
 
 
@@ -209,12 +209,13 @@ def _from_distribution(path: str, minimum: tuple[int, int], steps: Steps) -> Pyt
 
 def _install_python(steps: Steps) -> bool:
     return any(
-        _install_packages([f"python3.{minor}", f"python3.{minor}-pip"], [f"python3.{minor}-venv"], steps)
+        install_packages([f"python3.{minor}", f"python3.{minor}-pip"], [f"python3.{minor}-venv"], steps)
         for minor in (12, 11)
     )
 
 
-def _install_packages(rpm: list[str], deb: list[str], steps: Steps) -> bool:
+def install_packages(rpm: list[str], deb: list[str], steps: Steps) -> bool:
+    """Install packages of the distribution, by their names in either of its kinds; whether it did."""
     as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
     if rpm and shutil.which("dnf"):
         return steps.run(*as_root, "dnf", "-y", "install", *rpm)

@@ -2,7 +2,7 @@
 
 In this order, and no further than needed: the user's setup script; an interpreter of the image
 that has everything; that interpreter with what it lacks on top; a new environment with uv;
-the same with pip.
+the same with pip. Then the tools with which Snakemake itself deploys software (see `tools`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import re
 import time
 from typing import Any
 
+from . import tools
 from .installers import InstallError, Steps, freeze, install_on_top, new_environment
 from .pythons import Python, probe, search_path, with_package
 from .state import home, read_request, say, try_lock
 
 
 def main() -> int:
-    """`software`: {"snakemake", "packages", "requirements", "setup", "python", "locked"} -> where it is
+    """`software`: {"snakemake", "packages", "requirements", "setup", "python", "locked", "tools"} -> where
 
     The answer: {"python", "path", "how": "image" | "uv" | "pip", "seconds", "locked"}, or {"error",
     "log"} with exit status 1. A call that asks for what an earlier one has installed answers at
@@ -37,6 +38,8 @@ def main() -> int:
             with Steps(os.path.join(folder, "software.log")) as steps:
                 try:
                     answer = _provide(request, folder, steps)
+                    for tool in map(str, request.get("tools") or []):
+                        answer["path"] += tools.provide(tool, search_path(), folder, steps)
                 except InstallError as error:
                     say({"error": str(error), "log": steps.tail()})
                     return 1
