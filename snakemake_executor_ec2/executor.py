@@ -61,6 +61,7 @@ class Executor(RemoteExecutor):
             {SharedFSUsage.INPUT_OUTPUT, SharedFSUsage.PERSISTENCE}
         )
         self.next_seconds_between_status_checks = _STATUS_PAUSE_S
+        _say_units(getattr(self.workflow.resource_settings, "_parsed_default_resources", None))
         if DeploymentMethod.ENV_MODULES in self.workflow.deployment_settings.deployment_method:
             raise ConfigurationError(
                 "--sdm env-modules needs a cluster's module system, which EC2 machines do not have; "
@@ -148,13 +149,15 @@ class Executor(RemoteExecutor):
 
     def format_job_exec(self, job: Any) -> str:
         # The cache between workflows is this computer's: it is asked and filled here, see below.
-        settings = self.workflow.workflow_settings
+        settings, deployment = self.workflow.workflow_settings, self.workflow.deployment_settings
         cache, settings.cache = settings.cache, None
+        methods = deployment.deployment_method
+        deployment.deployment_method = self._deployment_methods(job)
         try:
             with self._only_storage_in_use():
                 return str(super().format_job_exec(job))
         finally:
-            settings.cache = cache
+            settings.cache, deployment.deployment_method = cache, methods
 
     def envvars(self) -> dict[str, str]:
         with self._only_storage_in_use():
@@ -171,15 +174,22 @@ class Executor(RemoteExecutor):
 
     def additional_general_args(self) -> str:
         # What Snakemake does not pass on by itself: that the configuration is replaced and not
-        # extended, and that files between the jobs of a group are kept.
+        # extended, and that files between the jobs of a group are kept. The command is run in the
+        # working directory: a `workdir:` that led there from elsewhere must not be followed again.
         # (A string: the base class says a list, and joins it as a string.)
         passed_on = {
             "--replace-workflow-config": self.workflow.config_settings.replace_workflow_config,
             "--notemp": self.workflow.storage_settings.notemp,
         }
-        return " ".join(option for option, given in passed_on.items() if given)
+        return " ".join(["--directory .", *(option for option, given in passed_on.items() if given)])
 
     # --- helpers --------------------------------------------------------------------------
+
+    def _deployment_methods(self, job: Any) -> frozenset[DeploymentMethod]:
+        """Those that the job needs: with conda among them Snakemake wants to have it for every job."""
+        from snakemake_executor_ec2.plan import deployment_tools, inner_jobs
+
+        return frozenset(DeploymentMethod[tool.upper()] for tool in deployment_tools(inner_jobs(job)))
 
     @contextmanager
     def _only_storage_in_use(self) -> Iterator[None]:
@@ -272,3 +282,11 @@ class Executor(RemoteExecutor):
             if settings.show_staging:
                 self.logger.info(inventory.of_sources(self._sources, Path.cwd()))
         return self._sources
+
+
+def _say_units(default_resources: Any) -> None:
+    """Let the machine get `--default-resources` as they were meant. Snakemake turns `mem_mib=954` into
+    a `mem_mb` of 1000, and passes it on as `mem_mb=954`."""
+    for resource in getattr(default_resources, "_data", {}).values():
+        if not resource.is_evaluable() and resource.raw is not None:
+            resource.raw = resource.value

@@ -176,8 +176,6 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
 
     def __post_init__(self) -> None:
-        folder = snakelocks.working_directory()
-        snakelocks.release_of_dead_runs(folder)
-        snakelocks.note_early(folder)
+        snakelocks.listen()
         # Snakemake makes these settings when this executor was chosen, before it parses.
         parse_reads.listen()

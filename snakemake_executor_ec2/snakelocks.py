@@ -3,7 +3,8 @@
 Snakemake asks for `--unlock` after a SIGKILL, because its lock files do not say who made them. Our
 runs do: each notes which lock files it holds, and as long as it lives it holds a lock of the
 operating system's. Files of a run that is gone are removed, those of anybody else are left alone.
-Snakemake locks seconds before it makes its executor: until then, an audit hook notes what it locks.
+Snakemake locks seconds before it makes its executor: until then, an audit hook follows it to the
+folder that it works in (`--directory`, a profile's, `workdir:`) and notes what it locks there.
 """
 
 from __future__ import annotations
@@ -25,17 +26,26 @@ _EARLY = "early-"
 
 
 class _Early:
-    """An audit hook: notes each lock file that this process makes, once it has been written."""
+    """An audit hook: releases what dead runs have locked in the folders that this process goes to,
+    and notes each lock file that it makes there, once it has been written."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._prefix = str(folder / _LOCKS) + os.sep
+    def __init__(self) -> None:
         self._opened: list[str] = []
         self._due = self._over = False
         self._file: IO[str] | None = None
+        self._enter(Path.cwd())
+
+    def _enter(self, folder: Path) -> None:
+        self._folder = folder
+        self._prefix = str(folder / _LOCKS) + os.sep
+        release_of_dead_runs(folder)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event != "open" or self._over:
+        if self._over:
+            return
+        if event == "os.chdir" and not self._opened and isinstance(arguments[0], str | os.PathLike):
+            self._enter(Path(os.path.abspath(arguments[0])))
+        if event != "open":
             return
         path, mode = arguments[:2]
         if mode == "w" and isinstance(path, str) and os.path.abspath(path).startswith(self._prefix):
@@ -69,10 +79,11 @@ class _Early:
 _early: list[_Early] = []
 
 
-def note_early(folder: Path) -> None:
-    """From now on and until `note`, note what Snakemake locks in a folder as soon as it does."""
+def listen() -> None:
+    """From now on and until `note`: release what dead runs have locked in the folder that Snakemake
+    works in, whichever it will be, and note what it locks there as soon as it does."""
     if not _early:
-        _early.append(_Early(folder))
+        _early.append(_Early())
         sys.addaudithook(_early[0])
         atexit.register(_early[0].end)
 
@@ -97,17 +108,6 @@ def release_of_dead_runs(folder: Path) -> None:
             file.truncate()
             if notes.name.startswith(_EARLY):
                 notes.unlink()
-
-
-def working_directory(arguments: Sequence[str] = ()) -> Path:
-    """The folder that a call of Snakemake will work in, before Snakemake goes there."""
-    words = list(arguments or sys.argv[1:])
-    for here, following in zip(words, [*words[1:], ""], strict=False):
-        if here in ("--directory", "-d"):
-            return Path(following).absolute()
-        if here.startswith("--directory="):
-            return Path(here.partition("=")[2]).absolute()
-    return Path.cwd()
 
 
 def _held(folder: Path, lock_files: Sequence[str]) -> dict[str, list[int]]:

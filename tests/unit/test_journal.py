@@ -111,23 +111,25 @@ def test_the_key_is_its_owner_s_and_erased_at_the_end(journal: Journal, tmp_path
 
 
 def test_a_lock_is_noted_before_there_is_a_run(tmp_path: Path) -> None:
-    """Killed right after Snakemake locked the folder: its lock files go, one that it only read stays."""
-    locks = tmp_path / ".snakemake/locks"
+    """Killed right after Snakemake locked the folder that it went to: the next call's way there releases
+    its lock files, and one that it only read stays."""
+    below = tmp_path / "below"
+    locks = below / ".snakemake/locks"
     locks.mkdir(parents=True)
     (locks / "0.input.lock").write_text("another's")
-    program = (
-        "import os; from pathlib import Path; from snakemake_executor_ec2 import snakelocks\n"
-        "snakelocks.note_early(Path.cwd())\n"
+    go_there = "import os; from pathlib import Path; from snakemake_executor_ec2 import snakelocks\n"
+    go_there += "snakelocks.listen(); os.chdir('below')\n"
+    lock = (
         "Path('.snakemake/locks/0.input.lock').read_text()\n"
         "Path('.snakemake/locks/1.input.lock').write_text('x')\n"
         "Path('/dev/null').read_text(); os.kill(os.getpid(), 9)"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=False)
+    subprocess.run([sys.executable, "-c", go_there + lock], cwd=tmp_path, check=False)
     assert len(list(locks.iterdir())) == 2
-    snakelocks.release_of_dead_runs(tmp_path)
+    subprocess.run([sys.executable, "-c", go_there], cwd=tmp_path, check=True)
 
     assert [path.name for path in locks.iterdir()] == ["0.input.lock"]
-    assert not list((tmp_path / ".snakemake/ec2/runs").iterdir())
+    assert not list((below / ".snakemake/ec2/runs").iterdir())
 
 
 def test_lock_files_of_the_living_and_of_others_stay(journal: Journal, tmp_path: Path) -> None:

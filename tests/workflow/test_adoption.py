@@ -79,9 +79,12 @@ def test_sigkill_in_every_phase(
 def test_a_running_job_is_adopted_without_any_option(
     run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
 ) -> None:
-    """After a SIGKILL the very same command goes on: no --unlock, nothing is launched."""
+    """After a SIGKILL the very same command goes on, also where the Snakefile names the folder that it
+    works in: no --unlock, nothing is launched."""
     before = list(ec2_cloud.machine_states())
-    run_workflow.place(COUNTED)
+    run_workflow.place(
+        {"Snakefile": "workdir: 'below'\n" + COUNTED["Snakefile"], "below/in.txt": COUNTED["in.txt"]}
+    )
     first = watched(run_workflow)
     first.until("running rule one")
     first.kill()
@@ -91,7 +94,7 @@ def test_a_running_job_is_adopted_without_any_option(
 
     assert "going on with rule one" in second.output
     assert len(launched_since(ec2_cloud, before)) == 1
-    assert starts(run_workflow.folder) == 1
+    assert starts(run_workflow.folder / "below") == 1
 
 
 def test_another_s_lock_is_left_alone(run_workflow: WorkflowRunner) -> None:
