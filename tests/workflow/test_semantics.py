@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+
+import pytest
 
 from snakemake_executor_ec2.testing import WorkflowRunner
 from tests.workflow.trees import records, snakemake, tree
@@ -82,6 +85,47 @@ rule end:
     "elsewhere/config/config.yaml": "samples: [a, b]\nword: file\n",
 }
 
+_CELL = {
+    "cell_type": "code",
+    "execution_count": None,
+    "id": "only",
+    "metadata": {},
+    "outputs": [],
+    "source": "with open(snakemake.output[0], 'w') as file:\n"
+    "    file.write('noted by a notebook')\nprint('noted', 'by a notebook')",
+}
+NOTED = {
+    "Snakefile": """
+import pandas
+from snakemake.utils import Paramspace
+
+space = Paramspace(pandas.read_csv("params.tsv", sep="\\t"))
+
+rule all:
+    input: expand("out/{params}.txt", params=space.instance_patterns), "out/noted.txt"
+
+rule simulate:
+    output: f"out/{space.wildcard_pattern}.txt"
+    params: of=space.instance
+    shell: "echo {params.of[alpha]} {params.of[beta]} > {output}"
+
+rule noted:
+    output: "out/noted.txt"
+    log: notebook="logs/noted.ipynb"
+    notebook: "notebooks/note.py.ipynb"
+""",
+    "params.tsv": "alpha\tbeta\n1\tx\n2\ty\n",
+    "requirements.txt": "pandas\nnbconvert\nipykernel\n",
+    "notebooks/note.py.ipynb": json.dumps(
+        {
+            "cells": [_CELL],
+            "metadata": {"language_info": {"name": "python"}},
+            "nbformat": 4,
+            "nbformat_minor": 5,
+        }
+    ),
+}
+
 
 def test_failures_leave_what_they_leave_here(run_workflow: WorkflowRunner, tmp_path: Path) -> None:
     """Logs stay, of groups too; what failed or is not as ensured goes, what was updated is restored."""
@@ -138,3 +182,16 @@ def test_a_project_and_its_command_lines(run_workflow: WorkflowRunner, tmp_path:
     assert (run.folder / "elsewhere/results/b.txt").read_text() == "b profile\n" * 2 + "typed\n"
     assert (run.folder / "elsewhere/work/a.beside").exists()
     assert not (run.folder / "elsewhere/work/b.beside").exists()
+
+
+@pytest.mark.slow
+def test_notebooks_and_parameter_spaces(run_workflow: WorkflowRunner) -> None:
+    """A notebook runs on the machine and comes home as it ran; instances of a parameter space as well."""
+    pytest.importorskip("pandas")  # Snakemake wants it where the workflow is parsed
+    run = run_workflow(NOTED, "--ec2-requirements", "requirements.txt", timeout_s=900)
+
+    assert run.returncode == 0, run.output
+    assert (run.folder / "out/alpha~1/beta~x.txt").read_text() == "1 x\n"
+    assert (run.folder / "out/alpha~2/beta~y.txt").read_text() == "2 y\n"
+    assert (run.folder / "out/noted.txt").read_text() == "noted by a notebook"
+    assert "noted by a notebook" in (run.folder / "logs/noted.ipynb").read_text()
