@@ -1,17 +1,24 @@
-"""Tests that take minutes run only where they are asked for: `--slow`."""
+"""Tests that take minutes, or more than a user may do, run only where they are asked for."""
 
 from __future__ import annotations
 
 import pytest
 
+_ASKED_FOR = {
+    "slow": "takes minutes",
+    "systemd": "boots machines with systemd-nspawn, as root",
+}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="also run what takes minutes rather than seconds")
+    for name, what in _ASKED_FOR.items():
+        parser.addoption(f"--{name}", action="store_true", help=f"also run what {what}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--slow"):
-        return
-    for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.skip(reason="takes minutes; runs with --slow"))
+    for name, what in _ASKED_FOR.items():
+        if config.getoption(f"--{name}"):
+            continue
+        for item in items:
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=f"{what}; runs with --{name}"))

@@ -1,0 +1,35 @@
+#!/bin/bash
+# boot.sh IMAGE FOLDER ADDRESS: boots a machine as EC2 would: its own copy of the image, its user-data, an address.
+# In FOLDER are user-data and meta-data for cloud-init. Ends when the machine has powered off.
+set -euo pipefail
+image=$1 folder=$2 address=$3
+root=$folder/root
+mkdir -p "$folder"/{upper,work,root}
+mount -t overlay overlay -o "lowerdir=$image,upperdir=$folder/upper,workdir=$folder/work" "$root"
+trap 'umount --lazy "$root"; ip address del "$address/32" dev lo' EXIT
+ip address add "$address/32" dev lo
+
+rm -f "$root"/etc/ssh/ssh_host_*
+mkdir -p "$root/var/lib/cloud/seed/nocloud" "$root/etc/ssh/sshd_config.d"
+cp "$folder/user-data" "$folder/meta-data" "$root/var/lib/cloud/seed/nocloud"
+cat > "$root/etc/cloud/cloud.cfg.d/99_ec2.cfg" <<'END'
+datasource_list: [NoCloud]
+network: {config: disabled}
+ssh_pwauth: false
+system_info:
+  default_user:
+    name: ec2-user
+    lock_passwd: true
+    sudo: ["ALL=(ALL) NOPASSWD:ALL"]
+    shell: /bin/bash
+END
+printf 'ListenAddress %s\nPasswordAuthentication no\n' "$address" > "$root/etc/ssh/sshd_config.d/ec2.conf"
+
+# The computer's network is the machine's, and so is the way to its registries.
+for file in /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do
+  if [ -e "$file" ]; then mkdir -p "$root$(dirname "$file")"; cp -L --remove-destination "$file" "$root$file"; fi
+done
+printf '127.0.0.1 localhost\n%s %s\n' "$address" "ip-${address//./-}" > "$root/etc/hosts"
+
+env -i PATH="$PATH" systemd-nspawn --quiet --directory "$root" --boot --register=no --keep-unit \
+  --machine="$(basename "$folder")" --link-journal=no --resolv-conf=off < /dev/null > "$folder/console.log" 2>&1
