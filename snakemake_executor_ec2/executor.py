@@ -50,6 +50,7 @@ class Executor(RemoteExecutor):
     def __post_init__(self) -> None:
         self._run: Run | None = None
         self._sources: Sources | None = None
+        self._told_of: set[Path] = set()
         caches = self.workflow.sourcecache
         self._read_by_parse = parse_reads.stop(
             outside=map(Path, (sys.prefix, sys.base_prefix, caches.cache_path, caches.runtime_cache_path))
@@ -73,7 +74,7 @@ class Executor(RemoteExecutor):
 
     def run_job(self, job: Any) -> None:
         from snakemake_executor_ec2.fingerprint import fingerprint
-        from snakemake_executor_ec2.plan import inner_jobs, plan_job
+        from snakemake_executor_ec2.plan import inner_jobs, left_out_params, plan_job
         from snakemake_executor_ec2.staging import inventory
 
         if self._taken_from_cache(job):
@@ -99,6 +100,9 @@ class Executor(RemoteExecutor):
             sources=self._workflow_sources().files,
             keep_incomplete=self.workflow.execution_settings.keep_incomplete,
         )
+        for path in set(left_out_params(job)) - self._told_of - set(plan.sources) - set(plan.inputs):
+            self._told_of.add(path)
+            self.logger.warning(inventory.too_large(path))
         if self.workflow.executor_settings.show_staging:
             self.logger.info(inventory.of_job(plan, self._workflow_sources()))
         story = run.submit(replace(plan, fingerprint=mark), inherited)
@@ -277,6 +281,7 @@ class Executor(RemoteExecutor):
                 include=listed(settings.include),
                 exclude=listed(settings.exclude),
             )
+            self._told_of.update(self._sources.too_large)
             for sentence in inventory.warnings(self._sources, Path.cwd()):
                 self.logger.warning(sentence)
             if settings.show_staging:
