@@ -63,6 +63,7 @@ class Executor(RemoteExecutor):
         )
         self.next_seconds_between_status_checks = _STATUS_PAUSE_S
         _say_units(getattr(self.workflow.resource_settings, "_parsed_default_resources", None))
+        _say_units(getattr(self.workflow.resource_settings, "_parsed_default_resources", None))
         if DeploymentMethod.ENV_MODULES in self.workflow.deployment_settings.deployment_method:
             raise ConfigurationError(
                 "--sdm env-modules needs a cluster's module system, which EC2 machines do not have; "
@@ -293,5 +294,15 @@ def _say_units(default_resources: Any) -> None:
     """Let the machine get `--default-resources` as they were meant. Snakemake turns `mem_mib=954` into
     a `mem_mb` of 1000, and passes it on as `mem_mb=954`."""
     for resource in getattr(default_resources, "_data", {}).values():
-        if not resource.is_evaluable() and resource.raw is not None:
-            resource.raw = resource.value
+        if isinstance(resource.raw, int | float) or _is_number(resource.raw):
+            # The context of a job, which a number does not look at.
+            nothing = dict.fromkeys(("input", "attempt", "threads", "rulename", "async_run"))
+            resource.raw = resource.evaluate(None, **nothing).value
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        float(text or "")
+    except ValueError:
+        return False
+    return True
