@@ -63,7 +63,6 @@ class Executor(RemoteExecutor):
         )
         self.next_seconds_between_status_checks = _STATUS_PAUSE_S
         _say_units(getattr(self.workflow.resource_settings, "_parsed_default_resources", None))
-        _say_units(getattr(self.workflow.resource_settings, "_parsed_default_resources", None))
         if DeploymentMethod.ENV_MODULES in self.workflow.deployment_settings.deployment_method:
             raise ConfigurationError(
                 "--sdm env-modules needs a cluster's module system, which EC2 machines do not have; "
@@ -241,7 +240,7 @@ class Executor(RemoteExecutor):
     def _start(self, jobs: list[Any], *, all_known: bool) -> Run:
         from snakemake_executor_ec2.plan import outputs_of, snakemake_locks
         from snakemake_executor_ec2.run import Run
-        from snakemake_executor_ec2.software import software_for
+        from snakemake_executor_ec2.software import lacks_bucket_credentials, software_for
 
         run = Run(
             self.workflow.executor_settings,
@@ -250,6 +249,12 @@ class Executor(RemoteExecutor):
             warn=self.logger.warning,
         )
         self._run = run
+        if lacks_bucket_credentials(self.workflow, self.envvars()):
+            self.logger.warning(
+                "Files are in S3, and the machines have no credentials for it. Unless the buckets are public "
+                "or --ec2-setup brings some, set SNAKEMAKE_STORAGE_S3_ACCESS_KEY and "
+                "SNAKEMAKE_STORAGE_S3_SECRET_KEY, which travel over ssh."
+            )
         # The last line of defence where Snakemake is ended without a shutdown.
         atexit.register(self._finish)
         run.open(lock_files=snakemake_locks(self.workflow.persistence))

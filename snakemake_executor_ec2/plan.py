@@ -40,6 +40,7 @@ def plan_job(
     benchmarks = [j.benchmark for j in jobs if j.benchmark and not _is_storage(j.benchmark)]
     logs = [f for j in jobs for f in j.log if not _is_storage(f)]
     optional = [f for f in outputs if str(f) in unneeded]
+    params_files = [path for path in _params_files(jobs) if path.stat().st_size <= LIMIT_BYTES]
     return JobPlan(
         key=key,
         rule="+".join(rule_names(job)),
@@ -50,7 +51,8 @@ def plan_job(
         env=env,
         requirements=requirements,
         tools=deployment_tools(jobs),
-        sources=tuple(dict.fromkeys([*sources, *_resources(jobs)])),
+        folders=_deployment_folders(jobs),
+        sources=tuple(dict.fromkeys([*sources, *params_files])),
         inputs=_existing([*inputs, *updated(job)]),
         outputs=_absolute([f for f in outputs if str(f) not in unneeded] + benchmarks),
         optional_outputs=_absolute(optional),
@@ -76,6 +78,16 @@ def deployment_tools(jobs: Iterable[Any]) -> tuple[str, ...]:
         "apptainer": any(_deploys(job, "APPTAINER") and job.container_img_url for job in jobs),
     }
     return tuple(tool for tool, wanted in tools.items() if wanted)
+
+
+def _deployment_folders(jobs: Iterable[Any]) -> tuple[Path, ...]:
+    """The folders of `--conda-prefix` and `--apptainer-prefix`: paths of this computer, maybe of its user."""
+    folders = [
+        getattr(job.dag.workflow.deployment_settings, f"{tool}_prefix")
+        for job in jobs
+        for tool in deployment_tools([job])
+    ]
+    return _absolute(filter(None, folders))
 
 
 def _deploys(job: Any, method: str) -> bool:
@@ -162,13 +174,18 @@ def _is_function(file: Any) -> bool:
     return callable(file) or bool(hasattr(file, "is_callable") and file.is_callable())
 
 
-def _resources(jobs: Iterable[Any]) -> Iterator[Path]:
+def left_out_params(job: Any) -> list[Path]:
+    """Files of the workflow's that the job's rules get as `params` and that are too large to travel."""
+    return [path for path in _params_files(inner_jobs(job)) if path.stat().st_size > LIMIT_BYTES]
+
+
+def _params_files(jobs: Iterable[Any]) -> Iterator[Path]:
     """Files of the workflow's that rules get as `params`: absolute paths below their Snakefile."""
     for job in jobs:
         folder = Path(str(job.rule.basedir.get_path_or_uri(secret_free=True)))
         for value in _flat(job.params):
             path = Path(value)
-            if folder in path.parents and path.is_file() and path.stat().st_size <= LIMIT_BYTES:
+            if folder in path.parents and path.is_file():
                 yield path
 
 

@@ -44,11 +44,7 @@ def of_job(plan: JobPlan, sources: Sources) -> str:
 
 def warnings(sources: Sources, workdir: Path) -> list[str]:
     """A sentence for everything that was left out and that the user may have wanted."""
-    large = [
-        f"{path} is larger than {LIMIT_BYTES // 10**6} MB and is not sent with the workflow's sources; "
-        "declare it as input of the rules that read it, or name it with --ec2-include"
-        for path in sources.too_large
-    ]
+    large = [too_large(path) for path in sources.too_large]
     short = [
         f"{folder} holds more than {LIMIT_FILES} files, which were not all looked at for scripts; name "
         "those that jobs need with --ec2-include"
@@ -56,6 +52,14 @@ def warnings(sources: Sources, workdir: Path) -> list[str]:
     ]
     unmatched = [f"no file in {workdir} matches the pattern {pattern!r}" for pattern in sources.unmatched]
     return large + short + unmatched
+
+
+def too_large(path: Path) -> str:
+    """The sentence for a file that does not travel because of its size."""
+    return (
+        f"{path} is larger than {LIMIT_BYTES // 10**6} MB and is not sent with the workflow's sources; "
+        "declare it as input of the rules that read it, or name it with --ec2-include"
+    )
 
 
 def _described(paths: Iterable[Path], what: str, workdir: Path) -> str:

@@ -85,7 +85,7 @@ rule end:
     "elsewhere/config/config.yaml": "samples: [a, b]\nword: file\n",
 }
 
-_CELL = {
+_CELL: dict[str, object] = {
     "cell_type": "code",
     "execution_count": None,
     "id": "only",

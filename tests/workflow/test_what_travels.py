@@ -11,18 +11,21 @@ rule all:
 rule a:
     input: "data/a.csv"
     output: "out/a.txt"
+    params: model=f"{workflow.basedir}/model.bin"
     shell: "python tools/helper.py {input} lookup/table.tsv > {output}"
 
 rule b:
     input: "out/a.txt"
     output: "out/b.txt"
+    params: model=f"{workflow.basedir}/model.bin"
     shell: "find . -name 'not*' -o -name '*.csv' -o -name 'large*' > {output}"
 """
 
 
 def test_the_user_says_what_travels_and_sees_it(run_workflow: WorkflowRunner) -> None:
     """Include, exclude and the size limit decide; reasons are shown, and once what is too large."""
-    (run_workflow.folder / "large.sh").write_bytes(bytes(10_000_001))
+    for name in ("large.sh", "model.bin"):
+        (run_workflow.folder / name).write_bytes(bytes(10_000_001))
     run = run_workflow(
         {
             "Snakefile": SNAKEFILE,
@@ -38,6 +41,7 @@ def test_the_user_says_what_travels_and_sees_it(run_workflow: WorkflowRunner) ->
     assert (run.folder / "out/a.txt").read_text().endswith("looked up\n")
     assert (run.folder / "out/b.txt").read_text() == ""
     assert run.output.count("large.sh is larger than 10 MB") == 1
+    assert run.output.count("model.bin is larger than 10 MB") == 1
     assert run.output.count("with every job travel 3 files") == 1
     assert "--ec2-include: lookup/table.tsv 9 B" in run.output
     assert "left out by --ec2-exclude, 1 file of 0 B: tools/notes.py" in run.output
