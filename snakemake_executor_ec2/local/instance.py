@@ -102,6 +102,8 @@ class Instance:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._crashed = False
+        self._booted = False
+        self._refusals = 0
         self._life: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
@@ -139,7 +141,7 @@ class Instance:
         self._sshd.close()
         self._sshd.cut()
         self._metadata.close()
-        self._crashed = False
+        self._crashed = self._booted = False
         self._flowing.set()
         if self._host is not None:
             self._host.on_gone = lambda: None
@@ -172,10 +174,11 @@ class Instance:
 
     async def refuse(self, seconds: float) -> None:
         """For a while nobody listens on the ssh port; connections that stand are left alone."""
+        self._refusals += 1
         self._sshd.close()
         await asyncio.sleep(seconds)
-        if self.state == "running" and not self._crashed:
-            self._sshd.open()
+        self._refusals -= 1
+        self._listen()
 
     def meet_impostor(self, connections: float) -> None:
         """Show the next connections another host key than the machine's."""
@@ -248,7 +251,8 @@ class Instance:
             if self._troubles.boot_delay_s is None:
                 return
             await asyncio.sleep(self._troubles.boot_delay_s)
-            self._sshd.open()
+            self._booted = True
+            self._listen()
             await cloud_init.after_sshd()
         except (HostError, OSError) as error:
             self._console += f"{error}\n"
@@ -271,6 +275,10 @@ class Instance:
         host.on_shutdown = self._on_shutdown
         host.on_gone = self._on_gone
         return host
+
+    def _listen(self) -> None:
+        if self._booted and not self._refusals and self.state == "running" and not self._crashed:
+            self._sshd.open()
 
     def _look_up_metadata(self, path: str) -> str | None:
         launch = self.launch

@@ -114,6 +114,7 @@ _TO_CONTROLLER: dict[str, Callable[[Scene], None]] = {
     "disk-full-here": _disk_full_here,
     "clock-forward": lambda scene: _set_clock(scene, 7200),
     "clock-back": lambda scene: _set_clock(scene, -7200),
+    "clock-there": lambda scene: _ignore(scene.cloud.faults.wrong_clock(-7200, count=1)),
     "slow-boot": lambda scene: _ignore(scene.cloud.faults.slow_boot(PAUSE_S, count=1)),
     "throttle": lambda scene: _ignore(scene.cloud.faults.throttle(count=4)),
     "lose-launch": lambda scene: _ignore(scene.cloud.faults.lose_reply("RunInstances")),

@@ -214,6 +214,12 @@ def test_refused_connections(rig: Rig) -> None:
     assert _refuses(launched)
     assert launched.run("echo on").strip() == "on"
     wait_for(lambda: not _refuses(launched))
+    rig.cloud.faults.slow_boot(0.5, count=1)
+    booting = rig.launch()
+    refused_at = time.monotonic()
+    rig.cloud.faults.refuse(booting.id, 2.0)
+    wait_for(lambda: not _refuses(booting))
+    assert time.monotonic() - refused_at >= 2.0
 
 
 def test_crash(rig: Rig) -> None:
