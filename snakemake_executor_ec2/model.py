@@ -89,6 +89,8 @@ class JobPlan:
     requirements: Requirements
     tools: tuple[str, ...] = ()
     """What the machine needs to deploy the job's software (see `Software.tools`)."""
+    folders: tuple[Path, ...] = ()
+    """Where the machine is to be able to put such software."""
     sources: tuple[Path, ...]
     """Files and folders of the workflow itself: Snakefiles, scripts, configs."""
     inputs: tuple[Path, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,14 @@ def storage_in_use(workflow: Any) -> dict[str, Any]:
     in_use = {type(provider) for provider in workflow.storage_registry._storages.values()}
     plugins = StoragePluginRegistry().plugins.items()
     return {name: settings.get(name) for name, plugin in sorted(plugins) if plugin.storage_provider in in_use}
+
+
+def lacks_bucket_credentials(workflow: Any, given: Collection[str]) -> bool:
+    """Whether files are in S3, and what the machines are given (names of environment variables)
+    lets them into no bucket: a configuration of AWS stays on this computer."""
+    providers = workflow.storage_registry._storages.values()
+    in_s3 = [one for one in providers if type(one).__module__ == "snakemake_storage_plugin_s3"]
+    return "AWS_ACCESS_KEY_ID" not in given and any(not one.settings.access_key for one in in_s3)
 
 
 def _pinned(package: str) -> str:

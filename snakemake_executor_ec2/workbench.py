@@ -251,7 +251,10 @@ class AgentWorkbench:
         """Folders for what is sent, and for what the job makes, outside of its working directory."""
         made = (*plan.outputs, *plan.optional_outputs, *plan.logs)
         names = [*sent, *(self._paths.to_machine(path) for path in made)]
-        outside = sorted({str(name.parent) for name in names if self._paths.there not in name.parents})
+        outside = sorted(
+            {str(name.parent) for name in names if self._paths.there not in name.parents}
+            | set(map(str, plan.folders))
+        )
         if not outside:
             return
         for answer in self._link.call(lambda host: Agent(host).workdir([], parents=outside)):

@@ -1,0 +1,45 @@
+"""What machines need installed and given, read off a workflow."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from snakemake_storage_plugin_s3 import StorageProvider, StorageProviderSettings
+
+from snakemake_executor_ec2.software import lacks_bucket_credentials, storage_in_use
+
+
+def _workflow(*keys: str | None) -> Any:
+    """One with a storage provider for each access key; None: that of the user's configuration of AWS."""
+    providers = {}
+    for number, key in enumerate(keys):
+        provider = StorageProvider.__new__(StorageProvider)
+        provider.settings = StorageProviderSettings(access_key=key)
+        providers[f"tag{number}"] = provider
+    settings = {"s3": "settings of s3", "gcs": "settings of gcs"}
+    registry = SimpleNamespace(_storages=providers)
+    return SimpleNamespace(storage_registry=registry, storage_provider_settings=settings)
+
+
+def test_only_storage_in_use_goes_to_machines() -> None:
+    """Plugins that are installed here but not used are neither installed there, nor their settings sent."""
+    assert storage_in_use(_workflow()) == {}
+    assert storage_in_use(_workflow("key", "other key")) == {"s3": "settings of s3"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "given", "lacks"),
+    [
+        ((), (), False),
+        (("key",), (), False),
+        (("key", None), (), True),
+        ((None,), ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), False),
+    ],
+)
+def test_credentials_that_stay_here_are_noticed(
+    keys: tuple[str | None, ...], given: tuple[str, ...], lacks: bool
+) -> None:
+    """Buckets that are opened with this computer's AWS configuration are closed to machines."""
+    assert lacks_bucket_credentials(_workflow(*keys), given) is lacks
