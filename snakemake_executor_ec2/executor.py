@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import sys
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,6 +238,8 @@ class Executor(RemoteExecutor):
                 self.workflow.persistence.backup_output(path)
 
     def _start(self, jobs: list[Any], *, all_known: bool) -> Run:
+        from snakemake.exceptions import InputFunctionException
+
         from snakemake_executor_ec2.plan import outputs_of, snakemake_locks
         from snakemake_executor_ec2.run import Run
         from snakemake_executor_ec2.software import lacks_bucket_credentials, software_for
@@ -259,7 +261,9 @@ class Executor(RemoteExecutor):
         atexit.register(self._finish)
         run.open(lock_files=snakemake_locks(self.workflow.persistence))
         for job in jobs:
-            run.check(job)
+            # Functions that look at files which are not there yet are asked again in time.
+            with suppress(InputFunctionException):
+                run.check(job)
         run.settle(outputs_of(jobs), all_known=all_known)
         return run
 
