@@ -1,0 +1,137 @@
+"""A line and a workbench in memory: what a story does on a machine, without a machine.
+
+Machines are those of a `FakeCloud`. A test says what happens at a step, once:
+
+    scene.happens["run"] = lambda: scene.cloud.end(machine_id, reason="Server.SpotInstanceTermination")
+
+and which addresses do not answer: `scene.silent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch
+from snakemake_executor_ec2.link import Link
+from snakemake_executor_ec2.model import JobPlan, JobResult, Software, Transfer
+from snakemake_executor_ec2.ports import RemoteHost
+from tests.fakes.clock import FakeClock
+from tests.fakes.cloud import FakeCloud
+
+
+class Scene:
+    """What connections and workbenches share."""
+
+    def __init__(self, cloud: FakeCloud) -> None:
+        self.cloud = cloud
+        self.happens: dict[str, Callable[[], Any]] = {}
+        """What happens when a step is taken, the first time; it may raise."""
+        self.steps: list[str] = []
+        """Every step that was taken on any machine."""
+        self.silent: set[str] = set()
+        """Addresses that do not answer any more; connections to them break."""
+        self.keys: dict[str, str] = {}
+        """Host keys by address, where they matter."""
+        self.results = [JobResult(exit_code=0, seconds=1.0)]
+        """How the job ends: the first time, the second time, …; the last one stays."""
+        self.connections = 0
+
+    def answers(self, address: str) -> bool:
+        """Whether a machine is there and heard."""
+        numbers = {self.cloud.machines[each].number for each in self.cloud.alive}
+        return address not in self.silent and int(address.rsplit(".", 1)[1]) in numbers
+
+    def connect(self, address: str, *, host_keys: Collection[str], timeout_s: float) -> RemoteHost:  # noqa: ARG002 - it answers at once
+        """See `ports.Connector.connect`."""
+        if not self.answers(address):
+            raise ConnectError(f"{address} does not answer.")
+        if self.keys.get(address) not in (None, *host_keys):
+            raise HostKeyMismatch(f"Whoever answers at {address} is not our machine.")
+        self.connections += 1
+        return cast("RemoteHost", FakeLine(self, address))
+
+
+class FakeLine:
+    """A connection on which nothing but steps is done."""
+
+    def __init__(self, scene: Scene, address: str) -> None:
+        self._scene = scene
+        self._address = address
+        self.is_open = True
+
+    def step(self, name: str) -> None:
+        scene = self._scene
+        if not self.is_open or not scene.answers(self._address):
+            raise ConnectionLost("The connection broke off.")
+        scene.steps.append(name)
+        if happening := scene.happens.pop(name, None):
+            happening()
+            if not scene.answers(self._address):
+                raise ConnectionLost("The connection broke off.")
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+class FakeWorkbench:
+    """See `ports.Workbench`."""
+
+    def __init__(self, link: Link, scene: Scene) -> None:
+        self._link = link
+        self._scene = scene
+
+    def _step(self, name: str) -> None:
+        self._link.call(lambda host: cast("FakeLine", host).step(name))
+
+    def move_in(self, lease_s: float) -> None:  # noqa: ARG002 - nobody counts here
+        self._step("move in")
+
+    def rotate_host_key(self) -> str | None:
+        self._step("rotate")
+        return None
+
+    def install_software(self, software: Software) -> None:  # noqa: ARG002 - there is none
+        self._step("install")
+
+    def memo(self) -> Mapping[str, Any]:
+        return {"remembered": True}
+
+    def resume(self, memo: Mapping[str, Any]) -> None:
+        assert memo == self.memo()
+        self._step("resume")
+
+    def lease(self, lease_s: float) -> None:
+        self._step(f"lease {lease_s:g}")
+
+    def renew(self) -> None:
+        self._step("renew")
+
+    def stage_in(self, plan: JobPlan) -> Transfer:  # noqa: ARG002 - nothing travels
+        self._step("stage in")
+        return Transfer(files=1, bytes=10, seconds=0.1)
+
+    def run(self, plan: JobPlan, log: Path) -> JobResult:  # noqa: ARG002 - nothing is run
+        self._step("run")
+        results = self._scene.results
+        log.write_text("printed\n")
+        return results.pop(0) if len(results) > 1 else results[0]
+
+    def stage_out(self, plan: JobPlan, *, succeeded: bool) -> Transfer:  # noqa: ARG002 - nothing travels
+        self._step("stage out")
+        return Transfer(files=1, bytes=20, seconds=0.1)
+
+
+class FakeControl(Control):
+    """A `Control` whose waits move the fake time on."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def wait(self, seconds: float) -> None:
+        self.check()
+        self._clock.sleep(seconds)
+        self.check()

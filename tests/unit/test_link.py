@@ -1,0 +1,193 @@
+"""A line that breaks is mended for as long as the machine may be there, and no longer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from snakemake_executor_ec2.errors import (
+    Cancelled,
+    ConnectionLost,
+    HostKeyMismatch,
+    InstanceLost,
+    LoginRefused,
+    PermissionDenied,
+    ThrottledError,
+)
+from snakemake_executor_ec2.link import Link
+from snakemake_executor_ec2.model import Machine
+from snakemake_executor_ec2.outage import Neighbours
+from snakemake_executor_ec2.ports import RemoteHost
+from tests.fakes.workbench import FakeControl, Scene
+from tests.unit import launchers
+
+ADDRESS = "203.0.113.1"
+LEASE_S, LOST_S = 43_200.0, 600.0
+
+
+class World(launchers.World):
+    """A machine and a link to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scene = Scene(self.cloud)
+        self.control = FakeControl(self.clock)
+        self.neighbours = Neighbours()
+        self.machine: Machine = self.launch()
+        self.link = Link(
+            cloud=self.cloud,
+            connector=self.scene,
+            clock=self.clock,
+            control=self.control,
+            machine=self.machine,
+            host_keys=("ssh-ed25519 AAAA",),
+            patience_s=LEASE_S,
+            lost_after_s=LOST_S,
+            neighbours=self.neighbours,
+            tell=self.said.append,
+        )
+        self.began = self.clock.monotonic()
+
+    @property
+    def waited_s(self) -> float:
+        return self.clock.monotonic() - self.began
+
+    def at(self, seconds: float, happening: Callable[[], None]) -> None:
+        """Have something happen so many seconds from now."""
+
+        def look(_: float) -> None:
+            if self.waited_s >= seconds:
+                self.clock.on_sleep = None
+                happening()
+
+        self.clock.on_sleep = look
+
+    def call(self) -> str:
+        """Something that is done over the link, once, however often it is tried."""
+
+        def use(host: RemoteHost) -> str:
+            if not self.scene.answers(ADDRESS):
+                raise ConnectionLost("The connection broke off.")
+            return "done"
+
+        return self.link.call(use)
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    made.link.open(60.0)
+    made.began = made.clock.monotonic()
+    return made
+
+
+def test_an_outage_costs_its_own_length(world: World) -> None:
+    """What was under way is done again on a new connection; the user hears of an outage of minutes."""
+    world.scene.silent.add(ADDRESS)
+    world.at(300.0, world.scene.silent.clear)
+    assert world.call() == "done"
+    assert 300 <= world.waited_s < 310
+    assert world.scene.connections == 2
+    assert len(world.said) == 2
+    assert "does not answer" in world.said[0]
+    assert "12 hours" in world.said[0]
+    assert world.said[1] == f"{world.machine.id} answers again"
+
+
+def test_a_short_cut_is_nobody_s_business(world: World) -> None:
+    """Nothing is said of it."""
+    world.scene.silent.add(ADDRESS)
+    world.at(20.0, world.scene.silent.clear)
+    assert world.call() == "done"
+    assert world.said == []
+
+
+def test_a_machine_that_ended_is_lost_at_once(world: World) -> None:
+    """With EC2's reason for its end."""
+    world.cloud.end(world.machine.id, reason="Server.SpotInstanceTermination")
+    with pytest.raises(InstanceLost) as error:
+        world.call()
+    assert error.value.by_spot
+    assert world.waited_s < 5
+
+
+def test_a_machine_that_is_well_is_waited_for(world: World) -> None:
+    """Nothing else of ours answers, so it may be our network: for as long as its lease runs."""
+    world.scene.silent.add(ADDRESS)
+    with pytest.raises(InstanceLost, match="could not be reached for 12 hours"):
+        world.call()
+    assert LEASE_S <= world.waited_s < LEASE_S + 10
+
+
+@pytest.mark.parametrize("without_permission", [False, True])
+def test_a_machine_that_alone_is_silent(world: World, without_permission: bool) -> None:
+    """Where another one lets us in since, it is given up after half an hour, whatever EC2 may tell."""
+    if without_permission:
+        denied = PermissionDenied("no", action="ec2:DescribeInstanceStatus")
+        world.cloud.fail("is_impaired", denied, times=10_000)
+    world.scene.silent.add(ADDRESS)
+    world.at(100.0, lambda: world.neighbours.note("i-other", world.clock.monotonic()))
+    with pytest.raises(InstanceLost, match="while EC2 and other machines do"):
+        world.call()
+    assert 1900 <= world.waited_s < 1920
+
+
+def test_a_crash(world: World) -> None:
+    """EC2's checks fail: given up after ten minutes of that."""
+    world.scene.silent.add(ADDRESS)
+    world.at(100.0, lambda: world.cloud.impaired.add(world.machine.id))
+    with pytest.raises(InstanceLost, match="has crashed"):
+        world.call()
+    assert 700 <= world.waited_s < 720
+
+
+def test_while_ec2_is_silent_nothing_is_given_up(world: World) -> None:
+    """Our own network is down for an hour; then EC2 answers first, and the machine has its time again."""
+    world.scene.silent.add(ADDRESS)
+    world.cloud.impaired.add(world.machine.id)
+    world.cloud.fail("is_impaired", ThrottledError("no answer"), times=720)  # one every 5 s
+    with pytest.raises(InstanceLost, match="has crashed"):
+        world.call()
+    assert 3550 + LOST_S <= world.waited_s < 3650 + LOST_S
+
+
+def test_what_ec2_said_last_holds_while_it_says_nothing(world: World) -> None:
+    """A machine is reached at the address that is known, also without EC2."""
+    world.cloud.fail("status", ThrottledError("no answer"), times=3)
+    world.scene.silent.add(ADDRESS)
+    world.at(1.0, world.scene.silent.clear)
+    assert world.call() == "done"
+
+
+def test_cancelled(world: World) -> None:
+    """Whoever waits for a machine hears of Ctrl-C."""
+    world.scene.silent.add(ADDRESS)
+    world.at(50.0, world.control.cancel)
+    with pytest.raises(Cancelled):
+        world.call()
+    assert world.waited_s < 60
+
+
+def test_a_first_connection_has_its_own_patience() -> None:
+    """A machine that never answers is lost after the boot timeout: another one may do better."""
+    world = World()
+    world.scene.silent.add(ADDRESS)
+    with pytest.raises(InstanceLost, match="did not let us in within 60 s"):
+        world.link.open(60.0)
+    assert 60 <= world.waited_s < 70
+
+
+@pytest.mark.parametrize("kind", [HostKeyMismatch, LoginRefused])
+def test_what_another_machine_would_do_as_well(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger's key and a user that is not let in are not answered with another machine."""
+    world = World()
+
+    def refuse(*_: object, **__: object) -> RemoteHost:
+        raise kind("not here")
+
+    monkeypatch.setattr(world.scene, "connect", refuse)
+    with pytest.raises(kind, match="not here"):
+        world.link.open(60.0)
