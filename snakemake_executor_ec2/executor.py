@@ -209,9 +209,13 @@ class Executor(RemoteExecutor):
             workflow.storage_provider_settings = every
 
     def _is_cached(self, job: Any) -> bool:
-        """Whether a job's outputs are kept in the cache between workflows (`--cache`)."""
-        enabled = self.workflow.workflow_settings.cache is not None
-        return enabled and not job.is_group() and bool(job.rule.cache and job.rule.cache.output)
+        """Whether a job's outputs are kept in the cache between workflows (`--cache`), which is
+        a folder of this computer: what machines put into buckets is not."""
+        from snakemake_executor_ec2.plan import is_storage
+
+        if self.workflow.workflow_settings.cache is None or job.is_group():
+            return False
+        return bool(job.rule.cache and job.rule.cache.output) and not any(map(is_storage, job.output))
 
     def _taken_from_cache(self, job: Any) -> bool:
         """Take a job's outputs from the cache between workflows: then it needs no machine."""

@@ -33,12 +33,12 @@ def plan_job(
     # Snakemake knows of groups only that temp files which nobody else reads stay where they are.
     unneeded = set(job.dag.get_unneeded_temp_files(job)) if job.is_group() else set()
     readers = [*jobs, *_checkpoints_before(jobs)]
-    inputs = [f for j in readers for f in j.input if not _is_storage(f) and str(f) not in made]
+    inputs = [f for j in readers for f in j.input if not is_storage(f) and str(f) not in made]
     inputs += _container_images(jobs)
     inputs += [f for j in readers[len(jobs) :] for f in j.output if _comes_back(f)]
     outputs = [f for j in jobs for f in j.output if _comes_back(f)]
-    benchmarks = [j.benchmark for j in jobs if j.benchmark and not _is_storage(j.benchmark)]
-    logs = [f for j in jobs for f in j.log if not _is_storage(f)]
+    benchmarks = [j.benchmark for j in jobs if j.benchmark and not is_storage(j.benchmark)]
+    logs = [f for j in jobs for f in j.log if not is_storage(f)]
     optional = [f for f in outputs if str(f) in unneeded]
     params_files = [path for path in _params_files(jobs) if path.stat().st_size <= LIMIT_BYTES]
     return JobPlan(
@@ -130,14 +130,14 @@ def look_in_storage(job: Any, *, outputs: bool) -> None:
     into which the machine has put them. It would ask for copies of them here, and store those."""
     for each in inner_jobs(job):
         files = [*each.log, *([each.benchmark] if each.benchmark else []), *(each.output if outputs else ())]
-        for file in filter(_is_storage, files):
+        for file in filter(is_storage, files):
             file.storage_object.retrieve = False
 
 
 def remove_empty_logs(job: Any) -> None:
     """Remove what Snakemake has put here in the place of logs that are in buckets."""
     for each in inner_jobs(job):
-        for file in filter(_is_storage, each.log):
+        for file in filter(is_storage, each.log):
             path = Path(str(file))
             if path.is_file() and not path.stat().st_size:
                 path.unlink()
@@ -199,10 +199,11 @@ def _flat(values: Any) -> Iterator[str]:
 
 
 def _comes_back(file: Any) -> bool:
-    return not _is_storage(file) and not any(_flagged(file, flag) for flag in _STAY_FLAGS)
+    return not is_storage(file) and not any(_flagged(file, flag) for flag in _STAY_FLAGS)
 
 
-def _is_storage(file: Any) -> bool:
+def is_storage(file: Any) -> bool:
+    """Whether a file of a job is in a bucket or the like, which machines get at without us."""
     return bool(getattr(file, "is_storage", False))
 
 
