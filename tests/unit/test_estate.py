@@ -1,0 +1,204 @@
+"""What dead runs left: given to the jobs that want it, kept where somebody may come for it, else ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from snakemake_executor_ec2.aws.cloud import Ec2Cloud
+from snakemake_executor_ec2.estate import Estate
+from snakemake_executor_ec2.fingerprint import sizes_and_times
+from snakemake_executor_ec2.journal import Journal, RunRecord
+from snakemake_executor_ec2.model import KeyPair, MachineState, Phase
+from snakemake_executor_ec2.ports import Connector
+from tests.fakes.clock import FakeClock
+from tests.fakes.cloud import FakeCloud
+from tests.unit import launchers
+
+ENDPOINT = "https://ec2.example"
+
+
+class OldCloud(FakeCloud):
+    """The cloud of an earlier run."""
+
+    def take_over(self) -> dict[str, MachineState]:
+        return {name: self.status(name).state for name in self.machines}
+
+
+@dataclass(kw_only=True)
+class DeadRun:
+    """An earlier run of the folder: what it has on EC2, and what its journal says."""
+
+    id: str
+    cloud: OldCloud
+    world: launchers.World
+    journal: Journal
+
+    def left(self, key: str, phase: Phase, **facts: Any) -> str:
+        """A machine with a job in some phase; its id."""
+        plan = replace(launchers.plan(key), outputs=(Path("/w", key),), fingerprint=f"mark of {key}")
+        machine = self.world.launch(key, no=len(self.cloud.machines) + 1)
+        attempt = self.journal.begin(self.id, plan, 0, "ssh-ed25519 A")
+        spec = self.cloud.launches[-1]
+        spec = replace(spec, tags={**spec.tags, "snakemake-ec2:job": key})
+        self.journal.intend(key, spec)
+        self.journal.launched(spec.token, machine)
+        self.journal.enter(attempt, phase)
+        if phase in (Phase.RUN, Phase.STAGE_OUT):
+            self.journal.note(attempt, bench={})
+        if facts:
+            self.journal.note(attempt, **facts)
+        return f"{self.id} {machine.id}"
+
+
+class World:
+    """A folder in which runs died, and the run that comes after them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = FakeClock()
+        self.journal = self._open()
+        self.open = [self.journal]
+        self.said: list[str] = []
+        self.clouds: dict[str, OldCloud] = {}
+        self._record("new")
+        self.estate = Estate(
+            journal=self.journal,
+            run_id="new",
+            region="us-east-1",
+            endpoint=ENDPOINT,
+            now=self.clock.now,
+            cloud_of=lambda run_id: cast("Ec2Cloud", self.clouds[run_id]),
+            connector_of=lambda run: cast("Connector", run),
+            tell=self.said.append,
+        )
+
+    def _open(self) -> Journal:
+        return Journal(self.folder, now=self.clock.now, warn=pytest.fail)
+
+    def _record(self, name: str, journal: Journal | None = None, **more: Any) -> None:
+        record = RunRecord(
+            id=name,
+            began_at=self.clock.now(),
+            pid=1,
+            region="us-east-1",
+            endpoint=ENDPOINT,
+            ssh_user="ec2-user",
+            ssh_port=22,
+            login=KeyPair(private="SECRET", public="ssh-ed25519 C"),
+            lease_s=3600.0,
+        )
+        (journal or self.journal).begin_run(replace(record, **more))
+
+    def run(self, name: str, *, alive: bool = False, **more: Any) -> DeadRun:
+        """A run before ours; its process is gone, unless it is alive."""
+        journal = self._open()
+        self._record(name, journal, **more)
+        if alive:
+            self.open.append(journal)
+        else:
+            journal.leave_run(name, detached=bool(more.get("detached")))
+            journal.close()
+        cloud = self.clouds[name] = OldCloud(self.clock, run_id="run-1")
+        cloud.pending_s = 0
+        return DeadRun(id=name, cloud=cloud, world=launchers.World(cloud, self.clock), journal=self.journal)
+
+    def alive(self) -> list[str]:
+        """The machines that cost money, with the runs that launched them."""
+        return [f"{run} {name}" for run, cloud in self.clouds.items() for name in cloud.alive]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    for journal in made.open:
+        journal.close()
+
+
+def test_what_was_being_prepared_ends_at_once(world: World) -> None:
+    """There is nothing to go on with: neither a machine that boots nor one whose job is over."""
+    old = world.run("old")
+    for phase in (Phase.LAUNCH, Phase.BOOT, Phase.PREPARE, Phase.TERMINATE):
+        old.left(f"old.{phase.value}", phase)
+    running = old.left("old.run", Phase.RUN)
+    world.estate.settle([Path("/w/old.run")], all_known=True)
+    assert world.alive() == [running]
+    assert "ending 4 machines that run old left behind" in world.said[0]
+
+
+def test_a_job_that_is_asked_for_is_taken_once(world: World) -> None:
+    """Its machine is then ours; another job like it gets none."""
+    old = world.run("old")
+    machine = old.left("old.1", Phase.RUN)
+    world.estate.settle([Path("/w/old.1")], all_known=True)
+    assert world.estate.take("mark of another") is None
+    taken = world.estate.take("mark of old.1")
+    assert taken is not None
+    assert taken.attempt.machine is not None
+    assert f"old {taken.attempt.machine.id}" == machine
+    assert world.estate.take("mark of old.1") is None
+    assert world.journal.attempts()[0].owner == "new"
+
+
+@pytest.mark.parametrize(("all_known", "stays"), [(True, False), (False, True)])
+def test_a_job_that_nobody_will_ask_for(world: World, all_known: bool, stays: bool) -> None:
+    """It ends at once where all jobs are known, else when the run is over."""
+    world.run("old").left("old.1", Phase.RUN)
+    world.estate.settle([Path("/w/something else")], all_known=all_known)
+    assert bool(world.alive()) == stays
+    world.estate.close(left=(), detached=False)
+    assert not world.alive()
+
+
+def test_a_run_that_is_alive_is_let_alone(world: World) -> None:
+    """And so is one on another EC2."""
+    world.run("living", alive=True).left("living.1", Phase.BOOT)
+    world.run("elsewhere", endpoint="https://another.example").left("elsewhere.1", Phase.BOOT)
+    before = world.alive()
+    world.estate.settle([], all_known=True)
+    world.estate.close(left=(), detached=False)
+    assert world.alive() == before
+    assert len(before) == 2
+
+
+def test_what_stays_on_purpose(world: World) -> None:
+    """A detached run's jobs and a failed one's machine that is kept for a look, until its time is over."""
+    detached = world.run("detached", detached=True).left("detached.1", Phase.RUN)
+    kept = world.run("old").left("old.1", Phase.STAGE_OUT, kept_until=world.clock.now() + 300)
+    world.estate.settle([], all_known=True)
+    world.estate.close(left=(), detached=False)
+    assert world.alive() == [detached, kept]
+
+    world.clock.advance(301)
+    world.estate.settle([], all_known=True)
+    assert world.alive() == [detached]
+
+
+def test_a_run_without_a_machine_is_tidied_up(world: World) -> None:
+    """Its security group goes (`Cloud.close`) and its key is erased."""
+    world.run("old").left("old.1", Phase.BOOT)
+    world.estate.settle([], all_known=True)
+    world.estate.close(left=(), detached=False)
+    assert world.clouds["old"].closed == 1
+    (record,) = [run for run in world.journal.runs(closed=True) if run.id == "old"]
+    assert record.closed
+    assert record.login is None
+
+
+def test_results_that_are_here_already(world: World, tmp_path: Path) -> None:
+    """Fetched by a run that was killed before Snakemake knew; not where a file was changed since."""
+    output = tmp_path / "o"
+    output.write_text("made")
+    world.run("old").left("old.1", Phase.TERMINATE, landed=sizes_and_times([output]))
+    assert world.estate.finished("mark of old.1", ["another key"]) is None
+    assert world.estate.finished("another mark", ["old.1"]) is None
+    found = world.estate.finished("mark of old.1", ["old.1"])
+    assert found is not None
+    assert found.key == "old.1"
+    output.write_text("changed")
+    assert world.estate.finished("mark of old.1", ["old.1"]) is None
