@@ -28,14 +28,15 @@ def main(options: argparse.Namespace) -> int:
         rows = [row for row in rows if row.found.owner == getpass.getuser()]
     elif not options.all:
         rows = [row for row in rows if row.lease_until is not None]
-    table = [_HEADER, *(_cells(row, now) for row in rows)]
+    table = [_HEADER, *(cells(row, now) for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(_HEADER))]
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     return 0
 
 
-def _cells(row: Row, now: float) -> tuple[str, ...]:
+def cells(row: Row, now: float) -> tuple[str, ...]:
+    """A row as people read it, in the order of the header."""
     found, attempt = row.found, row.attempt
     machine = attempt.machine if attempt else None
     age = now - found.launched_at

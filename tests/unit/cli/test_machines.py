@@ -1,0 +1,124 @@
+"""Who may end a machine, and how its row of `ps` reads: from facts alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snakemake_executor_ec2.aws.inventory import Found
+from snakemake_executor_ec2.cli import main
+from snakemake_executor_ec2.cli.machines import MARGIN_S, Row, why_orphan
+from snakemake_executor_ec2.cli.ps import cells
+from snakemake_executor_ec2.journal import Attempt, RunRecord
+from snakemake_executor_ec2.model import Machine, MachineState, Market, Phase, Price
+
+NOW = 1_800_000_000.0
+MACHINE = Machine(
+    id="i-1",
+    instance_type="m5.large",
+    zone="us-east-1a",
+    market=Market.ON_DEMAND,
+    price=Price(usd_per_hour=0.1, source="made up"),
+    disk_gib=20,
+    launched_at=NOW - 7200,
+)
+RUN = RunRecord(
+    id="r",
+    began_at=NOW - 7300,
+    pid=1,
+    region="us-east-1",
+    endpoint="",
+    ssh_user="ec2-user",
+    ssh_port=22,
+    login=None,
+    lease_s=3600.0,
+)
+
+
+def found(**more: Any) -> Found:
+    facts = {
+        "id": "i-1", "state": MachineState.RUNNING, "instance_type": "m5.large", "zone": "us-east-1a",
+        "market": Market.ON_DEMAND, "launched_at": NOW - 7200, "address": "", "run": "r", "job": "r.1.1",
+        "rule": "align", "owner": "me", "expires_at": NOW + 86_400,
+    }  # fmt: skip
+    return Found(**{**facts, **more})
+
+
+def attempt(**more: Any) -> Attempt:
+    facts = {
+        "id": 1, "run": "r", "owner": "r", "key": "r.1.1", "label": "rule align (a)", "rule": "align",
+        "fingerprint": "", "outputs": (), "host_keys": (), "phase": Phase.RUN, "ending": "",
+        "machine": MACHINE, "bench": {}, "landed": None, "seconds": {}, "usd": None, "kept_until": None, "began_at": NOW - 7300,
+        "ended_at": None,
+    }  # fmt: skip
+    return Attempt(**{**facts, **more})
+
+
+@pytest.mark.parametrize(
+    ("attempt", "lease_left_s", "why"),
+    [
+        (attempt(), 60, ""),
+        (attempt(phase=Phase.STAGE_OUT), 60, ""),
+        (attempt(), -60, "its run is dead and its lease is over"),
+        (None, 60, "its run is dead and never heard of its launch"),
+        (attempt(phase=Phase.PREPARE), 60, "its run is dead and no job works on it"),
+        (attempt(bench=None), 60, "its run is dead and no job works on it"),
+        (attempt(ending="done"), 60, "its run is dead and no job works on it"),
+        (attempt(ending="failed", kept_until=NOW + 1), -60, ""),
+        (attempt(ending="failed", kept_until=NOW - 1), 60, "the time to look at its failed job is over"),
+    ],
+)
+def test_a_machine_of_a_dead_run(attempt: Attempt | None, lease_left_s: float, why: str) -> None:
+    """It is wanted while its job may be gone on with and its lease runs, or while it is kept for a look."""
+    assert why_orphan(found(), attempt, RUN, NOW + lease_left_s, NOW) == why
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "why"),
+    [
+        (NOW + 1, ""),
+        (NOW - MARGIN_S + 1, ""),
+        (NOW - MARGIN_S - 1, "its lifetime is over"),
+        (None, ""),
+    ],
+)
+def test_a_machine_of_somebody_else(expires_at: float | None, why: str) -> None:
+    """Only its own tag counts, and a margin for clocks that differ."""
+    assert why_orphan(found(expires_at=expires_at), None, None, None, NOW) == why
+
+
+@pytest.mark.parametrize(
+    ("facts", "state", "lease"),
+    [
+        ({"run_alive": True, "lease_until": NOW + 43_200}, "run", "12 hours, renewed"),
+        ({"lease_until": NOW + 1830}, "without a controller", "30 minutes left"),
+        ({"lease_until": NOW + 172_800}, "without a controller", "24 hours left"),
+        ({"lease_until": NOW - 5, "orphan": "its lease is over"}, "orphan: its lease is over", "0 s left"),
+        ({"attempt": attempt(kept_until=NOW + 300)}, "without a controller", "5 minutes left"),
+        ({"attempt": None}, "without a controller", "at most 24 hours"),
+        ({"attempt": None, "found": found(expires_at=None)}, "without a controller", "?"),
+    ],
+)
+def test_a_row_of_ps(facts: dict[str, Any], state: str, lease: str) -> None:
+    """Rule, state, age, cost so far, and how long it stays: the shorter of lease and lifetime."""
+    known = {"found": found(), "attempt": attempt(), "run_alive": False, "lease_until": None, "orphan": ""}
+    row = cells(Row(**{**known, **facts}), NOW)
+    assert (row[2], row[7]) == (state, lease)
+    assert row[5] == "2 hours"
+    if facts.get("attempt", True):
+        assert row[1] == "rule align (a)"
+        assert row[6].startswith("$0.21")
+    else:
+        assert (row[1], row[6]) == ("align", "?")
+
+
+@pytest.mark.parametrize("command", [["ssh", "x"], ["logs", "x"], ["kill", "x"]])
+def test_a_name_that_nothing_has(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence, no traceback, and no journal where there was none."""
+    assert main([command[0], "--directory", str(tmp_path), *command[1:]]) == 1
+    assert capsys.readouterr().err == "this folder's journal knows no machine, job or rule 'x'\n"
+    assert not list(tmp_path.iterdir())
