@@ -158,7 +158,9 @@ def test_a_quota_below_the_smallest_type(run_workflow: WorkflowRunner, ec2_cloud
     """What can never start is refused before anything is launched, with the limit's code."""
     ec2_cloud.faults.quota("L-1216C47A", 1)
 
-    run = run_workflow({"Snakefile": ONE["Snakefile"].replace("runtime=10", "runtime=10\n    threads: 2")})
+    # Without a pattern, families with limits of their own would do: X, HPC, High Memory.
+    snakefile = ONE["Snakefile"].replace("runtime=10", "runtime=10\n    threads: 2")
+    run = run_workflow({"Snakefile": snakefile}, "--ec2-instance-types", "m7i.*")
 
     assert run.returncode == 1
     assert "has 2 vCPUs, and the AWS account's limit L-1216C47A" in run.output
