@@ -139,6 +139,17 @@ class Executor(RemoteExecutor):
 
         remove_empty_logs(job)
 
+    def _wait_thread(self) -> None:
+        from snakemake_executor_ec2.report.telling import lead_nowhere
+
+        try:
+            super()._wait_thread()
+        except BrokenPipeError as error:
+            # Snakemake prints here what has gone wrong before it ends the run: without a reader
+            # this thread would end, and the run never.
+            lead_nowhere()
+            self.workflow.scheduler.executor_error_callback(error)
+
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:  # noqa: ARG002
         # Not only the given ones: a job can be between two of Snakemake's lists.
         if self._run is not None:

@@ -37,6 +37,7 @@ from snakemake_executor_ec2.ports import Connector
 from snakemake_executor_ec2.recording import RecordingCloud
 from snakemake_executor_ec2.report.cost import table
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
+from snakemake_executor_ec2.report.telling import unbroken
 from snakemake_executor_ec2.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.sizing.requirements import allowed_patterns
 from snakemake_executor_ec2.ssh.connector import SshConnector
@@ -77,8 +78,8 @@ class Run:
     ) -> None:
         self._settings = settings
         self._software = software
-        self._tell = tell
-        self._warn = warn
+        self._tell = unbroken(tell)
+        self._warn = unbroken(warn)
         self._clock = SystemClock()
         self._stack = ExitStack()
         self._stories: list[Story] = []

@@ -87,6 +87,16 @@ def _started_until(runner: WorkflowRunner, line: str) -> subprocess.Popen[str]:
     pytest.fail(f"{line!r} never came:\n{''.join(seen)}")
 
 
+def test_nobody_has_to_read_what_is_told(run_workflow: WorkflowRunner) -> None:
+    """`| head`: where the reader of the output leaves, the run goes on to its end, and succeeds."""
+    process = _started_until(run_workflow, "running")
+    assert process.stdout is not None
+    process.stdout.close()
+
+    assert process.wait(120) == 0
+    assert (run_workflow.folder / "o.txt").read_text() == "data"
+
+
 def test_the_folder_of_the_run_holds_the_job_s_output(run_workflow: WorkflowRunner) -> None:
     """What a job prints is kept on this computer, under .snakemake/ec2/logs."""
     run = run_workflow({"Snakefile": "rule one:\n    output: 'o'\n    shell: 'echo printed; touch o'\n"})
