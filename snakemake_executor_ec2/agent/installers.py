@@ -80,9 +80,9 @@ def new_environment(
     python = os.path.join(environment, "bin", "python")
     uv = _find_uv(path, folder) or _install_uv(path, folder, steps)
     if uv is not None and _uv_venv(uv, environment, minimum, steps):
-        if locked and steps.run(uv, "pip", "install", "--no-deps", "--python", python, *locked):
+        if locked and _uv_install(uv, python, ["--no-deps", *locked], steps):
             return python, "uv"
-        if steps.run(uv, "pip", "install", "--python", python, *_arguments(wanted, listed)):
+        if _uv_install(uv, python, _arguments(wanted, listed), steps):
             return python, "uv"
         if not _pip_is_configured():
             raise InstallError(f"uv could not install {' '.join(wanted)}")
@@ -125,7 +125,7 @@ def install_on_top(
             raise InstallError("no environment could be made on top of the image's own")
         _see_packages_of(found, python)
     arguments = _arguments(lacking, listed)
-    if uv is not None and steps.run(uv, "pip", "install", "--python", python, *arguments):
+    if uv is not None and _uv_install(uv, python, arguments, steps):
         return python, "uv"
     if not steps.run(python, "-m", "pip", "install", *arguments):
         raise InstallError(f"{' '.join(lacking) or 'the requirements'} could not be installed")
@@ -172,6 +172,13 @@ def _install_uv(path: str, folder: str, steps: Steps) -> str | None:
     if not steps.run(f"{environment}/bin/python", "-m", "pip", "install", "uv"):
         return None
     return _find_uv(path, folder)
+
+
+def _uv_install(uv: str, python: str, arguments: Sequence[str], steps: Steps) -> bool:
+    """Install with what uv has on the machine, where that is enough: an image's cache saves asking the
+    registry after every package. An empty one is found out in a moment."""
+    install = (uv, "pip", "install", "--python", python)
+    return steps.run(*install, "--offline", *arguments) or steps.run(*install, *arguments)
 
 
 def _uv_venv(uv: str, environment: str, minimum: tuple[int, int], steps: Steps) -> bool:

@@ -89,10 +89,11 @@ def image(machine: Machine, tmp_path: Path) -> Image:
     return Image(machine, tmp_path / "image")
 
 
-def _uv(image: Image, *, failing: str = "") -> None:
+def _uv(image: Image, *, failing: str = "", cached: bool = True) -> None:
     image.program(
         "uv",
         f"""
+        case "$*" in *--offline*) {"true" if cached else "exit 1"};; esac
         if [ "$1" = "{failing}" ]; then echo "error: no solution for this" >&2; exit 2; fi
         if [ "$1" = venv ]; then
             environment="${{@: -1}}"; mkdir -p "$environment/bin"
@@ -154,10 +155,20 @@ def test_uv_makes_an_environment_in_two_steps(image: Image) -> None:
     assert answer.said["path"] == [f"{environment}/bin"]
     assert image.calls() == [
         f"uv venv --python >=3.11 --python-preference system {environment}",
-        f"uv pip install --python {environment}/bin/python snakemake==9.99.1 "
+        f"uv pip install --python {environment}/bin/python --offline snakemake==9.99.1 "
         f"snakemake-storage-plugin-none==0.1 -r {image.machine.state}/requirements.txt",
     ]
     assert (image.machine.state / "requirements.txt").read_text() == "pandas\n"
+
+
+def test_what_the_machine_has_not_comes_from_the_registry(image: Image) -> None:
+    """uv's cache is tried first, and its failure is none."""
+    _uv(image, cached=False)
+    answer = image.ask()
+    assert answer.said["how"] == "uv"
+    install = f"uv pip install --python {image.machine.state}/env/bin/python"
+    wanted = "snakemake==9.99.1 snakemake-storage-plugin-none==0.1"
+    assert image.calls()[1:] == [f"{install} --offline {wanted}", f"{install} {wanted}"]
 
 
 def test_what_lacks_is_put_on_top(image: Image, tmp_path: Path) -> None:
@@ -169,7 +180,7 @@ def test_what_lacks_is_put_on_top(image: Image, tmp_path: Path) -> None:
     answer = image.ask()
     assert answer.said["python"] == f"{prefix}/bin/python3"
     assert image.calls() == [
-        f"uv pip install --python {prefix}/bin/python3 snakemake-storage-plugin-none==0.1"
+        f"uv pip install --python {prefix}/bin/python3 --offline snakemake-storage-plugin-none==0.1"
     ]
 
 
@@ -248,7 +259,7 @@ def test_a_failure_comes_with_the_end_of_the_log(image: Image) -> None:
         assert answer.exit_code == 1
         assert answer.said["error"]
         assert "error: no solution for this" in answer.said["log"]
-        assert answer.said["log"].count("/uv pip install") == 1
+        assert answer.said["log"].count("/uv pip install") == 2
 
 
 def test_pip_takes_over_where_it_has_an_index_of_its_own(image: Image, tmp_path: Path) -> None:
