@@ -39,16 +39,23 @@ def folder_journal(options: argparse.Namespace) -> Iterator[Journal | None]:
         journal.close()
 
 
-def attempt_named(journal: Journal | None, name: str) -> Attempt:
+def attempt_named(journal: Journal | None, name: str, *, alone: bool = False) -> Attempt:
     """The newest attempt that a machine's id, a job's key or a part of its label names.
 
-    Raises ConfigurationError.
+    Raises ConfigurationError; with `alone` also where a part of a label fits several jobs that are
+    under way.
     """
     attempts = journal.attempts() if journal else []
     for each in reversed(attempts):
         if name in (each.key, each.machine.id if each.machine else ""):
             return each
-    for each in reversed(attempts):
-        if name in each.label:
-            return each
+    fitting = [each for each in reversed(attempts) if name in each.label]
+    under_way = [each for each in fitting if each.machine and not each.ended_at]
+    labels = sorted({each.label for each in under_way})
+    if alone and len(labels) > 1 and name not in labels:
+        raise ConfigurationError(f"{name!r} fits several: {', '.join(labels)}; name one of them")
+    if alone and under_way:
+        fitting = under_way
+    if fitting:
+        return next((each for each in fitting if each.label == name), fitting[0])
     raise ConfigurationError(f"this folder's journal knows no machine, job or rule {name!r}")

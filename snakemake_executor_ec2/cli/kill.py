@@ -17,12 +17,15 @@ def main(options: argparse.Namespace) -> int:
     """Terminate the machines and note it. What they had not handed over is lost."""
     with folder_journal(options) as journal:
         for name in options.names:
-            attempt = attempt_named(journal, name)
+            attempt = attempt_named(journal, name, alone=True)
             if attempt.machine is None:
                 raise ConfigurationError(f"{attempt.label} has no machine")
             inventory_of(options).terminate([attempt.machine.id])
             assert journal is not None
-            if not journal.is_alive(attempt.owner):
+            text = f"terminated {attempt.machine.id} of {attempt.label}"
+            if journal.is_alive(attempt.owner):
+                text += ", which its run, being alive, starts again on another machine"
+            else:
                 journal.end(attempt.id, attempt.ending or "killed", machine_ended=True)
-            print(f"terminated {attempt.machine.id} of {attempt.label}")
+            print(text)
     return 0

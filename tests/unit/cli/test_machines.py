@@ -9,10 +9,13 @@ import pytest
 
 from snakemake_executor_ec2.aws.inventory import Found
 from snakemake_executor_ec2.cli import main
+from snakemake_executor_ec2.cli.common import attempt_named
 from snakemake_executor_ec2.cli.machines import MARGIN_S, Row, why_orphan
 from snakemake_executor_ec2.cli.ps import cells
-from snakemake_executor_ec2.journal import Attempt, RunRecord
+from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.journal import Attempt, Journal, RunRecord
 from snakemake_executor_ec2.model import Machine, MachineState, Market, Phase, Price
+from tests.unit import launchers
 
 NOW = 1_800_000_000.0
 MACHINE = Machine(
@@ -50,8 +53,8 @@ def attempt(**more: Any) -> Attempt:
     facts = {
         "id": 1, "run": "r", "owner": "r", "key": "r.1.1", "label": "rule align (a)", "rule": "align",
         "fingerprint": "", "outputs": (), "host_keys": (), "phase": Phase.RUN, "ending": "",
-        "machine": MACHINE, "bench": {}, "landed": None, "seconds": {}, "usd": None, "kept_until": None, "began_at": NOW - 7300,
-        "ended_at": None,
+        "machine": MACHINE, "bench": {}, "landed": None, "seconds": {}, "usd": None, "kept_until": None,
+        "began_at": NOW - 7300, "ended_at": None,
     }  # fmt: skip
     return Attempt(**{**facts, **more})
 
@@ -122,3 +125,25 @@ def test_a_name_that_nothing_has(
     assert main([command[0], "--directory", str(tmp_path), *command[1:]]) == 1
     assert capsys.readouterr().err == "this folder's journal knows no machine, job or rule 'x'\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_several_jobs_have(tmp_path: Path) -> None:
+    """The newest is meant where that does no harm; to end a machine, no other may be meant as well."""
+    world = launchers.World()
+    journal = Journal(tmp_path, now=lambda: NOW, warn=pytest.fail)
+    for key in ("a", "b", "b2"):
+        machine = world.launch(key)
+        attempt_id = journal.begin("r", launchers.plan(key), 0, "ssh-ed25519 A")
+        spec = world.cloud.launches[-1]
+        journal.intend(key, spec)
+        journal.launched(spec.token, machine)
+
+    assert attempt_named(journal, "align").key == "b2"
+    assert attempt_named(journal, "rule align (b)", alone=True).key == "b"
+    assert attempt_named(journal, machine.id, alone=True).key == "b2"
+    assert attempt_named(journal, "(a)", alone=True).key == "a"
+    with pytest.raises(ConfigurationError, match=r"fits several: rule align \(b\), rule align \(b2\)"):
+        attempt_named(journal, "(b", alone=True)
+    journal.end(attempt_id, "done", machine_ended=True)
+    assert attempt_named(journal, "(b", alone=True).key == "b", "the only one that is under way"
+    journal.close()
