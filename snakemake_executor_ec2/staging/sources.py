@@ -49,9 +49,7 @@ SCRIPT_SUFFIXES = frozenset(
         *("rmd", "sas", "sed", "sh", "smk", "sql", "stan", "tcl", "zsh"),
     )
 )
-_PROJECT_FILES = frozenset(
-    {"snakefile", "makefile", "pyproject.toml", "setup.cfg", "requirements.txt", ".rprofile"}
-)
+_PROJECT_FILES = frozenset({"makefile", "pyproject.toml", "setup.cfg", "requirements.txt", ".rprofile"})
 
 
 class Reason(StrEnum):
@@ -203,7 +201,8 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _is_script(path: Path) -> bool:
-    if path.suffix.lower() in SCRIPT_SUFFIXES or path.name.lower() in _PROJECT_FILES:
+    name = path.name.lower()
+    if path.suffix.lower() in SCRIPT_SUFFIXES or name in _PROJECT_FILES or name.startswith("snakefile"):
         return True
     # Not pipes and the like, which would have us wait.
     if not path.is_file():

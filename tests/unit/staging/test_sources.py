@@ -15,12 +15,13 @@ from snakemake_executor_ec2.staging.sources import Reason, Sources, gather
 def test_scripts_travel_without_being_declared_and_data_does_not(tmp_path: Path) -> None:
     """Without git: what ends as a script, what is executable, what begins with `#!`; no table."""
     _place(tmp_path, "tools/a.sh", "tools/b.py", "Makefile", "data.csv", "notes.txt", ".hidden/c.py")
-    _place(tmp_path, "bin/run", "bin/program").chmod(0o755)
+    _place(tmp_path, "bin/run", "Snakefile_inner", "bin/program").chmod(0o755)
     (tmp_path / "bin" / "run").write_text("#!/bin/sh\n")
 
     found = _gather(tmp_path)
 
-    assert _names(found, tmp_path) == {"tools/a.sh", "tools/b.py", "Makefile", "bin/run", "bin/program"}
+    scripts = {"tools/a.sh", "tools/b.py", "Makefile", "bin/run", "bin/program", "Snakefile_inner"}
+    assert _names(found, tmp_path) == scripts
     assert set(found.reasons.values()) == {Reason.SCRIPT}
 
 
