@@ -1,136 +1,101 @@
 """Runs Snakemake's own workflow tests with the local executor and with `ec2`, and compares.
 
-    python -m tests.conformance [--only EXPRESSION] [--table FILE] [--sample]
+    python -m tests.conformance [--sample | --only EXPRESSION] [--keep FILE] [--table FILE]
 
+All of them take some two hours on two cores. With `--keep FILE` what has passed is kept there, with
+the date, and not run again: an interrupted run, or one with failures, is gone on with by the same call.
+`--sample` runs the cross-section that CI runs (`tests/conformance/sample.py`), in about two minutes.
 Snakemake's source distribution, of the installed version, is downloaded with pip into a folder
-outside of this repository and never committed. `--sample` is the cross-section that CI runs.
+outside of this repository and never committed.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import shutil
-import subprocess
+import platform
 import sys
-import tarfile
 import tempfile
-import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.conformance.outcomes import Outcomes, load
 from tests.conformance.reasons import NOT_A_PREMISE
-from tests.conformance.table import Comparison, table
+from tests.conformance.sample import SAMPLE
+from tests.conformance.suite import Suite
+from tests.conformance.table import table
 
-HERE = Path(__file__).parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "snakemake-ec2", "conformance")
-TEST_TIMEOUT_S = 300
+_BATCH = 30
+"""Tests between two looks at what has passed, which is then kept."""
 
 
 def main() -> int:
-    """Run both sides; exit status 1 where a test passes locally, is no exception, and fails on EC2."""
-    parser = argparse.ArgumentParser(prog="conformance", description=__doc__)
-    parser.add_argument("--only", metavar="EXPRESSION", help="run tests that match, as pytest's -k")
-    parser.add_argument("--sample", type=int, metavar="N", help="run every Nth test only")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write the comparison as a page")
-    parser.add_argument("--jobs", type=int, default=2, help="tests at a time")
+    """Exit status 1 where a test passes locally, is no exception, and fails with `ec2`."""
+    parser = argparse.ArgumentParser(
+        prog="conformance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument("--sample", action="store_true", help="run the cross-section that CI runs")
+    some.add_argument("--only", metavar="EXPRESSION", help="run tests that match, as pytest's -k")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="keep outcomes, do not repeat what passed")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write what came out as a page")
+    parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep what pytest printed")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="tests at a time (default: 2)")
     options = parser.parse_args()
 
-    sources = _download()
-    with tempfile.TemporaryDirectory(prefix="snakemake-ec2-conformance-") as folder:
-        scratch = Path(folder)
-        local, submitting = _run("local", sources, scratch, options, {})
-        # Only what could be another's fault is worth a second run.
-        candidates = sorted(
-            test for test, outcome in local.items() if outcome == "passed" and test in submitting
-        )
-        print(f"{len(local)} tests, {len(candidates)} of them pass locally and submit a job", flush=True)
-        with _cloud() as env:
-            remote, _ = _run("ec2", sources, scratch, options, env, candidates)
-    comparison = Comparison(
-        snakemake=version("snakemake"), local=local, submitting=frozenset(submitting), remote=remote
+    versions = {
+        "snakemake": version("snakemake"),
+        "ec2 executor": version("snakemake-executor-plugin-ec2"),
+        "Python": platform.python_version(),
+    }
+    kept = load(options.keep, versions) if options.keep else Outcomes(versions=versions)
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="snakemake-ec2-conformance-")))
+        suite = Suite.downloaded(scratch=scratch, logs=options.logs or scratch, jobs=options.jobs)
+        tests = list(SAMPLE) if options.sample else suite.collect(options.only)
+        outcomes = _run(suite, tests, kept, options.keep)
+    ours = replace(
+        outcomes,
+        local={test: at for test, at in outcomes.local.items() if test in tests},
+        ec2={test: at for test, at in outcomes.ec2.items() if test in tests},
     )
-    text = table(comparison, NOT_A_PREMISE)
-    print(text)
+    text = table(ours, NOT_A_PREMISE)
     if options.table:
         options.table.write_text(text)
-    return 1 if comparison.failures(NOT_A_PREMISE) else 0
+    failures = ours.failures(NOT_A_PREMISE)
+    print(f"{len(ours.candidates)} of {len(tests)} tests pass locally and hand over a job", flush=True)
+    for test in failures:
+        print(f"{test} fails with ec2: {ours.ec2[test].why}", flush=True)
+    untold = [test for test in tests if options.sample and test not in ours.candidates]
+    for test in untold:
+        print(f"{test} is in the sample, but tells nothing: {ours.local[test].why or 'it hands over no job'}")
+    return 1 if failures or untold else 0
 
 
-def _download() -> Path:
-    """Snakemake's source distribution, unpacked; downloaded where it is not there yet."""
-    release = version("snakemake")
-    target = CACHE / f"snakemake-{release}"
-    if not target.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-            what = ["--no-deps", "--no-binary", ":all:", f"snakemake=={release}"]
-            subprocess.run(
-                [sys.executable, "-m", "pip", "download", "--quiet", "-d", folder, *what], check=True
-            )
-            archive = next(Path(folder).glob("*.tar.gz"))
-            with tarfile.open(archive) as tar:
-                tar.extractall(folder, filter="data")
-            (Path(folder) / f"snakemake-{release}").rename(target)
-    # The tests put the folder that they are run in on PYTHONPATH, for Snakemakes that they start.
-    shutil.copy(HERE / "inject" / "sitecustomize.py", target)
-    return target
+def _run(suite: Suite, tests: list[str], outcomes: Outcomes, keep: Path | None) -> Outcomes:
+    """Run what has not passed yet, first locally, and with `ec2` what could be that executor's fault."""
 
+    def kept(outcomes: Outcomes) -> Outcomes:
+        if keep:
+            outcomes.save(keep)
+        return outcomes
 
-def _run(
-    side: str,
-    sources: Path,
-    scratch: Path,
-    options: argparse.Namespace,
-    env: Mapping[str, str],
-    tests: list[str] | None = None,
-) -> tuple[dict[str, str], set[str]]:
-    """Outcomes by test, and the tests that submitted a job."""
-    notes = scratch / f"{side}.notes"
-    report = scratch / f"{side}.xml"
-    notes.touch()
-    selection = [f"tests/tests.py::{test}" for test in tests] if tests is not None else ["tests/tests.py"]
-    # A file, not the command line: hundreds of tests are a long line.
-    (scratch / f"{side}.selection").write_text("\n".join(selection))
-    command = [
-        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts="),
-        *("-o", "filterwarnings=default", "--timeout", str(TEST_TIMEOUT_S), "-n", str(options.jobs)),
-        *("--junitxml", str(report), "--rootdir", str(sources), "--tb", "short"),
-        *(["-k", options.only] if options.only else []),
-        f"@{scratch / f'{side}.selection'}",
-    ]
-    if options.sample and tests is None:
-        command += ["-p", "conformance_sampling"]
-    variables = {
-        **{name: value for name, value in os.environ.items() if name != "CI"},
-        **env,
-        "EC2_CONFORMANCE": side,
-        "EC2_CONFORMANCE_NOTES": str(notes),
-        "EC2_CONFORMANCE_REQUIREMENTS": str(HERE / "requirements.txt"),
-        "EC2_CONFORMANCE_SAMPLE": str(options.sample or 1),
-        # `tests` is Snakemake's own package there; its sitecustomize is ours.
-        "PYTHONPATH": os.pathsep.join([str(HERE / "inject"), str(HERE / "plugins")]),
-        "TMPDIR": str(scratch),
-    }
-    log = Path(os.environ.get("EC2_CONFORMANCE_LOGS") or scratch) / f"{side}.log"
-    with log.open("wb") as output:
-        subprocess.run(
-            command, cwd=sources, env=variables, stdout=output, stderr=subprocess.STDOUT, check=False
-        )
-    if not report.exists():
-        raise SystemExit(f"pytest did not run:\n{log.read_text()[-4000:]}")
-    return _outcomes(report), set(notes.read_text().split())
-
-
-def _outcomes(report: Path) -> dict[str, str]:
-    outcomes = {}
-    for case in ET.parse(report).iter("testcase"):  # noqa: S314  a file that pytest just wrote
-        kinds = {child.tag for child in case}
-        outcome = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
-        outcomes[case.attrib["name"]] = outcome
+    for batch in _batches([test for test in tests if test not in outcomes.local]):
+        outcomes = kept(outcomes.with_local(suite.run("local", batch)))
+    candidates = [test for test in outcomes.candidates if test in tests]
+    open_ones = [test for test in candidates if not outcomes.passes(test)]
+    if open_ones:
+        with _cloud() as env:
+            for batch in _batches(open_ones):
+                outcomes = kept(outcomes.with_ec2(suite.run("ec2", batch, env)))
     return outcomes
+
+
+def _batches(tests: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(tests), _BATCH):
+        yield tests[start : start + _BATCH]
 
 
 @contextlib.contextmanager
