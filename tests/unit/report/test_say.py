@@ -1,0 +1,92 @@
+"""What the user reads of a failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_ec2.model import Failure, JobResult, Usage
+from snakemake_executor_ec2.report import say
+from snakemake_executor_ec2.report.ledger import Entry
+from tests.unit import launchers
+
+PLAN = launchers.plan("a", mem_mb=2000, disk_mb=500, runtime_min=90)
+EPILOGUE = """\
+RuleException:
+CalledProcessError in file "Snakefile", line 5:
+Command 'exit 3' returned non-zero exit status 3.
+[Sun Nov 22 20:43:00 2026]
+Error in rule align:
+    message: None
+    shell:
+        exit 3
+Shutting down, this might take some time.
+"""
+
+
+def told(result: JobResult, log: Path) -> str:
+    entry = Entry(label=PLAN.label, record=1, machine=launchers.World().launch())
+    return say.job_failed(
+        PLAN, entry, result, log, entry.machine.launched_at + 3600 if entry.machine else 0.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("result", "cause"),
+    [
+        (JobResult(exit_code=3, failure=Failure.EXIT, evidence="exit code 3"), "exit code 3"),
+        (
+            JobResult(exit_code=-11, failure=Failure.SIGNAL, evidence="killed by signal 11 (SIGSEGV)"),
+            "killed by signal 11 (SIGSEGV)",
+        ),
+        (JobResult(exit_code=-50, failure=Failure.SIGNAL), "killed by signal 50"),
+        (
+            JobResult(exit_code=137, failure=Failure.OUT_OF_MEMORY, evidence="the kernel killed a process"),
+            "out of memory (the kernel killed a process); raise its mem_mb (it is 2000)",
+        ),
+        (
+            JobResult(exit_code=1, failure=Failure.DISK_FULL),
+            "the disk is full; raise its disk_mb (it is 500)",
+        ),
+        (
+            JobResult(exit_code=-15, failure=Failure.RUNTIME),
+            "not done after its runtime of 90 minutes; raise runtime",
+        ),
+    ],
+)
+def test_each_cause_has_its_own_sentence(result: JobResult, cause: str, tmp_path: Path) -> None:
+    """With the machine and what it did cost."""
+    text = told(result, tmp_path / "none")
+    assert text.startswith("rule align (a) failed on c7i.large i-")
+    assert "(us-east-1a, cost $0.0" in text
+    assert text.endswith(f"): {cause}")
+
+
+def test_the_end_of_the_log_is_the_job_s(tmp_path: Path) -> None:
+    """What Snakemake says after the failure, longer than what is shown, does not push it out."""
+    log = tmp_path / "a.log"
+    words = [f"word {number}" for number in range(30)]
+    log.write_text("\n".join(words) + "\n" + EPILOGUE)
+    result = JobResult(exit_code=3, failure=Failure.EXIT, usage=Usage(peak_mem_mib=85))
+    first, where, *shown = told(result, log).splitlines()
+    assert first.endswith("exit code 3 (peak memory 85 MiB)")
+    assert str(log) in where
+    assert shown[:17] == [f"    word {number}" for number in range(13, 30)]
+    assert shown[-1] == "    Command 'exit 3' returned non-zero exit status 3."
+
+
+def test_a_log_without_snakemake_s_words_is_shown_as_it_is(tmp_path: Path) -> None:
+    """Where Snakemake itself was killed, it says nothing."""
+    log = tmp_path / "a.log"
+    log.write_text("one\ntwo\n")
+    assert told(JobResult(exit_code=-9, failure=Failure.SIGNAL), log).endswith("\n    one\n    two")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(45, "45 s"), (60, "60 s"), (600, "10 minutes"), (43_200, "12 hours"), (9000, "2.5 hours")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    """In the unit that people would take."""
+    assert say.duration(seconds) == text
