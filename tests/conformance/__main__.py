@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.conformance.outcomes import Outcomes, load
-from tests.conformance.reasons import NOT_A_PREMISE
+from tests.conformance.reasons import ONE_COMPUTER
 from tests.conformance.sample import SAMPLE
 from tests.conformance.suite import Suite
 from tests.conformance.table import table
@@ -41,6 +41,7 @@ def main() -> int:
     some.add_argument("--only", metavar="EXPRESSION", help="run tests that match, as pytest's -k")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="keep outcomes, do not repeat what passed")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write what came out as a page")
+    parser.add_argument("--no-run", action="store_true", help="write what --keep's file holds, run nothing")
     parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep what pytest printed")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="tests at a time (default: 2)")
     options = parser.parse_args()
@@ -55,19 +56,20 @@ def main() -> int:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="snakemake-ec2-conformance-")))
         suite = Suite.downloaded(scratch=scratch, logs=options.logs or scratch, jobs=options.jobs)
         tests = list(SAMPLE) if options.sample else suite.collect(options.only)
-        outcomes = _run(suite, tests, kept, options.keep)
+        outcomes = kept if options.no_run else _run(suite, tests, kept, options.keep)
     ours = replace(
         outcomes,
         local={test: at for test, at in outcomes.local.items() if test in tests},
         ec2={test: at for test, at in outcomes.ec2.items() if test in tests},
     )
-    text = table(ours, NOT_A_PREMISE)
+    text = table(ours, ONE_COMPUTER)
     if options.table:
         options.table.write_text(text)
-    failures = ours.failures(NOT_A_PREMISE)
+    failures = ours.failures(ONE_COMPUTER)
     print(f"{len(ours.candidates)} of {len(tests)} tests pass locally and hand over a job", flush=True)
     for test in failures:
-        print(f"{test} fails with ec2: {ours.ec2[test].why}", flush=True)
+        why = ours.ec2[test].why if test in ours.ec2 else "not run"
+        print(f"{test} fails with ec2: {why}", flush=True)
     untold = [test for test in tests if options.sample and test not in ours.candidates]
     for test in untold:
         print(f"{test} is in the sample, but tells nothing: {ours.local[test].why or 'it hands over no job'}")

@@ -26,7 +26,8 @@ def table(outcomes: Outcomes, exceptions: Mapping[str, str]) -> str:
     candidates = outcomes.candidates
     passed = [test for test in candidates if outcomes.passes(test)]
     excused = [test for test in candidates if test in exceptions and test not in passed]
-    failed = outcomes.failures(exceptions)
+    failed = [test for test in outcomes.failures(exceptions) if test in outcomes.ec2]
+    not_run = [test for test in candidates if test not in outcomes.ec2 and test not in exceptions]
     local = outcomes.local.values()
     share = f" ({len(passed) / len(candidates):.0%})" if candidates else ""
     lines = [
@@ -39,6 +40,7 @@ def table(outcomes: Outcomes, exceptions: Mapping[str, str]) -> str:
         f"| **of those, pass with `ec2`** | **{len(passed)}**{share} |",
         f"| exceptions, whose premise is one shared computer | {len(excused)} |",
         f"| fail with `ec2` | {len(failed)} |",
+        *([f"| not run with `ec2` yet | {len(not_run)} |"] if not_run else []),
         "",
         f"{_when(outcomes)} with {_versions(outcomes.versions)}.",
         "`scripts/conformance --table docs/conformance.md` runs it and writes this page.",
@@ -49,7 +51,9 @@ def table(outcomes: Outcomes, exceptions: Mapping[str, str]) -> str:
         "",
     ]
     if failed:
-        lines += ["## Failures", "", *(f"- `{test}`: {_why(outcomes.ec2.get(test))}" for test in failed), ""]
+        lines += ["## Failures", "", *(f"- `{test}`: {outcomes.ec2[test].why}" for test in failed), ""]
+    if not_run:
+        lines += ["## Not run yet", "", ", ".join(f"`{test}`" for test in not_run) + ".", ""]
     lines += [
         "## What does not count",
         "",
@@ -77,10 +81,6 @@ def _when(outcomes: Outcomes) -> str:
 def _versions(versions: Mapping[str, str]) -> str:
     each = [f"{name} {version}" for name, version in versions.items()]
     return ", ".join(each[:-1]) + f" and {each[-1]}" if len(each) > 1 else "".join(each)
-
-
-def _why(outcome: Outcome | None) -> str:
-    return outcome.why if outcome else "was not run"
 
 
 def _by_reason(outcomes: Mapping[str, Outcome]) -> Iterable[str]:
