@@ -29,14 +29,14 @@ SNAKEMAKES = {
     "test_params": [],
     "test_pathlib": [],
     "test_pipes": [],
-    "test_service_jobs": [],
+    "test_run_namedlist": [],
     "test_shadowed_log": [],
-    "test_source_path": [],
     "test_spaces_in_fnames": ["test bam file realigned.bam"],
     "test_subpath": [],
     "test_temp": ["test.realigned.bam"],
     "test_touch": [],
     "test_unpack_dict": [],
+    "test_unpack_list": [],
     "test_update_flag": [],
 }
 """Folders of Snakemake's own tests, and their targets."""

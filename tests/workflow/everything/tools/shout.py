@@ -1,0 +1,1 @@
+print("called by a shell command")
