@@ -40,6 +40,8 @@ def plan_job(
     benchmarks = [j.benchmark for j in jobs if j.benchmark and not is_storage(j.benchmark)]
     logs = [f for j in jobs for f in j.log if not is_storage(f)]
     optional = [f for f in outputs if str(f) in unneeded]
+    # Of jobs that a checkpoint has brought, the workflow's sources have none.
+    environments = [file for j in jobs for file in _environment_files(j)]
     params_files = [path for path in _params_files(jobs) if path.stat().st_size <= LIMIT_BYTES]
     return JobPlan(
         key=key,
@@ -52,7 +54,7 @@ def plan_job(
         requirements=requirements,
         tools=deployment_tools(jobs),
         folders=_deployment_folders(jobs),
-        sources=tuple(dict.fromkeys([*sources, *params_files])),
+        sources=tuple(dict.fromkeys([*sources, *params_files, *environments])),
         inputs=_existing([*inputs, *updated(job)]),
         outputs=_absolute([f for f in outputs if str(f) not in unneeded] + benchmarks),
         optional_outputs=_absolute(optional),
@@ -240,13 +242,19 @@ def workflow_sources(workflow: Any) -> Iterator[Path]:
             for path in _local_source(get_path(rule.wrapper, prefix)):
                 yield path if path.is_dir() else path.parent
     for job in workflow.dag.jobs:
-        spec = job.conda_env_spec
-        if spec is not None and spec.is_file:
-            for file in _local_source(_beside(job.rule, spec.file)):
-                yield file
-                # Exact versions for a platform, and a script for after the installation.
-                for beside in ("*.pin.txt", "post-deploy.sh"):
-                    yield from file.parent.glob(f"{escape(file.stem)}.{beside}")
+        yield from _environment_files(job)
+
+
+def _environment_files(job: Any) -> Iterator[Path]:
+    """The file of a job's conda environment, with its exact versions for platforms and its script
+    for after the installation."""
+    spec = job.conda_env_spec
+    if spec is None or not spec.is_file:
+        return
+    for file in _local_source(_beside(job.rule, spec.file)):
+        yield file
+        for beside in ("*.pin.txt", "post-deploy.sh"):
+            yield from file.parent.glob(f"{escape(file.stem)}.{beside}")
 
 
 def _beside(rule: Any, path: Any) -> Any:
