@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from snakemake_executor_ec2.local.client import ControlError
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
 from tests.chaos.witness import END, WAIT, Witness
@@ -59,7 +60,7 @@ def test_sigkill_in_every_phase(
         if line == "unpack":
             first.until("launched")
             (machine,) = launched_since(ec2_cloud, before)
-            wait_for(lambda: ec2_cloud.faults.shell(machine, "pgrep -f '[a]gent.pyz unpack'")[0] == 0)
+            wait_for(lambda: _unpacks(ec2_cloud, machine))
         else:
             first.until(line)
         first.kill()
@@ -74,6 +75,14 @@ def test_sigkill_in_every_phase(
     assert most_at_a_time(ec2_cloud) == 1
     wait_for(lambda: not alive(ec2_cloud))
     assert "LockException" not in second.output
+
+
+def _unpacks(cloud: EmbeddedCloud, machine: str) -> bool:
+    """Whether files arrive on a machine right now."""
+    try:
+        return cloud.faults.shell(machine, "pgrep -f '[a]gent.pyz unpack'")[0] == 0
+    except ControlError:  # it has no host yet
+        return False
 
 
 def test_a_running_job_is_adopted_without_any_option(
