@@ -266,7 +266,8 @@ def _machine(
                 except Ec2ExecutorError as error:
                     # What the job made is here: the run's last sweep tries again.
                     kit.tell(say.not_terminated(machine, error))
-            kit.tell(say.terminated(plan, entry, kit.clock.now()))
+            if entry.ended_at is not None:
+                kit.tell(say.terminated(plan, entry, kit.clock.now()))
         kit.launcher.released(machine, by_spot=by_spot)
 
 
