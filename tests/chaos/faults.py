@@ -113,7 +113,8 @@ _TO_CONTROLLER: dict[str, Callable[[Scene], None]] = {
     "stop": _stop,
     "disk-full-here": _disk_full_here,
     "clock-forward": lambda scene: _set_clock(scene, 7200),
-    "clock-back": lambda scene: _set_clock(scene, -7200),
+    # No further back: Snakemake fails by itself, here as anywhere, where an input lies in the future.
+    "clock-back": lambda scene: _set_clock(scene, -1),
     "clock-there": lambda scene: _ignore(scene.cloud.faults.wrong_clock(-7200, count=1)),
     "slow-boot": lambda scene: _ignore(scene.cloud.faults.slow_boot(PAUSE_S, count=1)),
     "throttle": lambda scene: _ignore(scene.cloud.faults.throttle(count=4)),
