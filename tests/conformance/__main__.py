@@ -4,7 +4,7 @@
 
 All of them take some two hours on two cores. With `--keep FILE` what has passed is kept there, with
 the date, and not run again: an interrupted run, or one with failures, is gone on with by the same call.
-`--sample` runs the cross-section that CI runs (`tests/conformance/sample.py`), in about two minutes.
+`--sample` runs the cross-section that CI runs (`tests/conformance/sample.py`): two minutes.
 Snakemake's source distribution, of the installed version, is downloaded with pip into a folder
 outside of this repository and never committed.
 """

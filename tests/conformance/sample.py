@@ -9,7 +9,6 @@ SAMPLE: dict[str, str] = {
     "test_issue894": "a temp output that nobody reads",
     "test_lazy_resources": "resources from functions that look at files",
     "test_local_import": "modules beside the Snakefile",
-    "test_log_input": "a log as input",
     "test_pipes_simple": "pipes between the jobs of a group",
     "test_script_import_snakemake_obj": "scripts",
     "test_symlink_time_handling": "symlinks and their times",
