@@ -23,7 +23,7 @@ def test_oldest_files_go_first(tmp_path: Path) -> None:
 
 
 def test_a_wheel_is_built_once(tmp_path: Path) -> None:
-    """What uv built from a registry's sources is offered to all hosts, what it built from elsewhere is not."""
+    """What uv built from a registry's sources is offered to all hosts, other builds are not."""
     built = tmp_path / "uv/sdists-v11/pypi/some-pool/0.0.3/abc/some_pool-0.0.3-py3-none-any.whl"
     another = tmp_path / "uv/sdists-v11/git/def/some_pool-9-py3-none-any.whl"
     for wheel in (built, another):
