@@ -36,6 +36,7 @@ def plan_job(
     inputs = [f for j in readers for f in j.input if not is_storage(f) and str(f) not in made]
     inputs += _container_images(jobs)
     inputs += [f for j in readers[len(jobs) :] for f in j.output if _comes_back(f)]
+    inputs += _records_before(jobs)
     outputs = [f for j in jobs for f in j.output if _comes_back(f)]
     benchmarks = [j.benchmark for j in jobs if j.benchmark and not is_storage(j.benchmark)]
     logs = [f for j in jobs for f in j.log if not is_storage(f)]
@@ -170,6 +171,14 @@ def _checkpoints_before(jobs: Iterable[Any]) -> list[Any]:
     read.update(str(parent) for file in list(read) for parent in Path(file).parents)
     checkpoints = [job for job in dag.jobs if job.is_checkpoint and job not in ours]
     return [job for job in checkpoints if job in seen or read & set(map(str, job.output))]
+
+
+def _records_before(jobs: Iterable[Any]) -> list[Any]:
+    """Logs and benchmarks of the jobs right before some others: summaries read them, and Snakemake
+    does not want them declared."""
+    before = {each for job in jobs for each in job.dag.job_dependencies(job)}.difference(jobs)
+    records = [f for job in before for f in (*job.log, job.benchmark) if f and not is_storage(f)]
+    return sorted(records)
 
 
 def _is_function(file: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 _ASKED_FOR = {
@@ -13,6 +15,12 @@ _ASKED_FOR = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     for name, what in _ASKED_FOR.items():
         parser.addoption(f"--{name}", action="store_true", help=f"also run what {what}")
+
+
+def pytest_configure() -> None:
+    # A shell's background job is started with SIGINT ignored, and so would be what it starts: here, what
+    # is to be ended by Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
 import snakemake.common.tests
 
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
-from snakemake_executor_ec2.settings import ExecutorSettings
 from snakemake_executor_ec2.testing import WorkflowRunner
 from tests.workflow.buckets import Buckets
+from tests.workflow.in_process import LEAVES_FILES_OPEN, OnTheEmbeddedCloud
 
 
-class TestWorkflows(snakemake.common.tests.TestWorkflowsMinioPlayStorageBase):
+@LEAVES_FILES_OPEN
+class TestWorkflows(OnTheEmbeddedCloud, snakemake.common.tests.TestWorkflowsMinioPlayStorageBase):
     """Snakemake's `simple` and `groups`, with every file in a bucket."""
-
-    __test__ = True
-
-    @pytest.fixture(autouse=True)
-    def on_the_embedded_cloud(self, ec2_cloud: EmbeddedCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Snakemake runs in this process, and finds the cloud where it would find AWS."""
-        for name, value in ec2_cloud.env.items():
-            monkeypatch.setenv(name, value)
-        for name in ec2_cloud.unset:
-            monkeypatch.delenv(name, raising=False)
-        self._endpoint_url = ec2_cloud.endpoint_url
 
     @property
     def endpoint_url(self) -> str:
         """The embedded cloud has S3, too."""
-        return self._endpoint_url
-
-    def get_executor(self) -> str:
-        return "ec2"
-
-    def get_executor_settings(self) -> ExecutorSettings:
-        return ExecutorSettings()
-
-    def get_assume_shared_fs(self) -> bool:
-        return False
+        return self.cloud.endpoint_url
 
 
 MIXED = """
