@@ -65,4 +65,4 @@ def test_it_is_refused_in_one_sentence(
     assert "Traceback" not in run.output
     for words in case.says:
         assert words in run.output
-    assert ec2_cloud.machine_states() == before
+    assert ec2_cloud.machine_states().keys() == before.keys()
