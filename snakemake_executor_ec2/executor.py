@@ -68,6 +68,7 @@ class Executor(RemoteExecutor):
                 "--sdm env-modules needs a cluster's module system, which EC2 machines do not have; "
                 "use --sdm conda, --ec2-requirements or --ec2-setup instead"
             )
+        self._keep_here()
         jobs = [job for job in self.dag.needrun_jobs() if not job.is_local]
         if jobs:
             self._start(jobs, all_known=not any(job.is_checkpoint for job in jobs))
@@ -200,6 +201,15 @@ class Executor(RemoteExecutor):
 
     # --- helpers --------------------------------------------------------------------------
 
+    def _keep_here(self) -> None:
+        """Make local rules of those that would have no effect on a machine, and say so."""
+        from snakemake_executor_ec2.plan import label, rules_that_stay
+
+        would_travel = [job for job in self.dag.needrun_jobs() if not job.is_local]
+        self.workflow.localrules(*rules_that_stay(self.workflow))
+        for name in sorted({label(job) for job in would_travel if job.is_local}):
+            self.logger.info(f"{name} declares neither input nor output: it runs on this computer")
+
     def _deployment_methods(self, job: Any) -> frozenset[DeploymentMethod]:
         """Those that the job needs: with conda among them Snakemake wants to have it for every job."""
         from snakemake_executor_ec2.plan import deployment_tools, inner_jobs
@@ -269,8 +279,8 @@ class Executor(RemoteExecutor):
         if lacks_bucket_credentials(self.workflow, self.envvars()):
             self.logger.warning(
                 "Files are in S3, and the machines have no credentials for it. Unless the buckets are public "
-                "or --ec2-setup brings some, set SNAKEMAKE_STORAGE_S3_ACCESS_KEY and "
-                "SNAKEMAKE_STORAGE_S3_SECRET_KEY, which travel over ssh."
+                "or --ec2-setup brings some, name an --ec2-instance-profile, or set "
+                "SNAKEMAKE_STORAGE_S3_ACCESS_KEY and SNAKEMAKE_STORAGE_S3_SECRET_KEY, which travel over ssh."
             )
         # The last line of defence where Snakemake is ended without a shutdown.
         atexit.register(self._finish)

@@ -109,6 +109,9 @@ def run_instances_request(
     }
     if spec.key_name:
         request["KeyName"] = spec.key_name
+    if spec.instance_profile:
+        kind = "Arn" if spec.instance_profile.startswith("arn:") else "Name"
+        request["IamInstanceProfile"] = {kind: spec.instance_profile}
     if spec.offer.instance_type.burstable:
         # The default of T3 and T4g is "unlimited", which bills surplus credits.
         request["CreditSpecification"] = {"CpuCredits": "standard"}

@@ -71,6 +71,7 @@ class Launcher:
     lifetime_s: int
     tell: Callable[[str], None]
     """Prints a line for the user."""
+    instance_profile: str | None = None
     claim_s: int = 12 * 3600
     """After so long a machine ends itself where no agent came to keep a lease on it."""
     capacity_timeout_s: float = CAPACITY_TIMEOUT_S
@@ -300,6 +301,7 @@ class Launcher:
                 expires_at=self.clock.now() + lifetime_s,
                 extra=self.user_tags,
             ),
+            instance_profile=self.instance_profile,
         )
 
     def image_for(self, requirements: Requirements) -> Image:

@@ -199,6 +199,8 @@ class LaunchSpec:
     tags: Mapping[str, str]
     key_name: str | None = None
     """The name of an EC2 key pair of the user's, beside the run's own key."""
+    instance_profile: str | None = None
+    """Name or ARN of the IAM instance profile whose permissions the machine gets."""
 
 
 @dataclass(frozen=True, kw_only=True)

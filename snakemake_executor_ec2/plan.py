@@ -64,6 +64,26 @@ def plan_job(
     )
 
 
+def rules_that_stay(workflow: Any) -> list[str]:
+    """Rules that only make sense on this computer: `rule clean: shell: "rm -rf results"`.
+
+    They declare no input, output, log or benchmark, so nothing of them would travel to a machine or
+    come back from it. Who declares threads, resources or software for such a rule means a machine.
+    """
+    return [rule.name for rule in workflow.rules if not rule.norun and _declares_nothing(rule)]
+
+
+def _declares_nothing(rule: Any) -> bool:
+    conda = _deploys(rule.workflow, "CONDA") and rule.conda_env
+    container = _deploys(rule.workflow, "APPTAINER") and rule.container_img
+    if any((rule.input, rule.output, rule.log, rule.benchmark, conda, container)):
+        return False
+    # Snakemake keeps threads among the resources, and puts default resources into every rule.
+    defaults = rule.workflow.resource_settings._parsed_default_resources
+    ordinary = {**(defaults or {}), "_nodes": 1, "_cores": 1}
+    return all(name in ordinary and value == ordinary[name] for name, value in rule.resources.items())
+
+
 def inner_jobs(job: Any) -> list[Any]:
     """The jobs of a group in a stable order, or the job alone."""
     return sorted(job.jobs, key=lambda j: j.jobid) if job.is_group() else [job]
@@ -77,8 +97,8 @@ def outputs_of(jobs: Iterable[Any]) -> tuple[Path, ...]:
 def deployment_tools(jobs: Iterable[Any]) -> tuple[str, ...]:
     """What Snakemake needs on the machine to deploy the software of some jobs: conda, apptainer."""
     tools = {
-        "conda": any(_deploys(job, "CONDA") and job.conda_env_spec for job in jobs),
-        "apptainer": any(_deploys(job, "APPTAINER") and job.container_img_url for job in jobs),
+        "conda": any(_deploys(job.dag.workflow, "CONDA") and job.conda_env_spec for job in jobs),
+        "apptainer": any(_deploys(job.dag.workflow, "APPTAINER") and job.container_img_url for job in jobs),
     }
     return tuple(tool for tool, wanted in tools.items() if wanted)
 
@@ -93,14 +113,16 @@ def _deployment_folders(jobs: Iterable[Any]) -> tuple[Path, ...]:
     return _absolute(filter(None, folders))
 
 
-def _deploys(job: Any, method: str) -> bool:
-    return DeploymentMethod[method] in job.dag.workflow.deployment_settings.deployment_method
+def _deploys(workflow: Any, method: str) -> bool:
+    return DeploymentMethod[method] in workflow.deployment_settings.deployment_method
 
 
 def _container_images(jobs: Iterable[Any]) -> list[str]:
     """Images of containers that are files here: they travel as inputs do."""
     urls = [
-        str(job.container_img_url) for job in jobs if _deploys(job, "APPTAINER") and job.container_img_url
+        str(job.container_img_url)
+        for job in jobs
+        if _deploys(job.dag.workflow, "APPTAINER") and job.container_img_url
     ]
     return [url.removeprefix("file://") for url in urls if "://" not in url.removeprefix("file://")]
 

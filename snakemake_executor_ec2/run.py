@@ -168,6 +168,7 @@ class Run:
             ssh_user=ssh_user,
             authorized_keys=tuple(authorized),
             user_tags=user_tags,
+            instance_profile=settings.instance_profile,
             lifetime_s=(settings.lifetime or 10080) * 60,
             # The lease begins when the agent comes. A machine that boots slowly is waited for.
             claim_s=max((settings.lease or 720) * 60, settings.boot_timeout or 300),

@@ -121,6 +121,12 @@ class ExecutorSettings(ExecutorSettingsBase):
     tags: List[str] = _list_option(
         "Tags for machines and their disks: 'project=thesis,cost-centre=4711'.", metavar="KEY=VALUE,…"
     )
+    instance_profile: Optional[str] = _option(
+        None,
+        "IAM instance profile (name or ARN) whose permissions the machines get, to reach buckets for "
+        "instance. Default: none, machines have no AWS permissions.",
+        metavar="NAME",
+    )
     requirements: Optional[str] = _option(
         None, "requirements.txt whose Python packages the machines get beside Snakemake.", metavar="FILE"
     )

@@ -45,6 +45,8 @@ def storage_in_use(workflow: Any) -> dict[str, Any]:
 def lacks_bucket_credentials(workflow: Any, given: Collection[str]) -> bool:
     """Whether files are in S3, and what the machines are given (names of environment variables)
     lets them into no bucket: a configuration of AWS stays on this computer."""
+    if workflow.executor_settings.instance_profile:
+        return False
     providers = workflow.storage_registry._storages.values()
     in_s3 = [one for one in providers if type(one).__module__ == "snakemake_storage_plugin_s3"]
     return "AWS_ACCESS_KEY_ID" not in given and any(not one.settings.access_key for one in in_s3)

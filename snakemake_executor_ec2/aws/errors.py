@@ -112,6 +112,8 @@ def translate(error: AwsError, action: str) -> Ec2ExecutorError:
         return _without_answer(error, action)
     code, text = code_of(error), _text_of(error)
     if code in DENIED_CODES:
+        # A launch may fail for want of another permission than its own: iam:PassRole, ec2:CreateTags.
+        action = _missing_action(text) or action
         return PermissionDenied(
             f"the AWS credentials do not have the permission {action}; "
             f"whoever administers the AWS account must allow it{_why(text)}",
@@ -143,6 +145,8 @@ def translate(error: AwsError, action: str) -> Ec2ExecutorError:
         )
     if code in INVALID_CREDENTIALS_CODES:
         return ConfigurationError(f"AWS does not accept the credentials ({code}): {HOW_TO_LOG_IN}")
+    if "iaminstanceprofile" in text.lower().replace(" ", ""):
+        return ConfigurationError(f"EC2 does not take the instance profile of --ec2-instance-profile: {text}")
     if code.startswith("InvalidKeyPair"):
         return ConfigurationError(f"EC2 has no such key pair in this region: {text}")
     if code in ACCOUNT_CODES:
@@ -207,6 +211,11 @@ def _why(text: str) -> str:
     """Who lacks what, where AWS tells: `User: arn:… is not authorized to perform …`."""
     found = re.search(r"User: .*", text)
     return f" ({found.group(0)})" if found else ""
+
+
+def _missing_action(text: str) -> str | None:
+    found = re.search(r"not authorized to perform: ([a-z0-9-]+:[A-Za-z0-9]+)", text)
+    return found.group(1) if found else None
 
 
 def _one_line(text: str, most: int = 400) -> str:

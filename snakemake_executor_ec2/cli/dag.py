@@ -53,6 +53,8 @@ def _built(dag_api: Any, given: dict[str, Any]) -> tuple[Any, ExecutorSettings]:
     from snakemake.settings.types import ExecutionSettings
     from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
+    from snakemake_executor_ec2.plan import rules_that_stay
+
     api = dag_api.workflow_api
     plugin = ExecutorPluginRegistry().get_plugin("ec2")
     settings = given["executor_settings"]
@@ -69,5 +71,6 @@ def _built(dag_api: Any, given: dict[str, Any]) -> tuple[Any, ExecutorSettings]:
         forceall=workflow.dag_settings.forceall, ignore_incomplete=True, lock_warn_only=True, nolock=True
     )
     workflow._build_dag()
+    workflow.localrules(*rules_that_stay(workflow))
     workflow.async_run(workflow.dag.postprocess(update_needrun=False, check_initial=True))
     return workflow.dag, settings

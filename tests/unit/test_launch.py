@@ -61,6 +61,7 @@ def variant(*, burstable: bool = False, market: Market = Market.ON_DEMAND, **mor
         variant(burstable=True),
         variant(market=Market.SPOT),
         variant(key_name="mine"),
+        variant(instance_profile="buckets"),
         variant(image=replace(IMAGE, other_devices=("/dev/sdb",))),
     ],
 )
@@ -151,6 +152,18 @@ def test_spot() -> None:
 def test_key_pair() -> None:
     """A key pair of the user's is named."""
     assert request(variant(key_name="mine"))["KeyName"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        ("buckets", {"Name": "buckets"}),
+        ("arn:aws:iam::1:instance-profile/buckets", {"Arn": "arn:aws:iam::1:instance-profile/buckets"}),
+    ],
+)
+def test_instance_profile(profile: str, words: dict[str, str]) -> None:
+    """An instance profile is named by its name or its ARN, whichever the user knows."""
+    assert request(variant(instance_profile=profile))["IamInstanceProfile"] == words
 
 
 # --- user-data ------------------------------------------------------------------------------

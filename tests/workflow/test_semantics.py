@@ -184,6 +184,27 @@ def test_a_project_and_its_command_lines(run_workflow: WorkflowRunner, tmp_path:
     assert not (run.folder / "elsewhere/work/b.beside").exists()
 
 
+CLEANING = """
+rule clean:
+    shell: "rm -r results"
+
+rule announce:
+    resources: mem_mb=500
+    shell: "mkdir -p results; touch results/announced"
+"""
+
+
+def test_a_rule_that_declares_nothing_runs_here(run_workflow: WorkflowRunner) -> None:
+    """`rule clean` cleans this computer, without a machine; with resources of its own it means one."""
+    run = run_workflow({"Snakefile": CLEANING, "results/old.txt": ""}, "clean", "announce")
+
+    assert run.returncode == 0, run.output
+    assert "rule clean declares neither input nor output: it runs on this computer" in run.output
+    assert not (run.folder / "results").exists()
+    assert "for rule announce" in run.output
+    assert "for rule clean" not in run.output
+
+
 @pytest.mark.slow
 def test_notebooks_and_parameter_spaces(run_workflow: WorkflowRunner) -> None:
     """A notebook runs on the machine and comes home as it ran; instances of a parameter space as well."""

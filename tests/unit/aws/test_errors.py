@@ -73,6 +73,26 @@ def test_denied_names_the_action_and_who_can_help() -> None:
     assert "AbC123" not in str(found)
 
 
+def test_a_launch_may_lack_another_permission_than_its_own() -> None:
+    """Where AWS says which permission is missing, that one is named: iam:PassRole for a profile."""
+    error = client_error(
+        "UnauthorizedOperation",
+        "You are not authorized to perform this operation. User: arn:aws:iam::1:user/ann is not "
+        "authorized to perform: iam:PassRole on resource: arn:aws:iam::1:role/buckets because",
+    )
+    found = translate(error, "ec2:RunInstances")
+    assert isinstance(found, PermissionDenied)
+    assert found.action == "iam:PassRole"
+
+
+def test_an_unknown_instance_profile() -> None:
+    """A profile that the account does not have is told with the option that named it."""
+    text = "Value (nope) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"
+    found = translate(client_error("InvalidParameterValue", text), "ec2:RunInstances")
+    assert isinstance(found, ConfigurationError)
+    assert "--ec2-instance-profile" in str(found)
+
+
 def test_spot_role() -> None:
     """An account that never used spot is told which permission prepares it."""
     found = translate(client_error("AuthFailure.ServiceLinkedRoleCreationNotPermitted"), "ec2:RunInstances")
