@@ -30,7 +30,7 @@ def test_streams_are_binary_safe(rig: Rig) -> None:
     assert rig.host.run("cat", stdin=data).stdout == data
 
 
-@pytest.mark.parametrize("number", [1, 9, 15])
+@pytest.mark.parametrize("number", [9, 14, 15])  # not 1, which nohup has everybody ignore
 def test_a_signal_is_a_negative_exit_code(rig: Rig, number: int) -> None:
     """A command that was killed says by what."""
     assert rig.host.run(f"kill -{number} $$; sleep 5").exit_code == -number
