@@ -2,7 +2,8 @@
 
     Ec2ExecutorError                 a WorkflowError: Snakemake prints its text, no traceback
     ├── ConfigurationError           refused before anything costs money
-    │   └── NoFittingInstance        no allowed instance type has what the job asks for
+    │   ├── NoFittingInstance        no allowed instance type has what the job asks for
+    │   └── CredentialsExpired       they were good once: log in again
     ├── LaunchError                  EC2 did not give us a machine
     │   ├── CapacityError            not now, of this type, in this zone: try another
     │   ├── QuotaError               the account's limit: wait for a machine of ours to end
@@ -46,6 +47,10 @@ class ConfigurationError(Ec2ExecutorError):
 
 class NoFittingInstance(ConfigurationError):
     """No allowed instance type fits; the message names the nearest one and what it lacks."""
+
+
+class CredentialsExpired(ConfigurationError):
+    """AWS does not take the credentials any more; after a new login the same call may be made again."""
 
 
 class LaunchError(Ec2ExecutorError):
@@ -124,6 +129,11 @@ class InstanceLost(Ec2ExecutorError):
     def by_spot(self) -> bool:
         """True where EC2 took a spot machine back, which is nobody's fault."""
         return self.reason.startswith("Server.SpotInstance")
+
+    @property
+    def for_want_of_capacity(self) -> bool:
+        """True where EC2 took the machine back, or accepted its launch and then had no room for it."""
+        return self.by_spot or self.reason == "Server.InsufficientInstanceCapacity"
 
 
 class Cancelled(Ec2ExecutorError):

@@ -19,7 +19,7 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import DeploymentMethod, SharedFSUsage
 
-from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.staging import parse_reads
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 
 class _Settled:
-    """The story of a job that needed none."""
+    """The story of a job that needed no machine, or is refused one."""
+
+    def __init__(self, refused: str = "") -> None:
+        self._refused = refused
 
     def done(self) -> bool:
         return True
@@ -37,7 +40,7 @@ class _Settled:
     def result(self) -> JobOutcome:
         from snakemake_executor_ec2.model import JobOutcome
 
-        return JobOutcome(ok=True)
+        return JobOutcome(ok=not self._refused, message=self._refused)
 
 
 _STATUS_PAUSE_S = 0.1
@@ -74,21 +77,27 @@ class Executor(RemoteExecutor):
             self._start(jobs, all_known=not any(job.is_checkpoint for job in jobs))
 
     def run_job(self, job: Any) -> None:
+        if self._taken_from_cache(job):
+            info = SubmittedJobInfo(job=job, aux={"story": _Settled()})
+        else:
+            run = self._run or self._start([job], all_known=False)
+            try:
+                info = self._handed_over(job, run)
+            except Ec2ExecutorError as error:
+                # Raised on, it would end the run: a job that is refused this late fails alone.
+                info = SubmittedJobInfo(job=job, aux={"story": _Settled(refused=error.message)})
+        self.report_job_submission(info)
+
+    def _handed_over(self, job: Any, run: Run) -> SubmittedJobInfo:
         from snakemake_executor_ec2.fingerprint import fingerprint
         from snakemake_executor_ec2.plan import inner_jobs, left_out_params, plan_job
         from snakemake_executor_ec2.staging import inventory
 
-        if self._taken_from_cache(job):
-            return
-        run = self._run or self._start([job], all_known=False)
         mark = fingerprint(inner_jobs(job))
         noted = {key for each in inner_jobs(job) for key in self.workflow.persistence.external_jobids(each)}
         landed = run.landed(mark, noted)
         if landed is not None:
-            self.report_job_submission(
-                SubmittedJobInfo(job=job, external_jobid=landed, aux={"story": _Settled()})
-            )
-            return
+            return SubmittedJobInfo(job=job, external_jobid=landed, aux={"story": _Settled()})
         self._back_up_updated(job)
         inherited = run.inherit(mark)
         key = inherited.attempt.key if inherited else run.key_for(job.jobid, job.attempt)
@@ -107,7 +116,7 @@ class Executor(RemoteExecutor):
         if self.workflow.executor_settings.show_staging:
             self.logger.info(inventory.of_job(plan, self._workflow_sources()))
         story = run.submit(replace(plan, fingerprint=mark), inherited)
-        self.report_job_submission(SubmittedJobInfo(job=job, external_jobid=key, aux={"story": story}))
+        return SubmittedJobInfo(job=job, external_jobid=key, aux={"story": story})
 
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
@@ -248,7 +257,6 @@ class Executor(RemoteExecutor):
             self.workflow.async_run(job.rule.cache.fetch(job))
         except CacheMissException:
             return False
-        self.report_job_submission(SubmittedJobInfo(job=job, aux={"story": _Settled()}))
         return True
 
     def _back_up_updated(self, job: Any) -> None:

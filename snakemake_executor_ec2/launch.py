@@ -1,4 +1,4 @@
-"""From a `LaunchSpec` to the words of EC2's RunInstances. Pure: the call itself is in `aws/fleet.py`.
+"""From a `LaunchSpec` to the words of EC2's RunInstances. Pure: the call itself is in `aws/launching.py`.
 
 What no launch of ours goes without: the machine ends when it powers off, its volumes end
 with it and are encrypted, its metadata service wants a session token, and everything that
@@ -90,7 +90,7 @@ def run_instances_request(
                 },
             },
             *(
-                {"DeviceName": name, "Ebs": {"DeleteOnTermination": True}}
+                {"DeviceName": name, "Ebs": {"DeleteOnTermination": True, "Encrypted": True}}
                 for name in spec.image.other_devices
             ),
         ],
@@ -107,8 +107,6 @@ def run_instances_request(
             {"ResourceType": what, "Tags": tags} for what in ("instance", "volume", "network-interface")
         ],
     }
-    if spec.key_name:
-        request["KeyName"] = spec.key_name
     if spec.instance_profile:
         kind = "Arn" if spec.instance_profile.startswith("arn:") else "Name"
         request["IamInstanceProfile"] = {kind: spec.instance_profile}

@@ -18,6 +18,7 @@ from snakemake_executor_ec2.control import Control
 from snakemake_executor_ec2.errors import (
     CapacityError,
     ConfigurationError,
+    CredentialsExpired,
     PermissionDenied,
     QuotaError,
     ThrottledError,
@@ -167,10 +168,10 @@ class Launcher:
         if instance_type is not None:
             self._learned.gate.count(instance_type, machine.market)
 
-    def released(self, machine: Machine, *, by_spot: bool = False) -> None:
-        """A machine that `launch` gave or `adopted` took has ended; saying it twice is fine. `by_spot`:
-        EC2 has taken it back."""
-        if by_spot:
+    def released(self, machine: Machine, *, no_capacity: bool = False) -> None:
+        """A machine that `launch` gave or `adopted` took has ended; saying it twice is fine.
+        `no_capacity`: EC2 has taken it back."""
+        if no_capacity:
             self._learned.shortages.note_reclaimed(machine)
         with self._learned.lock:
             if machine.id not in self._learned.holding:
@@ -181,10 +182,11 @@ class Launcher:
             self._learned.gate.release(instance_type, machine.market)
 
     def lifetime_of(self, requirements: Requirements) -> int:
-        """Seconds after which the machine ends whatever happens; a rule's runtime shortens it."""
+        """Seconds after which the machine ends whatever happens; a rule's runtime shortens it, and
+        leaves room for a lease: results may have to wait for a laptop that sleeps."""
         if requirements.runtime_min is None:
             return self.lifetime_s
-        return min(self.lifetime_s, requirements.runtime_min * 60 + STAGING_MARGIN_S)
+        return min(self.lifetime_s, requirements.runtime_min * 60 + STAGING_MARGIN_S + self.claim_s)
 
     # --- one round over the offers ------------------------------------------------------------
 
@@ -247,15 +249,20 @@ class Launcher:
     def _launch(self, spec: LaunchSpec, control: Control) -> Machine:
         """One machine for a token. While EC2 does not answer, or asks to wait, the very same again:
         it may have started the machine, and for another spec it would start another one."""
-        deadline = self.clock.monotonic() + self.capacity_timeout_s
+        started = self.clock.monotonic()
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
                 return self.cloud.launch(spec)
             except ThrottledError as error:
-                if self.clock.monotonic() >= deadline:
+                if self.clock.monotonic() - started >= self.capacity_timeout_s:
                     raise
                 self._tell_once("throttled", say.throttled(error))
+            except CredentialsExpired as error:
+                # A night may pass until somebody logs in again; what runs does not need them.
+                if self.clock.monotonic() - started >= self.claim_s:
+                    raise
+                self._tell_once("expired", say.expired(error))
             self.pause(control, pause_s)
             pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
 
@@ -306,7 +313,7 @@ class Launcher:
 
     def image_for(self, requirements: Requirements) -> Image:
         """The rule's machine image, else the run's, else Amazon's."""
-        return self.cloud.image(requirements.ami or self.ami, requirements.arch)
+        return self.cloud.image(requirements.ami or self.ami, requirements.arch, gpu=requirements.gpus > 0)
 
     # --- limits -------------------------------------------------------------------------------
 

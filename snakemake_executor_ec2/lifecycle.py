@@ -72,8 +72,8 @@ class Launches(Protocol):
         """A machine that a run before ours launched is ours now, and counts towards the account's
         limits until it is `released`."""
 
-    def released(self, machine: Machine, *, by_spot: bool = False) -> None:
-        """A machine has ended, and with it what it held of the account's limits. `by_spot`: EC2
+    def released(self, machine: Machine, *, no_capacity: bool = False) -> None:
+        """A machine has ended, and with it what it held of the account's limits. `no_capacity`: EC2
         has taken it back, and will not have another one like it for a while."""
 
 
@@ -127,8 +127,8 @@ def run_job(plan: JobPlan, kit: Kit, control: Control, inherited: Inherited | No
             entry.ending = "done" if outcome.ok else "failed"
         except InstanceLost as error:
             outcome = _failed(plan, kit, control, entry, error)
-            reclaimed += error.by_spot
-            lost += not error.by_spot
+            reclaimed += error.for_want_of_capacity
+            lost += not error.for_want_of_capacity
             if not outcome.cancelled and lost < MACHINES_PER_JOB and reclaimed <= RECLAIMS_PER_JOB:
                 by_spot = error.by_spot
                 kit.tell(say.reclaimed(plan, error, reclaimed) if by_spot else say.trying_again(plan, error))
@@ -246,12 +246,12 @@ def _machine(
     plan: JobPlan, kit: Kit, control: Control, cloud: Cloud, entry: Entry, machine: Machine
 ) -> Iterator[None]:
     """A machine that ends with the block, whatever happens in it, unless it is left on purpose."""
-    by_spot = False
+    no_capacity = False
     try:
         yield
     except Ec2ExecutorError as error:
         lost = None if control.cancelled else _end_behind(error, kit, cloud, machine)
-        by_spot = lost is not None and lost.by_spot
+        no_capacity = lost is not None and lost.for_want_of_capacity
         if lost is None or lost is error:
             raise
         raise lost from error
@@ -268,7 +268,7 @@ def _machine(
                     kit.tell(say.not_terminated(machine, error))
             if entry.ended_at is not None:
                 kit.tell(say.terminated(plan, entry, kit.clock.now()))
-        kit.launcher.released(machine, by_spot=by_spot)
+        kit.launcher.released(machine, no_capacity=no_capacity)
 
 
 def _end_behind(error: Ec2ExecutorError, kit: Kit, cloud: Cloud, machine: Machine) -> InstanceLost | None:

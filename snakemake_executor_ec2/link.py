@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from snakemake_executor_ec2.control import Control
@@ -106,13 +107,15 @@ class Link:
                 self._host = self._reach(self._patience_s, first=False)
             return self._host
 
-    def _let_us_in(self, address: str, *, first: bool) -> None:
-        try:
+    def _let_us_in(self, address: str) -> None:
+        # The launch has done so once: whether it was needed again shows at the next attempt.
+        with suppress(Ec2ExecutorError):
             self._cloud.allow_ssh_from_here(address)
-        except Ec2ExecutorError:
-            if first:
-                raise
-            # Later on, whether it was needed shows at the next attempt.
+
+    def _console(self) -> str:
+        with suppress(Ec2ExecutorError):
+            return self._cloud.console_output(self._machine.id)
+        return ""
 
     def _status(self) -> MachineStatus:
         """What EC2 says. Where it says nothing (no network to it, credentials that ran out), what
@@ -156,7 +159,7 @@ class Link:
                     return host
                 if attempts == 0 or clock.monotonic() - last_check > _ADDRESS_CHECK_S:
                     last_check = clock.monotonic()
-                    self._let_us_in(status.address, first=first)
+                    self._let_us_in(status.address)
             if not first:
                 self._look_at(outage)
                 if not told and failure and clock.monotonic() - started > _TELL_AFTER_S:
@@ -168,7 +171,7 @@ class Link:
         if isinstance(failure, HostKeyMismatch):
             raise failure
         if first:
-            text = f"machine {machine.id} did not let us in within {timeout_s:.0f} s: {why}"
+            text = say.unreachable(machine, timeout_s, why, self._console())
             raise LoginRefused(text) if isinstance(failure, LoginRefused) else InstanceLost(text)
         raise InstanceLost(f"machine {machine.id} could not be reached for {say.duration(timeout_s)}: {why}")
 

@@ -197,8 +197,6 @@ class LaunchSpec:
     disk_gib: int
     user_data: str = field(repr=False)
     tags: Mapping[str, str]
-    key_name: str | None = None
-    """The name of an EC2 key pair of the user's, beside the run's own key."""
     instance_profile: str | None = None
     """Name or ARN of the IAM instance profile whose permissions the machine gets."""
 
@@ -248,6 +246,8 @@ class MachineStatus:
     """Where ssh reaches it: its public address, else its private one."""
     reason: str = ""
     """StateReason's code, such as `Server.SpotInstanceTermination`."""
+    message: str = ""
+    """StateReason's message: the code again, and what it means."""
 
 
 # --- what happens on it -------------------------------------------------------------------

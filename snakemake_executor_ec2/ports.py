@@ -64,8 +64,9 @@ class Cloud(Protocol):
     def quota(self, code: str) -> float | None:
         """The account's limit in vCPUs by its code, such as `L-1216C47A`; None: not known."""
 
-    def image(self, ami: str | None, arch: Arch) -> Image:
-        """The given image, or the newest Amazon Linux 2023 of an architecture.
+    def image(self, ami: str | None, arch: Arch, *, gpu: bool = False) -> Image:
+        """The given image, or the newest Amazon Linux 2023 of an architecture, for machines with a
+        GPU one that has its drivers.
 
         Raises ConfigurationError where there is no such image, or it is for another architecture.
         """

@@ -35,6 +35,7 @@ from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.plan import label
 from snakemake_executor_ec2.ports import Connector
 from snakemake_executor_ec2.recording import RecordingCloud
+from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.report.cost import table
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
 from snakemake_executor_ec2.report.telling import unbroken
@@ -61,7 +62,7 @@ class Story:
         return self._future.done()
 
     def result(self) -> JobOutcome:
-        """The outcome of a story that is done; an error in our own code is raised."""
+        """The outcome of a story that is done."""
         return self._future.result(timeout=0)
 
 
@@ -97,6 +98,7 @@ class Run:
         Raises ConfigurationError or PermissionDenied: no credentials, no such region, ….
         """
         settings = self._settings
+        _check_times(settings)
         login = new_key_pair()
         login_keys = [login]
         authorized = [login.public]
@@ -173,7 +175,7 @@ class Run:
             # The lease begins when the agent comes. A machine that boots slowly is waited for.
             claim_s=max((settings.lease or 720) * 60, settings.boot_timeout or 300),
             tell=self._tell,
-            capacity_timeout_s=settings.capacity_timeout or 1800,
+            capacity_timeout_s=1800 if settings.capacity_timeout is None else settings.capacity_timeout,
             max_cost_usd=settings.max_cost,
             spent_usd=self._spent_usd,
         )
@@ -238,7 +240,8 @@ class Run:
             try:
                 future.set_result(run_job(plan, self._kit, control, inherited))
             except BaseException as error:
-                future.set_exception(error)
+                # Raised on, it would end the run, and with it the machines of all other jobs.
+                future.set_result(JobOutcome(ok=False, message=say.executor_bug(plan, error)))
 
         thread = threading.Thread(target=tell_it, name=f"job {plan.key}", daemon=True)
         story = Story(future, control, thread)
@@ -323,6 +326,14 @@ def _environment(variables: Mapping[str, str], unset: Iterable[str]) -> Iterator
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def _check_times(settings: ExecutorSettings) -> None:
+    """Raise ConfigurationError for a time in which nothing could be done."""
+    for name in ("lease", "lifetime", "boot_timeout"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise ConfigurationError(f"--ec2-{name.replace('_', '-')} {value}: must be at least 1")
 
 
 def _tags(items: tuple[str, ...]) -> dict[str, str]:

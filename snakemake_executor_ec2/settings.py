@@ -59,7 +59,8 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     ami: Optional[str] = _option(
         None,
-        "Machine image to start. Default: the newest Amazon Linux 2023 for the job's architecture.",
+        "Machine image to start. Default: the newest Amazon Linux 2023 for the job's architecture, for jobs "
+        "with GPUs the one with NVIDIA's drivers.",
         metavar="AMI",
     )
     ssh_user: Optional[str] = _option(
@@ -166,7 +167,8 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     lifetime: Optional[int] = _option(
         10080,
-        "Minutes after which a machine powers itself off whatever happens. A rule's runtime shortens it.",
+        "Minutes after which a machine powers itself off whatever happens. A rule's runtime shortens it, to "
+        "that, the lease and two hours.",
         metavar="MINUTES",
     )
 

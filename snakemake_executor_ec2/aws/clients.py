@@ -104,6 +104,12 @@ class Clients:
             missing = NoCredentialsError()
             raise translate(missing, "sts:GetCallerIdentity") from missing
 
+    def log_in_again(self) -> None:
+        """Have the credentials read anew: those of a file are otherwise read once."""
+        with self._lock:
+            for made in ("_session", "ec2", "ec2_once", "ssm", "pricing", "service_quotas"):
+                self.__dict__.pop(made, None)
+
     def known_regions(self) -> list[str]:
         """The regions that the installed botocore knows of."""
         with self._lock:

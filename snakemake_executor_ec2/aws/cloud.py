@@ -20,7 +20,7 @@ from snakemake_executor_ec2.aws.network import Caller, is_internal, public_addre
 from snakemake_executor_ec2.aws.quotas import fetch_quota
 from snakemake_executor_ec2.aws.region import Region
 from snakemake_executor_ec2.aws.statuses import StatusBoard, describe_run
-from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.errors import ConfigurationError, CredentialsExpired
 from snakemake_executor_ec2.launch import RUN_TAG
 from snakemake_executor_ec2.model import (
     Arch,
@@ -148,9 +148,9 @@ class Ec2Cloud:
         """See `Cloud.quota`."""
         return fetch_quota(self._clients, code)
 
-    def image(self, ami: str | None, arch: Arch) -> Image:
+    def image(self, ami: str | None, arch: Arch, *, gpu: bool = False) -> Image:
         """See `Cloud.image`."""
-        return self._region.image(ami, arch)
+        return self._region.image(ami, arch, gpu=gpu)
 
     def launch(self, spec: LaunchSpec) -> Machine:
         """See `Cloud.launch`."""
@@ -158,7 +158,11 @@ class Ec2Cloud:
             raise ValueError(f"a launch without the tag {RUN_TAG}={self._run_id} would never be found again")
         subnets = [each for each in self._region.subnets() if each.zone == spec.zone]
         self._tried_to_launch = True
-        machine = self._launcher.launch(spec, subnets)
+        try:
+            machine = self._launcher.launch(spec, subnets)
+        except CredentialsExpired:
+            self._clients.log_in_again()
+            raise
         self._terminator.launched(machine.id)
         if subnets[0].public:
             self._board.expect_public(machine.id)

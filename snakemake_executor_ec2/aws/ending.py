@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, code_of, is_transient, translate
 from snakemake_executor_ec2.aws.pace import Patience
 from snakemake_executor_ec2.aws.statuses import describe_run
-from snakemake_executor_ec2.errors import Ec2ExecutorError
+from snakemake_executor_ec2.errors import CredentialsExpired, Ec2ExecutorError
 from snakemake_executor_ec2.model import MachineState
 from snakemake_executor_ec2.ports import Clock
 
@@ -118,6 +118,8 @@ class Terminator:
                 elif is_transient(error) or not self._is_gone(batch[0]):
                     failure = translate(error, _ACTION)
                     failure.__cause__ = error
+                    if isinstance(failure, CredentialsExpired):
+                        self._clients.log_in_again()
                     errors.append(failure)
             return
 

@@ -27,6 +27,7 @@ from botocore.parsers import ResponseParserError
 from snakemake_executor_ec2.errors import (
     CapacityError,
     ConfigurationError,
+    CredentialsExpired,
     Ec2ExecutorError,
     LaunchError,
     PermissionDenied,
@@ -140,7 +141,7 @@ def translate(error: AwsError, action: str) -> Ec2ExecutorError:
             "--ec2-ami names another one, and without it Amazon Linux 2023 is used"
         )
     if code in EXPIRED_CODES:
-        return ConfigurationError(
+        return CredentialsExpired(
             f"the AWS credentials have expired (or this computer's clock is wrong): {HOW_TO_LOG_IN}"
         )
     if code in INVALID_CREDENTIALS_CODES:
@@ -186,7 +187,7 @@ def _without_answer(error: BotoCoreError | ResponseParserError, action: str) -> 
     if isinstance(error, PartialCredentialsError):
         return ConfigurationError(f"the AWS credentials are incomplete ({error}): {HOW_TO_LOG_IN}")
     if isinstance(error, SSOError | SSOTokenLoadError | TokenRetrievalError):
-        return ConfigurationError(f"the AWS login has expired ({error}): run `aws sso login`")
+        return CredentialsExpired(f"the AWS login has expired ({error}): run `aws sso login`")
     if isinstance(error, CredentialRetrievalError):
         return ConfigurationError(f"the AWS credentials could not be read ({error}): {HOW_TO_LOG_IN}")
     if isinstance(error, ProfileNotFound):

@@ -1,4 +1,4 @@
-"""Machine images: the newest Amazon Linux 2023, or one that the user names."""
+"""Machine images: the newest Amazon Linux 2023, for GPUs with their drivers, or one that the user names."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 _PARAMETER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{arch}"
 _NAME = "al2023-ami-2023.*"
 """Standard images only: `al2023-ami-minimal-…` and `al2023-ami-ecs-…` are others."""
+_GPU_NAMES = {
+    Arch.X86_64: "Deep Learning Base OSS Nvidia Driver GPU AMI (Amazon Linux 2023) *",
+    Arch.ARM64: "Deep Learning ARM64 Base OSS Nvidia Driver GPU AMI (Amazon Linux 2023) *",
+}
+"""AWS's own: Amazon Linux 2023 with NVIDIA's driver and CUDA (release notes of its Deep Learning AMIs)."""
 
 
 def find_image(clients: Clients, ami: str | None, arch: Arch) -> Image:
@@ -28,7 +33,18 @@ def find_image(clients: Clients, ami: str | None, arch: Arch) -> Image:
     if ami is not None:
         return _usable(_described(clients, ami), arch)
     newest = _newest_parameter(clients, arch)
-    return _usable(_described(clients, newest) if newest else _newest_described(clients, arch), arch)
+    row = _described(clients, newest) if newest else _newest_named(clients, arch, _NAME)
+    if row is None:
+        raise ConfigurationError(
+            f"no Amazon Linux 2023 image for {arch} was found in this region; --ec2-ami names an image"
+        )
+    return _usable(row, arch)
+
+
+def find_gpu_image(clients: Clients, arch: Arch) -> Image | None:
+    """The newest Amazon Linux 2023 that has the drivers of NVIDIA's GPUs; None where there is none."""
+    row = _newest_named(clients, arch, _GPU_NAMES[arch])
+    return _usable(row, arch) if row else None
 
 
 def _newest_parameter(clients: Clients, arch: Arch) -> str | None:
@@ -42,23 +58,19 @@ def _newest_parameter(clients: Clients, arch: Arch) -> str | None:
     return found["Parameter"]["Value"]
 
 
-def _newest_described(clients: Clients, arch: Arch) -> ImageTypeDef:
+def _newest_named(clients: Clients, arch: Arch, name: str) -> ImageTypeDef | None:
     try:
         found = clients.ec2.describe_images(
             Owners=["amazon"],
             Filters=[
-                {"Name": "name", "Values": [_NAME]},
+                {"Name": "name", "Values": [name]},
                 {"Name": "architecture", "Values": [arch.value]},
                 {"Name": "state", "Values": ["available"]},
             ],
         )["Images"]
     except AWS_ERRORS as error:
         raise translate(error, "ec2:DescribeImages") from error
-    if not found:
-        raise ConfigurationError(
-            f"no Amazon Linux 2023 image for {arch} was found in this region; --ec2-ami names an image"
-        )
-    return max(found, key=lambda each: each["CreationDate"])
+    return max(found, key=lambda each: each["CreationDate"], default=None)
 
 
 def _described(clients: Clients, ami: str) -> ImageTypeDef:

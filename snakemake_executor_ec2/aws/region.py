@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -22,7 +23,7 @@ from snakemake_executor_ec2.aws.catalogue import (
     to_json,
 )
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, is_denied, translate
-from snakemake_executor_ec2.aws.images import find_image
+from snakemake_executor_ec2.aws.images import find_gpu_image, find_image
 from snakemake_executor_ec2.aws.network import Subnet, find_subnets
 from snakemake_executor_ec2.aws.prices import FEW_TYPES, fetch_on_demand, fetch_spot
 from snakemake_executor_ec2.errors import Ec2ExecutorError, PermissionDenied
@@ -80,9 +81,20 @@ class Region:
             return self._answers.once("on-demand", self._on_demand)
         return self._answers.once("spot", self._spot, max_age_s=SPOT_MAX_AGE_S, clock=self._clock)
 
-    def image(self, ami: str | None, arch: Arch) -> Image:
-        """See `Cloud.image`."""
-        return self._answers.once(f"image-{ami}-{arch}", lambda: find_image(self._clients, ami, arch))
+    def image(self, ami: str | None, arch: Arch, *, gpu: bool = False) -> Image:
+        """See `Cloud.image`. Where there is no image with GPU drivers, the user is told once."""
+        if ami is not None or not gpu:
+            return self._answers.once(f"image-{ami}-{arch}", lambda: find_image(self._clients, ami, arch))
+        return self._answers.once(f"gpu-image-{arch}", lambda: self._gpu_image(arch))
+
+    def _gpu_image(self, arch: Arch) -> Image:
+        found = find_gpu_image(self._clients, arch)
+        if found is None:
+            self._warn(
+                "no image with GPU drivers (AWS's Deep Learning Base AMI) was found: machines with GPUs "
+                "start from Amazon Linux 2023, which has none; --ec2-ami or a rule's ec2_ami names another"
+            )
+        return found or self.image(None, arch)
 
     def _instance_types(self) -> tuple[InstanceType, ...]:
         key = ("types", self._endpoint_key(), self._clients.region)
@@ -212,13 +224,17 @@ class Answers:
         max_age_s: float | None = None,
         clock: Clock | None = None,
     ) -> T:
-        """The answer, where `max_age_s` is given no older than that. A question that failed may be
-        asked again."""
+        """The answer, where `max_age_s` is given no older than that, unless a newer one is not to be
+        had. A question that failed may be asked again."""
         with self._lock:
             lock = self._locks.setdefault(name, threading.RLock())
         with lock:
             now = clock.monotonic() if clock else 0.0
             known = self._known.get(name)
-            if known is None or (max_age_s is not None and now - known[1] > max_age_s):
+            if known is None:
                 known = self._known[name] = (ask(), now)
+            elif max_age_s is not None and now - known[1] > max_age_s:
+                # Where AWS does not answer now, jobs still can be planned with what it said before.
+                with suppress(Ec2ExecutorError):
+                    known = self._known[name] = (ask(), now)
             return cast("T", known[0])

@@ -109,6 +109,7 @@ def status_of(row: InstanceTypeDef, *, public: bool) -> MachineStatus:
     address = row.get("PublicIpAddress")
     if not address and not (public and state is MachineState.PENDING):
         address = row.get("PrivateIpAddress")
+    why = row.get("StateReason", {})
     return MachineStatus(
-        state=state, address=address or None, reason=row.get("StateReason", {}).get("Code", "")
+        state=state, address=address or None, reason=why.get("Code", ""), message=why.get("Message", "")
     )

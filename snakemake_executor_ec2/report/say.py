@@ -5,6 +5,8 @@ A failure says what failed, for which rule, on which machine, what it cost and w
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +29,9 @@ from snakemake_executor_ec2.sizing.quotas import Quota
 
 LOG_LINES = 20
 """How much of a failed job's output is shown."""
+_CONSOLE_LINES = 10
+_LOG_BYTES = 1_000_000
+"""How much of it is read for that, and for the names of files that were not sent."""
 
 
 def launched(plan: JobPlan, machine: Machine) -> str:
@@ -113,6 +118,12 @@ def throttled(error: Ec2ExecutorError) -> str:
     return f"{error.message}; asking again"
 
 
+def expired(error: Ec2ExecutorError) -> str:
+    return (
+        f"{error.message}; what runs goes on, and further jobs are launched as soon as AWS accepts them again"
+    )
+
+
 def no_spot(error: Ec2ExecutorError) -> str:
     return f"spot is not used any more in this run: {error.message}"
 
@@ -160,7 +171,25 @@ def trying_again(plan: JobPlan, error: Ec2ExecutorError) -> str:
 
 
 def gone(machine: Machine, status: MachineStatus) -> str:
-    return f"machine {machine.id} ended by itself ({status.reason or status.state})"
+    # EC2's messages begin with the code; others' may not.
+    why = status.message if status.reason in status.message else f"{status.reason}: {status.message}"
+    return f"machine {machine.id} ended by itself ({why.strip(': .') or status.state})"
+
+
+def unreachable(machine: Machine, timeout_s: float, why: str, console: str) -> str:
+    text = (
+        f"machine {machine.id} did not let us in within {timeout_s:.0f} s (--ec2-boot-timeout): "
+        f"{why.rstrip('.')}. Where no machine ever does, this network may not let ssh out, or reach AWS from "
+        "another address than the one that was let in (--ec2-ssh-from), or the subnet cannot be reached from "
+        "here (--ec2-subnets)"
+    )
+    lines = console.splitlines()[-_CONSOLE_LINES:]
+    return f"{text}\nThe end of its console:\n{_indented(lines)}" if lines else text
+
+
+def executor_bug(plan: JobPlan, error: BaseException) -> str:
+    told = "".join(traceback.format_exception(error)).splitlines()
+    return f"{plan.label} failed by an error of the EC2 executor's own; please report it:\n{_indented(told)}"
 
 
 def silent(machine: Machine, error: Ec2ExecutorError, patience_s: float) -> str:
@@ -211,7 +240,7 @@ def job_failed(plan: JobPlan, entry: Entry, result: JobResult, log: Path, now: f
     text = f"{plan.label} failed{_where(entry, now)}: {_cause(plan, result)}"
     if result.usage.peak_mem_mib:
         text += f" (peak memory {result.usage.peak_mem_mib} MiB)"
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = _end_of(log)
     if lines:
         last = _without_epilogue(lines)[-LOG_LINES:]
         text += f"\nThe end of its output, all of it in {log}:\n{_indented(last)}"
@@ -232,9 +261,24 @@ def undeclared(plan: JobPlan, lines: Sequence[str]) -> list[str]:
         path = plan.workdir / name if name else plan.workdir
         if not name or len(name) > 255 or path in sent or any(parent in sent for parent in path.parents):
             continue
-        if path.is_file() and plan.workdir in path.parents and ".snakemake" not in path.parts:
+        if plan.workdir in path.parents and ".snakemake" not in path.parts and _is_file(path):
             found.append(name)
     return found
+
+
+def _is_file(path: Path) -> bool:
+    # pathlib raises where a word is too long for a name, or leads into a folder that is closed to us.
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def _end_of(log: Path) -> list[str]:
+    """The last lines of a log, which may be of any size, or missing."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_BYTES))
+            return file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def size(count: int) -> str:

@@ -98,6 +98,8 @@ class FakeCloud:
         self.machines: dict[str, FakeMachine] = {}
         """Every machine that was ever started, by id."""
         self.launches: list[LaunchSpec] = []
+        self.images: list[tuple[str | None, Arch, bool]] = []
+        """Every image that was asked for: name, architecture, whether for a GPU."""
         """Every spec that `launch` was called with, refused ones too."""
         self.refuse: Callable[[LaunchSpec], LaunchError | None] = lambda _: None
         """Says which launches EC2 refuses, and why."""
@@ -178,8 +180,9 @@ class FakeCloud:
         self._raise_planned("quota")
         return self.quotas.get(code)
 
-    def image(self, ami: str | None, arch: Arch) -> Image:
+    def image(self, ami: str | None, arch: Arch, *, gpu: bool = False) -> Image:
         self._raise_planned("image")
+        self.images.append((ami, arch, gpu))
         known = {each: of for of, each in DEFAULT_AMIS.items()}
         wanted = ami or DEFAULT_AMIS[arch]
         if wanted not in known:

@@ -60,7 +60,6 @@ def variant(*, burstable: bool = False, market: Market = Market.ON_DEMAND, **mor
         SPEC,
         variant(burstable=True),
         variant(market=Market.SPOT),
-        variant(key_name="mine"),
         variant(instance_profile="buckets"),
         variant(image=replace(IMAGE, other_devices=("/dev/sdb",))),
     ],
@@ -147,11 +146,6 @@ def test_spot() -> None:
         "SpotInstanceType": "one-time",
         "InstanceInterruptionBehavior": "terminate",
     }
-
-
-def test_key_pair() -> None:
-    """A key pair of the user's is named."""
-    assert request(variant(key_name="mine"))["KeyName"] == "mine"
 
 
 @pytest.mark.parametrize(

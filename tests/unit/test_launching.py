@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -15,12 +16,13 @@ from snakemake_executor_ec2.errors import (
     Cancelled,
     CapacityError,
     ConfigurationError,
+    CredentialsExpired,
     LaunchError,
     PermissionDenied,
     QuotaError,
     ThrottledError,
 )
-from snakemake_executor_ec2.launching import TYPES_PER_ROUND
+from snakemake_executor_ec2.launching import STAGING_MARGIN_S, TYPES_PER_ROUND
 from snakemake_executor_ec2.model import LaunchSpec, Machine, Market, SpotUse
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud, instance_type
@@ -111,6 +113,43 @@ def test_throttled_for_ever_is_a_failure() -> None:
     world.cloud.fail("launch", ThrottledError("slow down"), times=1000)
     with pytest.raises(ThrottledError):
         world.launch()
+
+
+def test_expired_credentials_wait_for_the_next_login() -> None:
+    """A night without a login fails no job: the same launch is made again until AWS takes it."""
+    world = World(capacity_timeout_s=60)
+    world.cloud.fail("launch", CredentialsExpired("the login has expired"), times=100)
+    world.launch()
+    assert world.clock.now() > 60
+    assert len({each.token for each in world.cloud.launches}) == 1
+    assert sum("as soon as AWS accepts them again" in line for line in world.said) == 1
+
+
+def test_expired_credentials_are_not_waited_for_for_ever() -> None:
+    """After the time of a lease the job has failed, and says why."""
+    world = World(claim_s=3600)
+    world.cloud.fail("launch", CredentialsExpired("the login has expired"), times=1000)
+    with pytest.raises(CredentialsExpired):
+        world.launch()
+
+
+def test_a_runtime_leaves_room_for_a_lease() -> None:
+    """A machine lives for its job's runtime, some time for files, and a lease; never above its lifetime."""
+    world = World(claim_s=1800)
+    assert world.launcher.lifetime_of(needs(runtime_min=None)) == 3600
+    long = replace(world.launcher, lifetime_s=10**6)
+    assert long.lifetime_of(needs(runtime_min=30)) == 1800 + STAGING_MARGIN_S + 1800
+    assert world.launcher.lifetime_of(needs(runtime_min=30)) == 3600
+
+
+def test_an_image_for_gpus() -> None:
+    """Only who wants a GPU gets the image with its drivers."""
+    clock = FakeClock()
+    types = [instance_type("g6.xlarge", 4, 16, gpus=1), instance_type("c7i.large", 2, 4)]
+    world = World(FakeCloud(clock, types=types, prices={"g6.xlarge": 0.8, "c7i.large": 0.09}), clock)
+    world.launch("1", gpus=1)
+    world.launch("2")
+    assert [gpu for _, _, gpu in world.cloud.images] == [True, False]
 
 
 def test_tokens_differ_between_machines_of_a_job() -> None:
@@ -233,7 +272,7 @@ def test_two_reclaims_then_on_demand() -> None:
     for number in range(3):
         machine = world.launch(spot=SpotUse.PREFER, runtime_min=10, reclaimed=number, no=number + 1)
         taken.append((machine.market, machine.instance_type, machine.zone))
-        world.launcher.released(machine, by_spot=True)
+        world.launcher.released(machine, no_capacity=True)
     assert [each[0] for each in taken] == [Market.SPOT, Market.SPOT, Market.ON_DEMAND]
     assert taken[0] != taken[1]
     assert world.launch(spot=SpotUse.ONLY, reclaimed=5, no=9).market is Market.SPOT

@@ -177,6 +177,20 @@ def test_two_reclaims_then_on_demand(world: World, step: str) -> None:
     assert sum("which does not count as a retry" in each for each in world.said) == 2
 
 
+def test_a_launch_that_ec2_takes_back_is_no_loss(world: World) -> None:
+    """EC2 accepts a launch and then has no room: another type or zone, as often as it takes."""
+    reasons = ["Server.InsufficientInstanceCapacity"] * 4
+
+    def end() -> None:
+        if reasons:
+            world.cloud.end(world.newest(), reason=reasons.pop())
+
+    world.at_every("move in", end)
+    assert world.story().ok
+    places = [(each.machine.instance_type, each.machine.zone) for each in world.cloud.machines.values()]
+    assert len(places) == len(set(places)) == 5
+
+
 def test_reclaims_and_losses_are_counted_apart(world: World) -> None:
     """A machine that crashes between two reclaims uses up neither."""
     reasons = [RECLAIM, "Client.InstanceInitiatedShutdown", RECLAIM]

@@ -63,17 +63,21 @@ def test_sigterm_lets_the_job_finish(run_workflow: WorkflowRunner) -> None:
 
 
 def test_a_killed_job_leaves_the_others_to_finish(run_workflow: WorkflowRunner) -> None:
-    """One failing job does not take the machines of the others away before they are done."""
+    """One failing job does not take the machines of the others away before they are done, nor does
+    one whose next attempt asks for what no machine has."""
     snakefile = (
         "rule all:\n    input: 'good.txt', 'bad.txt'\n"
         "rule good:\n    output: 'good.txt'\n    shell: 'sleep 6; touch {output}'\n"
-        "rule bad:\n    output: 'bad.txt'\n    shell: 'kill -9 $$'\n"
+        "rule bad:\n    output: 'bad.txt'\n    retries: 1\n"
+        "    resources: mem_mb=lambda wildcards, attempt: 1000 if attempt == 1 else 10**9\n"
+        "    shell: 'kill -9 $$'\n"
     )
 
     run = run_workflow({"Snakefile": snakefile})
 
     assert run.returncode == 1
     assert "rule bad failed on" in run.output
+    assert "rule bad: needs mem_mb=1000000000" in run.output
     assert (run.folder / "good.txt").exists()
 
 

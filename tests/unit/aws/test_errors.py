@@ -19,6 +19,7 @@ from snakemake_executor_ec2.aws.errors import AwsError, is_transient, translate
 from snakemake_executor_ec2.errors import (
     CapacityError,
     ConfigurationError,
+    CredentialsExpired,
     Ec2ExecutorError,
     LaunchError,
     PermissionDenied,
@@ -38,7 +39,8 @@ TABLE: dict[type[Ec2ExecutorError], str] = {
     "Unavailable ServiceUnavailable",
     PermissionDenied: "UnauthorizedOperation AccessDenied AccessDeniedException "
     "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
-    ConfigurationError: "AuthFailure RequestExpired ExpiredToken InvalidClientTokenId SignatureDoesNotMatch "
+    CredentialsExpired: "RequestExpired ExpiredToken ExpiredTokenException",
+    ConfigurationError: "AuthFailure InvalidClientTokenId SignatureDoesNotMatch "
     "UnrecognizedClientException InvalidAMIID.NotFound InvalidAMIID.Malformed InvalidAMIID.Unavailable "
     "InvalidKeyPair.NotFound",
     LaunchError: "OptInRequired Blocked PendingVerification InvalidGroup.NotFound InvalidParameterValue "
@@ -122,7 +124,7 @@ def test_image_of_another_account() -> None:
 def test_credentials(error: AwsError, said: str) -> None:
     """What is wrong with the credentials is a ConfigurationError that says what to do."""
     found = translate(error, "ec2:DescribeRegions")
-    assert type(found) is ConfigurationError
+    assert isinstance(found, ConfigurationError)
     assert said in str(found)
 
 

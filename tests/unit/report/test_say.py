@@ -76,6 +76,16 @@ def test_the_end_of_the_log_is_the_job_s(tmp_path: Path) -> None:
     assert shown[-1] == "    Command 'exit 3' returned non-zero exit status 3."
 
 
+def test_a_log_may_hold_anything(tmp_path: Path) -> None:
+    """Words that are no names, or that nobody may look at, and more than fits into memory: no error."""
+    log = tmp_path / "a.log"
+    words = ["─" * 200, "x" * 254 + "é", "/root/.cache/x", "a\0b", "/w/../w/" + "y" * 5000]
+    log.write_text("first\n" + "." * 2_000_000 + "\n" + "\n".join(words) + "\nlast\n")
+    text = told(JobResult(exit_code=1, failure=Failure.EXIT), log)
+    assert text.endswith("\n    last")
+    assert "first" not in text
+
+
 def test_a_log_without_snakemake_s_words_is_shown_as_it_is(tmp_path: Path) -> None:
     """Where Snakemake itself was killed, it says nothing."""
     log = tmp_path / "a.log"
