@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import RawIOBase
 from pathlib import Path
@@ -23,10 +22,10 @@ from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import Clock, RemoteHost
 from snakemake_executor_ec2.report import say
+from snakemake_executor_ec2.staging.links import LINKS_IN_A_ROW, dangling
 from snakemake_executor_ec2.staging.paths import PathMap, sendings
 
 _LOG_PAUSE_S = 5.0
-_LINKS_IN_A_ROW = 5
 _SOFTWARE_TIMEOUT_S = 3600.0
 """Longer than any installation that one would want to pay for with every job."""
 _SAME_TIME_S = 1.0
@@ -174,8 +173,8 @@ class AgentWorkbench:
         if missing:
             raise StagingError(f"the job ended well, but left no {', '.join(missing)}")
         # A link is fetched as such; where what it leads to is not here, that is fetched, too.
-        for _ in range(_LINKS_IN_A_ROW):
-            beyond = _dangling((*must, *may), plan.workdir)
+        for _ in range(LINKS_IN_A_ROW):
+            beyond = dangling((*must, *may), plan.workdir)
             if not beyond:
                 break
             fetched = self._fetch(plan, (), beyond)
@@ -273,16 +272,3 @@ def ahead_s(before: float, there: float | None, after: float) -> float:
 
 def _there(fetched: Fetched) -> int:
     return sum(kind != "missing" for kind in fetched.kinds.values())
-
-
-def _dangling(paths: Iterable[Path], workdir: Path) -> tuple[Path, ...]:
-    """What links among the paths lead to, where that is in the working directory and not there."""
-    targets = set()
-    for path in paths:
-        for _ in range(_LINKS_IN_A_ROW):
-            if not path.is_symlink():
-                break
-            path = Path(os.path.normpath(path.parent / path.readlink()))
-            if not os.path.lexists(path) and workdir in path.parents:
-                targets.add(path)
-    return tuple(sorted(targets))

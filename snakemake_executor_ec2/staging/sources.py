@@ -200,9 +200,14 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield Path(parent, name)
 
 
-def _is_script(path: Path) -> bool:
+def has_name_of_code(path: Path) -> bool:
+    """Whether a file is code by its name: its ending, or a name that programs look for."""
     name = path.name.lower()
-    if path.suffix.lower() in SCRIPT_SUFFIXES or name in _PROJECT_FILES or name.startswith("snakefile"):
+    return path.suffix.lower() in SCRIPT_SUFFIXES or name in _PROJECT_FILES or name.startswith("snakefile")
+
+
+def _is_script(path: Path) -> bool:
+    if has_name_of_code(path):
         return True
     # Not pipes and the like, which would have us wait.
     if not path.is_file():
