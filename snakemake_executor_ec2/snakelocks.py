@@ -100,14 +100,18 @@ def release_of_dead_runs(folder: Path) -> None:
     for notes in (folder / _NOTES).glob("*.lock"):
         with suppress(OSError, ValueError), notes.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: it lives
-            for name, identity in json.loads(file.read() or "{}").items():
+            noted = file.read()
+            for name, identity in json.loads(noted or "{}").items():
                 path = folder / name
                 if path.is_file() and _identity(path) == identity and path.parent == folder / _LOCKS:
                     path.unlink()
-            file.seek(0)
-            file.truncate()
             if notes.name.startswith(_EARLY):
                 notes.unlink()
+            elif noted:
+                seen = os.fstat(file.fileno())
+                file.truncate(0)
+                # When the run was there last: its machines' leases count from then.
+                os.utime(file.fileno(), ns=(seen.st_atime_ns, seen.st_mtime_ns))
 
 
 def _held(folder: Path, lock_files: Sequence[str]) -> dict[str, list[int]]:

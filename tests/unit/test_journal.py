@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -146,3 +147,17 @@ def test_lock_files_of_the_living_and_of_others_stay(journal: Journal, tmp_path:
     snakelocks.release_of_dead_runs(tmp_path)
 
     assert [path.name for path in locks.iterdir()] == ["1.input.lock"]
+
+
+def test_who_looks_for_locks_does_not_make_a_dead_run_younger(journal: Journal, tmp_path: Path) -> None:
+    """When a run was last seen, from which its machines' leases count, stays as it was."""
+    journal.begin_run(_run())
+    (run,) = journal.runs()
+    snakelocks.note(tmp_path, "r1", [])
+    lock = tmp_path / FOLDER / "runs" / "r1.lock"
+    os.utime(lock, (50.0, 50.0))
+    journal.leave_run("r1", detached=False)
+    for _ in range(2):
+        snakelocks.release_of_dead_runs(tmp_path)
+        assert not lock.read_text()
+        assert journal.last_seen(run) == 50.0
