@@ -34,6 +34,7 @@ class StatusBoard:
         self._clock = clock
         self._lock = threading.Lock()
         self._next_call = 0.0
+        self._answered_at = 0.0
         self._failures = 0
         self._known: dict[str, MachineStatus] = {}
         self._seen_at: dict[str, float] = {}
@@ -69,10 +70,11 @@ class StatusBoard:
             return
         asked_at = self._clock.monotonic()
         self._next_call = asked_at + MAX_AGE_S
-        if self._failures:
+        if self._failures or asked_at - self._answered_at > GONE_AFTER_S / 2:
             # Nobody looked for a while: absence counts from now on.
             self._failures = 0
             self._seen_at = dict.fromkeys(self._seen_at, asked_at)
+        self._answered_at = asked_at
         for row in rows:
             machine_id = row["InstanceId"]
             self._known[machine_id] = status_of(row, public=machine_id in self._public)

@@ -123,6 +123,16 @@ def test_an_outage_is_no_absence(world: World) -> None:
     assert world.board.status("i-1").state is MachineState.RUNNING
 
 
+def test_one_answer_after_a_quiet_time_is_no_absence(world: World) -> None:
+    """A machine that nobody asked for in hours is not taken as gone by the first answer that lacks it."""
+    world.ec2.answer(
+        "describe_instances", reservations(instance("i-1")), reservations(), reservations(instance("i-1"))
+    )
+    for _ in range(3):
+        assert world.board.status("i-1").state is MachineState.RUNNING
+        world.clock.advance(7200)
+
+
 @pytest.mark.parametrize(
     ("code", "kind"), [("AuthFailure", ConfigurationError), ("UnauthorizedOperation", PermissionDenied)]
 )
