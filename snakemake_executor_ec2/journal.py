@@ -325,7 +325,7 @@ class Journal:
         try:
             with self._lock:
                 self._db.execute(sql, values)
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             if not self._warned:
                 self._warned = True
                 self._warn(f"the journal {self.folder / 'journal.sqlite'} cannot be written: {error}")
@@ -335,7 +335,7 @@ class Journal:
         try:
             with self._lock:
                 yield
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             raise raises(
                 f"{what} cannot be entered in the journal {self.folder / 'journal.sqlite'} ({error}); "
                 "without that its machine could get lost"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from snakemake_executor_ec2 import snakelocks
+from snakemake_executor_ec2.errors import LaunchError
 from snakemake_executor_ec2.journal import FOLDER, Journal, RunRecord
 from snakemake_executor_ec2.model import JobPlan, KeyPair, Machine, Market, Phase, Requirements
 
@@ -98,6 +99,22 @@ def test_only_one_run_takes_an_attempt_over(journal: Journal) -> None:
 
     assert journal.claim(attempt, "r2")
     assert not journal.claim(attempt, "r3")
+
+
+def test_a_story_that_outlives_the_journal(tmp_path: Path) -> None:
+    """Where the file is closed already, a story hears nothing of it and ends its machine; nothing new
+    is launched."""
+    said: list[str] = []
+    journal = Journal(tmp_path, now=lambda: 100.0, warn=said.append)
+    journal.begin_run(_run())
+    attempt = journal.begin("r1", PLAN, 0, "k")
+    journal.close()
+
+    journal.enter(attempt, Phase.TERMINATE)
+    journal.end(attempt, "cancelled", machine_ended=True)
+    assert len(said) == 1
+    with pytest.raises(LaunchError):
+        journal.begin("r1", PLAN, 1, "k")
 
 
 def test_the_key_is_its_owner_s_and_erased_at_the_end(journal: Journal, tmp_path: Path) -> None:
