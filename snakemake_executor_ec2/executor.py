@@ -301,9 +301,9 @@ class Executor(RemoteExecutor):
         return run
 
     def _finish(self) -> None:
-        run, self._run = self._run, None
-        if run is not None:
-            run.close()
+        if self._run is not None:
+            self._run.close()  # where Ctrl-C ends it, Python's exit calls again
+            self._run = None
             atexit.unregister(self._finish)
 
     def _workflow_sources(self) -> Sources:

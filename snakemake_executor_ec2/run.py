@@ -144,7 +144,6 @@ class Run:
             )
         )
         snakelocks.note(self._folder, self.id, lock_files)
-        self._stack.callback(self._leave)
 
         def connector_of(run: RunRecord) -> Connector:
             keys = [run.login] if run.login else []
@@ -266,31 +265,34 @@ class Run:
             story.thread.join(timeout=_GRACE_S)
 
     def close(self) -> None:
-        """Leave nothing behind on EC2, and show what the run did cost. Safe to call twice."""
+        """Leave nothing behind on EC2, and show what the run did cost. Safe to call twice, and to be
+        called again where it was interrupted."""
         self.cancel()
         self._stories.clear()
-        try:
-            self._stack.close()
-        except Ec2ExecutorError as error:
-            self._warn(error.message)
+        if self._estate is not None:
+            self._leave(self._estate)
+            self._estate = None
+        self._stack.close()
         entries, self._entries = self._entries, ()
         if any(entry.machine for entry in entries):
             self._tell("EC2 machines of this run:\n" + table(entries, self._clock.now()))
 
-    def _leave(self) -> None:
+    def _leave(self, estate: Estate) -> None:
         """End what is left of this run and of those before it, but for what stays on purpose."""
         assert self._journal is not None
-        assert self._estate is not None
         self._entries = self._ledger.entries
         left = {entry.machine.id for entry in self._entries if entry.left and entry.machine}
         own = {e.machine.id for e in self._entries if e.left and e.machine and not e.inherited}
-        if own:
-            stray = {name for name, state in self._cloud.take_over().items() if not state.is_gone} - own
-            self._cloud.terminate(stray)
-        else:
-            self._cloud.close()
-            self._journal.close_run(self.id)
-        self._estate.close(left=left, detached=self._detached)
+        try:
+            if own:
+                stray = {name for name, state in self._cloud.take_over().items() if not state.is_gone} - own
+                self._cloud.terminate(stray)
+            else:
+                self._cloud.close()
+                self._journal.close_run(self.id)
+        except Ec2ExecutorError as error:
+            self._warn(error.message)
+        estate.close(left=left, detached=self._detached)
         self._journal.leave_run(self.id, detached=self._detached)
 
     def _spent_usd(self) -> float:

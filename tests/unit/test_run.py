@@ -1,0 +1,123 @@
+"""The end of a run: what the journal says is left is what EC2 says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from snakemake_executor_ec2.aws.cloud import Ec2Cloud
+from snakemake_executor_ec2.errors import ThrottledError
+from snakemake_executor_ec2.estate import Estate
+from snakemake_executor_ec2.journal import Journal, RunRecord
+from snakemake_executor_ec2.model import KeyPair, MachineState, Software
+from snakemake_executor_ec2.ports import Connector
+from snakemake_executor_ec2.recording import RecordingCloud
+from snakemake_executor_ec2.report.ledger import Ledger
+from snakemake_executor_ec2.run import Run
+from snakemake_executor_ec2.settings import ExecutorSettings
+from tests.fakes.clock import FakeClock
+from tests.fakes.cloud import FakeCloud
+from tests.unit import launchers
+
+
+class OwnCloud(FakeCloud):
+    """The cloud of the run itself."""
+
+    interrupted = False
+    """The next `close` is ended by Ctrl-C."""
+
+    def take_over(self) -> dict[str, MachineState]:
+        self._raise_planned("take_over")
+        return {name: self.status(name).state for name in self.machines}
+
+    def close(self) -> None:
+        if self.interrupted:
+            self.interrupted = False
+            raise KeyboardInterrupt
+        super().close()
+
+
+class World:
+    """A run that is open, with one machine that its story has left to it."""
+
+    def __init__(self, folder: Path) -> None:
+        clock = FakeClock()
+        self.cloud = OwnCloud(clock)
+        self.said: list[str] = []
+        self.run = run = Run(
+            ExecutorSettings(), software=Software(snakemake="9"), tell=self.said.append, warn=self.said.append
+        )
+        self.journal = journal = Journal(folder, now=clock.now, warn=pytest.fail)
+        journal.begin_run(
+            RunRecord(
+                id=run.id,
+                began_at=clock.now(),
+                pid=1,
+                region="us-east-1",
+                endpoint="",
+                ssh_user="ec2-user",
+                ssh_port=22,
+                login=KeyPair(private="SECRET", public="ssh-ed25519 C"),
+                lease_s=3600.0,
+            )
+        )
+        run._journal, run._ledger = journal, Ledger(clock, journal, run.id)
+        run._cloud = cast("RecordingCloud", self.cloud)
+        run._estate = Estate(
+            journal=journal,
+            run_id=run.id,
+            region="us-east-1",
+            endpoint="",
+            now=clock.now,
+            cloud_of=lambda _: cast("Ec2Cloud", self.cloud),
+            connector_of=lambda record: cast("Connector", record),
+            tell=self.said.append,
+        )
+        self.entry = run._ledger.open(launchers.plan(), 0, "ssh-ed25519 A")
+        self.entry.machine = launchers.World(self.cloud, clock).launch()
+
+    @property
+    def record(self) -> RunRecord:
+        (record,) = self.journal.runs(closed=True)
+        return record
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.chdir(tmp_path)
+    made = World(tmp_path)
+    yield made
+    made.journal.close()
+
+
+def test_a_clean_end(world: World) -> None:
+    """Nothing is left, and the key is erased."""
+    world.run.close()
+    assert not world.cloud.alive
+    assert world.record.closed
+    assert world.record.login is None
+
+
+def test_detached_without_a_network(world: World) -> None:
+    """That machines were left on purpose is noted, although EC2 cannot be asked for others."""
+    world.entry.left = "works on"
+    world.cloud.fail("take_over", ThrottledError("AWS did not answer"))
+    world.run.cancel(detach=True)
+    world.run.close()
+    assert world.said[0] == "AWS did not answer"
+    assert world.record.detached
+    assert not world.journal.is_alive(world.run.id)
+
+
+def test_an_end_that_is_interrupted(world: World) -> None:
+    """Ctrl-C while machines are looked for: Python's exit asks again, and they end."""
+    world.cloud.interrupted = True
+    with pytest.raises(KeyboardInterrupt):
+        world.run.close()
+    assert world.cloud.alive
+    world.run.close()
+    assert not world.cloud.alive
+    assert world.record.closed
