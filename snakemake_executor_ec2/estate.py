@@ -108,8 +108,8 @@ class Estate:
             with suppress(Ec2ExecutorError):
                 alive = {name for name, state in cloud.take_over().items() if state in _AT_WORK}
                 kept = {a.machine.id for a in self._journal.attempts(run.id) if a.machine and self._kept(a)}
-                if not alive & (stays | kept):
-                    cloud.close()  # sweeps twice: a launch may show up late
+                # It sweeps twice: a launch may show up late.
+                if not alive & (stays | kept) and cloud.close():
                     self._journal.close_run(run.id)
         self._dead.clear()
 

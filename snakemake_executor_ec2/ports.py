@@ -96,9 +96,10 @@ class Cloud(Protocol):
     def console_output(self, machine_id: str) -> str:
         """The end of what the machine printed while it booted, or an empty string."""
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """End every machine of this run that is left, remove what the run made (its security
-        group). Safe to call twice; raises nothing that would hide another error."""
+        group); whether EC2 says that no machine is left. Safe to call twice; raises nothing that
+        would hide another error."""
 
 
 @dataclass(frozen=True, kw_only=True)

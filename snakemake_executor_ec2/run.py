@@ -287,8 +287,7 @@ class Run:
             if own:
                 stray = {name for name, state in self._cloud.take_over().items() if not state.is_gone} - own
                 self._cloud.terminate(stray)
-            else:
-                self._cloud.close()
+            elif self._cloud.close():
                 self._journal.close_run(self.id)
         except Ec2ExecutorError as error:
             self._warn(error.message)

@@ -201,12 +201,12 @@ class Ec2Cloud:
         # botocore has already decoded its base64.
         return answer.get("Output", "") or ""
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """See `Cloud.close`. What could not be ended or removed is told through `warn`."""
-        if self._tried_to_launch:
-            self._terminator.sweep()
+        if self._tried_to_launch and self._terminator.sweep():
             self._tried_to_launch = False
         self._group.delete()
+        return not self._tried_to_launch
 
     # --- what a failed check means -----------------------------------------------------------
 

@@ -65,10 +65,10 @@ class Terminator:
         if errors:
             raise errors[0]
 
-    def sweep(self) -> None:
+    def sweep(self) -> bool:
         """End all of the run's machines that are alive, until none is found twice in a row.
 
-        Warns about what could not be ended; raises nothing of AWS's.
+        Warns about what could not be ended, and returns False; raises nothing of AWS's.
         """
         patience = Patience(self._clock, total_s=SWEEP_S, first_s=_SWEEP_GAP_S, most_s=4.0)
         clean = 0
@@ -87,14 +87,15 @@ class Terminator:
             clean = 0 if alive or failure else clean + 1
             if clean < _CLEAN_SWEEPS and not patience.pause():
                 self._warn(self._left(alive, failure))
-                return
+                return False
+        return True
 
     def _left(self, alive: list[str], failure: Ec2ExecutorError | None) -> str:
         what = ", ".join(alive) or f"machines with the tag snakemake-ec2:run={self._run_id}"
         why = f" ({failure})" if failure else ""
         return (
-            f"could not make sure that no machine is left: {what}{why}; look for them in the EC2 console. "
-            "They end on their own when their lifetime is over"
+            f"could not make sure that no machine is left: {what}{why}; the next call in this folder ends "
+            "them, as does `snakemake-ec2 gc --yes`. They end on their own when their lease is over"
         )
 
     def _terminate_batch(self, batch: list[str], errors: list[Ec2ExecutorError]) -> None:

@@ -316,7 +316,7 @@ def test_close_ends_what_is_left(setup: Setup, cloud: Cloud) -> None:
     """`close` ends every machine of the run, and may be called twice."""
     machines = [cloud.launch(make_spec(cloud)) for _ in range(3)]
     cloud.terminate([machines[0].id])
-    cloud.close()
-    cloud.close()
+    assert cloud.close()
+    assert cloud.close()
     setup.settle()
     assert all(cloud.status(each.id).state.is_gone for each in machines)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError, LaunchError, ThrottledError
@@ -242,9 +243,11 @@ class FakeCloud:
         self._raise_planned("console_output")
         return self.console if machine_id in self.machines else ""
 
-    def close(self) -> None:
+    def close(self) -> bool:
         self.closed += 1
-        self.terminate(self.alive)
+        with suppress(Ec2ExecutorError):
+            self.terminate(self.alive)
+        return not self.alive
 
     # --- helpers ---------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
+from snakemake_executor_ec2.errors import ThrottledError
 from snakemake_executor_ec2.estate import Estate
 from snakemake_executor_ec2.fingerprint import sizes_and_times
 from snakemake_executor_ec2.journal import Journal, RunRecord
@@ -188,6 +189,22 @@ def test_a_run_without_a_machine_is_tidied_up(world: World) -> None:
     (record,) = [run for run in world.journal.runs(closed=True) if run.id == "old"]
     assert record.closed
     assert record.login is None
+
+
+def test_a_run_whose_machines_could_not_be_ended(world: World) -> None:
+    """Its key stays, and the next call looks again."""
+    old = world.run("old")
+    machine = old.left("old.1", Phase.RUN)
+    world.estate.settle([], all_known=False)
+    old.cloud.fail("terminate", ThrottledError("AWS did not answer"), times=2)
+    world.estate.close(left=(), detached=False)
+    assert world.alive() == [machine]
+    assert "old" in [run.id for run in world.journal.runs()]
+
+    world.estate.settle([], all_known=True)
+    world.estate.close(left=(), detached=False)
+    assert not world.alive()
+    assert "old" not in [run.id for run in world.journal.runs()]
 
 
 def test_results_that_are_here_already(world: World, tmp_path: Path) -> None:

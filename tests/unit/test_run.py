@@ -33,11 +33,11 @@ class OwnCloud(FakeCloud):
         self._raise_planned("take_over")
         return {name: self.status(name).state for name in self.machines}
 
-    def close(self) -> None:
+    def close(self) -> bool:
         if self.interrupted:
             self.interrupted = False
             raise KeyboardInterrupt
-        super().close()
+        return super().close()
 
 
 class World:
@@ -99,6 +99,16 @@ def test_a_clean_end(world: World) -> None:
     assert not world.cloud.alive
     assert world.record.closed
     assert world.record.login is None
+
+
+def test_an_end_without_a_network(world: World) -> None:
+    """What could not be ended is looked for by the next call, which needs the key."""
+    world.cloud.fail("terminate", ThrottledError("AWS did not answer"))
+    world.run.close()
+    assert world.cloud.alive
+    assert not world.record.closed
+    assert world.record.login is not None
+    assert not world.journal.is_alive(world.run.id)
 
 
 def test_detached_without_a_network(world: World) -> None:

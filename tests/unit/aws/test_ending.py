@@ -159,7 +159,7 @@ def test_sweep_looks_twice(world: World) -> None:
         "describe_instances", reservations(), reservations(instance("i-late", "pending")), reservations()
     )
     world.ec2.answer("terminate_instances", {})
-    world.terminator.sweep()
+    assert world.terminator.sweep()
     assert world.batches == [["i-late"]]
     assert len(world.ec2.called("describe_instances")) == 4
     assert not world.warnings
@@ -181,7 +181,7 @@ def test_sweep_ends_in_time_with_a_word(world: World) -> None:
     world.ec2.answer("describe_instances", reservations(instance("i-1")))
     world.ec2.answer("terminate_instances", client_error("UnauthorizedOperation"))
     start = world.clock.now()
-    world.terminator.sweep()
+    assert not world.terminator.sweep()
     assert world.clock.now() - start < 120
     (said,) = world.warnings
     assert "i-1" in said
@@ -191,6 +191,6 @@ def test_sweep_ends_in_time_with_a_word(world: World) -> None:
 def test_sweep_without_a_network(world: World) -> None:
     """Where EC2 can't be asked, the tag to look for is named."""
     world.ec2.answer("describe_instances", OFFLINE)
-    world.terminator.sweep()
+    assert not world.terminator.sweep()
     (said,) = world.warnings
     assert "snakemake-ec2:run=r1" in said
