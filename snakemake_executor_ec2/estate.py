@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
@@ -97,21 +98,29 @@ class Estate:
         for attempt in self._waiting:
             run, cloud = self._dead[attempt.run]
             assert attempt.machine is not None
-            if detached or run.detached or self._kept(attempt):
-                stays.add(attempt.machine.id)
-                continue
-            self._tell(f"ending {attempt.machine.id} of {attempt.label}, which no job of this run asked for")
             with suppress(Ec2ExecutorError):
-                cloud.terminate([attempt.machine.id])
-                self._ended([attempt.machine.id], attempt.run)
+                if detached or run.detached or self._kept(attempt):
+                    stays.add(attempt.machine.id)
+                    # Its lease counts from the last sign of whoever worked with it.
+                    self._journal.claim(replace(attempt, owner=self._run_id), attempt.owner)
+                elif self._journal.claim(attempt, self._run_id):
+                    name = attempt.machine.id
+                    self._tell(f"ending {name} of {attempt.label}, which no job of this run asked for")
+                    cloud.terminate([name])
+                    self._ended([name], attempt.run)
         for run, cloud in self._dead.values():
             with suppress(Ec2ExecutorError):
                 alive = {name for name, state in cloud.take_over().items() if state in _AT_WORK}
-                kept = {a.machine.id for a in self._journal.attempts(run.id) if a.machine and self._kept(a)}
+                kept = {
+                    each.machine.id
+                    for each in self._journal.attempts(run.id)
+                    if each.machine and (self._kept(each) or self._another_s(each))
+                }
                 # It sweeps twice: a launch may show up late.
                 if not alive & (stays | kept) and cloud.close():
                     self._journal.close_run(run.id)
         self._dead.clear()
+        self._waiting.clear()
 
     # --- helpers ------------------------------------------------------------------------------
 
@@ -123,16 +132,19 @@ class Estate:
             machine = attempt.machine
             if machine is None or states.get(machine.id) not in _AT_WORK:
                 continue
-            if attempt.owner != run.id and self._journal.is_alive(attempt.owner):
-                stays.add(machine.id)  # another run took it over
-            elif self._kept(attempt):
+            asked_for = bool(wanted & set(attempt.outputs))
+            if self._another_s(attempt) or self._kept(attempt):
                 stays.add(machine.id)
-            elif attempt.may_go_on and (
-                run.detached or not all_known or not attempt.outputs or wanted & set(attempt.outputs)
-            ):
+            elif attempt.may_go_on and (asked_for or run.detached or not all_known or not attempt.outputs):
                 stays.add(machine.id)
-                self._waiting.append(attempt)
+                # What may be asked for is left to whoever is sure of it.
+                if not asked_for or self._journal.claim(attempt, self._run_id):
+                    self._waiting.append(attempt)
         return stays
+
+    def _another_s(self, attempt: Attempt) -> bool:
+        """Whether another run, which lives, has taken it over."""
+        return attempt.owner != self._run_id and self._journal.is_alive(attempt.owner)
 
     def _kept(self, attempt: Attempt) -> bool:
         return attempt.kept_until is not None and self._now() < attempt.kept_until

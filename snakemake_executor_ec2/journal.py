@@ -289,11 +289,11 @@ class Journal:
         self._write("INSERT INTO steps SELECT id, ?, phase, ? FROM attempts WHERE id=?", now, ending, attempt)
 
     def claim(self, attempt: Attempt, run_id: str) -> bool:
-        """Make a run look after an attempt of another; False where a third was faster."""
-        with self._lock, closing(self._db.cursor()) as cursor:
+        """Make a run look after an attempt of another; False where a third was faster. Raises LaunchError."""
+        with self._must(LaunchError, "an adoption"), closing(self._db.cursor()) as cursor:
             cursor.execute(
-                "UPDATE attempts SET owner=?, changed_at=? WHERE id=? AND owner=?",
-                (run_id, self._now(), attempt.id, attempt.owner),
+                "UPDATE attempts SET owner=?, changed_at=? WHERE id=? AND owner IN (?, ?)",
+                (run_id, self._now(), attempt.id, attempt.owner, run_id),
             )
             return cursor.rowcount == 1
 

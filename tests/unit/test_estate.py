@@ -67,9 +67,12 @@ class World:
         self.said: list[str] = []
         self.clouds: dict[str, OldCloud] = {}
         self._record("new")
-        self.estate = Estate(
-            journal=self.journal,
-            run_id="new",
+        self.estate = self._estate_of("new", self.journal)
+
+    def _estate_of(self, name: str, journal: Journal) -> Estate:
+        return Estate(
+            journal=journal,
+            run_id=name,
             region="us-east-1",
             endpoint=ENDPOINT,
             now=self.clock.now,
@@ -107,6 +110,11 @@ class World:
         cloud = self.clouds[name] = OldCloud(self.clock, run_id="run-1")
         cloud.pending_s = 0
         return DeadRun(id=name, cloud=cloud, world=launchers.World(cloud, self.clock), journal=self.journal)
+
+    def another(self, name: str) -> Estate:
+        """What another call in the same folder, which goes on at the same time, makes of it."""
+        self.run(name, alive=True)
+        return self._estate_of(name, self.open[-1])
 
     def alive(self) -> list[str]:
         """The machines that cost money, with the runs that launched them."""
@@ -165,6 +173,43 @@ def test_a_run_that_is_alive_is_let_alone(world: World) -> None:
     world.estate.close(left=(), detached=False)
     assert world.alive() == before
     assert len(before) == 2
+
+
+def test_what_one_live_run_asks_for_is_not_another_s(world: World) -> None:
+    """From the start of the one that asks for it, and to its end."""
+    old = world.run("old")
+    machines = [old.left("old.1", Phase.RUN), old.left("old.2", Phase.RUN)]
+    other = world.another("other")
+    world.estate.settle([Path("/w/old.1"), Path("/w/old.2")], all_known=True)
+    other.settle([Path("/w/old.2")], all_known=True)
+    assert world.estate.take("mark of old.1") is not None
+    assert other.take("mark of old.2") is None
+    other.close(left=(), detached=False)
+    assert world.alive() == machines
+
+    world.estate.close(left=(), detached=False)
+    assert not world.alive()
+
+
+def test_what_one_run_may_ask_for_is_left_to_one_that_does(world: World) -> None:
+    """The first does not yet know all of its jobs, and ends before the second asks."""
+    machine = world.run("old").left("old.1", Phase.RUN)
+    other = world.another("other")
+    world.estate.settle([], all_known=False)
+    other.settle([Path("/w/old.1")], all_known=True)
+    world.estate.close(left=(), detached=False)
+    assert world.alive() == [machine]
+    assert other.take("mark of old.1") is not None
+
+
+def test_a_machine_that_stays_is_its_old_run_s(world: World) -> None:
+    """Its lease counts from the last sign of whoever worked with it, not of a run that did not come to it."""
+    machine = world.run("detached", detached=True).left("detached.1", Phase.RUN)
+    world.estate.settle([Path("/w/detached.1")], all_known=True)
+    assert world.journal.attempts()[0].owner == "new"
+    world.estate.close(left=(), detached=False)
+    assert world.alive() == [machine]
+    assert world.journal.attempts()[0].owner == "detached"
 
 
 def test_what_stays_on_purpose(world: World) -> None:
