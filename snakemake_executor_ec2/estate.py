@@ -1,7 +1,8 @@
 """What dead runs of this folder left on EC2: taken over by the jobs that want it, else ended.
 
-Only runs of this folder's journal, on the same EC2, whose process is gone. What a run left to
-work on purpose (`--ec2-detach`) is kept for whoever asks for it later; its lease ends it.
+Only runs of this folder's journal, on the same EC2 and in the same account, whose process is gone.
+What a run left to work on purpose (`--ec2-detach`) is kept for whoever asks for it later; its lease
+ends it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Estate:
         run_id: str,
         region: str,
         endpoint: str,
+        account: str | None,
         now: Callable[[], float],
         cloud_of: Callable[[str], Ec2Cloud],
         connector_of: Callable[[RunRecord], Connector],
@@ -41,6 +43,7 @@ class Estate:
         self._journal = journal
         self._run_id = run_id
         self._here = (region, endpoint)
+        self._account = account
         self._now = now
         self._cloud_of = cloud_of
         self._connector_of = connector_of
@@ -53,9 +56,7 @@ class Estate:
         """Look at what there is, and end at once what no job will want: machines on which no job
         was started yet, and jobs whose outputs are not `wanted` (if `all_known` of them are)."""
         for run in self._journal.runs():
-            if run.id == self._run_id or (run.region, run.endpoint) != self._here:
-                continue
-            if self._journal.is_alive(run.id):
+            if run.id == self._run_id or not self._is_here(run) or self._journal.is_alive(run.id):
                 continue
             cloud = self._cloud_of(run.id)
             states = cloud.take_over()
@@ -123,6 +124,11 @@ class Estate:
         self._waiting.clear()
 
     # --- helpers ------------------------------------------------------------------------------
+
+    def _is_here(self, run: RunRecord) -> bool:
+        """Whether its machines are shown to us: another account's look as if there were none."""
+        same_account = run.account == self._account or None in (run.account, self._account)
+        return (run.region, run.endpoint) == self._here and same_account
 
     def _staying(
         self, run: RunRecord, states: dict[str, MachineState], wanted: set[Path], all_known: bool

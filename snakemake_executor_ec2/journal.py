@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS runs (
     id TEXT PRIMARY KEY, began_at REAL NOT NULL, ended_at REAL, pid INTEGER NOT NULL,
     region TEXT NOT NULL, endpoint TEXT NOT NULL, ssh_user TEXT NOT NULL, ssh_port INTEGER NOT NULL,
     login_private TEXT, login_public TEXT, lease_s REAL NOT NULL,
-    detached INTEGER NOT NULL DEFAULT 0, closed INTEGER NOT NULL DEFAULT 0
+    detached INTEGER NOT NULL DEFAULT 0, closed INTEGER NOT NULL DEFAULT 0, account TEXT
 );
 CREATE TABLE IF NOT EXISTS attempts (
     id INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs, owner TEXT NOT NULL REFERENCES runs,
@@ -71,6 +71,8 @@ class RunRecord:
     login: KeyPair | None = field(repr=False)
     """None once it was erased."""
     lease_s: float
+    account: str | None = None
+    """The AWS account's number, for the same reason; None: not known."""
     detached: bool = False
     """It ended with `--ec2-detach`: its machines were left to work on purpose."""
     closed: bool = False
@@ -142,6 +144,8 @@ class Journal:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA secure_delete=ON")
             self._db.executescript(_SCHEMA)
+            if "account" not in {row["name"] for row in self._db.execute("PRAGMA table_info(runs)")}:
+                self._db.execute("ALTER TABLE runs ADD COLUMN account TEXT")  # an earlier version's journal
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(
                 f"{path} cannot be written ({error}); machines could get lost"
@@ -164,9 +168,9 @@ class Journal:
         with self._must(ConfigurationError, "a run"):
             self._db.execute(
                 "INSERT INTO runs (id, began_at, pid, region, endpoint, ssh_user, ssh_port, login_private,"
-                " login_public, lease_s) VALUES (?,?,?,?,?,?,?,?,?,?)",
+                " login_public, lease_s, account) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
                 (run.id, run.began_at, run.pid, run.region, run.endpoint, run.ssh_user, run.ssh_port,
-                 login and login.private, login and login.public, run.lease_s),
+                 login and login.private, login and login.public, run.lease_s, run.account),
             )  # fmt: skip
 
     def leave_run(self, run_id: str, *, detached: bool) -> None:
@@ -354,6 +358,7 @@ def _run(row: sqlite3.Row) -> RunRecord:
         ssh_port=row["ssh_port"],
         login=None if private is None else KeyPair(private=private, public=row["login_public"]),
         lease_s=row["lease_s"],
+        account=row["account"],
         detached=bool(row["detached"]),
         closed=bool(row["closed"]),
     )

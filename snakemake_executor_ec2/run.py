@@ -141,6 +141,7 @@ class Run:
                 ssh_port=port,
                 login=login,
                 lease_s=(settings.lease or 720) * 60,
+                account=cloud.account,
             )
         )
         snakelocks.note(self._folder, self.id, lock_files)
@@ -154,6 +155,7 @@ class Run:
             run_id=self.id,
             region=cloud.region,
             endpoint=cloud.endpoint,
+            account=cloud.account,
             now=self._clock.now,
             cloud_of=lambda run_id: Ec2Cloud(run_id=run_id, **common()),
             connector_of=connector_of,

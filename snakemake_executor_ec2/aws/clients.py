@@ -30,6 +30,7 @@ PRICING_REGION = "us-east-1"
 
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 60
+_ACCOUNT_TIMEOUT_S = 3
 _CONNECTIONS = 32
 """Connections that threads of one run may hold to one service at a time."""
 
@@ -85,6 +86,18 @@ class Clients:
             return self._session.client("pricing", region_name=PRICING_REGION, config=_config(attempts=3))
 
     @cached_property
+    def account(self) -> str | None:
+        """The number of the account that the credentials are of, asked for once and without patience;
+        None where no STS answers: an API that is EC2's alone, a network without a way to it."""
+        config = _config(attempts=1, timeout_s=_ACCOUNT_TIMEOUT_S)
+        try:
+            with self._lock:
+                sts = self._session.client("sts", region_name=self.region, config=config)
+            return sts.get_caller_identity()["Account"]
+        except (*AWS_ERRORS, KeyError):  # KeyError: botocore's, at an answer to another question
+            return None
+
+    @cached_property
     def service_quotas(self) -> ServiceQuotasClient:
         """The account's limits."""
         with self._lock:
@@ -137,10 +150,10 @@ class Clients:
             return region
 
 
-def _config(*, attempts: int) -> Config:
+def _config(*, attempts: int, timeout_s: float = _READ_TIMEOUT_S) -> Config:
     return Config(
-        connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=_READ_TIMEOUT_S,
+        connect_timeout=min(timeout_s, _CONNECT_TIMEOUT_S),
+        read_timeout=timeout_s,
         max_pool_connections=_CONNECTIONS,
         retries={"mode": "standard", "total_max_attempts": attempts},
         user_agent_extra="snakemake-executor-ec2",

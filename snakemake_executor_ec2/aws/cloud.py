@@ -105,6 +105,11 @@ class Ec2Cloud:
         return self._clients.ec2.meta.endpoint_url
 
     @property
+    def account(self) -> str | None:
+        """See `Clients.account`."""
+        return self._clients.account
+
+    @property
     def region(self) -> str:
         """See `Clients.region`; asks nobody but, on an EC2 machine, that machine."""
         return self._clients.region

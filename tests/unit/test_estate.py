@@ -75,6 +75,7 @@ class World:
             run_id=name,
             region="us-east-1",
             endpoint=ENDPOINT,
+            account="111",
             now=self.clock.now,
             cloud_of=lambda run_id: cast("Ec2Cloud", self.clouds[run_id]),
             connector_of=lambda run: cast("Connector", run),
@@ -165,14 +166,24 @@ def test_a_job_that_nobody_will_ask_for(world: World, all_known: bool, stays: bo
 
 
 def test_a_run_that_is_alive_is_let_alone(world: World) -> None:
-    """And so is one on another EC2."""
+    """And so is one on another EC2, or in another account, whose machines this one's EC2 does not show."""
     world.run("living", alive=True).left("living.1", Phase.BOOT)
     world.run("elsewhere", endpoint="https://another.example").left("elsewhere.1", Phase.BOOT)
+    world.run("another's", account="222").left("another's.1", Phase.BOOT)
     before = world.alive()
     world.estate.settle([], all_known=True)
     world.estate.close(left=(), detached=False)
     assert world.alive() == before
-    assert len(before) == 2
+    assert len(before) == 3
+    assert len(world.journal.runs()) == 4
+
+
+@pytest.mark.parametrize("account", ["111", None])
+def test_a_run_of_this_account(world: World, account: str | None) -> None:
+    """It is looked after, and so is one of whose account nothing is known."""
+    world.run("old", account=account).left("old.1", Phase.BOOT)
+    world.estate.settle([], all_known=True)
+    assert not world.alive()
 
 
 def test_what_one_live_run_asks_for_is_not_another_s(world: World) -> None:

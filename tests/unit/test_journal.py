@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,20 @@ def test_an_attempt_comes_back_as_it_was_told(journal: Journal, tmp_path: Path) 
     assert attempt.host_keys == ("key-2",)
     assert attempt.outputs == PLAN.outputs
     assert attempt.may_go_on
+
+
+def test_a_journal_of_an_earlier_version(journal: Journal, tmp_path: Path) -> None:
+    """Its runs' account is not known; new ones are entered with theirs."""
+    journal.begin_run(_run())
+    journal._db.execute("ALTER TABLE runs DROP COLUMN account")
+    for _ in range(2):
+        newer = Journal(tmp_path, now=lambda: 100.0, warn=pytest.fail)
+        assert newer.runs()[0].account is None
+        newer.close()
+    newer = Journal(tmp_path, now=lambda: 100.0, warn=pytest.fail)
+    newer.begin_run(replace(_run("r2"), account="111"))
+    assert newer.runs()[1].account == "111"
+    newer.close()
 
 
 def test_a_run_is_alive_while_its_process_holds_the_lock(journal: Journal, tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ class World:
             run_id=run.id,
             region="us-east-1",
             endpoint="",
+            account=None,
             now=clock.now,
             cloud_of=lambda _: cast("Ec2Cloud", self.cloud),
             connector_of=lambda record: cast("Connector", record),

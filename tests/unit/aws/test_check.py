@@ -13,7 +13,7 @@ import pytest
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from tests.fakes.clock import FakeClock
-from tests.unit.aws.moto_server import CREDENTIALS, environment
+from tests.unit.aws.moto_server import CREDENTIALS, environment, moto_server
 
 _NOBODY = "http://127.0.0.1:9"
 """A port on which nothing listens."""
@@ -135,6 +135,28 @@ def test_a_permission_that_check_does_not_need() -> None:
         environment({**CREDENTIALS, "AWS_ENDPOINT_URL": url}),
     ):
         cloud().check()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(403, refusing("InvalidClientTokenId")), (404, "no such API"), (200, "<html>"), (200, "<Regions/>")],
+)
+def test_an_api_without_accounts(status: int, body: str) -> None:
+    """Where nothing tells whose credentials they are, that is not known, and nothing else comes of it."""
+    with answering(status, body) as url, environment({**CREDENTIALS, "AWS_ENDPOINT_URL": url}):
+        assert cloud().account is None
+
+
+def test_nobody_tells_the_account() -> None:
+    """Where nothing answers, that is not known either."""
+    with environment(CREDENTIALS):
+        assert cloud().account is None
+
+
+def test_the_account() -> None:
+    """Its number is STS's."""
+    with moto_server():
+        assert cloud().account == "123456789012"
 
 
 def test_no_region() -> None:
