@@ -93,7 +93,7 @@ class Executor(RemoteExecutor):
         from snakemake_executor_ec2.plan import inner_jobs, left_out_params, plan_job
         from snakemake_executor_ec2.staging import inventory
 
-        mark = fingerprint(inner_jobs(job))
+        mark = fingerprint(inner_jobs(job), run.software)
         noted = {key for each in inner_jobs(job) for key in self.workflow.persistence.external_jobids(each)}
         landed = run.landed(mark, noted)
         if landed is not None:

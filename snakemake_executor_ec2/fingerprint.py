@@ -1,4 +1,4 @@
-"""What makes one submission the same as another: rule, code, parameters, inputs, outputs.
+"""What makes one submission the same as another: rule, code, parameters, inputs, outputs, software.
 
 A job that an earlier run left on a machine is only taken over by one with the same fingerprint.
 Left out on purpose: what does not change the result (memory, threads, options of Snakemake, the
@@ -13,11 +13,22 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from snakemake_executor_ec2.model import Software
+from snakemake_executor_ec2.plan import (
+    container_images,
+    deployment_tools,
+    environment_files,
+    wrapper_files,
+    wrapper_of,
+)
 
-def fingerprint(jobs: Iterable[Any]) -> str:
-    """Of the jobs of one submission (a job alone, or a group's), as Snakemake has them."""
+
+def fingerprint(jobs: Iterable[Any], software: Software) -> str:
+    """Of the jobs of one submission (a job alone, or a group's), as Snakemake has them, and of what
+    the user has machines prepared with."""
     facts = sorted(json.dumps(_facts(job), sort_keys=True, default=str) for job in jobs)
-    return hashlib.sha256("\n".join(facts).encode("utf-8", "surrogateescape")).hexdigest()
+    prepared = json.dumps([software.requirements, software.setup])
+    return hashlib.sha256("\n".join([*facts, prepared]).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def sizes_and_times(paths: Iterable[Path]) -> dict[str, tuple[int, int]]:
@@ -49,7 +60,20 @@ def _facts(job: Any) -> dict[str, Any]:
         "params": [repr(value) for value in job.params],
         "output": [str(file) for file in job.output],
         "input": sizes_and_times(Path(str(file)) for file in job.input),
+        "wrapper": rule.wrapper and [wrapper_of(rule), *map(_sum, wrapper_files(rule))],
+        **_software(job),
     }
+
+
+def _software(job: Any) -> dict[str, Any]:
+    """What a job's rule wants it to run in, where Snakemake was told to see to that."""
+    tools = deployment_tools([job])
+    facts: dict[str, Any] = {}
+    if "conda" in tools:
+        facts["conda"] = [vars(job.conda_env_spec), *map(_sum, sorted(environment_files(job)))]
+    if "apptainer" in tools:
+        facts["image"] = [job.container_img_url, sizes_and_times(map(Path, container_images([job])))]
+    return facts
 
 
 def _content(script: Any, rule: Any) -> str | None:
@@ -57,6 +81,10 @@ def _content(script: Any, rule: Any) -> str | None:
         return None
     try:
         path = Path(str(rule.basedir.join(script).get_path_or_uri(secret_free=True)).removeprefix("file://"))
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return _sum(path)
     except (OSError, AttributeError):
         return str(script)  # with wildcards, or from somewhere else
+
+
+def _sum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -34,7 +34,7 @@ def plan_job(
     unneeded = set(job.dag.get_unneeded_temp_files(job)) if job.is_group() else set()
     readers = [*jobs, *_checkpoints_before(jobs)]
     inputs = [f for j in readers for f in j.input if not is_storage(f) and str(f) not in made]
-    inputs += _container_images(jobs)
+    inputs += container_images(jobs)
     inputs += [f for j in readers[len(jobs) :] for f in j.output if _comes_back(f)]
     inputs += _records_before(jobs)
     outputs = [f for j in jobs for f in j.output if _comes_back(f)]
@@ -42,7 +42,7 @@ def plan_job(
     logs = [f for j in jobs for f in j.log if not is_storage(f)]
     optional = [f for f in outputs if str(f) in unneeded]
     # Of jobs that a checkpoint has brought, the workflow's sources have none.
-    environments = [file for j in jobs for file in _environment_files(j)]
+    environments = [file for j in jobs for file in environment_files(j)]
     params_files = [path for path in _params_files(jobs) if path.stat().st_size <= LIMIT_BYTES]
     return JobPlan(
         key=key,
@@ -117,7 +117,7 @@ def _deploys(workflow: Any, method: str) -> bool:
     return DeploymentMethod[method] in workflow.deployment_settings.deployment_method
 
 
-def _container_images(jobs: Iterable[Any]) -> list[str]:
+def container_images(jobs: Iterable[Any]) -> list[str]:
     """Images of containers that are files here: they travel as inputs do."""
     urls = [
         str(job.container_img_url)
@@ -258,9 +258,6 @@ def workflow_sources(workflow: Any) -> Iterator[Path]:
 
     Folders are yielded as such; `staging.sources` decides what of them travels.
     """
-    from snakemake.wrapper import get_path
-
-    prefix = workflow.workflow_settings.wrapper_prefix
     for source in workflow.included:
         yield from _local_source(source)
     for path in [*workflow.configfiles, *workflow.overwrite_configfiles]:
@@ -270,19 +267,31 @@ def workflow_sources(workflow: Any) -> Iterator[Path]:
             if code and "{" not in str(code):
                 yield from (p.parent for p in _local_source(_beside(rule, code)))
         if rule.wrapper:
-            for path in _local_source(get_path(rule.wrapper, prefix)):
-                yield path if path.is_dir() else path.parent
+            yield from (path.parent for path in wrapper_files(rule))
     for job in workflow.dag.jobs:
-        yield from _environment_files(job)
+        yield from environment_files(job)
 
 
-def _environment_files(job: Any) -> Iterator[Path]:
+def wrapper_of(rule: Any) -> Any:
+    """Where a rule's wrapper is, as a source file of Snakemake's."""
+    from snakemake.wrapper import get_path
+
+    return get_path(rule.wrapper, rule.workflow.workflow_settings.wrapper_prefix)
+
+
+def wrapper_files(rule: Any) -> Iterator[Path]:
+    """A wrapper's code, where it is on this computer."""
+    for path in _local_source(wrapper_of(rule)):
+        yield from sorted(path.glob("wrapper.*")) if path.is_dir() else [path]
+
+
+def environment_files(job: Any) -> Iterator[Path]:
     """The file of a job's conda environment, with its exact versions for platforms and its script
     for after the installation."""
-    spec = job.conda_env_spec
-    if spec is None or not spec.is_file:
+    named = getattr(job.conda_env_spec, "file", None)  # others are names, or folders with an environment
+    if named is None:
         return
-    for file in _local_source(_beside(job.rule, spec.file)):
+    for file in _local_source(_beside(job.rule, named)):
         yield file
         for beside in ("*.pin.txt", "post-deploy.sh"):
             yield from file.parent.glob(f"{escape(file.stem)}.{beside}")

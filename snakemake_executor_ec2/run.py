@@ -78,7 +78,7 @@ class Run:
         warn: Callable[[str], None],
     ) -> None:
         self._settings = settings
-        self._software = software
+        self.software = software
         self._tell = unbroken(tell)
         self._warn = unbroken(warn)
         self._clock = SystemClock()
@@ -189,7 +189,7 @@ class Run:
             ledger=self._ledger,
             new_key_pair=new_key_pair,
             workbench=lambda link: AgentWorkbench(link, self._clock, self._tell, locks),
-            software=self._software,
+            software=self.software,
             boot_timeout_s=settings.boot_timeout or 300,
             lease_s=(settings.lease or 720) * 60,
             lost_after_s=600 if settings.lost_after is None else settings.lost_after,

@@ -1,0 +1,103 @@
+"""Which jobs are the same: those whose results would be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import (
+    DAGSettings,
+    DeploymentMethod,
+    DeploymentSettings,
+    OutputSettings,
+    Quietness,
+    ResourceSettings,
+)
+
+from snakemake_executor_ec2.fingerprint import fingerprint
+from snakemake_executor_ec2.model import Software
+from tests.workflow.in_process import LEAVES_FILES_OPEN
+
+pytestmark = LEAVES_FILES_OPEN
+
+SOFTWARE = Software(snakemake="9")
+BOTH = frozenset({DeploymentMethod.CONDA, DeploymentMethod.APPTAINER})
+FILES = {
+    "Snakefile": "rule all:\n    input: 'o', 'p'\n"
+    "rule one:\n    output: 'o'\n    conda: 'env.yaml'\n    container: 'docker://a:1'\n"
+    "    shell: 'touch {output}'\n"
+    "rule two:\n    output: 'p'\n    wrapper: 'file:wrapper'\n",
+    "env.yaml": "dependencies: [a=1]\n",
+    "env.linux-64.pin.txt": "@EXPLICIT\n",
+    "wrapper/wrapper.py": "pass\n",
+    "wrapper/environment.yaml": "dependencies: [a=1]\n",
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def mark(*, methods: frozenset[DeploymentMethod] = BOTH, software: Software = SOFTWARE) -> str:
+    """Of all jobs, as Snakemake has them."""
+    with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+        made = api.workflow(
+            resource_settings=ResourceSettings(cores=1),
+            deployment_settings=DeploymentSettings(deployment_method=methods),
+            snakefile=Path("Snakefile"),
+        )
+        made.dag(DAGSettings())
+        workflow = made._workflow
+        workflow._prepare_dag(forceall=True, ignore_incomplete=True, lock_warn_only=True)
+        workflow._build_dag()
+        return fingerprint(workflow.dag.jobs, software)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("Snakefile", "touch", "date >"),
+        ("Snakefile", "docker://a:1", "docker://a:2"),
+        ("env.yaml", "a=1", "a=2"),
+        ("env.linux-64.pin.txt", "EXPLICIT", "EXPLICIT\na=1.1"),
+        ("wrapper/wrapper.py", "pass", "print()"),
+        ("wrapper/environment.yaml", "a=1", "a=2"),
+    ],
+)
+def test_what_makes_another_job(folder: Path, name: str, old: str, new: str) -> None:
+    """Another command, and another environment for the same command."""
+    before = mark()
+    (folder / name).write_text(FILES[name].replace(old, new))
+    assert mark() != before
+
+
+def test_what_machines_are_prepared_with() -> None:
+    """What the user has installed counts; the controller's own Snakemake does not."""
+    before = mark()
+    assert mark(software=replace(SOFTWARE, snakemake="10")) == before
+    assert mark(software=replace(SOFTWARE, requirements="numpy==2")) != before
+    assert mark(software=replace(SOFTWARE, setup="dnf install R")) != before
+
+
+def test_an_environment_that_is_not_used(folder: Path) -> None:
+    """Without --sdm conda, what its file says makes no difference."""
+    before = mark(methods=frozenset())
+    (folder / "env.yaml").write_text("dependencies: [a=2]\n")
+    assert mark(methods=frozenset()) == before
+    assert mark() != before
+
+
+def test_environments_that_are_no_files(folder: Path) -> None:
+    """One by its name, and one by the folder that it is installed in, are told apart by these."""
+    marks = set()
+    for environment in ("named", "other", str(folder / "installed")):
+        (folder / "Snakefile").write_text(FILES["Snakefile"].replace("env.yaml", environment))
+        marks.add(mark())
+    assert len(marks) == 3
