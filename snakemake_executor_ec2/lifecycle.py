@@ -179,6 +179,7 @@ def _on_a_machine(
         bench = kit.workbench(link)
         with kit.ledger.phase(entry, Phase.PREPARE):
             _make_ready(plan, kit, entry, link, bench)
+        _put_log_aside(plan, kit, machine_no)
         return _to_its_end(plan, kit, control, entry, bench)
 
 
@@ -355,6 +356,11 @@ def _outcome(plan: JobPlan, kit: Kit, entry: Entry, result: JobResult) -> JobOut
 
 def _log_path(plan: JobPlan, kit: Kit) -> Path:
     """Where a job's output goes; the key begins with the run that the job was first told in."""
-    folder = kit.log_folder / plan.key.split(".")[0]
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{plan.key}.log"
+    return kit.log_folder / plan.key.split(".")[0] / f"{plan.key}.log"
+
+
+def _put_log_aside(plan: JobPlan, kit: Kit, machine_no: int) -> None:
+    """What the job printed on a machine that was lost is not the beginning of what it prints on this one."""
+    log = _log_path(plan, kit)
+    with suppress(OSError):  # there is none, or nothing can be written now: following the job waits for that
+        log.replace(log.with_name(f"{log.name}.{machine_no}"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from io import RawIOBase
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +143,7 @@ class AgentWorkbench:
 
         def follow(host: RemoteHost) -> JobResult:
             nonlocal position
-            with log.open("ab", buffering=0) as file:
+            with self._open(log) as file:
                 for line in Agent(host).follow(plan.key, position):
                     if isinstance(line.event, Output):
                         self._append(file, position.output, line.event.data)
@@ -215,13 +217,24 @@ class AgentWorkbench:
                 raise NotFetched(error.message) from error
             raise
 
-    def _append(self, file: RawIOBase, at: int, data: bytes) -> None:
-        """Write what the job printed to the log, where it belongs. Where this computer cannot
-        take it, the connection is given up for a while: the machine still has it."""
-        try:
+    def _open(self, log: Path) -> FileIO:
+        with self._storing():
+            log.parent.mkdir(parents=True, exist_ok=True)
+            return log.open("ab", buffering=0)
+
+    def _append(self, file: FileIO, at: int, data: bytes) -> None:
+        """Write what the job printed to the log, where it belongs."""
+        with self._storing():
             file.truncate(at)
             while data:
                 data = data[file.write(data) or 0 :]
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        """Where this computer cannot take what the job printed, the connection is given up for a
+        while: the machine still has it."""
+        try:
+            yield
         except OSError as error:
             if not self._told_of_log:
                 self._told_of_log = True

@@ -116,7 +116,9 @@ class FakeWorkbench:
     def run(self, plan: JobPlan, log: Path) -> JobResult:  # noqa: ARG002 - nothing is run
         self._step("run")
         results = self._scene.results
-        log.write_text("printed\n")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            file.write("printed\n")
         return results.pop(0) if len(results) > 1 else results[0]
 
     def stage_out(self, plan: JobPlan, *, succeeded: bool) -> Transfer:  # noqa: ARG002 - nothing travels

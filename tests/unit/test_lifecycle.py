@@ -150,6 +150,15 @@ def test_a_machine_that_is_lost_costs_another_one(world: World, step: str) -> No
     assert any("starting rule align (run-1.1.1) again on another machine" in each for each in world.said)
 
 
+def test_each_machine_has_its_own_log(world: World) -> None:
+    """What a job printed on a machine that was lost is kept, beside what it prints on the next one."""
+    world.scene.happens["stage out"] = lambda: world.cloud.end(world.newest())
+    outcome = world.story()
+    assert outcome.log is not None
+    assert outcome.log.read_text() == "printed\n"
+    assert outcome.log.with_name(f"{outcome.log.name}.1").read_text() == "printed\n"
+
+
 def test_machines_are_not_lost_for_ever(world: World) -> None:
     """After some, the job has failed, and its sentence says that the machine ended."""
     world.at_every("run", lambda: world.cloud.end(world.newest()))

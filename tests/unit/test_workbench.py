@@ -1,0 +1,70 @@
+"""What the story does on a machine, with the real agent on a computer that is this one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_ec2.link import Link
+from snakemake_executor_ec2.model import JobPlan, Software
+from snakemake_executor_ec2.outage import Neighbours
+from snakemake_executor_ec2.workbench import AgentWorkbench
+from tests.fakes.remote_host import FakeConnector, FakeMachine
+from tests.fakes.workbench import FakeControl
+from tests.unit import launchers
+
+ADDRESS = "203.0.113.1"
+
+
+class World(launchers.World):
+    """A machine with the agent on it, and a workbench there."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.cloud.pending_s = 0
+        self.folder = folder
+        self.there = FakeMachine(home=folder / "home", host_key=launchers.HOST_KEY.public)
+        self.there.home.mkdir()
+        self.control = FakeControl(self.clock)
+        self.link = Link(
+            cloud=self.cloud,
+            connector=FakeConnector({ADDRESS: self.there}),
+            clock=self.clock,
+            control=self.control,
+            machine=self.launch(),
+            host_keys=(launchers.HOST_KEY.public,),
+            patience_s=3600.0,
+            lost_after_s=600.0,
+            neighbours=Neighbours(),
+            tell=self.said.append,
+        )
+        self.locks: dict[Software, tuple[str, ...]] = {}
+        self.bench = AgentWorkbench(self.link, self.clock, self.said.append, self.locks)
+        self.bench.move_in(lease_s=0)
+
+    def plan(self, command: str, **more: object) -> JobPlan:
+        """A job whose working directory is there already."""
+        base = launchers.plan("run-1.1.1")
+        return replace(base, command=command, workdir=self.folder / "work", **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.link.close()
+
+
+def test_a_log_that_cannot_be_made_is_made_later(world: World) -> None:
+    """What is in its way ends no story: the machine still has what the job prints."""
+    log = world.folder / "logs" / "job.log"
+    log.parent.write_text("in the way")
+    world.clock.on_sleep = lambda _: log.parent.unlink(missing_ok=True)
+    plan = world.plan("echo printed")
+    world.bench.stage_in(plan)
+    assert world.bench.run(plan, log).exit_code == 0
+    assert log.read_text() == "printed\n"
+    assert sum("cannot be written (File exists)" in each for each in world.said) == 1
