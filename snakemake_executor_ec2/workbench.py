@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from snakemake_executor_ec2.agent.client import Agent, Fetched, JobStart, Wanted
 from snakemake_executor_ec2.agent.protocol import (
     Finished,
     Interrupted,
+    Line,
     Output,
     Position,
     SpotNotice,
@@ -27,7 +28,8 @@ from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.staging.links import LINKS_IN_A_ROW, dangling
 from snakemake_executor_ec2.staging.paths import PathMap, sendings
 
-_LOG_PAUSE_S = 5.0
+_PAUSE_S = 5.0
+_LINKS_IN_A_ROW = 5
 _SOFTWARE_TIMEOUT_S = 3600.0
 """Longer than any installation that one would want to pay for with every job."""
 _SAME_TIME_S = 1.0
@@ -53,7 +55,7 @@ class AgentWorkbench:
         self._search_path: tuple[str, ...] = ()
         self._paths = PathMap(here=Path("/"), there=Path("/"))
         self._there: Path | None = None
-        self._told_of_log = False
+        self._told: set[str] = set()
         self._ahead_ns = 0
 
     def move_in(self, lease_s: float) -> None:
@@ -144,7 +146,7 @@ class AgentWorkbench:
         def follow(host: RemoteHost) -> JobResult:
             nonlocal position
             with self._open(log) as file:
-                for line in Agent(host).follow(plan.key, position):
+                for line in self._lines(Agent(host), plan, position):
                     if isinstance(line.event, Output):
                         self._append(file, position.output, line.event.data)
                     if isinstance(line.event, SpotNotice):
@@ -217,6 +219,21 @@ class AgentWorkbench:
                 raise NotFetched(error.message) from error
             raise
 
+    def _lines(self, agent: Agent, plan: JobPlan, position: Position) -> Iterator[Line]:
+        """What happens to the job. A machine that is out of memory or processes may not be able to
+        tell, while the job works on; only where it says that it knows no such job, that is over."""
+        try:
+            yield from agent.follow(plan.key, position)
+        except StagingError as error:
+            with suppress(StagingError):
+                if agent.status(plan.key).state == "unknown":
+                    raise InstanceLost(f"the machine knows nothing of the job: {error.message}") from error
+            self._tell_once(
+                f"the machine of {plan.label} cannot tell how it is ({error.message}); trying again"
+            )
+            self._clock.sleep(_PAUSE_S)
+            raise ConnectionLost("the machine cannot tell of the job") from error
+
     def _open(self, log: Path) -> FileIO:
         with self._storing():
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -236,13 +253,16 @@ class AgentWorkbench:
         try:
             yield
         except OSError as error:
-            if not self._told_of_log:
-                self._told_of_log = True
-                self._tell(
-                    f"the log of the job cannot be written ({error.strerror}); trying again until it can"
-                )
-            self._clock.sleep(_LOG_PAUSE_S)
+            self._tell_once(
+                f"the log of the job cannot be written ({error.strerror}); trying again until it can"
+            )
+            self._clock.sleep(_PAUSE_S)
             raise ConnectionLost("what the job prints cannot be stored here") from error
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._tell(text)
 
     def _make_workdir(self, plan: JobPlan) -> PathMap:
         answer = self._link.call(lambda host: Agent(host).workdir([str(plan.workdir)]))[0]

@@ -126,11 +126,13 @@ class Agent:
     # --- the machine ----------------------------------------------------------------------
 
     def install(self) -> None:
-        """Put the agent on the machine; one round trip, and harmless where it is already."""
+        """Put the agent on the machine; one round trip. Where it is already nothing is written, for
+        which there may be no room any more."""
         folder = self._folder
         done = self._host.run(
-            f'umask 077 && mkdir -p "{folder}" && cat > "{folder}/part.$$" && '
-            f'mv -f "{folder}/part.$$" "{folder}/agent.pyz" && command -v python3',
+            f'umask 077 && if [ -s "{folder}/agent.pyz" ]; then cat > /dev/null; else '
+            f'mkdir -p "{folder}" && cat > "{folder}/part.$$" && '
+            f'mv -f "{folder}/part.$$" "{folder}/agent.pyz"; fi && command -v python3',
             stdin=bundle(),
             timeout_s=_ANSWER_S,
         )

@@ -23,6 +23,17 @@ from tests.sshd import LOOPBACK, Server
 # --- the agent, over a real connection ----------------------------------------------------
 
 
+def test_an_agent_that_is_there_is_not_written_again(rig: Rig) -> None:
+    """There may be no room for it any more, and what the machine has made is still to be fetched."""
+    agent = Agent(rig.host)
+    agent.install()
+    (file,) = rig.home.glob(".snakemake-ec2/*/agent.pyz")
+    before = file.stat()
+    agent.install()
+    assert file.stat() == before
+    assert agent.status("job-1").state == "unknown"
+
+
 def test_odd_files_go_up_and_come_down(rig: Rig, tmp_path: Path) -> None:
     """Names, contents, modes and modification times survive the way to the machine and back."""
     agent = Agent(rig.host)

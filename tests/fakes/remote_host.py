@@ -38,6 +38,8 @@ class FakeMachine:
     """Whether it answers at all."""
     cut_at: str | None = None
     """Break the connection once, when a command that contains this text is run."""
+    starved_at: str | None = None
+    """Let a command that contains this text fail once, as where there is no memory for it."""
     cut_after_bytes: int | None = None
     """Break the connection once, after so many bytes of streams in either direction."""
     commands: list[str] = field(default_factory=list)
@@ -177,6 +179,9 @@ class FakeRemoteHost:
         if self.machine.cut_at is not None and self.machine.cut_at in command:
             self.machine.cut_at = None
             self.cut()
+        if self.machine.starved_at is not None and self.machine.starved_at in command:
+            self.machine.starved_at = None
+            command = "echo 'fork: Cannot allocate memory' >&2; exit 254"
         return _Execution(self, command)
 
 

@@ -68,3 +68,14 @@ def test_a_log_that_cannot_be_made_is_made_later(world: World) -> None:
     assert world.bench.run(plan, log).exit_code == 0
     assert log.read_text() == "printed\n"
     assert sum("cannot be written (File exists)" in each for each in world.said) == 1
+
+
+def test_a_machine_that_is_out_of_memory_is_asked_again(world: World) -> None:
+    """That it cannot tell of the job ends no job that works on."""
+    world.there.starved_at = " follow "
+    plan = world.plan("echo one; sleep 1; echo two")
+    world.bench.stage_in(plan)
+    log = world.folder / "log"
+    assert world.bench.run(plan, log).exit_code == 0
+    assert log.read_text() == "one\ntwo\n"
+    assert any("cannot tell how it is (fork: Cannot allocate memory)" in each for each in world.said)
