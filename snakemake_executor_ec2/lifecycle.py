@@ -334,11 +334,13 @@ def _link(
 def _make_ready(plan: JobPlan, kit: Kit, entry: Entry, link: Link, bench: Workbench) -> None:
     """Move in: the agent, the machine's end on its own, its own host key; then software and
     inputs side by side. No data flows before the host key is one that only the machine knows."""
+
+    def pin(*host_keys: str) -> None:
+        link.host_keys = host_keys
+        kit.ledger.pinned(entry, host_keys)
+
     bench.move_in(kit.lease_s)
-    rotated = bench.rotate_host_key()
-    if rotated is not None:
-        link.host_keys = (rotated,)
-        kit.ledger.pinned(entry, rotated)
+    bench.rotate_host_key(pin)
     with _renewing(kit, bench), ThreadPoolExecutor(max_workers=1, thread_name_prefix="software") as side:
         software = side.submit(bench.install_software, replace(kit.software, tools=plan.tools))
         sent = bench.stage_in(plan)

@@ -161,9 +161,9 @@ class Workbench(Protocol):
         """Install the agent, which from now on powers the machine off when nobody calls for
         `lease_s` seconds."""
 
-    def rotate_host_key(self) -> str | None:
-        """Give the machine a host key that nobody else has seen, and return its public half;
-        None where the machine does not let us."""
+    def rotate_host_key(self, pin: Callable[..., None]) -> None:
+        """Give the machine a host key that nobody else has seen, where it lets us. `pin` is called
+        with every key that it may show from now on: the old and the new one, then the new one."""
 
     def install_software(self, software: Software) -> None:
         """Have Snakemake and what else the job needs on the machine. Raises PreparationError."""

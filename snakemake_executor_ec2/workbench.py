@@ -20,7 +20,14 @@ from snakemake_executor_ec2.agent.protocol import (
     SpotNotice,
     Unwatched,
 )
-from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, InstanceLost, NotFetched, StagingError
+from snakemake_executor_ec2.errors import (
+    ConnectError,
+    ConnectionLost,
+    HostKeyMismatch,
+    InstanceLost,
+    NotFetched,
+    StagingError,
+)
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import Clock, RemoteHost
@@ -90,14 +97,16 @@ class AgentWorkbench:
     def renew(self) -> None:
         self._link.call(lambda host: Agent(host).renew())
 
-    def rotate_host_key(self) -> str | None:
+    def rotate_host_key(self, pin: Callable[..., None]) -> None:
         try:
-            return self._link.call(lambda host: Agent(host).rotate_host_key())
-        except ConnectionLost:
+            new = self._link.call(lambda host: Agent(host).new_host_key())
+            pin(*self._link.host_keys, new)
+            self._link.call(lambda host: Agent(host).rotate_host_key())
+            pin(new)
+        except (ConnectionLost, HostKeyMismatch):
             raise
         except ConnectError as error:
             self._tell(f"{error.message} It keeps the first one, which can be read in its user-data.")
-            return None
 
     def install_software(self, software: Software) -> None:
         wanted = Wanted(

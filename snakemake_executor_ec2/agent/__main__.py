@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("unpack", "pack", "workdir", "guard", "guarding", "start", "renew", "release", "software",
-                 "rotate-host-key"):  # fmt: skip
+                 "new-host-key", "rotate-host-key"):  # fmt: skip
         commands.add_parser(name)
     commands.add_parser("warden").add_argument("label", help="for people who look at `ps`")
     commands.add_parser("cancel").add_argument("key")
@@ -62,10 +62,10 @@ def _run(options: argparse.Namespace) -> int:
         from . import software
 
         return software.main()
-    if command == "rotate-host-key":
+    if command in ("new-host-key", "rotate-host-key"):
         from . import hostkey
 
-        return hostkey.rotate()
+        return hostkey.prepare() if command == "new-host-key" else hostkey.rotate()
     if command == "follow":
         from .follow import follow
 

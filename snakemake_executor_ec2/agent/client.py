@@ -141,12 +141,19 @@ class Agent:
         why = _last_words(done) or "its image has no python3"
         raise PreparationError(f"The agent could not be installed on the machine: {why}.")
 
-    def rotate_host_key(self) -> str:
-        """Give the machine a new host key, which is returned, to be pinned; the old one is gone."""
-        done = self._host.run(self._command("rotate-host-key"), timeout_s=_ANSWER_S)
+    def new_host_key(self) -> str:
+        """Let the machine make a host key, to be pinned beside the one that it has; the public half."""
+        return str(self._host_key("new-host-key")["host_key"])
+
+    def rotate_host_key(self) -> None:
+        """Let it show the new host key from now on; the old one is gone."""
+        self._host_key("rotate-host-key")
+
+    def _host_key(self, command: str) -> dict[str, Any]:
+        done = self._host.run(self._command(command), timeout_s=_ANSWER_S)
         if done.exit_code:
             raise ConnectError(f"The machine's host key could not be renewed: {_last_words(done)}.")
-        return str(_answer(done)["host_key"])
+        return _answer(done)
 
     def guard(self, lease_s: float | None) -> float | None:
         """Begin the lease: without `renew` or a followed job the machine powers itself off.

@@ -1,4 +1,8 @@
-"""`rotate-host-key`: the key that came with user-data could be read there, so it is replaced."""
+"""`new-host-key`, `rotate-host-key`: the key that came with user-data could be read there: it is replaced.
+
+In two steps, so that both keys can be pinned while it is not certain which one sshd shows: the answer
+of the second may be lost. Either may be asked for again.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,10 @@ import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
+from typing import IO
 
-from .state import AgentError, home, say
+from .state import AgentError, home, say, try_lock
 
 _PLACE = "/etc/ssh/ssh_host_ed25519_key"
 # Old and new key files change places by renames; where anything fails the old ones stay. sshd reads
@@ -18,7 +24,7 @@ place=$1 new=$2
 install -m 600 -o root -g "$(stat -c %g "$place" 2>/dev/null || echo 0)" "$new" "$place.new"
 [ ! -e "$place" ] || chmod --reference="$place" "$place.new"
 install -m 644 -o root -g root "$new.pub" "$place.pub.new"
-[ ! -e "$place" ] || cp -p "$place" "$place.old"
+[ ! -e "$place" ] || [ -e "$place.old" ] || cp -p "$place" "$place.old"
 mv -f "$place.new" "$place"
 if systemctl reload sshd 2>/dev/null || systemctl reload ssh 2>/dev/null ||
    kill -HUP "$(cat /run/sshd.pid /var/run/sshd.pid 2>/dev/null | head -n 1)" 2>/dev/null ||
@@ -35,20 +41,55 @@ fi
 """
 
 
-def rotate(place: str = _PLACE) -> int:
-    """`rotate-host-key` -> {"host_key": "ssh-ed25519 AAAA…"}; where it fails, the old key stays."""
-    folder = tempfile.mkdtemp(prefix="key-", dir=home())
-    try:
-        new = os.path.join(folder, "key")
-        _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", new])
-        with open(new + ".pub", encoding="ascii") as file:
-            public = " ".join(file.read().split()[:2])
-        as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
-        _run([*as_root, "sh", "-c", _INSTALL, "sh", place, new])
-    finally:
-        shutil.rmtree(folder)
-    say({"host_key": public})
+def prepare(place: str = _PLACE) -> int:
+    """`new-host-key` -> {"host_key": "ssh-ed25519 AAAA…"}: made once, and not in use before `rotate`."""
+    key = _new_key()
+    with _alone():
+        if not (os.path.exists(key) or _in_use(key, place)):
+            folder = tempfile.mkdtemp(prefix="key-", dir=home())
+            try:
+                made = os.path.join(folder, "key")
+                _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", made])
+                os.replace(made + ".pub", key + ".pub")
+                os.replace(made, key)  # last: where it is, its public half is, too
+            finally:
+                shutil.rmtree(folder)
+        say({"host_key": " ".join(_public(key))})
     return 0
+
+
+def rotate(place: str = _PLACE) -> int:
+    """`rotate-host-key`: let sshd show the new key from now on; where that fails, the old key stays."""
+    key = _new_key()
+    with _alone():
+        if not _in_use(key, place):
+            as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+            _run([*as_root, "sh", "-c", _INSTALL, "sh", place, key])
+        with suppress(FileNotFoundError):
+            os.unlink(key)  # sshd's own is for root alone
+    return 0
+
+
+def _new_key() -> str:
+    return os.path.join(home(), "host-key")
+
+
+def _alone() -> IO[bytes]:
+    return try_lock(os.path.join(home(), "host-key.lock"), wait=True)  # type: ignore[return-value]
+
+
+def _in_use(key: str, place: str) -> bool:
+    """Whether sshd has the new key. An image made of such a machine has our files, and another key."""
+    return _public(key) == _public(place) != []
+
+
+def _public(key: str) -> list[str]:
+    """The type and the key of a public half; nothing where there is none."""
+    try:
+        with open(key + ".pub", encoding="ascii") as file:
+            return file.read().split()[:2]
+    except FileNotFoundError:
+        return []
 
 
 def _run(command: list[str]) -> None:

@@ -89,9 +89,9 @@ class Ledger:
             entry.seconds[phase] = entry.seconds.get(phase, 0.0) + self._clock.monotonic() - started
             self._journal.note(entry.record, seconds=entry.seconds, usd=entry.cost_usd(self._clock.now()))
 
-    def pinned(self, entry: Entry, host_key: str) -> None:
-        """The machine has a new host key, and no other."""
-        self._journal.note(entry.record, host_keys=[host_key])
+    def pinned(self, entry: Entry, host_keys: tuple[str, ...]) -> None:
+        """The machine has one of these host keys, and no other."""
+        self._journal.note(entry.record, host_keys=host_keys)
 
     def ready(self, entry: Entry, bench: Mapping[str, Any]) -> None:
         """Everything is on the machine: from now on another run can go on from here."""

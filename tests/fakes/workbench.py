@@ -21,6 +21,9 @@ from snakemake_executor_ec2.ports import RemoteHost
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
 
+NEW_HOST_KEY = "ssh-ed25519 NEWA"
+"""The one that every machine makes for itself."""
+
 
 class Scene:
     """What connections and workbenches share."""
@@ -89,9 +92,11 @@ class FakeWorkbench:
     def move_in(self, lease_s: float) -> None:  # noqa: ARG002 - nobody counts here
         self._step("move in")
 
-    def rotate_host_key(self) -> str | None:
+    def rotate_host_key(self, pin: Callable[..., None]) -> None:
+        self._step("make host key")
+        pin(*self._link.host_keys, NEW_HOST_KEY)
         self._step("rotate")
-        return None
+        pin(NEW_HOST_KEY)
 
     def install_software(self, software: Software) -> None:  # noqa: ARG002 - there is none
         self._step("install")

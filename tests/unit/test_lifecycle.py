@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.errors import InstanceLost, NotFetched, PreparationError
+from snakemake_executor_ec2.errors import ConnectionLost, InstanceLost, NotFetched, PreparationError
 from snakemake_executor_ec2.journal import Journal, RunRecord
 from snakemake_executor_ec2.lifecycle import MACHINES_PER_JOB, RECLAIMS_PER_JOB, Inherited, Kit, run_job
 from snakemake_executor_ec2.model import (
@@ -24,7 +24,7 @@ from snakemake_executor_ec2.model import (
 )
 from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.report.ledger import Ledger
-from tests.fakes.workbench import FakeControl, FakeWorkbench, Scene
+from tests.fakes.workbench import NEW_HOST_KEY, FakeControl, FakeWorkbench, Scene
 from tests.unit import launchers
 
 PLAN = launchers.plan("run-1.1.1")
@@ -123,11 +123,25 @@ def test_the_story(world: World) -> None:
     """Its steps, in their order, on one machine that ends with it."""
     assert world.story().ok
     steps = world.scene.steps
-    assert steps[:2] == ["move in", "rotate"]
-    assert sorted(steps[2:4]) == ["install", "stage in"]
-    assert steps[4:] == ["run", "stage out"]
+    assert steps[:3] == ["move in", "make host key", "rotate"]
+    assert sorted(steps[3:5]) == ["install", "stage in"]
+    assert steps[5:] == ["run", "stage out"]
     assert len(world.cloud.machines) == 1
     assert world.endings == ["done"]
+
+
+@pytest.mark.parametrize("rotated", [True, False])
+def test_a_new_host_key_locks_nobody_out(world: World, *, rotated: bool) -> None:
+    """Where the connection breaks while it is put in place, the machine may show either; then the new one."""
+
+    def cut() -> None:
+        world.scene.keys["203.0.113.1"] = NEW_HOST_KEY if rotated else launchers.HOST_KEY.public
+        raise ConnectionLost("The connection broke off.")
+
+    world.scene.happens["rotate"] = cut
+    assert world.story().ok
+    assert len(world.cloud.machines) == 1
+    assert [each.host_keys for each in world.journal.attempts("run-1")] == [(NEW_HOST_KEY,)]
 
 
 def test_a_failed_job_is_no_lost_machine(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -16,7 +17,7 @@ _PROGRAM = """
 import sys; sys.path.insert(0, {agent!r})
 from snakemake_executor_ec2.agent import hostkey, state
 try:
-    hostkey.rotate({place!r})
+    hostkey.{step}({place!r})
 except state.AgentError as error:
     sys.exit(str(error))
 """
@@ -27,48 +28,118 @@ pytestmark = [
 ]
 
 
-def _rotate(machine: Machine, place: Path, *, reloads: bool) -> subprocess.CompletedProcess[bytes]:
-    programs = place.parent / "bin"
-    programs.mkdir()
-    for name in ("systemctl", "pkill"):
-        (programs / name).write_text(
-            f"#!/bin/sh\necho {name} $* >> {place.parent}/calls\nexit {int(not reloads)}\n"
+class Host:
+    """A machine with a host key, and an sshd that may be told to reload."""
+
+    def __init__(self, machine: Machine, folder: Path) -> None:
+        self.machine = machine
+        self.calls = folder / "calls"
+        self.calls.touch()
+        self.place = folder / "ssh" / "key"
+        self.programs = folder / "bin"
+        for path in (self.place.parent, self.programs):
+            path.mkdir()
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.place], check=True)
+        self.reloads(well=True)
+
+    def reloads(self, *, well: bool) -> None:
+        """Whether sshd can be told."""
+        for name in ("systemctl", "pkill"):
+            program = self.programs / name
+            program.write_text(f"#!/bin/sh\necho {name} $* >> {self.calls}\nexit {int(not well)}\n")
+            program.chmod(0o755)
+
+    def take(self, step: str) -> subprocess.CompletedProcess[str]:
+        """`prepare` or `rotate`."""
+        path = f"{self.programs}:{self.machine.environment['PATH']}"
+        program = _PROGRAM.format(agent=str(self.machine.agent), place=str(self.place), step=step)
+        return subprocess.run(
+            [self.machine.python, "-c", program],
+            capture_output=True,
+            text=True,
+            env={**self.machine.environment, "PATH": path},
+            check=False,
         )
-        (programs / name).chmod(0o755)
-    environment = {**machine.environment, "PATH": f"{programs}:{machine.environment['PATH']}"}
-    program = _PROGRAM.format(agent=str(machine.agent), place=str(place))
-    return subprocess.run([machine.python, "-c", program], capture_output=True, env=environment, check=False)
+
+    def prepare(self) -> list[str]:
+        """The public half of the key that was made."""
+        done = self.take("prepare")
+        assert done.returncode == 0, done.stderr
+        return str(json.loads(done.stdout)["host_key"]).split()
+
+    def files(self) -> dict[str, str]:
+        """What lies where sshd has its keys."""
+        return {path.name: path.read_text() for path in self.place.parent.iterdir()}
+
+    def public(self) -> list[str]:
+        """The public half of what sshd reads."""
+        done = subprocess.run(
+            ["ssh-keygen", "-y", "-f", self.place], capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()[:2]
 
 
-def _old_key(folder: Path) -> Path:
-    (folder / "ssh").mkdir()
-    place = folder / "ssh" / "key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place], check=True)
-    return place
+@pytest.fixture
+def host(machine: Machine, tmp_path: Path) -> Host:
+    return Host(machine, tmp_path)
 
 
-def test_the_key_is_replaced_and_sshd_told(machine: Machine, tmp_path: Path) -> None:
-    """The answer is the public half of what lies there, and nobody else can read the private one."""
-    place = _old_key(tmp_path)
-    old = place.read_text()
-    done = _rotate(machine, place, reloads=True)
+def test_a_key_is_made_once_and_not_used_at_once(host: Host) -> None:
+    """Whoever asks again is told of the same one, and sshd keeps its own until then."""
+    before = host.files()
+    made = host.prepare()
+    assert host.prepare() == made
+    assert host.public() != made
+    assert host.files() == before
+    assert not host.calls.read_text()
+
+
+def test_the_key_is_replaced_and_sshd_told(host: Host) -> None:
+    """What was announced lies there, and nobody else can read the private one."""
+    made = host.prepare()
+    done = host.take("rotate")
     assert done.returncode == 0, done.stderr
-    public = subprocess.run(["ssh-keygen", "-y", "-f", place], capture_output=True, text=True, check=True)
-    assert public.stdout.split()[:2] == done.stdout.decode().split('"')[3].split()
-    assert place.read_text() != old
-    assert place.with_suffix(".pub").read_text().split()[:2] == public.stdout.split()[:2]
-    assert stat.S_IMODE(place.stat().st_mode) == 0o600
-    assert sorted(path.name for path in place.parent.iterdir()) == ["bin", "calls", "key", "key.pub"]
-    assert not list(machine.state.glob("key-*"))
+    assert host.public() == made
+    assert sorted(host.files()) == ["key", "key.pub"]
+    assert host.files()["key.pub"].split()[:2] == made
+    assert stat.S_IMODE(host.place.stat().st_mode) == 0o600
+    assert sorted(path.name for path in host.machine.state.glob("*key*")) == ["host-key.lock", "host-key.pub"]
+
+
+def test_either_step_may_be_asked_for_again(host: Host) -> None:
+    """An answer was lost on its way: the key is still the same, and sshd is not told twice."""
+    made = host.prepare()
+    for _ in range(2):
+        assert host.take("rotate").returncode == 0
+        assert host.prepare() == made
+    assert host.public() == made
+    assert len(host.calls.read_text().splitlines()) == 1
+
+
+def test_a_machine_from_the_image_of_another_one_makes_its_own(host: Host) -> None:
+    """What was left of that one's rotation is not taken for this one's."""
+    others = host.prepare()
+    host.take("rotate")
+    for name in ("key", "key.pub"):
+        (host.place.parent / name).unlink()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", host.place], check=True)
+    made = host.prepare()
+    assert made != others
+    host.take("rotate")
+    assert host.public() == made
 
 
 @pytest.mark.skipif(Path("/run/sshd.pid").exists(), reason="a real sshd would be told")
-def test_where_sshd_cannot_be_told_the_old_key_stays(machine: Machine, tmp_path: Path) -> None:
-    """One sentence, and the files are as they were."""
-    place = _old_key(tmp_path)
-    before = {path: path.read_text() for path in (place, place.with_suffix(".pub"))}
-    done = _rotate(machine, place, reloads=False)
-    assert done.returncode == 1
-    assert b"could not be told" in done.stderr
-    assert {path: path.read_text() for path in before} == before
-    assert sorted(path.name for path in place.parent.iterdir()) == ["bin", "calls", "key", "key.pub"]
+def test_where_sshd_cannot_be_told_the_old_key_stays(host: Host) -> None:
+    """One sentence, and the files are as they were; it may be tried again."""
+    before = host.files()
+    made = host.prepare()
+    host.reloads(well=False)
+    for _ in range(2):
+        done = host.take("rotate")
+        assert done.returncode == 1
+        assert "could not be told" in done.stderr
+        assert host.files() == before
+    host.reloads(well=True)
+    assert host.take("rotate").returncode == 0
+    assert host.public() == made
