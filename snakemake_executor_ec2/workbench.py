@@ -11,6 +11,7 @@ from typing import Any
 
 from snakemake_executor_ec2.agent.archive import ArchiveError, Entry
 from snakemake_executor_ec2.agent.client import Agent, Fetched, JobStart, Wanted
+from snakemake_executor_ec2.agent.client import Software as Installed
 from snakemake_executor_ec2.agent.protocol import (
     Finished,
     Interrupted,
@@ -26,6 +27,7 @@ from snakemake_executor_ec2.errors import (
     HostKeyMismatch,
     InstanceLost,
     NotFetched,
+    PreparationError,
     StagingError,
 )
 from snakemake_executor_ec2.link import Link
@@ -39,6 +41,12 @@ _PAUSE_S = 5.0
 _LINKS_IN_A_ROW = 5
 _SOFTWARE_TIMEOUT_S = 3600.0
 """Longer than any installation that one would want to pay for with every job."""
+_LAST_CALL_S = 60.0
+"""How long a machine that was out of reach for the rest of that time may take to say that it is done."""
+_TOO_LONG = (
+    "Software was not installed within an hour. Look whether --ec2-setup waits for something, ask for less "
+    "in --ec2-requirements, or start from an image that has it all: --ec2-ami."
+)
 _SAME_TIME_S = 1.0
 """Clocks that differ by less count as one: a job takes longer to begin."""
 _WORTH_TELLING_S = 60.0
@@ -117,7 +125,19 @@ class AgentWorkbench:
             tools=software.tools,
             locked=self._locks.get(software, ()),
         )
-        installed = self._link.call(lambda host: Agent(host).software(wanted, timeout_s=_SOFTWARE_TIMEOUT_S))
+        deadline = self._clock.monotonic() + _SOFTWARE_TIMEOUT_S
+        asked_last = False
+
+        def install(host: RemoteHost) -> Installed:
+            nonlocal asked_last
+            if asked_last:
+                log = host.run('tail -c 8192 "$HOME/.snakemake-ec2/software.log"', timeout_s=60)
+                raise PreparationError(_TOO_LONG, log=log.stdout.decode(errors="replace"))
+            left = deadline - self._clock.monotonic()
+            asked_last = left <= 0  # it may have been finished while the line was down
+            return Agent(host).software(wanted, timeout_s=max(left, _LAST_CALL_S))
+
+        installed = self._link.call(install)
         self._search_path = installed.path
         if installed.locked:
             self._locks.setdefault(software, installed.locked)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from snakemake_executor_ec2 import workbench
+from snakemake_executor_ec2.clock import SystemClock
+from snakemake_executor_ec2.errors import PreparationError
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import JobPlan, Software
 from snakemake_executor_ec2.outage import Neighbours
@@ -41,8 +44,7 @@ class World(launchers.World):
             neighbours=Neighbours(),
             tell=self.said.append,
         )
-        self.locks: dict[Software, tuple[str, ...]] = {}
-        self.bench = AgentWorkbench(self.link, self.clock, self.said.append, self.locks)
+        self.bench = AgentWorkbench(self.link, self.clock, self.said.append, {})
         self.bench.move_in(lease_s=0)
 
     def plan(self, command: str, **more: object) -> JobPlan:
@@ -79,3 +81,16 @@ def test_a_machine_that_is_out_of_memory_is_asked_again(world: World) -> None:
     assert world.bench.run(plan, log).exit_code == 0
     assert log.read_text() == "one\ntwo\n"
     assert any("cannot tell how it is (fork: Cannot allocate memory)" in each for each in world.said)
+
+
+def test_an_installation_that_hangs_has_an_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine is not asked for ever, and the end of the installer's log is told."""
+    for name in ("_SOFTWARE_TIMEOUT_S", "_LAST_CALL_S"):
+        monkeypatch.setattr(workbench, name, 1.0)
+    software = Software(snakemake="9", setup="echo waiting for godot\nuntil [ -e godot ]; do sleep 0.1; done")
+    bench = AgentWorkbench(world.link, SystemClock(), world.said.append, {})
+    with pytest.raises(PreparationError, match="within an hour") as caught:
+        bench.install_software(software)
+    (world.there.home / "godot").touch()
+    assert caught.value.log.endswith("waiting for godot\n")
+    assert sum(each.endswith(" software") for each in world.there.commands) == 2
