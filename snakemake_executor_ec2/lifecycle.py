@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -341,11 +341,17 @@ def _make_ready(plan: JobPlan, kit: Kit, entry: Entry, link: Link, bench: Workbe
 
     bench.move_in(kit.lease_s)
     bench.rotate_host_key(pin)
-    with _renewing(kit, bench), ThreadPoolExecutor(max_workers=1, thread_name_prefix="software") as side:
-        software = side.submit(bench.install_software, replace(kit.software, tools=plan.tools))
-        sent = bench.stage_in(plan)
-        kit.tell(say.staged(plan, sent))
-        software.result()
+
+    def send() -> None:
+        kit.tell(say.staged(plan, bench.stage_in(plan)))
+
+    with _renewing(kit, bench):
+        side_by_side = ThreadPoolExecutor(max_workers=2, thread_name_prefix="make ready")
+        install = side_by_side.submit(bench.install_software, replace(kit.software, tools=plan.tools))
+        ended, _ = wait([install, side_by_side.submit(send)], return_when=FIRST_EXCEPTION)
+        side_by_side.shutdown(wait=False)  # where one failed, the other ends with its machine
+        for each in ended:
+            each.result()
     kit.ledger.ready(entry, bench.memo())
 
 

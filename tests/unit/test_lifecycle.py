@@ -263,6 +263,26 @@ def test_an_installation_that_fails_is_told(world: World) -> None:
     assert world.endings == ["failed"]
 
 
+@pytest.mark.parametrize("fails", ["install", "stage in"])
+def test_what_fails_does_not_wait_for_what_goes_on_beside_it(world: World, fails: str) -> None:
+    """An hour of installation after an input that is missing, or of upload after a typo, is not paid for."""
+    over, ended = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        raise PreparationError("no such thing")
+
+    def go_on() -> None:
+        over.wait(30)
+        ended.set()
+
+    world.scene.happens[fails] = fail
+    world.scene.happens["install" if fails == "stage in" else "stage in"] = go_on
+    assert "no such thing" in world.story().message
+    assert not ended.is_set()
+    over.set()
+    assert ended.wait(30)
+
+
 def test_the_machine_s_own_word_waits_for_ec2_s(world: World) -> None:
     """A job that was interrupted on a spot machine: EC2's reason, seconds later, makes it a reclaim."""
 
