@@ -16,7 +16,7 @@
     │   └── HostKeyMismatch          something else answers at its address: nothing was sent
     ├── PreparationError             software could not be installed on the machine
     ├── StagingError                 a file could not be sent or fetched
-    │   └── NotFetched               results could not be written here; the machine still has them
+    │   └── NotFetched               results could not be brought here; the machine still has them
     ├── InstanceLost                 the machine is gone: crashed, reclaimed, powered off
     └── Cancelled                    the user asked for it; never shown as a failure
 
@@ -114,7 +114,12 @@ class StagingError(Ec2ExecutorError):
 
 
 class NotFetched(StagingError):
-    """This computer could not take what a machine sent (a full disk): worth another try later."""
+    """A job's results are on its machine still. `here`: this computer could not take them (a full
+    disk), which may take time to change; else they could not be read there, or were refused."""
+
+    def __init__(self, message: str, *, here: bool = False) -> None:
+        super().__init__(message)
+        self.here = here
 
 
 class InstanceLost(Ec2ExecutorError):

@@ -3,8 +3,8 @@
     launch → connect → prepare software ∥ stage in → run, detached → stage out → terminate
 
 A machine is owned by a `with` from the moment EC2 gave it to us: it is terminated on every
-way out but three, which say so (`Entry.left`): the user detached, it has results that this
-computer can't take, it failed and is kept for a look. Whatever is asked of the machine goes
+way out but three, which say so (`Entry.left`): the user detached, it has results that
+could not be fetched, it failed and is kept for a look. Whatever is asked of the machine goes
 through a `Link`, which is mended when it breaks, so that a lost connection costs no more than
 its own length. Every phase is in the journal before it begins; a story whose teller was killed
 goes on in `_go_on`.
@@ -46,7 +46,9 @@ from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
 
 _FETCH_PAUSES_S = (2.0, 5.0, 10.0, 30.0, 60.0)
-"""Between attempts to store results that this computer could not take."""
+"""Between attempts to fetch results."""
+_FETCHES_AGAIN = 4
+"""How often that is tried again where it is not this computer that could not take them."""
 _EC2_KNOWS_AFTER_S = (0.0, 1.0, 2.0)
 """Pauses before EC2 is asked whether a machine is ending: its answers are up to 2 s old."""
 MACHINES_PER_JOB = 2
@@ -215,7 +217,10 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
         if control.detached:
             entry.left = f"works on until its lease of {say.duration(kit.lease_s)} ends"
         elif isinstance(error, NotFetched):
-            entry.left = "keeps the results until its lease ends; call again to fetch them"
+            entry.left = (
+                "keeps the results until its lease ends; call again to fetch them, or look: "
+                f"snakemake-ec2 ssh {machine.id}"
+            )
         raise
     if result.exit_code == 0:
         kit.ledger.landed(entry, sizes_and_times(plan.outputs))
@@ -227,16 +232,19 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
 
 
 def _fetch(plan: JobPlan, kit: Kit, control: Control, bench: Workbench, *, succeeded: bool) -> Transfer:
-    """Stage out, for as long as a lease is long where this computer cannot take the results."""
+    """Stage out: again for as long as a lease is long where this computer cannot take the results, a
+    few times where something else is in the way (what is still written to, for instance)."""
     started = kit.clock.monotonic()
-    failures = 0
+    failures, told = 0, False
     while True:
         try:
             return bench.stage_out(plan, succeeded=succeeded)
         except NotFetched as error:
-            if kit.clock.monotonic() - started > kit.lease_s:
+            waited_s = kit.clock.monotonic() - started
+            if waited_s > kit.lease_s or (not error.here and failures >= _FETCHES_AGAIN):
                 raise
-            if not failures:
+            if error.here and not told:
+                told = True
                 kit.tell(say.cannot_store(plan, error))
         control.wait(_FETCH_PAUSES_S[min(failures, len(_FETCH_PAUSES_S) - 1)])
         failures += 1

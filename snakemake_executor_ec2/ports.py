@@ -191,4 +191,4 @@ class Workbench(Protocol):
     def stage_out(self, plan: JobPlan, *, succeeded: bool) -> Transfer:
         """Fetch what comes back, each file under its name only when it is whole.
 
-        Raises StagingError; NotFetched where only this computer is the reason."""
+        Raises StagingError; NotFetched where the machine has results that could not be brought here."""

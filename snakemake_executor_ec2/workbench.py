@@ -196,7 +196,7 @@ class AgentWorkbench:
         may = (*plan.optional_outputs, *plan.logs) if succeeded else (*plan.logs, *plan.incomplete)
         if not must and not may:
             return Transfer(files=0, bytes=0, seconds=0.0)
-        fetched = self._fetch(plan, must, may)
+        fetched = self._fetch(plan, must, may, succeeded=succeeded)
         files, size = _there(fetched), fetched.size
         missing = [
             str(path)
@@ -210,21 +210,21 @@ class AgentWorkbench:
             beyond = dangling((*must, *may), plan.workdir)
             if not beyond:
                 break
-            fetched = self._fetch(plan, (), beyond)
+            fetched = self._fetch(plan, (), beyond, succeeded=succeeded)
             files, size = files + _there(fetched), size + fetched.size
         return Transfer(files=files, bytes=size, seconds=self._clock.monotonic() - started)
 
     # --- helpers ------------------------------------------------------------------------------
 
-    def _fetch(self, plan: JobPlan, must: Sequence[Path], may: Sequence[Path]) -> Fetched:
-        """Bring files from the machine to where they belong. Raises StagingError, and NotFetched
-        where this computer could not take them: the machine still has them."""
+    def _fetch(self, plan: JobPlan, must: Sequence[Path], may: Sequence[Path], *, succeeded: bool) -> Fetched:
+        """Bring files from the machine to where they belong. Raises NotFetched; after a failure there
+        are no results to lose, and it is a StagingError unless this computer could not take them."""
         targets = {str(self._paths.to_machine(path)): path for path in (*must, *may)}
         try:
             for path in targets.values():
                 path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise NotFetched(f"{error.filename}: {error.strerror}") from error
+            raise NotFetched(f"{error.filename}: {error.strerror}", here=True) from error
 
         def place(name: str) -> str:
             # What a machine sends is not to be trusted: only what was asked for, where it belongs.
@@ -244,9 +244,10 @@ class AgentWorkbench:
         try:
             return self._link.call(fetch)
         except StagingError as error:
-            if isinstance(error.__cause__, OSError):
-                raise NotFetched(error.message) from error
-            raise
+            here = isinstance(error.__cause__, OSError)
+            if not (here or succeeded):
+                raise
+            raise NotFetched(error.message, here=here) from error
 
     def _lines(self, agent: Agent, plan: JobPlan, position: Position) -> Iterator[Line]:
         """What happens to the job. A machine that is out of memory or processes may not be able to

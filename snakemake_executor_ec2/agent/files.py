@@ -114,10 +114,13 @@ def _make(path: str) -> list[str]:
     try:
         os.makedirs(path, exist_ok=True)
     except PermissionError as error:
-        owner = f"{os.getuid()}:{os.getgid()}"
         _sudo("mkdir", "-p", "--", path, because=error)
-        _sudo("chown", "-h", owner, "--", *missing, because=error)
+        _sudo("chown", "-h", _owner(), "--", *missing, because=error)
     return missing
+
+
+def _owner() -> str:
+    return f"{os.getuid()}:{os.getgid()}"
 
 
 def _sudo(*command: str, because: OSError) -> None:
@@ -180,10 +183,28 @@ def pack() -> int:
     there = [path for path in found if found[path]["kind"] not in ("missing", "other")]
     if not set(must) <= set(there):
         there = []
+    _take_over(there)
     _widen(1)
     with open(1, "wb", buffering=_BUFFER, closefd=False) as stream:
         write_archive(stream, (Entry(path, path) for path in there), begin={"paths": found})
     return 0
+
+
+def _take_over(paths: list[str]) -> None:
+    """Make ours what a step with sudo has left to root alone, where we may; else reading it says why not."""
+    locked = [path for path in paths if not _is_readable(path)]
+    if locked:
+        with contextlib.suppress(AgentError, PermissionError):
+            _sudo("chown", "-R", "-h", _owner(), "--", *locked, because=PermissionError())
+
+
+def _is_readable(path: str) -> bool:
+    """Whether we can read a file, or a directory and all that is in it."""
+    if os.path.islink(path):
+        return True
+    if not os.path.isdir(path):
+        return os.access(path, os.R_OK)
+    return os.access(path, os.R_OK | os.X_OK) and all(_is_readable(child.path) for child in os.scandir(path))
 
 
 def _widen(pipe: int) -> None:

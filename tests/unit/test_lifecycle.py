@@ -321,7 +321,7 @@ def test_results_that_find_no_room_stay_on_the_machine(world: World) -> None:
     """Tried again for as long as a lease is long; then the machine is left, and that is said."""
 
     def no_room() -> None:
-        raise NotFetched("o: No space left on device")
+        raise NotFetched("o: No space left on device", here=True)
 
     world.at_every("stage out", no_room)
     outcome = world.story()
@@ -330,6 +330,33 @@ def test_results_that_find_no_room_stay_on_the_machine(world: World) -> None:
     assert any("keeps the results until its lease ends" in each for each in world.said)
     assert sum("cannot be stored here" in each for each in world.said) == 1
     world.cloud.terminate(world.cloud.alive)
+
+
+def test_results_that_cannot_be_fetched_stay_on_the_machine(world: World) -> None:
+    """Whatever is in the way: tried again a few times, then the machine is left, and the way there told."""
+
+    def refuse() -> None:
+        raise NotFetched("Files could not be fetched: /w/o is a symlink that leads out, to /etc.")
+
+    world.at_every("stage out", refuse)
+    began = world.clock.monotonic()
+    outcome = world.story()
+    assert "a symlink that leads out" in outcome.message
+    assert world.scene.steps.count("stage out") == 5
+    assert world.clock.monotonic() - began < 120
+    (machine,) = world.cloud.alive
+    assert any(f"snakemake-ec2 ssh {machine}" in each for each in world.said)
+    world.cloud.terminate([machine])
+
+
+def test_results_that_can_be_fetched_a_moment_later(world: World) -> None:
+    """A file that was still written to is no reason to stay away."""
+
+    def changed() -> None:
+        raise NotFetched("Files could not be fetched: /w/log changed while it was read.")
+
+    world.scene.happens["stage out"] = changed
+    assert world.story().ok
 
 
 def test_ctrl_c_ends_the_machine_and_detach_does_not(world: World) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from snakemake_executor_ec2 import workbench
 from snakemake_executor_ec2.clock import SystemClock
-from snakemake_executor_ec2.errors import PreparationError
+from snakemake_executor_ec2.errors import NotFetched, PreparationError, StagingError
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import JobPlan, Software
 from snakemake_executor_ec2.outage import Neighbours
@@ -94,3 +94,25 @@ def test_an_installation_that_hangs_has_an_end(world: World, monkeypatch: pytest
     (world.there.home / "godot").touch()
     assert caught.value.log.endswith("waiting for godot\n")
     assert sum(each.endswith(" software") for each in world.there.commands) == 2
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_only_results_are_kept(world: World, *, ok: bool) -> None:
+    """What a job that ended well made can still be fetched; a failed one's log is not worth a machine."""
+    plan = world.plan("mkdir o; ln -s /etc/passwd o/link", outputs=(world.folder / "work" / "o",))
+    plan = replace(plan, logs=plan.outputs)
+    world.bench.stage_in(plan)
+    world.bench.run(plan, world.folder / "log")
+    with pytest.raises(StagingError, match="leads out") as caught:
+        world.bench.stage_out(plan, succeeded=ok)
+    assert isinstance(caught.value, NotFetched) == ok
+
+
+def test_an_output_that_was_not_made_is_not_waited_for(world: World) -> None:
+    """It is the job's failure, and no other try would find it."""
+    plan = world.plan("true", outputs=(world.folder / "work" / "o",))
+    world.bench.stage_in(plan)
+    world.bench.run(plan, world.folder / "log")
+    with pytest.raises(StagingError, match="left no") as caught:
+        world.bench.stage_out(plan, succeeded=True)
+    assert not isinstance(caught.value, NotFetched)

@@ -46,6 +46,15 @@ def _pack(machine: Machine, folder: Path, **request: list[str]) -> Contents:
     return read_archive(io.BytesIO(done.stdout), lambda name: str(folder) + name)
 
 
+def _sudo_is(machine: Machine, folder: Path, script: str) -> None:
+    """A sudo that notes its calls in a file and does as told."""
+    program = folder / "bin" / "sudo"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "sudo $*" >> {folder}/calls\n{script}\n')
+    program.chmod(0o755)
+    machine.environment["PATH"] = f"{program.parent}:{machine.environment['PATH']}"
+
+
 def test_a_directory_is_made_and_stays_ours(machine: Machine, tmp_path: Path) -> None:
     """What the agent made may be used again, full or not."""
     path = tmp_path / "a" / "b"
@@ -104,12 +113,7 @@ def test_sudo_makes_what_we_may_not_and_gives_us_that_only(machine: Machine, tmp
     """Only the directories that are new change their owner."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    script = f'#!/bin/sh\necho "sudo $*" >> {tmp_path}/calls\nchmod u+w {closed}\nshift\nexec "$@"\n'
-    (programs / "sudo").write_text(script)
-    (programs / "sudo").chmod(0o755)
-    machine.environment["PATH"] = f"{programs}:{machine.environment['PATH']}"
+    _sudo_is(machine, tmp_path, f'chmod u+w {closed}; shift; exec "$@"')
     assert _workdir(machine, closed / "a" / "b") == [(True, "")]
     owner = f"{os.getuid()}:{os.getgid()}"
     assert (tmp_path / "calls").read_text().splitlines() == [
@@ -214,3 +218,18 @@ def test_pack_of_what_cannot_be_read(machine: Machine, tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert b"Permission denied" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_pack_takes_over_what_sudo_has_left_to_root(machine: Machine, tmp_path: Path) -> None:
+    """Only what cannot be read changes its owner, and comes with the rest."""
+    for name in ("ours", "tree/root's"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "tree" / "root's").chmod(0o000)
+    _sudo_is(machine, tmp_path, f"chmod u+r {tmp_path}/tree/*")
+    contents = _pack(machine, tmp_path / "back", paths=[str(tmp_path / "ours"), str(tmp_path / "tree")])
+    assert len(contents.placed) == 2
+    assert (tmp_path / "calls").read_text() == (
+        f"sudo -n chown -R -h {os.getuid()}:{os.getgid()} -- {tmp_path}/tree\n"
+    )
