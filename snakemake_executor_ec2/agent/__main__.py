@@ -9,7 +9,10 @@ import sys
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit status. Expected errors are one sentence on standard error."""
+    from .state import keep_temporary_files_on_disk
+
     options = _parser().parse_args(arguments)
+    keep_temporary_files_on_disk()
     try:
         return _run(options)
     except BrokenPipeError:  # whoever asked is gone; and nothing must be flushed to it at exit

@@ -11,6 +11,7 @@ import sys
 import time
 from typing import IO, Any
 
+_ON_DISK = "/var/tmp"  # noqa: S108 - it is the system's own place for that
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
@@ -23,6 +24,18 @@ def home() -> str:
     path = os.path.join(os.path.expanduser("~"), ".snakemake-ec2")
     os.makedirs(path, mode=0o700, exist_ok=True)
     return path
+
+
+def keep_temporary_files_on_disk(mounts: str = "/proc/mounts") -> None:
+    """Where /tmp is in memory, as on Amazon Linux 2023, let what we run put its temporary files on the
+    disk, which is as large as was asked for. A TMPDIR of the image's or the user's stands."""
+    try:
+        with open(mounts, encoding="utf-8", errors="surrogateescape") as file:
+            kinds = [kind for _, place, kind, *_ in map(str.split, file) if place == "/tmp"]  # noqa: S108
+    except OSError:  # macOS has no such file
+        return
+    if kinds[-1:] == ["tmpfs"] and os.access(_ON_DISK, os.W_OK):
+        os.environ.setdefault("TMPDIR", _ON_DISK)
 
 
 def job_dir(key: str) -> str:
