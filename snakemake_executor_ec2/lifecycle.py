@@ -171,8 +171,8 @@ def _on_a_machine(
         machine = kit.launcher.launch(plan, host_key, machine_no, control, reclaimed=reclaimed)
     entry.machine = machine
     with (
-        _machine(plan, kit, control, kit.cloud, entry, machine),
         _link(kit, control, machine, kit.cloud, kit.connector, (host_key.public,)) as link,
+        _machine(plan, kit, control, kit.cloud, entry, machine, link),
     ):
         kit.tell(say.launched(plan, machine))
         control.check()
@@ -193,8 +193,8 @@ def _go_on(plan: JobPlan, kit: Kit, control: Control, entry: Entry, inherited: I
     assert memo is not None
     kit.launcher.adopted(machine)
     with (
-        _machine(plan, kit, control, inherited.cloud, entry, machine),
         _link(kit, control, machine, inherited.cloud, inherited.connector, attempt.host_keys) as link,
+        _machine(plan, kit, control, inherited.cloud, entry, machine, link),
     ):
         kit.tell(say.adopted(plan, machine))
         bench = kit.workbench(link)
@@ -252,7 +252,7 @@ def _fetch(plan: JobPlan, kit: Kit, control: Control, bench: Workbench, *, succe
 
 @contextmanager
 def _machine(
-    plan: JobPlan, kit: Kit, control: Control, cloud: Cloud, entry: Entry, machine: Machine
+    plan: JobPlan, kit: Kit, control: Control, cloud: Cloud, entry: Entry, machine: Machine, link: Link
 ) -> Iterator[None]:
     """A machine that ends with the block, whatever happens in it, unless it is left on purpose."""
     no_capacity = False
@@ -273,8 +273,9 @@ def _machine(
                     cloud.terminate([machine.id])
                     entry.ended_at = kit.clock.now()
                 except Ec2ExecutorError as error:
-                    # What the job made is here: the run's last sweep tries again.
-                    kit.tell(say.not_terminated(machine, error))
+                    # What the job made is here. Credentials may have run out: the machine needs none
+                    # to end, and the run's last sweep tries again.
+                    kit.tell(say.not_terminated(machine, error, goes=kit.workbench(link).let_go()))
             if entry.ended_at is not None:
                 kit.tell(say.terminated(plan, entry, kit.clock.now()))
         kit.launcher.released(machine, no_capacity=no_capacity)

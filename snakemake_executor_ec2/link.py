@@ -95,6 +95,13 @@ class Link:
                 self._control.check()
                 self._drop(host)
 
+    def once(self, use: Callable[[RemoteHost], T]) -> T | None:
+        """The result of `use` over the connection that stands; None where none does, or it breaks."""
+        host = self._host
+        with suppress(ConnectError):
+            return use(host) if host is not None else None
+        return None
+
     def close(self) -> None:
         """Close the connection; a call that is under way ends with ConnectionLost."""
         host = self._host

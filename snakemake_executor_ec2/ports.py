@@ -180,6 +180,9 @@ class Workbench(Protocol):
     def renew(self) -> None:
         """Let the lease run its whole length again."""
 
+    def let_go(self) -> bool:
+        """Have the machine power itself off, where a connection to it stands; whether it will."""
+
     def stage_in(self, plan: JobPlan) -> Transfer:
         """Send the job's world. Raises StagingError."""
 

@@ -37,6 +37,7 @@ from snakemake_executor_ec2.staging.links import LINKS_IN_A_ROW, dangling
 from snakemake_executor_ec2.staging.paths import PathMap, sendings
 
 _PAUSE_S = 5.0
+_AT_ONCE_S = 1.0
 _LINKS_IN_A_ROW = 5
 _SOFTWARE_TIMEOUT_S = 3600.0
 """Longer than any installation that one would want to pay for with every job."""
@@ -103,6 +104,15 @@ class AgentWorkbench:
 
     def renew(self) -> None:
         self._link.call(lambda host: Agent(host).renew())
+
+    def let_go(self) -> bool:
+        def guard(host: RemoteHost) -> bool:
+            Agent(host).guard(_AT_ONCE_S)
+            return True
+
+        with suppress(StagingError, PreparationError):  # the agent is not there (yet), or cannot be run
+            return self._link.once(guard) or False
+        return False
 
     def rotate_host_key(self, pin: Callable[..., None]) -> None:
         try:

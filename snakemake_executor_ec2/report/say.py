@@ -215,8 +215,9 @@ def left(plan: JobPlan, machine: Machine, why: str) -> str:
     return f"{machine.id} of {plan.label} is not terminated: it {why}"
 
 
-def not_terminated(machine: Machine, error: Ec2ExecutorError) -> str:
-    return f"{machine.id} could not be terminated ({error.message}); trying again at the end of the run"
+def not_terminated(machine: Machine, error: Ec2ExecutorError, *, goes: bool) -> str:
+    instead = "it powers itself off, which ends it as well" if goes else "trying again at the end of the run"
+    return f"{machine.id} could not be terminated ({error.message}); {instead}"
 
 
 def cannot_store(plan: JobPlan, error: Ec2ExecutorError) -> str:

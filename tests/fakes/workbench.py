@@ -114,6 +114,13 @@ class FakeWorkbench:
     def renew(self) -> None:
         self._step("renew")
 
+    def let_go(self) -> bool:
+        def step(host: RemoteHost) -> bool:
+            cast("FakeLine", host).step("let go")
+            return True
+
+        return self._link.once(step) or False
+
     def stage_in(self, plan: JobPlan) -> Transfer:  # noqa: ARG002 - nothing travels
         self._step("stage in")
         return Transfer(files=1, bytes=10, seconds=0.1)

@@ -1,122 +1,26 @@
-"""One job's story on fakes: what is lost is done elsewhere, and no machine is left but on purpose."""
+"""One job's story on fakes: what is lost is done elsewhere, and no machine is left."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.errors import ConnectionLost, InstanceLost, NotFetched, PreparationError
-from snakemake_executor_ec2.journal import Journal, RunRecord
-from snakemake_executor_ec2.lifecycle import MACHINES_PER_JOB, RECLAIMS_PER_JOB, Inherited, Kit, run_job
+from snakemake_executor_ec2.errors import (
+    ConnectionLost,
+    CredentialsExpired,
+    InstanceLost,
+    PreparationError,
+)
+from snakemake_executor_ec2.lifecycle import MACHINES_PER_JOB, RECLAIMS_PER_JOB
 from snakemake_executor_ec2.model import (
     Failure,
-    JobOutcome,
-    JobPlan,
     JobResult,
-    KeyPair,
     Market,
-    Software,
-    SpotUse,
 )
-from snakemake_executor_ec2.outage import Neighbours
-from snakemake_executor_ec2.report.ledger import Ledger
-from tests.fakes.workbench import NEW_HOST_KEY, FakeControl, FakeWorkbench, Scene
+from tests.fakes.workbench import NEW_HOST_KEY
 from tests.unit import launchers
-
-PLAN = launchers.plan("run-1.1.1")
-SPOT = launchers.plan("run-1.1.1", spot=SpotUse.PREFER, runtime_min=10)
-ONLY_SPOT = launchers.plan("run-1.1.1", spot=SpotUse.ONLY)
-RECLAIM = "Server.SpotInstanceTermination"
-
-
-class World(launchers.World):
-    """A kit on fakes, with a real journal."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.cloud.pending_s = 0
-        self.scene = Scene(self.cloud)
-        self.journal = Journal(folder, now=self.clock.now, warn=pytest.fail)
-        login = KeyPair(private="made-up", public="ssh-ed25519 CCCC")
-        for name in ("run-0", "run-1"):
-            self.journal.begin_run(
-                RunRecord(
-                    id=name,
-                    began_at=0.0,
-                    pid=1,
-                    region="us-east-1",
-                    endpoint="",
-                    ssh_user="ec2-user",
-                    ssh_port=22,
-                    login=login,
-                    lease_s=3600.0,
-                )
-            )
-        self.ledger = Ledger(self.clock, self.journal, "run-1")
-        self.control = FakeControl(self.clock)
-        self.kit = Kit(
-            cloud=self.cloud,
-            connector=self.scene,
-            clock=self.clock,
-            launcher=self.launcher,
-            ledger=self.ledger,
-            new_key_pair=lambda: launchers.HOST_KEY,
-            workbench=lambda link: FakeWorkbench(link, self.scene),
-            software=Software(snakemake="9"),
-            boot_timeout_s=60.0,
-            lease_s=3600.0,
-            lost_after_s=600.0,
-            neighbours=Neighbours(),
-            keep_failed_s=0.0,
-            log_folder=folder / "logs",
-            tell=self.said.append,
-        )
-
-    def story(self, plan: JobPlan = PLAN, inherited: Inherited | None = None) -> JobOutcome:
-        return run_job(plan, self.kit, self.control, inherited)
-
-    def newest(self) -> str:
-        """The id of the machine that was launched last."""
-        return list(self.cloud.machines)[-1]
-
-    def at_every(self, step: str, happening: Callable[[], object]) -> None:
-        """Have something happen whenever a step is taken."""
-
-        def again() -> None:
-            self.scene.happens[step] = again
-            happening()
-
-        self.scene.happens[step] = again
-
-    def end_later(self, reason: str) -> None:
-        """The newest machine is ending, and EC2 says so after the next pause."""
-        machine = self.newest()
-
-        def end(_: float) -> None:
-            self.clock.on_sleep = None
-            self.cloud.end(machine, reason=reason)
-
-        self.clock.on_sleep = end
-
-    @property
-    def endings(self) -> list[str]:
-        return [each.ending for each in self.journal.attempts("run-1")]
-
-    @property
-    def markets(self) -> list[Market]:
-        return [each.machine.market for each in self.cloud.machines.values()]
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.journal.close()
-    assert not made.cloud.alive, "a machine is left"
+from tests.unit.stories import ONLY_SPOT, RECLAIM, SPOT, World
 
 
 def test_the_story(world: World) -> None:
@@ -295,6 +199,15 @@ def test_the_machine_s_own_word_waits_for_ec2_s(world: World) -> None:
     assert any("EC2 has taken a spot machine back (the job was interrupted" in each for each in world.said)
 
 
+def test_a_machine_that_cannot_be_terminated_is_told_to_end(world: World) -> None:
+    """Where AWS does not take the call (credentials that ran out), the machine powers itself off."""
+    world.cloud.fail("terminate", CredentialsExpired("the login has expired"))
+    assert world.story().ok
+    assert world.scene.steps[-1] == "let go"
+    assert any("powers itself off" in each for each in world.said)
+    world.cloud.terminate(world.cloud.alive)
+
+
 def test_a_machine_that_never_answers(world: World) -> None:
     """It ends after the boot timeout, and another one is tried."""
     world.scene.silent.add("203.0.113.1")
@@ -315,99 +228,3 @@ def test_a_crash_does_not_wait_for_the_lease(world: World) -> None:
     assert world.story().ok
     assert 600 <= world.clock.monotonic() - began < 700
     assert any("has crashed" in each for each in world.said)
-
-
-def test_results_that_find_no_room_stay_on_the_machine(world: World) -> None:
-    """Tried again for as long as a lease is long; then the machine is left, and that is said."""
-
-    def no_room() -> None:
-        raise NotFetched("o: No space left on device", here=True)
-
-    world.at_every("stage out", no_room)
-    outcome = world.story()
-    assert not outcome.ok
-    assert len(world.cloud.alive) == 1
-    assert any("keeps the results until its lease ends" in each for each in world.said)
-    assert sum("cannot be stored here" in each for each in world.said) == 1
-    world.cloud.terminate(world.cloud.alive)
-
-
-def test_results_that_cannot_be_fetched_stay_on_the_machine(world: World) -> None:
-    """Whatever is in the way: tried again a few times, then the machine is left, and the way there told."""
-
-    def refuse() -> None:
-        raise NotFetched("Files could not be fetched: /w/o is a symlink that leads out, to /etc.")
-
-    world.at_every("stage out", refuse)
-    began = world.clock.monotonic()
-    outcome = world.story()
-    assert "a symlink that leads out" in outcome.message
-    assert world.scene.steps.count("stage out") == 5
-    assert world.clock.monotonic() - began < 120
-    (machine,) = world.cloud.alive
-    assert any(f"snakemake-ec2 ssh {machine}" in each for each in world.said)
-    world.cloud.terminate([machine])
-
-
-def test_results_that_can_be_fetched_a_moment_later(world: World) -> None:
-    """A file that was still written to is no reason to stay away."""
-
-    def changed() -> None:
-        raise NotFetched("Files could not be fetched: /w/log changed while it was read.")
-
-    world.scene.happens["stage out"] = changed
-    assert world.story().ok
-
-
-def test_ctrl_c_ends_the_machine_and_detach_does_not(world: World) -> None:
-    """Cancelled while the job runs: the machine ends, unless the user detached."""
-    world.scene.happens["run"] = world.control.cancel
-    assert world.story().cancelled
-    assert not world.cloud.alive
-
-    world.control = FakeControl(world.clock)
-    world.scene.happens["run"] = lambda: world.control.cancel(detach=True)
-    assert world.story().cancelled
-    assert len(world.cloud.alive) == 1
-    assert any("works on until its lease of 60 minutes ends" in each for each in world.said)
-    world.cloud.terminate(world.cloud.alive)
-
-
-def test_a_failed_machine_is_kept_for_a_look(world: World) -> None:
-    """With the lease that was asked for, and in the journal, so that nobody ends it before."""
-    world.kit = replace(world.kit, keep_failed_s=300.0)
-    world.scene.results = [JobResult(exit_code=3, failure=Failure.EXIT)]
-    assert not world.story().ok
-    assert world.scene.steps[-1] == "lease 300"
-    (attempt,) = world.journal.attempts("run-1")
-    assert attempt.kept_until is not None
-    assert len(world.cloud.alive) == 1
-    world.cloud.terminate(world.cloud.alive)
-
-
-def test_a_job_is_gone_on_with(world: World) -> None:
-    """What a dead run left at work is followed to its end, on its machine and no other; when that is
-    lost, the job begins anew."""
-    for lost in (False, True):
-        record = world.journal.begin("run-0", PLAN, 0, "ssh-ed25519 AAAA")
-        machine = world.launch("run-1.1.1", no=7 + lost)
-        world.journal.note(record, bench={"remembered": True})
-        attempt = replace(world.journal.attempt(record), machine=machine, bench={"remembered": True})
-        before = len(world.cloud.machines)
-        world.scene.steps.clear()
-        if lost:
-            world.scene.happens["run"] = lambda: world.cloud.end(world.newest())
-        inherited = Inherited(attempt=attempt, cloud=world.cloud, connector=world.scene)
-        assert world.story(PLAN, inherited).ok
-        assert world.scene.steps[:2] == ["resume", "run"]
-        assert len(world.cloud.machines) == before + lost
-
-
-def test_a_lease_is_renewed_while_something_takes_long(world: World) -> None:
-    """Files on their way and installations hold the machine as a job that is followed does."""
-    world.kit = replace(world.kit, lease_s=0.04)
-    renewed = threading.Event()
-    world.scene.happens["renew"] = renewed.set
-    world.scene.happens["stage in"] = lambda: renewed.wait(30)
-    assert world.story().ok
-    assert renewed.is_set()

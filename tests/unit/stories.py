@@ -1,0 +1,106 @@
+"""A job's story on fakes: EC2, the line, the workbench and time; the journal is real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_ec2.journal import Journal, RunRecord
+from snakemake_executor_ec2.lifecycle import Inherited, Kit, run_job
+from snakemake_executor_ec2.model import (
+    JobOutcome,
+    JobPlan,
+    KeyPair,
+    Market,
+    Software,
+    SpotUse,
+)
+from snakemake_executor_ec2.outage import Neighbours
+from snakemake_executor_ec2.report.ledger import Ledger
+from tests.fakes.workbench import FakeControl, FakeWorkbench, Scene
+from tests.unit import launchers
+
+PLAN = launchers.plan("run-1.1.1")
+SPOT = launchers.plan("run-1.1.1", spot=SpotUse.PREFER, runtime_min=10)
+ONLY_SPOT = launchers.plan("run-1.1.1", spot=SpotUse.ONLY)
+RECLAIM = "Server.SpotInstanceTermination"
+
+
+class World(launchers.World):
+    """A kit on fakes, with a real journal."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.cloud.pending_s = 0
+        self.scene = Scene(self.cloud)
+        self.journal = Journal(folder, now=self.clock.now, warn=pytest.fail)
+        login = KeyPair(private="made-up", public="ssh-ed25519 CCCC")
+        for name in ("run-0", "run-1"):
+            self.journal.begin_run(
+                RunRecord(
+                    id=name,
+                    began_at=0.0,
+                    pid=1,
+                    region="us-east-1",
+                    endpoint="",
+                    ssh_user="ec2-user",
+                    ssh_port=22,
+                    login=login,
+                    lease_s=3600.0,
+                )
+            )
+        self.ledger = Ledger(self.clock, self.journal, "run-1")
+        self.control = FakeControl(self.clock)
+        self.kit = Kit(
+            cloud=self.cloud,
+            connector=self.scene,
+            clock=self.clock,
+            launcher=self.launcher,
+            ledger=self.ledger,
+            new_key_pair=lambda: launchers.HOST_KEY,
+            workbench=lambda link: FakeWorkbench(link, self.scene),
+            software=Software(snakemake="9"),
+            boot_timeout_s=60.0,
+            lease_s=3600.0,
+            lost_after_s=600.0,
+            neighbours=Neighbours(),
+            keep_failed_s=0.0,
+            log_folder=folder / "logs",
+            tell=self.said.append,
+        )
+
+    def story(self, plan: JobPlan = PLAN, inherited: Inherited | None = None) -> JobOutcome:
+        return run_job(plan, self.kit, self.control, inherited)
+
+    def newest(self) -> str:
+        """The id of the machine that was launched last."""
+        return list(self.cloud.machines)[-1]
+
+    def at_every(self, step: str, happening: Callable[[], object]) -> None:
+        """Have something happen whenever a step is taken."""
+
+        def again() -> None:
+            self.scene.happens[step] = again
+            happening()
+
+        self.scene.happens[step] = again
+
+    def end_later(self, reason: str) -> None:
+        """The newest machine is ending, and EC2 says so after the next pause."""
+        machine = self.newest()
+
+        def end(_: float) -> None:
+            self.clock.on_sleep = None
+            self.cloud.end(machine, reason=reason)
+
+        self.clock.on_sleep = end
+
+    @property
+    def endings(self) -> list[str]:
+        return [each.ending for each in self.journal.attempts("run-1")]
+
+    @property
+    def markets(self) -> list[Market]:
+        return [each.machine.market for each in self.cloud.machines.values()]

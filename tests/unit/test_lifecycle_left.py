@@ -1,0 +1,113 @@
+"""When a story ends before its machine does, and how another run goes on with it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+from snakemake_executor_ec2.errors import (
+    NotFetched,
+)
+from snakemake_executor_ec2.lifecycle import Inherited
+from snakemake_executor_ec2.model import (
+    Failure,
+    JobResult,
+)
+from tests.fakes.workbench import FakeControl
+from tests.unit.stories import PLAN, World
+
+
+def test_results_that_find_no_room_stay_on_the_machine(world: World) -> None:
+    """Tried again for as long as a lease is long; then the machine is left, and that is said."""
+
+    def no_room() -> None:
+        raise NotFetched("o: No space left on device", here=True)
+
+    world.at_every("stage out", no_room)
+    outcome = world.story()
+    assert not outcome.ok
+    assert len(world.cloud.alive) == 1
+    assert any("keeps the results until its lease ends" in each for each in world.said)
+    assert sum("cannot be stored here" in each for each in world.said) == 1
+    world.cloud.terminate(world.cloud.alive)
+
+
+def test_results_that_cannot_be_fetched_stay_on_the_machine(world: World) -> None:
+    """Whatever is in the way: tried again a few times, then the machine is left, and the way there told."""
+
+    def refuse() -> None:
+        raise NotFetched("Files could not be fetched: /w/o is a symlink that leads out, to /etc.")
+
+    world.at_every("stage out", refuse)
+    began = world.clock.monotonic()
+    outcome = world.story()
+    assert "a symlink that leads out" in outcome.message
+    assert world.scene.steps.count("stage out") == 5
+    assert world.clock.monotonic() - began < 120
+    (machine,) = world.cloud.alive
+    assert any(f"snakemake-ec2 ssh {machine}" in each for each in world.said)
+    world.cloud.terminate([machine])
+
+
+def test_results_that_can_be_fetched_a_moment_later(world: World) -> None:
+    """A file that was still written to is no reason to stay away."""
+
+    def changed() -> None:
+        raise NotFetched("Files could not be fetched: /w/log changed while it was read.")
+
+    world.scene.happens["stage out"] = changed
+    assert world.story().ok
+
+
+def test_ctrl_c_ends_the_machine_and_detach_does_not(world: World) -> None:
+    """Cancelled while the job runs: the machine ends, unless the user detached."""
+    world.scene.happens["run"] = world.control.cancel
+    assert world.story().cancelled
+    assert not world.cloud.alive
+
+    world.control = FakeControl(world.clock)
+    world.scene.happens["run"] = lambda: world.control.cancel(detach=True)
+    assert world.story().cancelled
+    assert len(world.cloud.alive) == 1
+    assert any("works on until its lease of 60 minutes ends" in each for each in world.said)
+    world.cloud.terminate(world.cloud.alive)
+
+
+def test_a_failed_machine_is_kept_for_a_look(world: World) -> None:
+    """With the lease that was asked for, and in the journal, so that nobody ends it before."""
+    world.kit = replace(world.kit, keep_failed_s=300.0)
+    world.scene.results = [JobResult(exit_code=3, failure=Failure.EXIT)]
+    assert not world.story().ok
+    assert world.scene.steps[-1] == "lease 300"
+    (attempt,) = world.journal.attempts("run-1")
+    assert attempt.kept_until is not None
+    assert len(world.cloud.alive) == 1
+    world.cloud.terminate(world.cloud.alive)
+
+
+def test_a_job_is_gone_on_with(world: World) -> None:
+    """What a dead run left at work is followed to its end, on its machine and no other; when that is
+    lost, the job begins anew."""
+    for lost in (False, True):
+        record = world.journal.begin("run-0", PLAN, 0, "ssh-ed25519 AAAA")
+        machine = world.launch("run-1.1.1", no=7 + lost)
+        world.journal.note(record, bench={"remembered": True})
+        attempt = replace(world.journal.attempt(record), machine=machine, bench={"remembered": True})
+        before = len(world.cloud.machines)
+        world.scene.steps.clear()
+        if lost:
+            world.scene.happens["run"] = lambda: world.cloud.end(world.newest())
+        inherited = Inherited(attempt=attempt, cloud=world.cloud, connector=world.scene)
+        assert world.story(PLAN, inherited).ok
+        assert world.scene.steps[:2] == ["resume", "run"]
+        assert len(world.cloud.machines) == before + lost
+
+
+def test_a_lease_is_renewed_while_something_takes_long(world: World) -> None:
+    """Files on their way and installations hold the machine as a job that is followed does."""
+    world.kit = replace(world.kit, lease_s=0.04)
+    renewed = threading.Event()
+    world.scene.happens["renew"] = renewed.set
+    world.scene.happens["stage in"] = lambda: renewed.wait(30)
+    assert world.story().ok
+    assert renewed.is_set()
