@@ -77,11 +77,12 @@ rule go_on:
 rule end:
     input: "work/{sample}.gone_on"
     output: "results/{sample}.txt"
-    shell: "(cat {input}; echo {config[word]}) > {output}"
+    params: word=lambda wildcards: config["word"]
+    shell: "(cat {input}; echo {params.word}) > {output}"
 """,
     "workflow/scripts/again.py": "text = open(snakemake.input[0]).read()\n"
     "open(snakemake.output[0], 'w').write(2 * text)\n",
-    "workflow/profiles/default/config.yaml": "config: ['word=profile']\nquiet: []\n",
+    "workflow/profiles/default/config.yaml": "config: ['word=profile']\nquiet: []\nec2-show-staging: true\n",
     "elsewhere/config/config.yaml": "samples: [a, b]\nword: file\n",
 }
 
@@ -144,6 +145,7 @@ def test_failures_leave_what_they_leave_here(run_workflow: WorkflowRunner, tmp_p
     assert tree(run.folder) == tree(here)
     assert (run.folder / "logs/logged.log").read_text() == "why\n"
     assert (run.folder / "updated.txt").read_text() == "before\n"
+    assert not {"empty.txt", "sum.txt"}.intersection(tree(run.folder))
     assert set(records(run.folder)) == set(records(here))
 
 
@@ -177,6 +179,7 @@ def test_a_project_and_its_command_lines(run_workflow: WorkflowRunner, tmp_path:
 
         assert local.returncode == 0, local.stderr
         assert run.returncode == 0, run.output
+        assert "with every job travel" in run.output
         assert tree(run.folder) == tree(here)
     assert (run.folder / "elsewhere/results/a.txt").read_text().endswith("profile\n")
     assert (run.folder / "elsewhere/results/b.txt").read_text() == "b profile\n" * 2 + "typed\n"
