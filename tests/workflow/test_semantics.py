@@ -187,6 +187,35 @@ def test_a_project_and_its_command_lines(run_workflow: WorkflowRunner, tmp_path:
     assert not (run.folder / "elsewhere/work/b.beside").exists()
 
 
+IN_R = {
+    "Snakefile": """
+rule shouted:
+    input: "data/said.txt"
+    output: "out/shouted.txt"
+    params: times=lambda wildcards, input: len(input) + 1
+    script: "scripts/shout.R"
+""",
+    "data/said.txt": "louder",
+    "scripts/shout.R": """
+snakemake@source("helper.R")
+mark <- readLines(file.path(snakemake@scriptdir, "mark.txt"))
+text <- strrep(loud(readLines(snakemake@input[[1]], warn = FALSE)), snakemake@params[["times"]])
+writeLines(paste0(text, mark), snakemake@output[[1]])
+""",
+    "scripts/helper.R": "loud <- function(text) toupper(text)\n",
+    "scripts/mark.txt": "!\n",
+}
+
+
+@pytest.mark.skipif(not shutil.which("Rscript"), reason="Rscript is not installed")
+def test_a_script_in_r(run_workflow: WorkflowRunner) -> None:
+    """A script in R gets its params, and finds what is beside it."""
+    run = run_workflow(IN_R)
+
+    assert run.returncode == 0, run.output
+    assert (run.folder / "out/shouted.txt").read_text() == "LOUDERLOUDER!\n"
+
+
 CLEANING = """
 rule clean:
     shell: "rm -r results"
