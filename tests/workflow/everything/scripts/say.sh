@@ -1,1 +1,1 @@
-echo "from bash" > "${snakemake_output[0]}"
+cat "${snakemake[scriptdir]}/said.txt" > "${snakemake_output[0]}"
