@@ -33,11 +33,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="agent.pyz", description="What runs a Snakemake job on this machine."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("unpack", "pack", "workdir", "guard", "guarding", "start", "renew", "release", "software",
+    for name in ("unpack", "pack", "workdir", "guard", "guarding", "start", "renew", "software",
                  "new-host-key", "rotate-host-key"):  # fmt: skip
         commands.add_parser(name)
     commands.add_parser("warden").add_argument("label", help="for people who look at `ps`")
-    commands.add_parser("cancel").add_argument("key")
     commands.add_parser("status").add_argument("key", nargs="?")
     follow = commands.add_parser("follow")
     follow.add_argument("key")
@@ -54,11 +53,11 @@ def _run(options: argparse.Namespace) -> int:
         from . import files
 
         return {"unpack": files.unpack, "pack": files.pack, "workdir": files.workdir}[command]()
-    if command in ("guard", "guarding", "renew", "release"):
+    if command in ("guard", "guarding", "renew"):
         from . import lease
 
-        if command in ("renew", "release"):
-            lease.renew() if command == "renew" else lease.release()
+        if command == "renew":
+            lease.renew()
             return 0
         return lease.guard() if command == "guard" else lease.guarding()
     if command == "software":
@@ -77,9 +76,7 @@ def _run(options: argparse.Namespace) -> int:
 
     if command == "start":
         return warden.start()
-    if command == "warden":
-        return warden.warden()
-    return warden.cancel(options.key) if command == "cancel" else warden.status(options.key)
+    return warden.warden() if command == "warden" else warden.status(options.key)
 
 
 if __name__ == "__main__":

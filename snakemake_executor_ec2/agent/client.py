@@ -113,7 +113,6 @@ class JobState:
     state: str
     last: JobEvent | None = None
     """Finished or Interrupted, where it is."""
-    lease_left_s: float | None = None
 
 
 class Agent:
@@ -166,10 +165,6 @@ class Agent:
     def renew(self) -> None:
         """Let the lease run its whole length again."""
         self._ask(StagingError, "renew", {})
-
-    def release(self) -> None:
-        """End the lease, before the machine is terminated."""
-        self._ask(StagingError, "release", {})
 
     def software(self, wanted: Wanted, *, timeout_s: float | None = None) -> Software:
         """Find or install Python, Snakemake and packages. Raises PreparationError with the log's end."""
@@ -312,10 +307,6 @@ class Agent:
         """How a job is."""
         return _job_state(self._ask(StagingError, "status", {}, key))
 
-    def cancel(self, key: str) -> JobState:
-        """End a job: SIGTERM, and SIGKILL after 10 s. Returns when it has ended."""
-        return _job_state(self._ask(StagingError, "cancel", {}, key))
-
     # --- helpers --------------------------------------------------------------------------
 
     def _command(self, *arguments: str) -> str:
@@ -348,12 +339,7 @@ def _job_state(answer: Mapping[str, Any]) -> JobState:
         last = parse_event(event) if isinstance(event, dict) else None
     except (ValueError, TypeError, KeyError):
         last = None
-    left = answer.get("lease_left_s")
-    return JobState(
-        state=str(answer.get("state", "unknown")),
-        last=last,
-        lease_left_s=left if isinstance(left, (int, float)) else None,
-    )
+    return JobState(state=str(answer.get("state", "unknown")), last=last)
 
 
 def _last_words(done: Completed) -> str:

@@ -69,12 +69,6 @@ def renew() -> None:
         _write(boottime(), record[1])
 
 
-def release() -> None:
-    """End the lease without powering off."""
-    if _read() is not None:
-        _write(boottime(), 0.0)
-
-
 def length() -> float | None:
     """How long the lease is, in seconds; None where there is none."""
     record = _read()

@@ -56,7 +56,6 @@ class Finished:
 
     t: float
     result: JobResult
-    cancelled: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +163,6 @@ def _finished(t: float, event: Mapping[str, Any]) -> Finished:
             ),
             evidence=str(event.get("evidence", "")),
         ),
-        cancelled=bool(event.get("cancelled", False)),
     )
 
 

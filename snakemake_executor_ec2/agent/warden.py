@@ -1,4 +1,4 @@
-"""`start`, `cancel`, `status`, and the warden: the process that runs one job and watches it.
+"""`start`, `status`, and the warden: the process that runs one job and watches it.
 
 The warden lives in a session of its own, so neither the ssh connection nor the controller
 matters to it. It writes `events.jsonl`, one JSON object per line, each with `t` (this
@@ -7,7 +7,7 @@ machine's clock) and `type`:
     started      pid
     sample       mem_mib, cpu_seconds, disk_mib: now and then, and when they changed much
     spot_notice  action, time: EC2 wants the machine back
-    finished     exit_code, seconds, peak_mem_mib, cpu_seconds, peak_disk_mib, failure, evidence, cancelled
+    finished     exit_code, seconds, peak_mem_mib, cpu_seconds, peak_disk_mib, failure, evidence
     interrupted  reason: the machine is going down; the job did not fail by itself
 
 What the job prints goes to `output.log` directly. `disk_mib` is what the working directory's
@@ -88,24 +88,6 @@ def status(key: str | None) -> int:
     return 0
 
 
-def cancel(key: str) -> int:
-    """`cancel KEY`: SIGTERM, then SIGKILL for the job -> as `status`, when it is over"""
-    folder = job_dir(key)
-    state = _state(folder)
-    if state["state"] == "running":
-        with open(os.path.join(folder, "cancel"), "wb"):
-            pass
-        with open(os.path.join(folder, "warden.pid"), encoding="ascii") as file:
-            pid = int(file.read())
-        deadline = time.monotonic() + _GRACE_S + 10
-        os.kill(pid, signal.SIGTERM)
-        while state["state"] == "running" and time.monotonic() < deadline:
-            time.sleep(0.05)
-            state = _state(folder)
-    say(state)
-    return 0
-
-
 def _state(folder: str) -> dict[str, Any]:
     event = last_event(os.path.join(folder, "events.jsonl"))
     if event is None:
@@ -167,8 +149,6 @@ class _Job:
         self.terminated = False
         self.over_runtime = False
         self.kill_at: float | None = None
-        with open(os.path.join(folder, "warden.pid"), "w", encoding="ascii") as file:
-            file.write(str(os.getpid()))
         self.process = self._spawn(request)
         self.events.write("started", pid=self.process.pid)
 
@@ -280,8 +260,7 @@ class _Job:
         seconds = time.monotonic() - self.began
         last_free = self.least_free
         self._sample_disk()
-        cancelled = os.path.exists(os.path.join(self.folder, "cancel"))
-        if exit_code and not cancelled and not self.over_runtime and self._interrupted():
+        if exit_code and not self.over_runtime and self._interrupted():
             self.events.write("interrupted", reason="the machine is shutting down")
             return
         tail = _tail(os.path.join(self.folder, "output.log"))
@@ -307,7 +286,6 @@ class _Job:
             peak_disk_mib=self.peak_disk_mib,
             failure=failure,
             evidence=evidence,
-            cancelled=cancelled,
         )
 
     def _sample_disk(self) -> None:

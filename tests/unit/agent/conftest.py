@@ -17,7 +17,7 @@ from tests.unit.agent.machine import Machine
 def machine(tmp_path: Path) -> Iterator[Machine]:
     made = Machine(tmp_path)
     yield made
-    made.ask("release")  # its guard ends by itself then
+    made.ask("guard", request={"lease_s": 0})  # its guard ends by itself then
     left = made.wait_for_silence()
     for pid, _ in left:
         with contextlib.suppress(ProcessLookupError):

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -93,6 +94,10 @@ class Machine:
                     return last
             time.sleep(0.02)
         raise TimeoutError(f"the job did not end: {self.events(key)}")
+
+    def end(self, key: str = "job") -> None:
+        """End the job, as somebody on the machine would."""
+        os.killpg(self.events(key)[0]["pid"], signal.SIGTERM)
 
     def processes(self) -> list[tuple[int, str]]:
         """Every process that has this machine's home for its own: (pid, command line)."""

@@ -83,8 +83,8 @@ def test_a_newline_is_answered_and_renews_the_lease(machine: Machine) -> None:
     process.stdin.flush()
     assert json.loads(process.stdout.readline())["pulse"] is True
     assert machine.ask("status").said["lease_left_s"] > 48.2
-    machine.ask("cancel", "job")
-    assert _rest(process)[-1]["event"]["cancelled"] is True
+    machine.end()
+    assert _rest(process)[-1]["event"]["type"] == "finished"
 
 
 def test_it_ends_with_its_standard_input(machine: Machine) -> None:
@@ -95,7 +95,7 @@ def test_it_ends_with_its_standard_input(machine: Machine) -> None:
     process.stdin.close()
     assert process.wait(5) == 0
     assert machine.ask("status", "job").said["state"] == "running"
-    machine.ask("cancel", "job")
+    machine.end()
     assert process.stdout
     assert process.stderr
     process.stdout.close()
@@ -109,7 +109,7 @@ def test_it_ends_where_no_newline_comes(machine: Machine) -> None:
     lines = _rest(_follow(machine, "--patience", "0.5"))
     assert time.monotonic() - began < 5
     assert len(lines) == 1
-    machine.ask("cancel", "job")
+    machine.end()
 
 
 def test_it_ends_where_nobody_listens(machine: Machine) -> None:
@@ -125,7 +125,7 @@ def test_it_ends_where_nobody_listens(machine: Machine) -> None:
     assert process.wait(5) == 1
     assert process.stdin
     process.stdin.close()
-    machine.ask("cancel", "job")
+    machine.end()
 
 
 def test_a_killed_warden_is_told(machine: Machine) -> None:

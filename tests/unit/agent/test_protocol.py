@@ -25,7 +25,7 @@ from snakemake_executor_ec2.model import Failure
 
 _FINISHED = {
     "t": 5.5, "type": "finished", "exit_code": -9, "seconds": 1.5, "peak_mem_mib": 7, "cpu_seconds": 0.5,
-    "peak_disk_mib": 3, "failure": "out of memory", "evidence": "because", "cancelled": False,
+    "peak_disk_mib": 3, "failure": "out of memory", "evidence": "because",
 }  # fmt: skip
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

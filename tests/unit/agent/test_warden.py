@@ -115,16 +115,6 @@ def test_a_job_over_its_runtime_is_ended(machine: Machine) -> None:
     assert not machine.wait_for_silence()
 
 
-def test_cancel_ends_the_job(machine: Machine) -> None:
-    """It answers when the job has ended."""
-    machine.start("sleep 60")
-    answer = machine.ask("cancel", "job")
-    assert answer.said["state"] == "finished"
-    assert answer.said["event"]["cancelled"] is True
-    assert machine.ask("cancel", "job").said["state"] == "finished"
-    assert machine.ask("cancel", "other").said["state"] == "unknown"
-
-
 def test_what_a_job_leaves_in_the_background_ends_with_it(machine: Machine) -> None:
     """Nothing changes the outputs after the end."""
     machine.start("sleep 60 & echo done")
@@ -229,7 +219,7 @@ def test_a_spot_notice_is_told(machine: Machine, metadata: tuple[str, list[str]]
         ("terminate", "2026-11-22T10:00:00Z")
     ]
     assert metadata[1] == ["/latest/meta-data/spot/instance-action"]
-    machine.ask("cancel", "job")
+    machine.end()
 
 
 def test_a_full_disk_does_not_silence_the_warden(machine: Machine, tmp_path: Path) -> None:
