@@ -19,7 +19,7 @@ def test_a_bit_of_everything_is_the_same_on_ec2(run_workflow: WorkflowRunner, tm
     local = snakemake(here, "-c2", *_configuration(here))
     assert local.returncode == 0, local.stderr
 
-    run = run_workflow({}, *_configuration(there), timeout_s=500)
+    run = run_workflow({}, *_configuration(there), timeout_s=1000)
 
     assert run.returncode == 0, run.output
     # Locally there is but one node, and what is local to it stays.
