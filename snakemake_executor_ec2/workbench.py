@@ -307,8 +307,8 @@ class AgentWorkbench:
         answer = self._link.call(lambda host: Agent(host).workdir([str(plan.workdir)]))[0]
         if answer.ok:
             return PathMap(here=plan.workdir, there=plan.workdir)
-        home = self._link.call(lambda host: host.run('printf %s "$HOME"', timeout_s=60))
-        other = Path(home.stdout.decode(), ".snakemake-ec2", "work")
+        home = self._link.call(lambda host: host.run('echo; printf %s "$HOME"', timeout_s=60))
+        other = Path(os.fsdecode(home.stdout.rpartition(b"\n")[2]), ".snakemake-ec2", "work")
         again = self._link.call(lambda host: Agent(host).workdir([str(other)]))[0]
         if not again.ok:
             raise StagingError(f"no working directory can be made on the machine: {again.reason}")

@@ -28,6 +28,7 @@ _MAX_PAX = 1 << 20  # far more than any path needs; a hostile header is not read
 _BEGIN = ".snakemake-ec2-archive/begin.json"
 _END = ".snakemake-ec2-archive/end.json"
 _MAX_NOTE = 64 << 20
+_MAX_NOISE = 1 << 20
 
 Progress = Callable[[int], None]
 """Called now and then with the number of bytes of file content since the last call."""
@@ -229,8 +230,8 @@ class _Source:
 
     def items(self) -> Iterator[Item]:
         extended: dict[str, str] = {}
+        block = self.first()
         while True:
-            block = self.exactly(_BLOCK)
             if not block.strip(b"\0"):
                 if self.exactly(_BLOCK).strip(b"\0"):
                     raise ArchiveError("the archive is damaged: it ends with half an end")
@@ -244,13 +245,28 @@ class _Source:
                     raise ArchiveError("the archive is damaged: an extended header is too large")
                 padded = self.exactly(info.size + -info.size % _BLOCK)
                 extended = _pax_records(padded[: info.size])
-                continue
-            item = _item(info, extended)
-            extended = {}
-            self.left = item.size
-            self.padding = -item.size % _BLOCK
-            yield item
-            self.rest()
+            else:
+                item = _item(info, extended)
+                extended = {}
+                self.left = item.size
+                self.padding = -item.size % _BLOCK
+                yield item
+                self.rest()
+            block = self.exactly(_BLOCK)
+
+    def first(self) -> bytes:
+        """The first header. What comes before it is skipped: a `.bashrc` may greet even those who
+        only run a command, and what a job has made must not be lost for that."""
+        begin = _BEGIN.encode()
+        block, noise = self.exactly(_BLOCK), 0
+        while (at := block.find(begin)) < 0:
+            kept = block[1 - len(begin) :]
+            more = self.stream.read(_BLOCK - len(kept))
+            noise += len(more)
+            if not more or noise > _MAX_NOISE:
+                raise ArchiveError("this is no archive of ours")
+            block = kept + more
+        return block[at:] + self.exactly(_BLOCK - len(block[at:]))
 
     def content(self, item: Item) -> Iterator[memoryview]:
         """The present member's content, in pieces, each good until the next; what is not taken is skipped."""

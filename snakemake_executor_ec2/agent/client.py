@@ -310,7 +310,8 @@ class Agent:
     # --- helpers --------------------------------------------------------------------------
 
     def _command(self, *arguments: str) -> str:
-        return f'python3 "{self._folder}/agent.pyz" {shlex.join(arguments)}'
+        # On a line of its own: what a login shell's startup files print comes before it.
+        return f'echo; python3 "{self._folder}/agent.pyz" {shlex.join(arguments)}'
 
     def _ask(
         self, raises: type[Ec2ExecutorError], name: str, request: Mapping[str, Any], *arguments: str

@@ -62,6 +62,31 @@ def test_odd_files_go_up_and_come_down(rig: Rig, tmp_path: Path) -> None:
     assert (back / "link").readlink() == Path("plain")
 
 
+def test_a_shell_that_greets_spoils_nothing(server: Server, tmp_path: Path) -> None:
+    """What startup files print before a command, line or not, gets into no answer and no file."""
+    (server.home / ".bashrc").write_text("echo 'Welcome {user}'; seq 3000; printf 'no line {'")
+    connector = SshConnector(user=server.user, login_keys=[server.login], port=server.port)
+    host = connector.connect(LOOPBACK, host_keys=[server.host_key], timeout_s=5)
+    if b"Welcome" not in host.run("true").stdout:
+        host.close()
+        pytest.skip("bash reads no startup files for this server's commands")
+    agent = Agent(host)
+    agent.install()
+    agent.guard(None)
+    source = server.home / "out"
+    source.write_text("made there")
+    fetched = agent.pack([str(source)], lambda _: str(tmp_path / "here"), roots=[tmp_path])
+    job = JobStart(key="job-1", command="echo said", cwd=str(server.home), label="rule talk")
+
+    assert agent.start(job).state == "running"
+    events = [line.event for line in agent.follow("job-1", heartbeat_s=0.2)]
+    host.close()
+
+    assert fetched.kinds == {str(source): "file"}
+    assert (tmp_path / "here").read_text() == "made there"
+    assert b"".join(event.data for event in events if isinstance(event, Output)).endswith(b"said\n")
+
+
 def test_a_job_outlives_the_connection_and_is_followed_on(rig: Rig) -> None:
     """After a cut, following goes on where it was, and nothing is told twice or left out."""
     agent = Agent(rig.host)
