@@ -39,7 +39,8 @@ LIFETIME_UNIT = "snakemake-ec2-lifetime"
 """The systemd timer that ends a machine; `systemctl list-timers` on it shows the time left."""
 
 CLAIM_UNIT = "snakemake-ec2-claim"
-"""The timer that ends a machine which nobody has moved in to: its Snakemake died while it booted."""
+"""The timer that ends a machine which nobody has moved in to: its Snakemake died while it booted. From
+then on it looks after the lease, too, for a user who may not power off."""
 
 _SHUTDOWN_PATIENCE_S = 120
 """How long an orderly shutdown may take before the machine is switched off."""
@@ -50,6 +51,12 @@ _END = (
 NO_AGENT = '[ -d /proc/1 ] && ! grep -aqs "[a]gent[.]pyz" /proc/[0-9]*/cmdline'
 """True in a shell on a machine where no process of the agent's runs. The brackets keep the pattern
 from fitting the very command that it is in; single quotes would end those that are put around it."""
+_LAPSED = (
+    r'awk "NR == 1 {{ now = \$1 }} NR == 2 {{ over = (\$2 > 0 && now - \$1 > \$2 + 90) }} '
+    'END {{ exit !over }}" /proc/uptime {lease}'
+)
+"""True in a shell where the lease that an agent keeps in a file (see `agent/lease.py`) is over, and
+neither its guard nor a job's warden has ended the machine for it."""
 _LOGIN_NAME = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 
 _TAG_CHARS = set(" +-=._:/@")
@@ -129,7 +136,8 @@ def user_data(
 ) -> str:
     """A cloud-config: when the machine ends, what its host key is and who may log in.
 
-    It ends after `lifetime_s` whatever happens, and after `claim_s` where no agent has come.
+    It ends after `lifetime_s` whatever happens, and after `claim_s` where no agent has come, or
+    where its lease is over and its user could not end it: an image need not have sudo.
 
     Nothing is installed from here, and the host key is the only secret: user-data can be read
     on the machine and through the API, so that key is replaced after the first connection.
@@ -137,11 +145,13 @@ def user_data(
     """
     if not _LOGIN_NAME.fullmatch(ssh_user):
         raise ConfigurationError(f"--ec2-ssh-user {ssh_user!r} is not a login name")
+    lapsed = _LAPSED.format(lease=f"~{ssh_user}/.snakemake-ec2/lease")
+    claim = f"{NO_AGENT} || until {lapsed}; do sleep 60; done; {_END}"
     config: dict[str, object] = {
         # A list per command: cloud-init quotes its words for the shell.
         "bootcmd": [
             ["sh", "-c", _timer(LIFETIME_UNIT, lifetime_s, _END)],
-            ["sh", "-c", _timer(CLAIM_UNIT, claim_s, f"{NO_AGENT} && {{ {_END}; }}")],
+            ["sh", "-c", _timer(CLAIM_UNIT, claim_s, claim)],
         ],
         # Host keys baked into an image are the same on every machine made from it.
         "ssh_deletekeys": True,
