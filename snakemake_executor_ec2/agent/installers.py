@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from types import TracebackType
 
 from .pythons import Python, at_least, probe
 
 _TAIL = 8192
+_LOCKED = "/lists/lock"
+_LOCK_S = 300.0
+_LOCK_PAUSE_S = 5.0
 _PIP_CONFIGURATION = ("/etc/pip.conf", "/etc/xdg/pip/pip.conf", "~/.config/pip/pip.conf", "~/.pip/pip.conf")
 
 
@@ -227,6 +231,18 @@ def install_packages(rpm: list[str], deb: list[str], steps: Steps) -> bool:
     if rpm and shutil.which("dnf"):
         return steps.run(*as_root, "dnf", "-y", "install", *rpm)
     if deb and shutil.which("apt-get"):
-        apt = [*as_root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=300"]
-        return steps.run(*apt, "update") and steps.run(*apt, "-y", "install", *deb)
+        wait = f"DPkg::Lock::Timeout={_LOCK_S:.0f}"
+        apt = [*as_root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", wait]
+        return _apt_update(apt, steps) and steps.run(*apt, "-y", "install", *deb)
     return False
+
+
+def _apt_update(apt: list[str], steps: Steps) -> bool:
+    """Fetch the lists of packages. Another apt that does so, as the system's own after a boot, is waited
+    for here: apt's own timeout is for dpkg's lock only."""
+    until = time.monotonic() + _LOCK_S
+    while not steps.run(*apt, "update"):
+        if _LOCKED not in steps.tail() or time.monotonic() > until:
+            return False
+        time.sleep(_LOCK_PAUSE_S)
+    return True

@@ -287,6 +287,27 @@ def test_a_machine_without_a_new_python_gets_the_distributions(image: Image) -> 
     assert any("dnf -y install python3.12" in call for call in image.calls())
 
 
+def test_another_apt_at_work_is_waited_for(image: Image, tmp_path: Path) -> None:
+    """The system fetches its lists of packages after a boot, and apt fails at once meanwhile."""
+    image.program("sudo", 'shift; exec "$@"')
+    held = tmp_path / "held"
+    held.touch()
+    image.program(
+        "apt-get",
+        f"""
+        case "$*" in
+            *update) [ -e {held} ] || exit 0; rm {held}
+                echo "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7" >&2; exit 100;;
+            *) exit 1
+        esac
+        """,
+    )
+    answer = image.ask()
+    calls = [line.split()[-1] for line in image.log.read_text().splitlines() if line.startswith("apt-get")]
+    assert answer.exit_code == 1
+    assert calls[:3] == ["update", "update", "python3.12-venv"]
+
+
 def test_it_is_quick_where_there_is_nothing_to_do(image: Image, tmp_path: Path) -> None:
     """An image that has everything costs a moment."""
     prefix = tmp_path / "conda"
