@@ -99,8 +99,8 @@ def max_rss_mib(ru_maxrss: int) -> int:
 
 
 def oom_kills() -> int:
-    """How often the kernel has killed for want of memory: in our control group where that has a limit
-    of its own (the machine's count may then be of others), else on the machine."""
+    """How often the kernel has killed for want of memory: in our control group, or the nearest above it,
+    that has a limit of its own (the machine's count may then be of others), else on the machine."""
     with contextlib.suppress(OSError, ValueError):
         for folder, limit, events in _memory_groups():
             told = _read(os.path.join(folder, limit)).strip()
@@ -112,15 +112,23 @@ def oom_kills() -> int:
 
 
 def _memory_groups() -> list[tuple[str, str, str]]:
-    """Our control group in the kernel's older or newer hierarchy: folder, file of the limit and of the
-    count."""
+    """Our control group in the kernel's older or newer hierarchy, there with those above it, as their
+    counts are of all below: folder, file of the limit and of the count."""
     found = []
     for line in _read("/proc/self/cgroup").decode().splitlines():
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
             found.append((f"/sys/fs/cgroup/memory{path}", "memory.limit_in_bytes", "memory.oom_control"))
-        elif not controllers and os.path.exists(f"/sys/fs/cgroup{path}/memory.max"):
-            found.append((f"/sys/fs/cgroup{path}", "memory.max", "memory.events"))
+        elif not controllers:
+            groups = [path.rstrip("/")]
+            while groups[-1]:
+                groups.append(os.path.dirname(groups[-1]).rstrip("/"))
+            folders = [f"/sys/fs/cgroup{group}" for group in groups]
+            found += [
+                (folder, "memory.max", "memory.events")
+                for folder in folders
+                if os.path.exists(f"{folder}/memory.max")
+            ]
     return found
 
 

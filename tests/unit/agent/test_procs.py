@@ -21,6 +21,10 @@ _NEWER = {
 }
 _NO_LIMIT_OLDER = {"/sys/fs/cgroup/memory/group/memory.limit_in_bytes": b"9223372036854771712\n"}
 _NO_LIMIT_NEWER = {"/sys/fs/cgroup/user.slice/session-1.scope/memory.max": b"max\n"}
+_CONTAINER = {
+    "/sys/fs/cgroup/memory.max": b"419430400\n",
+    "/sys/fs/cgroup/memory.events": b"oom 1\noom_kill 1\n",
+}
 
 
 @pytest.mark.parametrize(
@@ -30,10 +34,19 @@ _NO_LIMIT_NEWER = {"/sys/fs/cgroup/user.slice/session-1.scope/memory.max": b"max
         ({**_MACHINE, **_NEWER}, 3),
         ({**_MACHINE, **_OLDER, **_NO_LIMIT_OLDER}, 7),
         ({**_MACHINE, **_NEWER, **_NO_LIMIT_NEWER}, 7),
+        ({**_MACHINE, **_NEWER, **_NO_LIMIT_NEWER, **_CONTAINER}, 1),
         (_MACHINE, 7),
         ({}, 0),
     ],
-    ids=["older", "newer", "older without limit", "newer without limit", "no groups", "no Linux"],
+    ids=[
+        "older",
+        "newer",
+        "older without limit",
+        "newer without limit",
+        "newer with a limit above",
+        "no groups",
+        "no Linux",
+    ],
 )
 def test_kills_are_those_of_our_group_or_of_the_machine(
     files: dict[str, bytes], kills: int, monkeypatch: pytest.MonkeyPatch
