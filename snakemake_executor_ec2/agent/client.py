@@ -38,6 +38,11 @@ _ANSWER_S = 60.0
 _HEARTBEAT_S = 15.0
 _SILENCE_S = 60.0
 _BEGINNING = Position()
+_OLDEST = (3, 9)
+_IS_NEW_ENOUGH = (
+    f"import sys; v = sys.version_info[:2]; v < {_OLDEST} and "
+    f"sys.exit('its python3 is %d.%d, and {_OLDEST[0]}.{_OLDEST[1]} or newer is needed' % v)"
+)
 _LAST = (Finished, Interrupted, Unwatched)
 
 
@@ -131,7 +136,8 @@ class Agent:
         done = self._host.run(
             f'umask 077 && if [ -s "{folder}/agent.pyz" ]; then cat > /dev/null; else '
             f'mkdir -p "{folder}" && cat > "{folder}/part.$$" && '
-            f'mv -f "{folder}/part.$$" "{folder}/agent.pyz"; fi && command -v python3',
+            f'mv -f "{folder}/part.$$" "{folder}/agent.pyz"; fi && command -v python3 && '
+            f'python3 -c "{_IS_NEW_ENOUGH}"',
             stdin=bundle(),
             timeout_s=_ANSWER_S,
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from snakemake_executor_ec2.agent import client
 from snakemake_executor_ec2.agent.archive import Entry
 from snakemake_executor_ec2.agent.client import Agent, JobStart
 from snakemake_executor_ec2.agent.protocol import Finished, Output, Position, Started
@@ -60,6 +61,16 @@ def test_odd_files_go_up_and_come_down(rig: Rig, tmp_path: Path) -> None:
         assert (back / name).stat().st_mode & 0o777 == 0o640
         assert (back / name).stat().st_mtime_ns == 1_700_000_000_123_456_789
     assert (back / "link").readlink() == Path("plain")
+
+
+def test_an_image_with_an_old_python(rig: Rig) -> None:
+    """Which version it is and which is needed, rather than what that version makes of our sources."""
+    check = client._IS_NEW_ENOUGH.replace("(3, 9)", "(4, 0)")
+
+    done = rig.host.run(f'python3 -c "{check}"')
+
+    assert done.exit_code
+    assert b"its python3 is 3." in done.stderr
 
 
 def test_a_shell_that_greets_spoils_nothing(server: Server, tmp_path: Path) -> None:
