@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-_QUEUE = "a thread in its Snakefile ends only where its queue is consumed, which only the first Snakemake does"
+_QUEUE = (
+    "a thread in its Snakefile ends only where its queue is consumed, which only the first Snakemake does"
+)
 
 ONE_COMPUTER: dict[str, str] = {
     "test_delete_all_output": "its rules run Snakemake on their own, over an undeclared input",
@@ -12,5 +14,5 @@ ONE_COMPUTER: dict[str, str] = {
     "test_priority": "its jobs append to one file that none of them declares",
     "test_queue_input": _QUEUE,
     "test_queue_input_forceall": _QUEUE,
-    "test_remote_snakefile_multiple_includes": "its Snakefile is served by this computer to itself (localhost)",
+    "test_remote_snakefile_multiple_includes": "its Snakefile comes from localhost, which is another here",
 }
