@@ -11,7 +11,7 @@ from snakemake_storage_plugin_s3 import StorageProvider, StorageProviderSettings
 from snakemake_executor_ec2.software import lacks_bucket_credentials, storage_in_use
 
 
-def _workflow(*keys: str | None) -> Any:
+def _workflow(*keys: str | None, profile: str | None = None) -> Any:
     """One with a storage provider for each access key; None: that of the user's configuration of AWS."""
     providers = {}
     for number, key in enumerate(keys):
@@ -20,7 +20,11 @@ def _workflow(*keys: str | None) -> Any:
         providers[f"tag{number}"] = provider
     settings = {"s3": "settings of s3", "gcs": "settings of gcs"}
     registry = SimpleNamespace(_storages=providers)
-    return SimpleNamespace(storage_registry=registry, storage_provider_settings=settings)
+    return SimpleNamespace(
+        storage_registry=registry,
+        storage_provider_settings=settings,
+        executor_settings=SimpleNamespace(instance_profile=profile),
+    )
 
 
 def test_only_storage_in_use_goes_to_machines() -> None:
@@ -43,3 +47,4 @@ def test_credentials_that_stay_here_are_noticed(
 ) -> None:
     """Buckets that are opened with this computer's AWS configuration are closed to machines."""
     assert lacks_bucket_credentials(_workflow(*keys), given) is lacks
+    assert not lacks_bucket_credentials(_workflow(*keys, profile="buckets"), given)

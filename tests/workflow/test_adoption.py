@@ -152,7 +152,7 @@ def test_detached_jobs_work_on_and_are_fetched_by_the_next_call(
     first.until("running rule one")
     first.interrupt()
     assert first.wait() != 0
-    assert "is not terminated" in first.output
+    assert "is not terminated" in first.output, first.output
     assert len(alive(ec2_cloud)) == 1
     time.sleep(4)  # it ends while nobody is there
 
