@@ -20,6 +20,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import DeploymentMethod, SharedFSUsage
 
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
+from snakemake_executor_ec2.interrupts import Interrupts
 from snakemake_executor_ec2.staging import parse_reads
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Executor(RemoteExecutor):
         self._run: Run | None = None
         self._sources: Sources | None = None
         self._told_of: set[Path] = set()
+        self._interrupts = Interrupts()
+        self._interrupts.listen()
         caches = self.workflow.sourcecache
         self._read_by_parse = parse_reads.stop(
             outside=map(Path, (sys.prefix, sys.base_prefix, caches.cache_path, caches.runtime_cache_path))
@@ -124,6 +127,8 @@ class Executor(RemoteExecutor):
         from snakemake_executor_ec2.plan import look_in_storage
 
         # The base class' thread calls before `__post_init__` has run: look at nothing but the jobs.
+        if active_jobs:
+            self._interrupts.repeat()
         for info in active_jobs:
             if self._run is not None:
                 self._run.beat()
@@ -161,11 +166,13 @@ class Executor(RemoteExecutor):
             self.workflow.scheduler.executor_error_callback(error)
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:  # noqa: ARG002
+        self._interrupts.heard()
         # Not only the given ones: a job can be between two of Snakemake's lists.
         if self._run is not None:
             self._run.cancel(detach=bool(self.workflow.executor_settings.detach))
 
     def shutdown(self) -> None:
+        self._interrupts.heard()
         super().shutdown()
         self._finish()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -44,8 +43,6 @@ def test_a_failing_job_ends_its_machine_and_keeps_its_log(
 def test_ctrl_c_ends_the_machine_in_every_phase(line: str, run_workflow: WorkflowRunner) -> None:
     """After Ctrl-C, whatever was under way, Snakemake ends soon with its own exit status."""
     process = _started_until(run_workflow, line)
-    # Not while Snakemake still writes the line: its logger swallows a KeyboardInterrupt.
-    time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=60)
 

@@ -1,0 +1,61 @@
+"""Ctrl-C is heard, also where somebody has dropped it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from snakemake_executor_ec2.interrupts import Interrupts
+
+
+@pytest.fixture
+def interrupts() -> Iterator[Interrupts]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    made = Interrupts(patience_s=0.05)
+    made.listen()
+    yield made
+    signal.signal(signal.SIGINT, before)
+
+
+def repeated_beside(interrupts: Interrupts) -> None:
+    def beside() -> None:
+        for _ in range(20):
+            time.sleep(0.02)
+            interrupts.repeat()
+
+    threading.Thread(target=beside, daemon=True).start()
+
+
+def test_what_was_dropped_is_said_again_once(interrupts: Interrupts) -> None:
+    """A main thread that waits for ever is woken up; and only once."""
+    with suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    repeated_beside(interrupts)
+    with pytest.raises(KeyboardInterrupt):
+        threading.Event().wait(30)
+    time.sleep(0.6)
+
+
+def test_what_was_heard_is_not_said_again(interrupts: Interrupts) -> None:
+    """The run that ends is not disturbed, and Ctrl-C is Python's own again."""
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    interrupts.heard()
+    repeated_beside(interrupts)
+    time.sleep(0.6)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_of_somebody_else_stays() -> None:
+    """Where Ctrl-C means something else already, or nothing, it is left alone."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        Interrupts().listen()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
