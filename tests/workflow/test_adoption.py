@@ -147,14 +147,16 @@ def test_detached_jobs_work_on_and_are_fetched_by_the_next_call(
 ) -> None:
     """--ec2-detach: Ctrl-C leaves the machine, its job ends alone, the same command fetches the results."""
     before = list(ec2_cloud.machine_states())
-    run_workflow.place(COUNTED)
+    # Long enough for Ctrl-C to come while it runs, however busy this computer is.
+    longer = {**COUNTED, "Snakefile": COUNTED["Snakefile"].replace("sleep 4", "sleep 10")}
+    run_workflow.place(longer)
     first = watched(run_workflow, "--ec2-detach")
     first.until("running rule one")
     first.interrupt()
     assert first.wait() != 0
     assert "is not terminated" in first.output, first.output
     assert len(alive(ec2_cloud)) == 1
-    time.sleep(4)  # it ends while nobody is there
+    time.sleep(10)  # it ends while nobody is there
 
     second = watched(run_workflow, "--ec2-detach")
 
