@@ -146,7 +146,7 @@ def translate(error: AwsError, action: str) -> Ec2ExecutorError:
         )
     if code in INVALID_CREDENTIALS_CODES:
         return ConfigurationError(f"AWS does not accept the credentials ({code}): {HOW_TO_LOG_IN}")
-    if "iaminstanceprofile" in text.lower().replace(" ", ""):
+    if "instanceprofile" in text.lower().replace(" ", ""):
         return ConfigurationError(f"EC2 does not take the instance profile of --ec2-instance-profile: {text}")
     if code.startswith("InvalidKeyPair"):
         return ConfigurationError(f"EC2 has no such key pair in this region: {text}")

@@ -89,10 +89,14 @@ def test_a_launch_may_lack_another_permission_than_its_own() -> None:
 
 def test_an_unknown_instance_profile() -> None:
     """A profile that the account does not have is told with the option that named it."""
-    text = "Value (nope) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"
-    found = translate(client_error("InvalidParameterValue", text), "ec2:RunInstances")
-    assert isinstance(found, ConfigurationError)
-    assert "--ec2-instance-profile" in str(found)
+    told = {
+        "InvalidParameterValue": "Value (nope) for parameter iamInstanceProfile.name is invalid.",
+        "NoSuchEntity": "Instance profile nope not found",
+    }
+    for code, text in told.items():
+        found = translate(client_error(code, text), "ec2:RunInstances")
+        assert isinstance(found, ConfigurationError)
+        assert "--ec2-instance-profile" in str(found)
 
 
 def test_spot_role() -> None:
