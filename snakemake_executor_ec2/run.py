@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import getpass
 import os
+import resource
 import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
 from snakemake_executor_ec2.workbench import AgentWorkbench
 
 _BEAT_S = 30.0
+_FILES = 8192
+"""Enough for two thousand jobs at a time, and below what macOS allows (10240)."""
 _GRACE_S = 120.0
 """How long a cancelled story may take to give its machine back before the sweep does it."""
 
@@ -99,6 +102,7 @@ class Run:
         """
         settings = self._settings
         _check_times(settings)
+        allow_many_files()
         login = new_key_pair()
         login_keys = [login]
         authorized = [login.public]
@@ -329,6 +333,15 @@ def _environment(variables: Mapping[str, str], unset: Iterable[str]) -> Iterator
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def allow_many_files() -> None:
+    """Let this process have as many files open as it may: each job that runs has a connection and a log."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # macOS has a limit of its own below
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _check_times(settings: ExecutorSettings) -> None:

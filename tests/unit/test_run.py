@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -16,7 +17,7 @@ from snakemake_executor_ec2.model import KeyPair, MachineState, Software
 from snakemake_executor_ec2.ports import Connector
 from snakemake_executor_ec2.recording import RecordingCloud
 from snakemake_executor_ec2.report.ledger import Ledger
-from snakemake_executor_ec2.run import Run
+from snakemake_executor_ec2.run import Run, allow_many_files
 from snakemake_executor_ec2.settings import ExecutorSettings
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
@@ -132,3 +133,25 @@ def test_an_end_that_is_interrupted(world: World) -> None:
     world.run.close()
     assert not world.cloud.alive
     assert world.record.closed
+
+
+def test_a_bug_in_one_story_ends_no_other(world: World) -> None:
+    """An error of our own is that job's failure, with all that whoever mends it needs to see."""
+    story = world.run.submit(launchers.plan("2"))  # of a run that was never opened
+    story.thread.join(30)
+    outcome = story.result()
+    assert not outcome.ok
+    assert outcome.message.startswith("rule align (2) failed by an error of the EC2 executor's own")
+    assert "AttributeError" in outcome.message
+
+
+def test_a_thousand_connections_are_allowed() -> None:
+    """The system's limit of open files, 256 or 1024 as a rule, is raised as far as we may."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        allow_many_files()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert soft == (8192 if hard == resource.RLIM_INFINITY else min(8192, hard))
