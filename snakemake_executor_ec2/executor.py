@@ -7,10 +7,14 @@ and with them most of this package) is imported when the first job comes.
 from __future__ import annotations
 
 import atexit
+import os
+import shlex
+import shutil
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,6 +180,12 @@ class Executor(RemoteExecutor):
         super().shutdown()
         self._finish()
 
+    def get_snakefile(self) -> str:
+        # The base class makes a relative path of it, even of a URL. Without its token, if it has one:
+        # the machine gets what was fetched here.
+        main = str(next(self.workflow.included).get_path_or_uri(secret_free=True))
+        return main if "://" in main else str(super().get_snakefile())
+
     def get_python_executable(self) -> str:
         return "python"
 
@@ -213,7 +223,12 @@ class Executor(RemoteExecutor):
             "--replace-workflow-config": self.workflow.config_settings.replace_workflow_config,
             "--notemp": self.workflow.storage_settings.notemp,
         }
-        return " ".join(["--directory .", *(option for option, given in passed_on.items() if given)])
+        options = ["--directory .", *(option for option, given in passed_on.items() if given)]
+        if self._fetched_sources:
+            options.append(
+                f"--runtime-source-cache-path {shlex.quote(os.path.relpath(self._fetched_sources))}"
+            )
+        return " ".join(options)
 
     # --- helpers --------------------------------------------------------------------------
 
@@ -313,6 +328,14 @@ class Executor(RemoteExecutor):
             self._run = None
             atexit.unregister(self._finish)
 
+    @cached_property
+    def _fetched_sources(self) -> Path | None:
+        """A copy, in the working directory, of what Snakemake has fetched from elsewhere for this run."""
+        from snakemake_executor_ec2.plan import fetched_sources
+
+        cache = fetched_sources(self.workflow)
+        return Path(shutil.copytree(cache, Path(self.tmpdir, "sources"))) if cache else None
+
     def _workflow_sources(self) -> Sources:
         """What travels with every job, settled once; what was left out is told then."""
         if self._sources is None:
@@ -322,9 +345,10 @@ class Executor(RemoteExecutor):
 
             settings = self.workflow.executor_settings
             inputs, outputs = workflow_data(self.dag)
+            fetched = self._fetched_sources.rglob("*") if self._fetched_sources else ()
             self._sources = sources.gather(
                 Path.cwd(),
-                named=workflow_sources(self.workflow),
+                named=[*workflow_sources(self.workflow), *(path for path in fetched if path.is_file())],
                 read_by_parse=self._read_by_parse,
                 inputs=inputs,
                 outputs=outputs,

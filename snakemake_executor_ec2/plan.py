@@ -272,6 +272,13 @@ def workflow_sources(workflow: Any) -> Iterator[Path]:
         yield from environment_files(job)
 
 
+def fetched_sources(workflow: Any) -> Path | None:
+    """Where Snakemake keeps what it has read for this run, if Snakefiles among it are not files here:
+    they come from the web or out of a git repository, which machines may not reach as we do."""
+    elsewhere = any(not list(_local_source(source)) for source in workflow.included)
+    return Path(workflow.sourcecache.runtime_cache_path) if elsewhere else None
+
+
 def wrapper_of(rule: Any) -> Any:
     """Where a rule's wrapper is, as a source file of Snakemake's."""
     from snakemake.wrapper import get_path

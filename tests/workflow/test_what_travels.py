@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
 from snakemake_executor_ec2.testing import WorkflowRunner
 
 SNAKEFILE = """
@@ -46,3 +51,31 @@ def test_the_user_says_what_travels_and_sees_it(run_workflow: WorkflowRunner) ->
     assert "--ec2-include: lookup/table.tsv 9 B" in run.output
     assert "left out by --ec2-exclude, 1 file of 0 B: tools/notes.py" in run.output
     assert "to the machine of rule a travel 1 file of 1.5 kB (input): data/a.csv 1.5 kB" in run.output
+
+
+def test_snakefiles_from_the_web_are_fetched_by_this_computer_only(
+    run_workflow: WorkflowRunner, tmp_path: Path
+) -> None:
+    """Machines get what was read here: they may have no way, or no right, to fetch it themselves."""
+    site, asked = tmp_path / "site", list[str]()
+    site.mkdir()
+    (site / "Snakefile").write_text('rule all:\n    input: "one.txt"\n\ninclude: "part.smk"\n')
+    (site / "part.smk").write_text('rule one:\n    output: "one.txt"\n    shell: "touch {output}"\n')
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_request(self, *_: object) -> None:
+            asked.append(self.path)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(site))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/Snakefile"
+        dry = run_workflow({}, "--snakefile", url, "--dry-run")
+        by_dry_run = sorted(asked)
+        asked.clear()
+        run = run_workflow({}, "--snakefile", url)
+        server.shutdown()
+
+    assert dry.returncode == 0, dry.output
+    assert run.returncode == 0, run.output
+    assert sorted(asked) == by_dry_run != []
+    assert (run.folder / "one.txt").exists()
