@@ -24,7 +24,6 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import DeploymentMethod, SharedFSUsage
 
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
-from snakemake_executor_ec2.interrupts import Interrupts
 from snakemake_executor_ec2.staging import parse_reads
 
 if TYPE_CHECKING:
@@ -56,6 +55,8 @@ class Executor(RemoteExecutor):
     """Snakemake's executor: plans jobs, hands them over, reports what became of them."""
 
     def __post_init__(self) -> None:
+        from snakemake_executor_ec2.interrupts import Interrupts
+
         self._run: Run | None = None
         self._sources: Sources | None = None
         self._told_of: set[Path] = set()
