@@ -80,6 +80,8 @@ class Launcher:
     max_cost_usd: float | None = None
     spent_usd: Callable[[], float] = lambda: 0.0
     """The estimated cost of the run up to now, machines that still run included."""
+    may_launch: Callable[[], None] = lambda: None
+    """Raises an Ec2ExecutorError where another machine would be of no use."""
     pause: Callable[[Control, float], None] = Control.wait
     """Sleeps until the job is cancelled; tests let their own time pass."""
     _learned: _Learned = field(init=False)
@@ -126,6 +128,7 @@ class Launcher:
         while True:
             control.check()
             self._learned.budget.check()
+            self.may_launch()
             wanted = self._wanted(plan.requirements, reclaimed)
             tried = _Round(
                 codes=codes,
@@ -209,7 +212,9 @@ class Launcher:
         """A machine, or whether another zone may have one."""
         gate, row, market = self._learned.gate, offer.instance_type, offer.market
         if gate.has_room(row, market):
-            self._wait_for_turn(tried.control)
+            wait_s = self._learned.pace.turn()
+            if wait_s > 0:
+                self.pause(tried.control, wait_s)
             if self._learned.is_empty(offer, zone):
                 return None, True  # another job has found out in the meantime
         if not gate.reserve(row, market):
@@ -274,11 +279,6 @@ class Launcher:
             if len(names) > most_types:
                 return
             yield offer
-
-    def _wait_for_turn(self, control: Control) -> None:
-        wait_s = self._learned.pace.turn()
-        if wait_s > 0:
-            self.pause(control, wait_s)
 
     def _spec(self, tried: _Round, offer: Offer, zone: str) -> LaunchSpec:
         plan = tried.plan

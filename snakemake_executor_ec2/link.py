@@ -30,6 +30,8 @@ _PAUSES_S = (0.5, 0.5, 0.5, 1.0, 2.0, 5.0)
 """Between attempts. The first ones are short: a machine that boots answers from one moment on."""
 _ADDRESS_CHECK_S = 20.0
 """After so long without an answer, see whether this computer's own address has changed."""
+_ASK_EC2_AFTER_S = 20.0
+"""After so long without an answer EC2 is asked how the machine is; most boot in about that."""
 _TELL_AFTER_S = 60.0
 """After so long without an answer the user is told."""
 
@@ -75,8 +77,8 @@ class Link:
     def open(self, timeout_s: float) -> None:
         """Connect for the first time, to a machine that may still be booting.
 
-        Raises after `timeout_s` HostKeyMismatch or LoginRefused, which another machine would do as
-        well, or InstanceLost, as when it ends.
+        Raises after `timeout_s`, in which EC2 answered, HostKeyMismatch or LoginRefused, which
+        another machine would do as well, or InstanceLost, as when it ends.
         """
         with self._lock:
             self._host = self._reach(timeout_s, first=True)
@@ -146,7 +148,7 @@ class Link:
         outage = Outage(began=started, lost_after_s=self._lost_after_s)
         failure: ConnectError | None = None
         attempts, told = 0, False
-        while clock.monotonic() - started < timeout_s:
+        while (round_began := clock.monotonic()) - started < timeout_s:
             self._control.check()
             status = self._status()
             if status.state.is_gone:
@@ -167,14 +169,18 @@ class Link:
                 if attempts == 0 or clock.monotonic() - last_check > _ADDRESS_CHECK_S:
                     last_check = clock.monotonic()
                     self._let_us_in(status.address)
-            if not first:
-                self._look_at(outage)
-                if not told and failure and clock.monotonic() - started > _TELL_AFTER_S:
-                    told = True
-                    self._tell(say.silent(machine, failure, self._patience_s))
+            ec2_answers = round_began - started < _ASK_EC2_AFTER_S or self._look_at(outage)
+            if not first and not told and failure and clock.monotonic() - started > _TELL_AFTER_S:
+                told = True
+                self._tell(say.silent(machine, failure, self._patience_s))
             self._control.wait(_PAUSES_S[min(attempts, len(_PAUSES_S) - 1)])
             attempts += bool(failure)
+            if first and not ec2_answers:
+                # Our own network is down: that is not the machine's boot taking long.
+                timeout_s = min(self._patience_s, timeout_s + clock.monotonic() - round_began)
         why = failure.message if failure else "EC2 gave it no address"
+        if first:
+            self._neighbours.note_unreached(machine.id, why)
         if isinstance(failure, HostKeyMismatch):
             raise failure
         if first:
@@ -182,8 +188,8 @@ class Link:
             raise LoginRefused(text) if isinstance(failure, LoginRefused) else InstanceLost(text)
         raise InstanceLost(f"machine {machine.id} could not be reached for {say.duration(timeout_s)}: {why}")
 
-    def _look_at(self, outage: Outage) -> None:
-        """Raise InstanceLost where waiting longer makes no sense."""
+    def _look_at(self, outage: Outage) -> bool:
+        """Whether EC2 answers. Raises InstanceLost where waiting longer makes no sense."""
         machine, now = self._machine, self._clock.monotonic()
         try:
             impaired = self._cloud.is_impaired(machine.id)
@@ -191,8 +197,9 @@ class Link:
             impaired = False  # which is an answer: the line to EC2 is up
         except Ec2ExecutorError:
             outage.ec2_is_silent()
-            return
+            return False
         others_answer = self._neighbours.answered_since(machine.id, outage.began)
         outage.seen(now, impaired=impaired, others_answer=others_answer)
         if why := outage.why_lost(now):
             raise InstanceLost(f"machine {machine.id} {why}")
+        return True

@@ -165,6 +165,7 @@ class Run:
             connector_of=connector_of,
             tell=self._tell,
         )
+        neighbours = Neighbours()
         self._launcher = Launcher(
             cloud=cloud,
             catalogue=catalogue_of(cloud, settings),
@@ -183,6 +184,7 @@ class Run:
             capacity_timeout_s=1800 if settings.capacity_timeout is None else settings.capacity_timeout,
             max_cost_usd=settings.max_cost,
             spent_usd=self._spent_usd,
+            may_launch=neighbours.check,
         )
         locks: dict[Software, tuple[str, ...]] = {}
         self._kit = Kit(
@@ -197,7 +199,7 @@ class Run:
             boot_timeout_s=settings.boot_timeout or 300,
             lease_s=(settings.lease or 720) * 60,
             lost_after_s=600 if settings.lost_after is None else settings.lost_after,
-            neighbours=Neighbours(),
+            neighbours=neighbours,
             keep_failed_s=(settings.keep_failed or 0) * 60,
             log_folder=self._folder / FOLDER / "logs",
             tell=self._tell,

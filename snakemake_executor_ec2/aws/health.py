@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from snakemake_executor_ec2.aws.errors import AWS_ERRORS, translate
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, translate
 from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.ports import Clock
 
@@ -18,6 +18,8 @@ MAX_AGE_S = 15.0
 """How old an answer may be, and the least time between two calls. EC2 checks once a minute."""
 _MISSED_S = 60.0
 _IDS_PER_CALL = 100
+_NOT_YET_KNOWN = "InvalidInstanceID.NotFound"
+"""Said, for all of a call, where one machine was launched a moment ago."""
 
 
 class HealthBoard:
@@ -57,9 +59,12 @@ class HealthBoard:
                 )
                 rows += answer["InstanceStatuses"]
         except AWS_ERRORS as error:
-            # Told to all who ask for a while: without a network, every call takes its time.
-            self._error = translate(error, "ec2:DescribeInstanceStatus")
-            self._error.__cause__ = error
+            if code_of(error) == _NOT_YET_KNOWN:
+                self._error, self._impaired = None, frozenset()  # EC2 answers, which counts, too
+            else:
+                # Told to all who ask for a while: without a network, every call takes its time.
+                self._error = translate(error, "ec2:DescribeInstanceStatus")
+                self._error.__cause__ = error
         else:
             self._error = None
             self._impaired = frozenset(row["InstanceId"] for row in rows if _is_impaired(row))

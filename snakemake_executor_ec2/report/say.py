@@ -176,15 +176,26 @@ def gone(machine: Machine, status: MachineStatus) -> str:
     return f"machine {machine.id} ended by itself ({why.strip(': .') or status.state})"
 
 
+_WHY_NONE = (
+    "this network may not let ssh out, or reach AWS from another address than the one that was let in "
+    "(--ec2-ssh-from), or the subnet cannot be reached from here (--ec2-subnets)"
+)
+
+
 def unreachable(machine: Machine, timeout_s: float, why: str, console: str) -> str:
     text = (
         f"machine {machine.id} did not let us in within {timeout_s:.0f} s (--ec2-boot-timeout): "
-        f"{why.rstrip('.')}. Where no machine ever does, this network may not let ssh out, or reach AWS from "
-        "another address than the one that was let in (--ec2-ssh-from), or the subnet cannot be reached from "
-        "here (--ec2-subnets)"
+        f"{why.rstrip('.')}. Where no machine ever does, {_WHY_NONE}"
     )
     lines = console.splitlines()[-_CONSOLE_LINES:]
     return f"{text}\nThe end of its console:\n{_indented(lines)}" if lines else text
+
+
+def none_lets_us_in(machines: int, why: str) -> str:
+    return (
+        f"nothing more is launched: {machines} machines of this run were, and not one let us in "
+        f"({why.rstrip('.')}): {_WHY_NONE}"
+    )
 
 
 def executor_bug(plan: JobPlan, error: BaseException) -> str:

@@ -16,6 +16,7 @@ from snakemake_executor_ec2.errors import (
     Cancelled,
     CapacityError,
     ConfigurationError,
+    ConnectError,
     CredentialsExpired,
     LaunchError,
     PermissionDenied,
@@ -297,6 +298,23 @@ def test_another_missing_permission_is_a_failure() -> None:
     with pytest.raises(PermissionDenied):
         world.launch(spot=SpotUse.PREFER)
     assert len(world.cloud.launches) == 1
+
+
+def test_where_another_machine_would_be_of_no_use() -> None:
+    """Nothing is launched, and a job that waits for room hears of it, too."""
+    useless: list[str] = []
+
+    def may_launch() -> None:
+        if useless:
+            raise ConnectError(useless[0])
+
+    world = World(may_launch=may_launch)
+    world.launch("1")
+    world.cloud.refuse = lambda _: CapacityError("none", code="InsufficientInstanceCapacity")
+    world.on_pause = lambda: useless.append("not one let us in")
+    with pytest.raises(ConnectError, match="not one let us in"):
+        world.launch("2")
+    assert len(world.cloud.alive) == 1
 
 
 # --- money ----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 from snakemake_executor_ec2.errors import (
     Cancelled,
+    ConnectError,
     ConnectionLost,
     HostKeyMismatch,
     InstanceLost,
@@ -178,6 +179,27 @@ def test_a_first_connection_has_its_own_patience() -> None:
     assert 60 <= world.waited_s < 70
 
 
+def test_a_boot_during_an_outage_of_ours() -> None:
+    """While EC2 does not answer either, the machine's time to boot does not run: it is not launched twice."""
+    world = World()
+    world.scene.silent.add(ADDRESS)
+    world.cloud.fail("is_impaired", ThrottledError("no answer"), times=120)  # one every 5 s
+    world.at(590.0, world.scene.silent.clear)
+    world.link.open(60.0)
+    assert 590 <= world.waited_s < 600
+    world.neighbours.check()
+
+
+def test_a_boot_is_not_waited_for_for_ever() -> None:
+    """Not longer than a machine may live without us."""
+    world = World()
+    world.scene.silent.add(ADDRESS)
+    world.cloud.fail("is_impaired", ThrottledError("no answer"), times=100_000)
+    with pytest.raises(InstanceLost, match="did not let us in"):
+        world.link.open(60.0)
+    assert LEASE_S <= world.waited_s < LEASE_S + 20
+
+
 @pytest.mark.parametrize("kind", [HostKeyMismatch, LoginRefused])
 def test_what_another_machine_would_do_as_well(
     kind: type[Exception], monkeypatch: pytest.MonkeyPatch
@@ -191,3 +213,6 @@ def test_what_another_machine_would_do_as_well(
     monkeypatch.setattr(world.scene, "connect", refuse)
     with pytest.raises(kind, match="not here"):
         world.link.open(60.0)
+    world.neighbours.note_unreached("i-other", "not here")
+    with pytest.raises(ConnectError, match="2 machines"):
+        world.neighbours.check()

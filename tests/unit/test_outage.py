@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from snakemake_executor_ec2.errors import ConnectError
 from snakemake_executor_ec2.outage import ALONE_FACTOR, Neighbours, Outage
 
 PATIENCE_S = 100.0
@@ -44,6 +45,21 @@ def test_while_our_own_network_is_down_nothing_counts(outage: Outage) -> None:
     outage.seen(5000.0, impaired=True, others_answer=False)
     assert not outage.why_lost(5099.0)
     assert outage.why_lost(5100.0)
+
+
+def test_none_lets_us_in() -> None:
+    """Two machines that never let us in are enough, and one that did is enough to go on."""
+    neighbours = Neighbours()
+    neighbours.note_unreached("a", "no answer")
+    neighbours.note_unreached("a", "no answer")
+    neighbours.check()
+    neighbours.note_unreached("b", "no answer in time.")
+    with pytest.raises(
+        ConnectError, match=r"2 machines .* not one let us in \(no answer in time\): .*ssh out"
+    ):
+        neighbours.check()
+    neighbours.note("c", 10.0)
+    neighbours.check()
 
 
 def test_neighbours_are_others_and_later() -> None:

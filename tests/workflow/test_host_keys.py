@@ -51,3 +51,22 @@ def test_a_machine_that_never_answers_is_given_up(
     assert run.output.count("did not let us in within 3 s") >= 2
     assert "starting rule one again on another machine" in run.output
     assert len(launched_since(ec2_cloud, before)) == 2
+
+
+def test_where_none_answers_no_more_are_launched(
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
+    """A network that lets no ssh out costs two machines, not two for each job."""
+    before = list(ec2_cloud.machine_states())
+    ec2_cloud.faults.slow_boot(None)
+    snakefile = (
+        "rule all:\n    input: expand('o{n}.txt', n=range(6))\n"
+        "rule one:\n    output: 'o{n}.txt'\n    shell: 'touch {output}'\n"
+    )
+
+    run = run_workflow({"Snakefile": snakefile}, "--keep-going", "--ec2-boot-timeout", "3", jobs=1)
+
+    assert run.returncode == 1
+    assert run.output.count("nothing more is launched: 2 machines of this run were") >= 5
+    assert "this network may not let ssh out" in run.output
+    assert len(launched_since(ec2_cloud, before)) == 2

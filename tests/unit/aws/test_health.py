@@ -58,6 +58,14 @@ def test_one_call_for_all_who_are_missed() -> None:
     assert world.asked[3:] == [["i-007"]]
 
 
+def test_a_machine_that_ec2_does_not_show_yet() -> None:
+    """It spoils the answer for all, and is one: the line to EC2 is up."""
+    world = World(client_error("InvalidInstanceID.NotFound"), answer(a=(BAD, OK)))
+    assert not world.board.is_impaired("a")
+    world.clock.advance(15)
+    assert world.board.is_impaired("a")
+
+
 @pytest.mark.parametrize(
     ("code", "kind"), [("UnauthorizedOperation", PermissionDenied), ("Unavailable", LaunchError)]
 )
