@@ -101,9 +101,9 @@ class Launcher:
         known = self._learned.checked.get(requirements)
         if known is not None:
             return known
-        if self.max_cost_usd is not None and not self.catalogue.knows_prices:
-            raise ConfigurationError("--ec2-max-cost can't be kept: the prices of EC2 are not known")
         found = best(self.catalogue, requirements)
+        if self.max_cost_usd is not None and found.price is None:
+            raise ConfigurationError(say.no_budget_without_price(found))
         launch.disk_gib(requirements, self.image_for(requirements))
         self._check_quota(requirements, found)
         self._learned.checked[requirements] = found
@@ -276,8 +276,8 @@ class Launcher:
         names: set[str] = set()
         for offer in offers(self.catalogue, wanted):
             names.add(offer.instance_type.name)
-            if len(names) > most_types:
-                return
+            if len(names) > most_types or (offer.price is None and self.max_cost_usd is not None):
+                return  # unknown prices come last
             yield offer
 
     def _spec(self, tried: _Round, offer: Offer, zone: str) -> LaunchSpec:

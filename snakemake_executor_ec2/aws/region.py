@@ -177,22 +177,27 @@ class Region:
                     vcpus=[each.vcpus for each in types],
                 )
             except AWS_ERRORS as error:
-                return self._prices_of_a_snapshot(translate(error, "pricing:GetProducts"))
+                return self._prices_of_a_snapshot(translate(error, "pricing:GetProducts").message)
+            if not found:
+                return self._prices_of_a_snapshot("pricing:GetProducts names none")
             asked_at = self._clock.now()
             self._cache.put(*key, document=found)
         else:
             found, asked_at = cast("dict[str, float]", kept[0]), kept[1]
-        source = f"Pricing API, {datetime.fromtimestamp(asked_at, UTC):%Y-%m-%d}"
+        asked = urlsplit(self._clients.pricing.meta.endpoint_url).hostname or ""
+        whose = "" if asked.endswith((".amazonaws.com", ".amazonaws.com.cn")) else f" at {asked}"
+        source = f"Pricing API{whose}, {datetime.fromtimestamp(asked_at, UTC):%Y-%m-%d}"
         return {(name, ""): Price(usd_per_hour=usd, source=source) for name, usd in found.items()}
 
-    def _prices_of_a_snapshot(self, why: Ec2ExecutorError) -> Mapping[tuple[str, str], Price]:
-        known = snapshot.read()
-        found = known.usd_per_hour.get(self._clients.region, {})
+    def _prices_of_a_snapshot(self, why: str) -> Mapping[tuple[str, str], Price]:
+        known, here = snapshot.read(), self._clients.region
+        region, found = known.prices_for(here)
         if not found:
             self._warn(f"prices are not known, so machines are ranked by size and costs are left out: {why}")
             return {}
-        self._warn(f"the prices of a snapshot of {known.taken} are taken: {why}")
-        source = f"snapshot of {known.taken}"
+        others = f"; those of {here} may be higher" if region != here else ""
+        self._warn(f"the prices of {region} as of {known.prices_taken} are taken{others}: {why}")
+        source = f"{region}, {known.prices_taken}{others}"
         return {(name, ""): Price(usd_per_hour=usd, source=source) for name, usd in found.items()}
 
     def _spot(self) -> Mapping[tuple[str, str], Price]:

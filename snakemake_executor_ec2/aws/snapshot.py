@@ -1,7 +1,8 @@
-"""EC2's types, and prices where they could be had, as of a day: where EC2 itself may not be asked.
+"""EC2's types and on-demand prices as of a day: where AWS itself may not be asked.
 
 `snapshot.csv` beside this module is written by `scripts/snapshot`, and says in its first line where
-it is from and when it was taken. A price in it is AWS's; where there is none, none is known.
+types and prices are from and when they were taken. A price in it is AWS's; where there is none,
+none is known (docs/decisions/0012).
 """
 
 from __future__ import annotations
@@ -35,6 +36,17 @@ class Snapshot:
     types: tuple[InstanceType, ...]
     usd_per_hour: Mapping[str, Mapping[str, float]]
     """On-demand prices by region and type; regions whose prices are not known are absent."""
+    prices_taken: str = ""
+    """The day of the prices; empty where there are none."""
+    prices_source: str = ""
+
+    def prices_for(self, region: str) -> tuple[str, Mapping[str, float]]:
+        """The region's prices, else another region's, which rank types as well; with the region that
+        they are of. China's are others, and in another currency: empty where none are of use."""
+        own = self.usd_per_hour.get(region)
+        if own is not None or region.startswith("cn-"):
+            return region, own or {}
+        return next(iter(self.usd_per_hour.items()), (region, {}))
 
 
 def read(text: str | None = None) -> Snapshot:
@@ -52,6 +64,8 @@ def read(text: str | None = None) -> Snapshot:
         source=about["source"],
         types=from_json(_typed(row) for row in rows),
         usd_per_hour=usd,
+        prices_taken=about["prices_taken"],
+        prices_source=about["prices_source"],
     )
 
 
@@ -59,7 +73,8 @@ def write(snapshot: Snapshot) -> str:
     """The text of a snapshot: a line that tells of it, and a table. What is usual is left out."""
     regions = sorted(snapshot.usd_per_hour)
     out = io.StringIO()
-    out.write(json.dumps({"taken": snapshot.taken, "source": snapshot.source}) + "\n")
+    told = ("taken", "source", "prices_taken", "prices_source")
+    out.write(json.dumps({name: getattr(snapshot, name) for name in told}) + "\n")
     table = csv.writer(out, lineterminator="\n")
     table.writerow([*_FIELDS, *(_USD + region for region in regions)])
     for row in to_json(sorted(snapshot.types, key=lambda each: each.name)):

@@ -29,7 +29,7 @@ could not run. Nothing is launched.
 
 examples:
   snakemake-ec2 plan -j 20
-  snakemake-ec2 plan --ec2-cloud local -s workflow/Snakefile     without an AWS account, with made-up prices
+  snakemake-ec2 plan --ec2-cloud local -s workflow/Snakefile     without an AWS account
 """
 
 
@@ -94,7 +94,7 @@ def _forecast(dag: Any, settings: Any) -> Any:
             local_jobs=local_jobs,
         )
     if settings.cloud == "local":
-        return replace(plan, prices=("made up by the embedded cloud, not AWS's",))
+        return replace(plan, prices=(_rehearsal_prices(cloud.region),))
     return plan
 
 
@@ -134,7 +134,16 @@ def _rehearse(stack: ExitStack) -> None:
     for name in embedded.unset:
         os.environ.pop(name, None)
     os.environ.update(embedded.env)
-    _to_stderr("The embedded cloud answers: its prices are made up, of a plausible size, and not AWS's.")
+    _to_stderr("The embedded cloud answers, not AWS.")
+
+
+def _rehearsal_prices(region: str) -> str:
+    from snakemake_executor_ec2.aws import snapshot
+
+    known = snapshot.read()
+    if region not in known.usd_per_hour:
+        return "made up by the embedded cloud, not AWS's"
+    return f"AWS's of {known.prices_taken} on demand, made up on spot"
 
 
 def _submissions(dag: Any) -> tuple[list[Any], int]:

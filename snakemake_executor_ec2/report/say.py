@@ -21,6 +21,7 @@ from snakemake_executor_ec2.model import (
     Machine,
     MachineStatus,
     Market,
+    Offer,
     Transfer,
 )
 from snakemake_executor_ec2.report.cost import usd
@@ -189,6 +190,10 @@ def unreachable(machine: Machine, timeout_s: float, why: str, console: str) -> s
     )
     lines = console.splitlines()[-_CONSOLE_LINES:]
     return f"{text}\nThe end of its console:\n{_indented(lines)}" if lines else text
+
+
+def no_budget_without_price(offer: Offer) -> str:
+    return f"--ec2-max-cost can't be kept: no price of {offer.instance_type.name}, the best type, is known"
 
 
 def none_lets_us_in(machines: int, why: str) -> str:

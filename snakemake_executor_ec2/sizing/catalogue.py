@@ -90,11 +90,6 @@ class Catalogue:
         self._pools: dict[PoolKey, Pool] = {}
         self._offers: dict[str, Offer] = {}
 
-    @property
-    def knows_prices(self) -> bool:
-        """True where there are on-demand prices."""
-        return bool(self._prices)
-
     def named(self, name: str) -> InstanceType | None:
         """The type of a name."""
         return self._by_name.get(name)

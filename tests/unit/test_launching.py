@@ -367,6 +367,16 @@ def test_a_budget_needs_prices() -> None:
         world.launcher.check(needs())
 
 
+def test_a_budget_launches_nothing_of_unknown_price() -> None:
+    """Not even where all whose price is known have run out."""
+    clock = FakeClock()
+    world = World(FakeCloud(clock, prices={"m7i.large": 0.1}), clock, max_cost_usd=1.0, capacity_timeout_s=60)
+    world.cloud.refuse = lambda _: NONE_LEFT
+    with pytest.raises(CapacityError):
+        world.launch()
+    assert {name for name, _ in world.tried} == {"m7i.large"}
+
+
 def test_the_rule_s_own_image() -> None:
     """`ec2_ami` goes before the run's image, and is checked before anything is launched."""
     world = World()

@@ -10,6 +10,8 @@ from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
 
 ONE = {"Snakefile": "rule one:\n    output: 'o.txt'\n    shell: 'echo made > o.txt'\n"}
+NEW_TYPE = "m8azn.medium"
+"""Newer than the prices that the embedded cloud has."""
 SIX = {
     "Snakefile": "rule all:\n    input: expand('o{i}', i=range(6))\n"
     "rule one:\n    output: 'o{i}'\n    shell: 'touch {output}'\n"
@@ -17,32 +19,38 @@ SIX = {
 
 
 def test_the_pricing_api_is_forbidden(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
-    """Machines are ranked by size, which is said, and no cost is made up; no catalogue either: a
-    snapshot's types do."""
+    """A snapshot's prices do, and say of when they are; no catalogue either: a snapshot's types do."""
     for action in ("GetProducts", "DescribeInstanceTypes", "DescribeInstanceTypeOfferings"):
         ec2_cloud.faults.deny(action)
 
     run = run_workflow(ONE, env={"SNAKEMAKE_EC2_CACHE": str(run_workflow.folder.parent / "cache")})
 
     assert run.returncode == 0, run.output
-    assert "prices are not known, so machines are ranked by size and costs are left out" in run.output
-    assert "pricing:GetProducts" in run.output
+    assert re.search(
+        r"the prices of us-east-1 as of \d{4}-\d\d-\d\d are taken: .*pricing:GetProducts", run.output
+    )
     assert "the instance types of a snapshot are taken" in run.output
-    assert "at an unknown price" in run.output
+    assert "launched c7a.medium $0.05132/h" in run.output
+    assert re.search(r"^Prices: us-east-1, \d{4}-\d\d-\d\d\.$", run.output, re.MULTILINE)
+
+
+def test_a_type_whose_price_nobody_tells(run_workflow: WorkflowRunner) -> None:
+    """No cost is made up for it."""
+    run = run_workflow(ONE, "--ec2-instance-types", NEW_TYPE)
+
+    assert run.returncode == 0, run.output
+    assert f"launched {NEW_TYPE} at an unknown price" in run.output
     assert "No price is known for 1 of the machines." in run.output
 
 
 def test_a_budget_without_prices(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
     """A budget that can't be kept is refused before anything is launched."""
-    ec2_cloud.faults.deny("GetProducts")
     ec2_cloud.forget_calls()
 
-    run = run_workflow(
-        ONE, "--ec2-max-cost", "1", env={"SNAKEMAKE_EC2_CACHE": str(run_workflow.folder.parent / "cache")}
-    )
+    run = run_workflow(ONE, "--ec2-max-cost", "1", "--ec2-instance-types", NEW_TYPE)
 
     assert run.returncode == 1
-    assert "--ec2-max-cost can't be kept: the prices of EC2 are not known" in run.output
+    assert f"--ec2-max-cost can't be kept: no price of {NEW_TYPE}, the best type, is known" in run.output
     assert ec2_cloud.calls("RunInstances") == []
 
 

@@ -1,4 +1,5 @@
-"""Prices: made up, the same every time, of a plausible size, and labelled as made up.
+"""Prices: in us-east-1 AWS's own, and none for a type whose price the package's snapshot does not know.
+Those of other regions and of spot are made up, the same every time, of a plausible size, and labelled.
 
 `pricing:GetProducts` for on-demand and `ec2:DescribeSpotPriceHistory` for spot, in AWS's shapes.
 """
@@ -8,7 +9,10 @@ from __future__ import annotations
 import json
 import zlib
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
+
+from snakemake_executor_ec2.aws import snapshot
 
 from .calls import ApiError, Call, Response, ec2_response, ec2_set, json_response
 from .catalogue import is_spot_offered, type_info, zones_of
@@ -27,8 +31,18 @@ _DESCRIPTIONS = ("Linux/UNIX", "Linux/UNIX (Amazon VPC)")
 _LOCATIONS = {"us-east-1": "US East (N. Virginia)", "eu-central-1": "EU (Frankfurt)"}
 
 
-def on_demand_usd_per_hour(name: str, region: str) -> float:
-    """The price of a type that there is."""
+def on_demand_usd_per_hour(name: str, region: str) -> float | None:
+    """The price of a type that there is; None where AWS's is not known."""
+    known = _snapshot().usd_per_hour.get(region)
+    return _made_up(name, region) if known is None else known.get(name)
+
+
+@cache
+def _snapshot() -> snapshot.Snapshot:
+    return snapshot.read()
+
+
+def _made_up(name: str, region: str) -> float:
     info = type_info(name) or {}
     family = name.split(".")[0]
     usd: float = info["VCpuInfo"]["DefaultVCpus"] * _USD_PER_VCPU
@@ -46,10 +60,10 @@ def on_demand_usd_per_hour(name: str, region: str) -> float:
     return round(usd * (1 if region.startswith("us-") else 1 + _share(region) / 6), 4)
 
 
-def spot_usd_per_hour(name: str, zone: str) -> float:
-    """About a third of on-demand, another share in every zone."""
-    usd = on_demand_usd_per_hour(name, zone[:-1]) * _SPOT_SHARE * (0.85 + 0.3 * _share(f"{name} {zone}"))
-    return round(usd, 6)
+def spot_usd_per_hour(name: str, zone: str) -> float | None:
+    """About a third of on-demand, another share in every zone; None where that is not known."""
+    usd = on_demand_usd_per_hour(name, zone[:-1])
+    return usd and round(usd * _SPOT_SHARE * (0.85 + 0.3 * _share(f"{name} {zone}")), 6)
 
 
 def get_products(call: Call) -> Response:
@@ -60,7 +74,10 @@ def get_products(call: Call) -> Response:
     region = filters.get("regionCode", {}).get("Value", call.region)
     names = sorted(zones_of(region))
     products = [
-        product for product in (_product(name, region) for name in names) if _matches(product, filters)
+        product
+        for name in names
+        if (usd := on_demand_usd_per_hour(name, region)) is not None
+        and _matches(product := _product(name, region, usd), filters)
     ]
     start = int(call.params.get("NextToken") or 0)
     size = min(int(call.params.get("MaxResults") or _PRODUCTS_A_PAGE), _PRODUCTS_A_PAGE)
@@ -86,14 +103,14 @@ def describe_spot_price_history(call: Call) -> Response:
         {
             "instanceType": name,
             "productDescription": description,
-            "spotPrice": f"{spot_usd_per_hour(name, zone):.6f}",
+            "spotPrice": f"{usd:.6f}",
             "timestamp": now.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
             "availabilityZone": zone,
         }
         for name, zones in sorted(zones_of(call.region).items())
         if (not wanted_types or name in wanted_types) and is_spot_offered(name)
         for zone in sorted(zones)
-        if not wanted_zones or zone in wanted_zones
+        if (not wanted_zones or zone in wanted_zones) and (usd := spot_usd_per_hour(name, zone))
         for description in _DESCRIPTIONS
         if not descriptions or description in descriptions
     ]
@@ -138,17 +155,19 @@ def _matches(product: dict[str, Any], filters: dict[str, dict[str, str]]) -> boo
     return True
 
 
-def _product(name: str, region: str) -> dict[str, Any]:
+def _product(name: str, region: str, usd_per_hour: float) -> dict[str, Any]:
     info = type_info(name) or {}
     sku = f"SYN{zlib.crc32(f'{name} {region}'.encode()):010d}"
     offer, rate = f"{sku}.JRTCKXETXF", f"{sku}.JRTCKXETXF.6YS6EN2CT7"
-    usd = f"{on_demand_usd_per_hour(name, region):.10f}"
+    usd = f"{usd_per_hour:.10f}"
+    is_known = region in _snapshot().usd_per_hour
+    source = f"AWS's price of {_snapshot().prices_taken}" if is_known else SYNTHETIC
     dimension = {
         "rateCode": rate,
         "unit": "Hrs",
         "beginRange": "0",
         "endRange": "Inf",
-        "description": f"${usd} per On Demand Linux {name} Instance Hour ({SYNTHETIC})",
+        "description": f"${usd} per On Demand Linux {name} Instance Hour ({source})",
         "appliesTo": [],
         "pricePerUnit": {"USD": usd},
     }
@@ -178,7 +197,7 @@ def _product(name: str, region: str) -> dict[str, Any]:
         "vcpu": str(info["VCpuInfo"]["DefaultVCpus"]),
         "memory": f"{info['MemoryInfo']['SizeInMiB'] / 1024:g} GiB",
         "currentGeneration": "Yes" if info.get("CurrentGeneration") else "No",
-        "priceSource": SYNTHETIC,
+        "priceSource": source,
     }
     return {
         "product": {"productFamily": "Compute Instance", "attributes": attributes, "sku": sku},

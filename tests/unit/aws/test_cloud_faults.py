@@ -146,19 +146,27 @@ def test_no_permission_for_the_catalogue(embedded: EmbeddedCloud, cloud: Ec2Clou
 
 
 def test_prices_are_forbidden(embedded: EmbeddedCloud, cloud: Ec2Cloud, warnings: list[str]) -> None:
-    """Without the permission for prices the run goes on without them, and says so once."""
+    """Without the permission for prices the run goes on with a snapshot's, and says so once."""
     embedded.faults.deny("GetProducts")
-    assert cloud.prices(Market.ON_DEMAND) == {}
-    assert cloud.prices(Market.ON_DEMAND) == {}
+    for _ in range(2):
+        assert cloud.prices(Market.ON_DEMAND)["m7i.large", ""].source.startswith("us-east-1, 2")
     (said,) = warnings
     assert "pricing:GetProducts" in said
+
+
+def test_the_pricing_api_names_none(clock: FakeClock, warnings: list[str]) -> None:
+    """As if it had not answered: the package's own prices, if it has any."""
+    new = Ec2Cloud(run_id=RUN, clock=clock, warn=warnings.append, allowed_types=["m8azn.large"])
+    assert ("m8azn.large", "") not in new.prices(Market.ON_DEMAND)
+    (said,) = warnings
+    assert "pricing:GetProducts names none" in said
 
 
 def test_prices(cloud: Ec2Cloud, warnings: list[str]) -> None:
     """Prices of a whole region come from the Pricing API's own pages."""
     prices = cloud.prices(Market.ON_DEMAND)
     assert len(prices) > 1000
-    assert prices["m7i.large", ""].source.startswith("Pricing API, ")
+    assert prices["m7i.large", ""].source.startswith("Pricing API at 127.0.0.1, ")
     assert not warnings
 
 
