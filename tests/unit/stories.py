@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.journal import Journal, RunRecord
+from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.lifecycle import Inherited, Kit, run_job
 from snakemake_executor_ec2.model import (
     JobOutcome,
     JobPlan,
-    KeyPair,
     Market,
     Software,
     SpotUse,
 )
 from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.report.ledger import Ledger
+from tests.fakes.records import run_record
 from tests.fakes.workbench import FakeControl, FakeWorkbench, Scene
 from tests.unit import launchers
 
@@ -36,21 +36,8 @@ class World(launchers.World):
         self.cloud.pending_s = 0
         self.scene = Scene(self.cloud)
         self.journal = Journal(folder, now=self.clock.now, warn=pytest.fail)
-        login = KeyPair(private="made-up", public="ssh-ed25519 CCCC")
         for name in ("run-0", "run-1"):
-            self.journal.begin_run(
-                RunRecord(
-                    id=name,
-                    began_at=0.0,
-                    pid=1,
-                    region="us-east-1",
-                    endpoint="",
-                    ssh_user="ec2-user",
-                    ssh_port=22,
-                    login=login,
-                    lease_s=3600.0,
-                )
-            )
+            self.journal.begin_run(run_record(name))
         self.ledger = Ledger(self.clock, self.journal, "run-1")
         self.control = FakeControl(self.clock)
         self.kit = Kit(

@@ -13,11 +13,12 @@ from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.errors import ThrottledError
 from snakemake_executor_ec2.estate import Estate
 from snakemake_executor_ec2.fingerprint import sizes_and_times
-from snakemake_executor_ec2.journal import Journal, RunRecord
-from snakemake_executor_ec2.model import KeyPair, MachineState, Phase
+from snakemake_executor_ec2.journal import Journal
+from snakemake_executor_ec2.model import MachineState, Phase
 from snakemake_executor_ec2.ports import Connector
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
+from tests.fakes.records import run_record
 from tests.unit import launchers
 
 ENDPOINT = "https://ec2.example"
@@ -86,17 +87,7 @@ class World:
         return Journal(self.folder, now=self.clock.now, warn=pytest.fail)
 
     def _record(self, name: str, journal: Journal | None = None, **more: Any) -> None:
-        record = RunRecord(
-            id=name,
-            began_at=self.clock.now(),
-            pid=1,
-            region="us-east-1",
-            endpoint=ENDPOINT,
-            ssh_user="ec2-user",
-            ssh_port=22,
-            login=KeyPair(private="SECRET", public="ssh-ed25519 C"),
-            lease_s=3600.0,
-        )
+        record = run_record(name, began_at=self.clock.now(), endpoint=ENDPOINT)
         (journal or self.journal).begin_run(replace(record, **more))
 
     def run(self, name: str, *, alive: bool = False, **more: Any) -> DeadRun:

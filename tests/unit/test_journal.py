@@ -15,7 +15,8 @@ import pytest
 from snakemake_executor_ec2 import snakelocks
 from snakemake_executor_ec2.errors import LaunchError
 from snakemake_executor_ec2.journal import FOLDER, Journal, RunRecord
-from snakemake_executor_ec2.model import JobPlan, KeyPair, Machine, Market, Phase, Requirements
+from snakemake_executor_ec2.model import JobPlan, Machine, Market, Phase, Requirements
+from tests.fakes.records import run_record
 
 PLAN = JobPlan(
     key="r1.1.1",
@@ -50,17 +51,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def _run(name: str = "r1") -> RunRecord:
-    return RunRecord(
-        id=name,
-        began_at=1.0,
-        pid=1,
-        region="us-east-1",
-        endpoint="http://e",
-        ssh_user="ec2-user",
-        ssh_port=22,
-        login=KeyPair(private="SECRET", public="ssh-ed25519 A"),
-        lease_s=60.0,
-    )
+    return run_record(name, began_at=1.0, endpoint="http://e", lease_s=60.0)
 
 
 def test_an_attempt_comes_back_as_it_was_told(journal: Journal, tmp_path: Path) -> None:

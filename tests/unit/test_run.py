@@ -13,7 +13,7 @@ from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.errors import ThrottledError
 from snakemake_executor_ec2.estate import Estate
 from snakemake_executor_ec2.journal import Journal, RunRecord
-from snakemake_executor_ec2.model import KeyPair, MachineState, Software
+from snakemake_executor_ec2.model import MachineState, Software
 from snakemake_executor_ec2.ports import Connector
 from snakemake_executor_ec2.recording import RecordingCloud
 from snakemake_executor_ec2.report.ledger import Ledger
@@ -21,6 +21,7 @@ from snakemake_executor_ec2.run import Run, allow_many_files
 from snakemake_executor_ec2.settings import ExecutorSettings
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
+from tests.fakes.records import run_record
 from tests.unit import launchers
 
 
@@ -52,19 +53,7 @@ class World:
             ExecutorSettings(), software=Software(snakemake="9"), tell=self.said.append, warn=self.said.append
         )
         self.journal = journal = Journal(folder, now=clock.now, warn=pytest.fail)
-        journal.begin_run(
-            RunRecord(
-                id=run.id,
-                began_at=clock.now(),
-                pid=1,
-                region="us-east-1",
-                endpoint="",
-                ssh_user="ec2-user",
-                ssh_port=22,
-                login=KeyPair(private="SECRET", public="ssh-ed25519 C"),
-                lease_s=3600.0,
-            )
-        )
+        journal.begin_run(run_record(run.id, began_at=clock.now()))
         run._journal, run._ledger = journal, Ledger(clock, journal, run.id)
         run._cloud = cast("RecordingCloud", self.cloud)
         run._estate = Estate(

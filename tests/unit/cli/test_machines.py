@@ -13,8 +13,9 @@ from snakemake_executor_ec2.cli.common import attempt_named
 from snakemake_executor_ec2.cli.machines import MARGIN_S, Row, why_orphan
 from snakemake_executor_ec2.cli.ps import cells
 from snakemake_executor_ec2.errors import ConfigurationError
-from snakemake_executor_ec2.journal import Attempt, Journal, RunRecord
+from snakemake_executor_ec2.journal import Attempt, Journal
 from snakemake_executor_ec2.model import Machine, MachineState, Market, Phase, Price
+from tests.fakes.records import run_record
 from tests.unit import launchers
 
 NOW = 1_800_000_000.0
@@ -27,17 +28,7 @@ MACHINE = Machine(
     disk_gib=20,
     launched_at=NOW - 7200,
 )
-RUN = RunRecord(
-    id="r",
-    began_at=NOW - 7300,
-    pid=1,
-    region="us-east-1",
-    endpoint="",
-    ssh_user="ec2-user",
-    ssh_port=22,
-    login=None,
-    lease_s=3600.0,
-)
+RUN = run_record("r", began_at=NOW - 7300, login=None)
 
 
 def found(**more: Any) -> Found:
