@@ -19,6 +19,7 @@ def interrupts() -> Iterator[Interrupts]:
     made = Interrupts(patience_s=0.05)
     made.listen()
     yield made
+    made.heard()
     signal.signal(signal.SIGINT, before)
 
 
@@ -31,14 +32,33 @@ def repeated_beside(interrupts: Interrupts) -> None:
     threading.Thread(target=beside, daemon=True).start()
 
 
-def test_what_was_dropped_is_said_again_once(interrupts: Interrupts) -> None:
-    """A main thread that waits for ever is woken up; and only once."""
-    with suppress(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
+def test_what_was_dropped_is_said_again(interrupts: Interrupts) -> None:
+    """A main thread that waits for ever is woken up; as often as it drops it, until it has heard it."""
+    for _ in range(2):
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
     repeated_beside(interrupts)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            threading.Event().wait(30)
+    interrupts.heard()
+    time.sleep(0.6)
+
+
+def test_a_signal_that_another_thread_got(interrupts: Interrupts) -> None:
+    """Python notes it for the main thread, which sleeps on."""
+
+    def press() -> None:
+        time.sleep(0.3)  # the main thread sleeps by then
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        repeated_beside(interrupts)
+
+    began = time.monotonic()
+    threading.Thread(target=press, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         threading.Event().wait(30)
-    time.sleep(0.6)
+    interrupts.heard()
+    assert time.monotonic() - began < 15
 
 
 def test_what_was_heard_is_not_said_again(interrupts: Interrupts) -> None:
@@ -49,6 +69,7 @@ def test_what_was_heard_is_not_said_again(interrupts: Interrupts) -> None:
     repeated_beside(interrupts)
     time.sleep(0.6)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_a_handler_of_somebody_else_stays() -> None:

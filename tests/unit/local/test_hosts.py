@@ -340,7 +340,8 @@ def test_security_groups_are_enforced(rig: Rig) -> None:
         GroupId=group, IpPermissions=[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "127.0.0.1/32"}]}]
     )
     launched.connect()
-    assert launched.facts()["connections"] == {"attempted": 2, "admitted": 1, "authenticated": 1}
+    counted = {"attempted": 2, "admitted": 1, "authenticated": 1}
+    wait_for(lambda: launched.facts()["connections"] == counted)
 
 
 def test_metadata_service(machine: Machine) -> None:
