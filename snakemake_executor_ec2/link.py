@@ -148,6 +148,7 @@ class Link:
         outage = Outage(began=started, lost_after_s=self._lost_after_s)
         failure: ConnectError | None = None
         attempts, told = 0, False
+        at_most_s = max(timeout_s, self._patience_s)
         while (round_began := clock.monotonic()) - started < timeout_s:
             self._control.check()
             status = self._status()
@@ -177,7 +178,7 @@ class Link:
             attempts += bool(failure)
             if first and not ec2_answers:
                 # Our own network is down: that is not the machine's boot taking long.
-                timeout_s = min(self._patience_s, timeout_s + clock.monotonic() - round_began)
+                timeout_s = min(at_most_s, timeout_s + clock.monotonic() - round_began)
         why = failure.message if failure else "EC2 gave it no address"
         if first:
             self._neighbours.note_unreached(machine.id, why)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, translate
-from snakemake_executor_ec2.errors import Ec2ExecutorError
+from botocore.exceptions import ClientError
+
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, translate
+from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError, PermissionDenied
 from snakemake_executor_ec2.ports import Clock
 
 if TYPE_CHECKING:
@@ -18,8 +20,6 @@ MAX_AGE_S = 15.0
 """How old an answer may be, and the least time between two calls. EC2 checks once a minute."""
 _MISSED_S = 60.0
 _IDS_PER_CALL = 100
-_NOT_YET_KNOWN = "InvalidInstanceID.NotFound"
-"""Said, for all of a call, where one machine was launched a moment ago."""
 
 
 class HealthBoard:
@@ -59,12 +59,15 @@ class HealthBoard:
                 )
                 rows += answer["InstanceStatuses"]
         except AWS_ERRORS as error:
-            if code_of(error) == _NOT_YET_KNOWN:
-                self._error, self._impaired = None, frozenset()  # EC2 answers, which counts, too
-            else:
-                # Told to all who ask for a while: without a network, every call takes its time.
-                self._error = translate(error, "ec2:DescribeInstanceStatus")
-                self._error.__cause__ = error
+            # Told to all who ask for a while: without a network, every call takes its time.
+            told = translate(error, "ec2:DescribeInstanceStatus")
+            told.__cause__ = error
+            # An answer that says nothing of the machines is one: our line to EC2 is up. Such as where one
+            # of them was launched a moment ago, and is not known yet.
+            is_answer = isinstance(error, ClientError) and not isinstance(
+                told, PermissionDenied | ConfigurationError
+            )
+            self._error, self._impaired = None if is_answer else told, frozenset()
         else:
             self._error = None
             self._impaired = frozenset(row["InstanceId"] for row in rows if _is_impaired(row))

@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from snakemake_executor_ec2.aws.health import HealthBoard
-from snakemake_executor_ec2.errors import LaunchError, PermissionDenied
+from snakemake_executor_ec2.errors import CredentialsExpired, LaunchError, PermissionDenied
 from tests.fakes.clock import FakeClock
 from tests.unit.aws.scripted import ScriptedClients, client_error
 
@@ -58,20 +59,28 @@ def test_one_call_for_all_who_are_missed() -> None:
     assert world.asked[3:] == [["i-007"]]
 
 
-def test_a_machine_that_ec2_does_not_show_yet() -> None:
-    """It spoils the answer for all, and is one: the line to EC2 is up."""
-    world = World(client_error("InvalidInstanceID.NotFound"), answer(a=(BAD, OK)))
+@pytest.mark.parametrize(
+    ("code", "status"), [("InvalidInstanceID.NotFound", 400), ("Unavailable", 503), ("InvalidAction", 501)]
+)
+def test_an_answer_that_says_nothing(code: str, status: int) -> None:
+    """A machine that EC2 does not show yet spoils it for all; but it is one: the line to EC2 is up."""
+    world = World(client_error(code, status=status), answer(a=(BAD, OK)))
     assert not world.board.is_impaired("a")
     world.clock.advance(15)
     assert world.board.is_impaired("a")
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"), [("UnauthorizedOperation", PermissionDenied), ("Unavailable", LaunchError)]
+    ("error", "kind"),
+    [
+        (client_error("UnauthorizedOperation"), PermissionDenied),
+        (client_error("RequestExpired"), CredentialsExpired),
+        (EndpointConnectionError(endpoint_url="https://ec2"), LaunchError),
+    ],
 )
-def test_no_answer_is_none(code: str, kind: type[Exception]) -> None:
+def test_no_answer_is_none(error: Exception, kind: type[Exception]) -> None:
     """Where EC2 does not tell, that is raised for all who ask in the next 15 s; then it is asked again."""
-    world = World(client_error(code, status=503), answer(a=(BAD, OK)))
+    world = World(error, answer(a=(BAD, OK)))
     for name in "aba":
         with pytest.raises(kind):
             world.board.is_impaired(name)
