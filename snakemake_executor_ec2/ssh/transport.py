@@ -5,10 +5,15 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import paramiko
-from paramiko.common import MSG_CHANNEL_CLOSE, MSG_CHANNEL_REQUEST, cMSG_GLOBAL_REQUEST
+from paramiko.common import (
+    MSG_CHANNEL_CLOSE,
+    MSG_CHANNEL_REQUEST,
+    cMSG_CHANNEL_CLOSE,
+    cMSG_GLOBAL_REQUEST,
+)
 
 _WINDOW = 16 << 20
 """How much may be under way: at 100 ms, 16 MiB let 160 MB/s through and paramiko's 2 MiB only 20."""
@@ -41,12 +46,45 @@ class SshTransport(paramiko.Transport):
 
         self.packetizer.set_keepalive(interval_s, ask)
 
+    def open_session(
+        self,
+        window_size: int | None = None,
+        max_packet_size: int | None = None,
+        timeout: float | None = None,
+    ) -> paramiko.Channel:
+        """See paramiko."""
+        channel = super().open_session(window_size, max_packet_size, timeout)
+        channel.transport = cast(paramiko.Transport, _Orderly(self))
+        return channel
+
     # Class attribute: paramiko looks here for what to do with a message about a channel.
     _channel_handler_table: ClassVar = {
         **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
         MSG_CHANNEL_REQUEST: lambda channel, message: _handle_request(channel, message),
         MSG_CHANNEL_CLOSE: lambda channel, message: _handle_close(channel, message),
     }
+
+
+class _Orderly:
+    """What a channel has for its transport: after its close nothing more is sent for it.
+
+    paramiko's threads make messages in the right order and send them in any. One that comes after the close,
+    such as the end of input for a command that has just ended, is to OpenSSH reason to end the connection.
+    """
+
+    def __init__(self, transport: SshTransport) -> None:
+        self._transport = transport
+        self._in_turn = threading.Lock()
+        self._is_closed = False
+
+    def _send_user_message(self, message: paramiko.Message) -> None:
+        with self._in_turn:
+            if not self._is_closed:
+                self._is_closed = message.asbytes()[:1] == cMSG_CHANNEL_CLOSE
+                self._transport._send_user_message(message)  # type: ignore[attr-defined]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 def _handle_request(channel: paramiko.Channel, message: paramiko.Message) -> None:

@@ -8,7 +8,9 @@ import socket
 import time
 from pathlib import Path
 
+import paramiko
 import pytest
+from paramiko.common import cMSG_CHANNEL_EOF
 
 from snakemake_executor_ec2.agent import client
 from snakemake_executor_ec2.agent.archive import Entry
@@ -189,6 +191,25 @@ def test_new_keys_are_agreed_on_while_data_flows(tmp_path: Path, monkeypatch: py
         host = connector.connect(LOOPBACK, host_keys=[server.host_key], timeout_s=5)
         for _ in range(20):
             assert len(host.run("head -c 1048000 /dev/zero").stdout) == 1_048_000
+        host.close()
+
+
+def test_nothing_is_sent_after_a_channel_s_close(tmp_path: Path) -> None:
+    """The end of input that another thread was about to send would end the connection, all of it."""
+    with contextlib.ExitStack() as stack:
+        server = serve(stack, "openssh", tmp_path / "server")
+        connector = SshConnector(user=server.user, login_keys=[server.login], port=server.port)
+        host = connector.connect(LOOPBACK, host_keys=[server.host_key], timeout_s=5)
+        channel = host._transport.open_session(timeout=10)
+        channel.exec_command(b"true")
+        assert channel.recv_exit_status() == 0
+        channel.close()
+        late = paramiko.Message()
+        late.add_byte(cMSG_CHANNEL_EOF)
+        late.add_int(channel.remote_chanid)
+        time.sleep(0.5)  # the server has closed its side
+        channel.transport._send_user_message(late)  # type: ignore[union-attr]
+        assert host.run("echo on").stdout == b"on\n"
         host.close()
 
 

@@ -154,6 +154,7 @@ def test_prices_are_forbidden(embedded: EmbeddedCloud, cloud: Ec2Cloud, warnings
     assert "pricing:GetProducts" in said
 
 
+@pytest.mark.usefixtures("embedded")
 def test_the_pricing_api_names_none(clock: FakeClock, warnings: list[str]) -> None:
     """As if it had not answered: the package's own prices, if it has any."""
     new = Ec2Cloud(run_id=RUN, clock=clock, warn=warnings.append, allowed_types=["m8azn.large"])
