@@ -122,6 +122,8 @@ def _launch(instance: Any, ec2: Any, fleet: Fleet) -> Launch:
 
     def set_state(state: str, reason: str) -> None:
         with LOCK:
+            if state == "running" and instance.state in ("shutting-down", "stopping"):
+                return  # it was told to end while this waited for the lock
             if state == "terminated":
                 _terminate(instance)
                 fleet.addresses.give_back(instance.host_address)
