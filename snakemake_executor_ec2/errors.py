@@ -14,7 +14,7 @@
     │   ├── ConnectionLost           it could be, and then no longer: worth another try
     │   ├── LoginRefused             our machine answers and refuses our user: a wrong --ec2-ssh-user
     │   └── HostKeyMismatch          something else answers at its address: nothing was sent
-    ├── PreparationError             software could not be installed on the machine
+    ├── PreparationError             a machine could not be made ready: software, for instance
     ├── StagingError                 a file could not be sent or fetched
     │   └── NotFetched               results could not be brought here; the machine still has them
     ├── InstanceLost                 the machine is gone: crashed, reclaimed, powered off
@@ -102,7 +102,8 @@ class HostKeyMismatch(ConnectError):
 
 
 class PreparationError(Ec2ExecutorError):
-    """Software could not be installed on the machine; `log` is the end of the installer's output."""
+    """A machine could not be made ready for its job; `log` is the end of the installer's output, where
+    that is what failed."""
 
     def __init__(self, message: str, *, log: str = "") -> None:
         super().__init__(message)

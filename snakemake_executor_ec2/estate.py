@@ -13,10 +13,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from snakemake_executor_ec2.attempts import Attempt, RunRecord
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.fingerprint import unchanged
-from snakemake_executor_ec2.journal import Attempt, Journal, RunRecord
+from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.lifecycle import Inherited
 from snakemake_executor_ec2.model import MachineState
 from snakemake_executor_ec2.ports import Connector

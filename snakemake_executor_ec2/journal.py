@@ -16,14 +16,16 @@ import json
 import os
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from snakemake_executor_ec2.attempts import Attempt, RunRecord, attempt_of, run_of
 from snakemake_executor_ec2.errors import ConfigurationError, LaunchError
-from snakemake_executor_ec2.model import JobPlan, KeyPair, LaunchSpec, Machine, Market, Phase, Price
+from snakemake_executor_ec2.model import JobPlan, LaunchSpec, Machine, Phase
 
 FOLDER = Path(".snakemake", "ec2")
 """Where a workflow's folder keeps what this executor knows."""
@@ -56,77 +58,18 @@ CREATE INDEX IF NOT EXISTS attempts_by_key ON attempts (key);
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunRecord:
-    """A call of Snakemake's, and how its machines are reached."""
-
-    id: str
-    began_at: float
-    pid: int
-    region: str
-    endpoint: str
-    """The URL of the EC2 that it used: another one's machines are not ours to look for."""
-    ssh_user: str
-    ssh_port: int
-    login: KeyPair | None = field(repr=False)
-    """None once it was erased."""
-    lease_s: float
-    account: str | None = None
-    """The AWS account's number, for the same reason; None: not known."""
-    detached: bool = False
-    """It ended with `--ec2-detach`: its machines were left to work on purpose."""
-    closed: bool = False
-    """Nothing of it is left on EC2."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """A job on one machine, or on its way there."""
-
-    id: int
-    run: str
-    """The run that launched its machine, which the machine's tags name."""
-    owner: str
-    """The run that looks after it now."""
-    key: str
-    label: str
-    rule: str
-    fingerprint: str
-    outputs: tuple[Path, ...]
-    host_keys: tuple[str, ...]
-    phase: Phase
-    """What was under way last."""
-    ending: str
-    """`done`, `failed`, …; empty while it goes on, and where nobody was there to see its end."""
-    machine: Machine | None
-    bench: Mapping[str, Any] | None
-    """What the workbench needs to go on; None before everything is on the machine."""
-    landed: Mapping[str, tuple[int, int]] | None
-    """Its outputs here with size and modification time (ns), once all of them had arrived."""
-    seconds: Mapping[str, float]
-    usd: float | None
-    kept_until: float | None
-    began_at: float
-    ended_at: float | None
-    """When EC2 accepted that its machine ends."""
-
-    @property
-    def may_go_on(self) -> bool:
-        """Whether its job was (about to be) started on a machine that has not been ended."""
-        at_work = self.phase in (Phase.RUN, Phase.STAGE_OUT) and not self.ending
-        return at_work and self.machine is not None and self.bench is not None and self.ended_at is None
-
-
 class Journal:
     """One folder's journal. Threads and processes may share it.
 
     What cannot be written (a full disk) stops a launch, because its machine could be lost; it
-    stops nothing that runs already: `warn` says it once.
+    stops nothing that runs already: `warn` says it, and it is written as soon as that works again,
+    in its order. Whose next step would be taken twice without it asks whether it `is_written`.
     """
 
     def __init__(self, folder: Path, *, now: Callable[[], float], warn: Callable[[str], None]) -> None:
         self._now = now
         self._warn = warn
+        self._unwritten: deque[tuple[str, tuple[object, ...]]] = deque()
         self._warned = False
         self._lock = threading.RLock()
         self._held: dict[str, IO[bytes]] = {}
@@ -154,6 +97,7 @@ class Journal:
     def close(self) -> None:
         """Close the file, let go of the locks."""
         with self._lock:
+            self.is_written()
             for file in self._held.values():
                 file.close()
             self._held.clear()
@@ -192,7 +136,7 @@ class Journal:
     def runs(self, *, closed: bool = False) -> list[RunRecord]:
         """The runs that may have left something on EC2; with `closed`, all of them."""
         where = "" if closed else " WHERE closed=0"
-        return [_run(row) for row in self._rows(f"SELECT * FROM runs{where} ORDER BY began_at")]  # noqa: S608
+        return [run_of(row) for row in self._rows(f"SELECT * FROM runs{where} ORDER BY began_at")]  # noqa: S608
 
     def is_alive(self, run_id: str) -> bool:
         """Whether the run's process is there (on whatever computer, where the file system has locks)."""
@@ -305,11 +249,28 @@ class Journal:
         """The attempts whose machines a run launched (all runs'), in order."""
         where, values = ("", ()) if run_id is None else (" WHERE run=?", (run_id,))
         rows = self._rows(f"SELECT * FROM attempts{where} ORDER BY id", *values)  # noqa: S608
-        return [_attempt(row) for row in rows]
+        return [attempt_of(row) for row in rows]
 
     def attempt(self, attempt_id: int) -> Attempt:
         """One attempt as it is now."""
-        return _attempt(self._rows("SELECT * FROM attempts WHERE id=?", attempt_id)[0])
+        return attempt_of(self._rows("SELECT * FROM attempts WHERE id=?", attempt_id)[0])
+
+    def is_written(self) -> bool:
+        """Write what could not be written before; whether all that was told is on the disk now."""
+        with self._lock:
+            while self._unwritten:
+                try:
+                    self._db.execute(*self._unwritten[0])
+                    self._warned = False
+                except sqlite3.Error as error:
+                    if not self._warned:
+                        self._warn(f"the journal {self.folder / 'journal.sqlite'} cannot be written: {error}")
+                    self._warned = True
+                    if isinstance(error, sqlite3.OperationalError):
+                        return False
+                    # It never will be: the file was closed, or is no database any more.
+                self._unwritten.popleft()
+            return True
 
     # --- helpers ------------------------------------------------------------------------------
 
@@ -326,13 +287,9 @@ class Journal:
             return cursor.fetchall()
 
     def _write(self, sql: str, *values: object) -> None:
-        try:
-            with self._lock:
-                self._db.execute(sql, values)
-        except sqlite3.Error as error:
-            if not self._warned:
-                self._warned = True
-                self._warn(f"the journal {self.folder / 'journal.sqlite'} cannot be written: {error}")
+        with self._lock:
+            self._unwritten.append((sql, values))
+            self.is_written()
 
     @contextmanager
     def _must(self, raises: type[ConfigurationError | LaunchError], what: str) -> Iterator[None]:
@@ -344,52 +301,3 @@ class Journal:
                 f"{what} cannot be entered in the journal {self.folder / 'journal.sqlite'} ({error}); "
                 "without that its machine could get lost"
             ) from error
-
-
-def _run(row: sqlite3.Row) -> RunRecord:
-    private = row["login_private"]
-    return RunRecord(
-        id=row["id"],
-        began_at=row["began_at"],
-        pid=row["pid"],
-        region=row["region"],
-        endpoint=row["endpoint"],
-        ssh_user=row["ssh_user"],
-        ssh_port=row["ssh_port"],
-        login=None if private is None else KeyPair(private=private, public=row["login_public"]),
-        lease_s=row["lease_s"],
-        account=row["account"],
-        detached=bool(row["detached"]),
-        closed=bool(row["closed"]),
-    )
-
-
-def _attempt(row: sqlite3.Row) -> Attempt:
-    landed = row["landed"] and json.loads(row["landed"])
-    return Attempt(
-        id=row["id"],
-        run=row["run"],
-        owner=row["owner"],
-        key=row["key"],
-        label=row["label"],
-        rule=row["rule"],
-        fingerprint=row["fingerprint"],
-        outputs=tuple(map(Path, json.loads(row["outputs"]))),
-        host_keys=tuple(json.loads(row["host_keys"])),
-        phase=Phase(row["phase"]),
-        ending=row["ending"],
-        machine=row["machine"] and _machine(json.loads(row["machine"])),
-        bench=row["bench"] and json.loads(row["bench"]),
-        landed=landed and {path: (stat[0], stat[1]) for path, stat in landed.items()},
-        seconds=json.loads(row["seconds"]),
-        usd=row["usd"],
-        kept_until=row["kept_until"],
-        began_at=row["began_at"],
-        ended_at=row["ended_at"],
-    )
-
-
-def _machine(facts: dict[str, Any]) -> Machine:
-    price = facts.pop("price")
-    market = Market(facts.pop("market"))
-    return Machine(**facts, market=market, price=price and Price(**price))

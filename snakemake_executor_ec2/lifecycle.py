@@ -20,15 +20,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from snakemake_executor_ec2.attempts import Attempt
 from snakemake_executor_ec2.control import Control
 from snakemake_executor_ec2.errors import (
     Cancelled,
     Ec2ExecutorError,
     InstanceLost,
     NotFetched,
+    PreparationError,
 )
 from snakemake_executor_ec2.fingerprint import sizes_and_times
-from snakemake_executor_ec2.journal import Attempt
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import (
     JobOutcome,
@@ -179,9 +180,9 @@ def _on_a_machine(
         with kit.ledger.phase(entry, Phase.BOOT):
             link.open(kit.boot_timeout_s)
         bench = kit.workbench(link)
-        with kit.ledger.phase(entry, Phase.PREPARE):
-            _make_ready(plan, kit, entry, link, bench)
         _put_log_aside(plan, kit, machine_no)
+        with kit.ledger.phase(entry, Phase.PREPARE):
+            _make_ready(plan, kit, control, entry, link, bench)
         return _to_its_end(plan, kit, control, entry, bench)
 
 
@@ -213,6 +214,9 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
         with kit.ledger.phase(entry, Phase.STAGE_OUT), _renewing(kit, bench):
             fetched = _fetch(plan, kit, control, bench, succeeded=result.exit_code == 0)
             kit.tell(say.retrieved(plan, fetched))
+            if result.exit_code == 0:
+                kit.ledger.landed(entry, sizes_and_times(plan.outputs))
+                _remembered(plan, kit, control)
     except Ec2ExecutorError as error:
         if control.detached:
             entry.left = f"works on until its lease of {say.duration(kit.lease_s)} ends"
@@ -222,9 +226,7 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
                 f"snakemake-ec2 ssh {machine.id}"
             )
         raise
-    if result.exit_code == 0:
-        kit.ledger.landed(entry, sizes_and_times(plan.outputs))
-    elif kit.keep_failed_s:
+    if result.exit_code != 0 and kit.keep_failed_s:
         bench.lease(kit.keep_failed_s)
         kit.ledger.kept(entry, kit.clock.now() + kit.keep_failed_s)
         entry.left = f"is kept for {say.duration(kit.keep_failed_s)}: snakemake-ec2 ssh {machine.id}"
@@ -340,7 +342,9 @@ def _link(
         link.close()
 
 
-def _make_ready(plan: JobPlan, kit: Kit, entry: Entry, link: Link, bench: Workbench) -> None:
+def _make_ready(
+    plan: JobPlan, kit: Kit, control: Control, entry: Entry, link: Link, bench: Workbench
+) -> None:
     """Move in: the agent, the machine's end on its own, its own host key; then software and
     inputs side by side. No data flows before the host key is one that only the machine knows."""
 
@@ -361,7 +365,15 @@ def _make_ready(plan: JobPlan, kit: Kit, entry: Entry, link: Link, bench: Workbe
         side_by_side.shutdown(wait=False)  # where one failed, the other ends with its machine
         for each in ended:
             each.result()
-    kit.ledger.ready(entry, bench.memo())
+        kit.ledger.ready(entry, bench.memo())
+        if not _remembered(plan, kit, control):
+            raise PreparationError(say.journal_unwritten(kit.lease_s))
+
+
+def _remembered(plan: JobPlan, kit: Kit, control: Control) -> bool:
+    return kit.ledger.remembered(
+        control.wait, patience_s=kit.lease_s, tell=lambda: kit.tell(say.waits_for_the_journal(plan))
+    )
 
 
 def _outcome(plan: JobPlan, kit: Kit, entry: Entry, result: JobResult) -> JobOutcome:

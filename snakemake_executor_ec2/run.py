@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_ec2 import snakelocks
+from snakemake_executor_ec2.attempts import RunRecord
 from snakemake_executor_ec2.aws.cache import default_directory
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.clock import SystemClock
 from snakemake_executor_ec2.control import Control
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.estate import Estate
-from snakemake_executor_ec2.journal import FOLDER, Journal, RunRecord
+from snakemake_executor_ec2.journal import FOLDER, Journal
 from snakemake_executor_ec2.launch import check_tags
 from snakemake_executor_ec2.launching import Launcher
 from snakemake_executor_ec2.lifecycle import Inherited, Kit, run_job

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from snakemake_executor_ec2.attempts import Attempt
 from snakemake_executor_ec2.aws.inventory import Inventory
 from snakemake_executor_ec2.errors import ConfigurationError
-from snakemake_executor_ec2.journal import FOLDER, Attempt, Journal
+from snakemake_executor_ec2.journal import FOLDER, Journal
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

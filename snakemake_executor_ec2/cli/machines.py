@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from snakemake_executor_ec2.attempts import Attempt, RunRecord
 from snakemake_executor_ec2.aws.inventory import Found, Inventory
-from snakemake_executor_ec2.journal import Attempt, Journal, RunRecord
+from snakemake_executor_ec2.journal import Journal
 
 MARGIN_S = 600.0
 """How long after its tag says so a machine of somebody else counts as overdue: clocks differ."""

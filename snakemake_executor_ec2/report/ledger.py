@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from snakemake_executor_ec2.journal import Attempt, Journal
+from snakemake_executor_ec2.attempts import Attempt
+from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.model import JobPlan, Machine, Phase
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.report.cost import cost_usd
+
+_PAUSE_S = 2.0
+"""Between attempts to write the journal, while a job waits for that."""
 
 
 @dataclass(kw_only=True)
@@ -100,6 +104,26 @@ class Ledger:
     def landed(self, entry: Entry, files: Mapping[str, tuple[int, int]]) -> None:
         """All results are here."""
         self._journal.note(entry.record, landed=files)
+
+    def remembered(
+        self, wait: Callable[[float], None], *, patience_s: float, tell: Callable[[], None]
+    ) -> bool:
+        """Wait until the journal has all that was told; `tell` is called where that takes time. False
+        where it has not after `patience_s` seconds.
+
+        If we were killed without that, the next run would know nothing of a job that works, or of its
+        results, and begin anew: work would be done twice.
+        """
+        until = self._clock.monotonic() + patience_s
+        told = False
+        while not self._journal.is_written():
+            if self._clock.monotonic() > until:
+                return False
+            if not told:
+                tell()
+            told = True
+            wait(_PAUSE_S)
+        return True
 
     def kept(self, entry: Entry, until: float) -> None:
         """The job is over, and its machine stays for somebody to look at."""

@@ -243,6 +243,20 @@ def cannot_store(plan: JobPlan, error: Ec2ExecutorError) -> str:
     )
 
 
+def waits_for_the_journal(plan: JobPlan) -> str:
+    return (
+        f"{plan.label} waits until the journal can be written (is the disk full?): what it does now would be "
+        "done again if this run were killed"
+    )
+
+
+def journal_unwritten(waited_s: float) -> str:
+    return (
+        f"the journal could not be written for {duration(waited_s)}, and without it results could get lost. "
+        "Make room on this computer's disk, then call again"
+    )
+
+
 def failed_by(plan: JobPlan, entry: Entry | None, error: Ec2ExecutorError, now: float) -> str:
     """The sentence for a job that could not be brought to its end."""
     where = "" if entry is None else _where(entry, now)

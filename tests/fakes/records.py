@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from snakemake_executor_ec2.journal import RunRecord
+from snakemake_executor_ec2.attempts import RunRecord
 from snakemake_executor_ec2.model import KeyPair
 
 _RECORD = RunRecord(

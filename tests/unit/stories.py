@@ -61,6 +61,19 @@ class World(launchers.World):
     def story(self, plan: JobPlan = PLAN, inherited: Inherited | None = None) -> JobOutcome:
         return run_job(plan, self.kit, self.control, inherited)
 
+    def no_room(self, *, until_s: float) -> None:
+        """The journal cannot be written until so many seconds of the fake time have passed."""
+        self.journal._warn = self.said.append
+        self.journal._db.execute("PRAGMA query_only=ON")
+        until = self.clock.monotonic() + until_s
+
+        def look(_: float) -> None:
+            if self.clock.monotonic() >= until:
+                self.journal._db.execute("PRAGMA query_only=OFF")
+                self.clock.on_sleep = None
+
+        self.clock.on_sleep = look
+
     def newest(self) -> str:
         """The id of the machine that was launched last."""
         return list(self.cloud.machines)[-1]

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from snakemake_executor_ec2 import snakelocks
+from snakemake_executor_ec2.attempts import RunRecord
 from snakemake_executor_ec2.errors import LaunchError
-from snakemake_executor_ec2.journal import FOLDER, Journal, RunRecord
+from snakemake_executor_ec2.journal import FOLDER, Journal
 from snakemake_executor_ec2.model import JobPlan, Machine, Market, Phase, Requirements
 from tests.fakes.records import run_record
 
@@ -60,7 +61,10 @@ def test_an_attempt_comes_back_as_it_was_told(journal: Journal, tmp_path: Path) 
     number = journal.begin("r1", PLAN, 0, "key-1")
     journal._db.execute("INSERT INTO launches VALUES ('t', ?, 1, 'm5.large', 'z', 'spot', NULL)", (number,))
     journal.launched("t", MACHINE)
+    journal.enter(number, Phase.PREPARE)
+    assert not journal.attempt(number).may_go_on
     journal.note(number, host_keys=["key-2"], bench={"path": [], "workdir": "/w"})
+    assert journal.attempt(number).may_go_on
     journal.enter(number, Phase.RUN)
     reader = Journal(tmp_path, now=lambda: 100.0, warn=pytest.fail)
     attempt = reader.attempt(number)
@@ -121,6 +125,29 @@ def test_a_story_that_outlives_the_journal(tmp_path: Path) -> None:
     assert len(said) == 1
     with pytest.raises(LaunchError):
         journal.begin("r1", PLAN, 1, "k")
+
+
+def test_what_could_not_be_written_is_written_later(tmp_path: Path) -> None:
+    """In its order, whatever is told meanwhile; each time that it goes wrong is told once."""
+    said: list[str] = []
+    journal = Journal(tmp_path, now=lambda: 100.0, warn=said.append)
+    journal.begin_run(_run())
+    attempt = journal.begin("r1", PLAN, 0, "k")
+    for number in (1, 2):
+        journal._db.execute("PRAGMA query_only=ON")
+        journal.enter(attempt, Phase.PREPARE)
+        journal.note(attempt, bench={"path": [], "workdir": f"/{number}"})
+        journal.enter(attempt, Phase.RUN)
+        assert not journal.is_written()
+        assert len(said) == number
+
+        journal._db.execute("PRAGMA query_only=OFF")
+        assert journal.is_written()
+        assert journal.attempt(attempt).phase is Phase.RUN
+        assert journal.attempt(attempt).bench == {"path": [], "workdir": f"/{number}"}
+    steps = [row["phase"] for row in journal._rows("SELECT phase FROM steps WHERE attempt=?", attempt)]
+    assert steps == [Phase.PREPARE, Phase.RUN] * 2
+    journal.close()
 
 
 def test_the_key_is_its_owner_s_and_erased_at_the_end(journal: Journal, tmp_path: Path) -> None:

@@ -32,6 +32,43 @@ def test_results_that_find_no_room_stay_on_the_machine(world: World) -> None:
     world.cloud.terminate(world.cloud.alive)
 
 
+def test_what_would_be_done_twice_waits_for_the_journal(world: World) -> None:
+    """With the disk full, a job is not started before another run could go on with it, and its machine
+    not ended before another run would know of its results."""
+    known: list[bool] = []
+
+    def look() -> None:
+        (attempt,) = world.journal.attempts("run-1")
+        known.append(attempt.bench is not None)
+        world.no_room(until_s=100)
+
+    began = world.clock.now()
+    world.scene.happens["move in"] = lambda: world.no_room(until_s=100)
+    world.scene.happens["run"] = look
+    assert world.story().ok
+    assert known == [True]
+    (attempt,) = world.journal.attempts("run-1")
+    assert attempt.landed is not None
+    (entry,) = world.ledger.entries
+    assert entry.ended_at is not None
+    assert entry.ended_at - began >= 200
+    assert sum("waits until the journal can be written" in each for each in world.said) == 2
+
+
+def test_a_journal_that_cannot_be_written_for_a_lease(world: World) -> None:
+    """A job that was not started by then fails, and says why; one that is done is done."""
+    world.scene.happens["move in"] = lambda: world.no_room(until_s=2 * world.kit.lease_s)
+    outcome = world.story()
+    assert "the journal could not be written for 60 minutes" in outcome.message
+    assert "run" not in world.scene.steps
+    assert not world.cloud.alive
+
+    world.clock.sleep(2 * world.kit.lease_s)
+    world.scene.happens["stage out"] = lambda: world.no_room(until_s=2 * world.kit.lease_s)
+    assert world.story().ok
+    world.clock.sleep(2 * world.kit.lease_s)
+
+
 def test_results_that_cannot_be_fetched_stay_on_the_machine(world: World) -> None:
     """Whatever is in the way: tried again a few times, then the machine is left, and the way there told."""
 

@@ -9,10 +9,11 @@ from typing import cast
 
 import pytest
 
+from snakemake_executor_ec2.attempts import RunRecord
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.errors import ThrottledError
 from snakemake_executor_ec2.estate import Estate
-from snakemake_executor_ec2.journal import Journal, RunRecord
+from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.model import MachineState, Software
 from snakemake_executor_ec2.ports import Connector
 from snakemake_executor_ec2.recording import RecordingCloud

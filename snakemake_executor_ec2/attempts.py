@@ -1,0 +1,124 @@
+"""What the journal remembers: calls of Snakemake's, and their jobs' attempts on machines."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_ec2.model import KeyPair, Machine, Market, Phase, Price
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """A call of Snakemake's, and how its machines are reached."""
+
+    id: str
+    began_at: float
+    pid: int
+    region: str
+    endpoint: str
+    """The URL of the EC2 that it used: another one's machines are not ours to look for."""
+    ssh_user: str
+    ssh_port: int
+    login: KeyPair | None = field(repr=False)
+    """None once it was erased."""
+    lease_s: float
+    account: str | None = None
+    """The AWS account's number, for the same reason; None: not known."""
+    detached: bool = False
+    """It ended with `--ec2-detach`: its machines were left to work on purpose."""
+    closed: bool = False
+    """Nothing of it is left on EC2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A job on one machine, or on its way there."""
+
+    id: int
+    run: str
+    """The run that launched its machine, which the machine's tags name."""
+    owner: str
+    """The run that looks after it now."""
+    key: str
+    label: str
+    rule: str
+    fingerprint: str
+    outputs: tuple[Path, ...]
+    host_keys: tuple[str, ...]
+    phase: Phase
+    """What was under way last."""
+    ending: str
+    """`done`, `failed`, …; empty while it goes on, and where nobody was there to see its end."""
+    machine: Machine | None
+    bench: Mapping[str, Any] | None
+    """What the workbench needs to go on; None before everything is on the machine."""
+    landed: Mapping[str, tuple[int, int]] | None
+    """Its outputs here with size and modification time (ns), once all of them had arrived."""
+    seconds: Mapping[str, float]
+    usd: float | None
+    kept_until: float | None
+    began_at: float
+    ended_at: float | None
+    """When EC2 accepted that its machine ends."""
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether its job was (about to be) started on a machine that has not been ended."""
+        at_work = self.phase in (Phase.PREPARE, Phase.RUN, Phase.STAGE_OUT) and not self.ending
+        return at_work and self.machine is not None and self.bench is not None and self.ended_at is None
+
+
+def run_of(row: sqlite3.Row) -> RunRecord:
+    """The run that a row of `runs` tells of."""
+    private = row["login_private"]
+    return RunRecord(
+        id=row["id"],
+        began_at=row["began_at"],
+        pid=row["pid"],
+        region=row["region"],
+        endpoint=row["endpoint"],
+        ssh_user=row["ssh_user"],
+        ssh_port=row["ssh_port"],
+        login=None if private is None else KeyPair(private=private, public=row["login_public"]),
+        lease_s=row["lease_s"],
+        account=row["account"],
+        detached=bool(row["detached"]),
+        closed=bool(row["closed"]),
+    )
+
+
+def attempt_of(row: sqlite3.Row) -> Attempt:
+    """The attempt that a row of `attempts` tells of."""
+    landed = row["landed"] and json.loads(row["landed"])
+    return Attempt(
+        id=row["id"],
+        run=row["run"],
+        owner=row["owner"],
+        key=row["key"],
+        label=row["label"],
+        rule=row["rule"],
+        fingerprint=row["fingerprint"],
+        outputs=tuple(map(Path, json.loads(row["outputs"]))),
+        host_keys=tuple(json.loads(row["host_keys"])),
+        phase=Phase(row["phase"]),
+        ending=row["ending"],
+        machine=row["machine"] and _machine(json.loads(row["machine"])),
+        bench=row["bench"] and json.loads(row["bench"]),
+        landed=landed and {path: (stat[0], stat[1]) for path, stat in landed.items()},
+        seconds=json.loads(row["seconds"]),
+        usd=row["usd"],
+        kept_until=row["kept_until"],
+        began_at=row["began_at"],
+        ended_at=row["ended_at"],
+    )
+
+
+def _machine(facts: dict[str, Any]) -> Machine:
+    price = facts.pop("price")
+    market = Market(facts.pop("market"))
+    return Machine(**facts, market=market, price=price and Price(**price))
