@@ -7,9 +7,9 @@ import os
 import resource
 import secrets
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.plan import label
 from snakemake_executor_ec2.ports import Connector
 from snakemake_executor_ec2.recording import RecordingCloud
+from snakemake_executor_ec2.rehearsal import rehearsing
 from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.report.cost import table
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
@@ -113,7 +114,8 @@ class Run:
             authorized.append(own.public)
         user_tags = _tags(listed(settings.tags))
         if settings.cloud == "local":
-            self._rehearse()
+            self._stack.enter_context(rehearsing())
+            self._tell("Rehearsing on the embedded cloud of this computer: nothing is billed.")
         port = int(os.environ.get("SNAKEMAKE_EC2_SSH_PORT") or settings.ssh_port or 22)
         self._journal = journal = Journal(self._folder, now=self._clock.now, warn=self._warn)
         self._stack.callback(journal.close)
@@ -307,35 +309,6 @@ class Run:
         """The estimated cost of the run's machines up to now."""
         now = self._clock.now()
         return sum(entry.cost_usd(now) or 0.0 for entry in self._ledger.entries)
-
-    def _rehearse(self) -> None:
-        try:
-            from snakemake_executor_ec2.local.cloud import CloudStartError, EmbeddedCloud
-        except ImportError as error:
-            raise ConfigurationError(
-                "--ec2-cloud local needs more packages: pip install 'snakemake-executor-plugin-ec2[local]'"
-            ) from error
-        try:
-            embedded = self._stack.enter_context(EmbeddedCloud())
-        except CloudStartError as error:
-            raise ConfigurationError(str(error)) from error
-        self._stack.enter_context(_environment(embedded.env, embedded.unset))
-        self._tell("Rehearsing on the embedded cloud of this computer: nothing is billed.")
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str], unset: Iterable[str]) -> Iterator[None]:
-    """Environment variables that point every AWS client of this process somewhere else."""
-    ours = {*variables, *unset, "SNAKEMAKE_EC2_SSH_PORT"}
-    before = {name: os.environ.pop(name, None) for name in ours}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def allow_many_files() -> None:

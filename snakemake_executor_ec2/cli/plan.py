@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import statistics
 import sys
 from collections import defaultdict
@@ -102,11 +101,13 @@ def _cloud(settings: Any, stack: ExitStack) -> Any:
     from snakemake_executor_ec2.aws.cache import default_directory
     from snakemake_executor_ec2.aws.cloud import Ec2Cloud
     from snakemake_executor_ec2.clock import SystemClock
+    from snakemake_executor_ec2.rehearsal import rehearsing
     from snakemake_executor_ec2.settings import listed
     from snakemake_executor_ec2.sizing.requirements import allowed_patterns
 
     if settings.cloud == "local":
-        _rehearse(stack)
+        stack.enter_context(rehearsing())
+        _to_stderr("The embedded cloud answers, not AWS.")
     return Ec2Cloud(
         run_id="plan",
         region=settings.region,
@@ -117,24 +118,6 @@ def _cloud(settings: Any, stack: ExitStack) -> Any:
         clock=SystemClock(),
         warn=_to_stderr,
     )
-
-
-def _rehearse(stack: ExitStack) -> None:
-    """Have the embedded cloud answer. This process ends with the plan, and its environment with it."""
-    try:
-        from snakemake_executor_ec2.local.cloud import CloudStartError, EmbeddedCloud
-    except ImportError as error:
-        raise ConfigurationError(
-            "--ec2-cloud local needs more packages: pip install 'snakemake-executor-plugin-ec2[local]'"
-        ) from error
-    try:
-        embedded = stack.enter_context(EmbeddedCloud())
-    except CloudStartError as error:
-        raise ConfigurationError(str(error)) from error
-    for name in embedded.unset:
-        os.environ.pop(name, None)
-    os.environ.update(embedded.env)
-    _to_stderr("The embedded cloud answers, not AWS.")
 
 
 def _rehearsal_prices(region: str) -> str:
