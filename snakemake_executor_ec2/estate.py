@@ -22,6 +22,8 @@ from snakemake_executor_ec2.lifecycle import Inherited
 from snakemake_executor_ec2.model import MachineState
 from snakemake_executor_ec2.ports import Connector
 
+_SEEN_AGAIN_S = 60.0
+"""How much longer than it was seen last a run may have lived; it shows itself every 30 s."""
 _AT_WORK = frozenset({MachineState.PENDING, MachineState.RUNNING})
 
 
@@ -75,11 +77,13 @@ class Estate:
     def finished(self, fingerprint: str, keys: Collection[str]) -> Attempt | None:
         """An attempt whose results are here, although Snakemake was killed before it knew: `keys`
         are what Snakemake has noted as under way for the job's outputs."""
-        dead = {run.id for run in self._journal.runs(closed=True) if not self._journal.is_alive(run.id)}
+        dead = {run.id: run for run in self._journal.runs(closed=True) if not self._journal.is_alive(run.id)}
         for attempt in reversed(self._journal.attempts()):
             fits = attempt.fingerprint == fingerprint and attempt.key in keys and attempt.owner in dead
-            if fits and attempt.landed and unchanged(attempt.landed):
-                return attempt
+            if fits and attempt.landed:
+                last_seen = self._journal.last_seen(dead[attempt.owner])
+                if unchanged(attempt.landed, touched_until=last_seen + _SEEN_AGAIN_S):
+                    return attempt
         return None
 
     def take(self, fingerprint: str) -> Inherited | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -265,4 +267,22 @@ def test_results_that_are_here_already(world: World, tmp_path: Path) -> None:
     assert found is not None
     assert found.key == "old.1"
     output.write_text("changed")
+    assert world.estate.finished("mark of old.1", ["old.1"]) is None
+
+
+def test_results_that_snakemake_had_touched(world: World, tmp_path: Path) -> None:
+    """It does so before it notes a job as done, and is killed or finds no room; who changes a file later
+    has it made anew."""
+    output, folder = tmp_path / "o", tmp_path / "tree"
+    output.write_text("made")
+    folder.mkdir()
+    for path in (output, folder):
+        os.utime(path, (1000.0, 1000.0))
+    world.run("old").left("old.1", Phase.TERMINATE, landed=sizes_and_times([output, folder]))
+    output.touch()
+    (folder / ".snakemake_timestamp").touch()
+    assert world.estate.finished("mark of old.1", ["old.1"]) is not None
+
+    later = time.time() + 600
+    os.utime(output, (later, later))
     assert world.estate.finished("mark of old.1", ["old.1"]) is None
