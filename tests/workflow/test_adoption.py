@@ -106,6 +106,34 @@ def test_a_running_job_is_adopted_without_any_option(
     assert starts(run_workflow.folder / "below") == 1
 
 
+def test_a_job_that_snakemake_could_not_note(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
+    """Its results are here, touched, and Snakemake has no room to say so (a full disk): the next call has
+    nothing run again."""
+    before = list(ec2_cloud.machine_states())
+    run_workflow.place(
+        {
+            "Snakefile": "rule one:\n    output: 'o.txt', directory('tree')\n"
+            "    shell: 'sleep 2; mkdir tree; echo a | tee tree/a > o.txt'\n"
+        }
+    )
+    first = watched(run_workflow)
+    first.until("running rule one")
+    notes = run_workflow.folder / ".snakemake/metadata"
+    notes.rename(notes.with_name("aside"))
+    notes.touch()  # where its notes belong, they do not go
+    assert first.wait() == 1
+    assert "Error recording metadata" in first.output
+    notes.unlink()
+    notes.with_name("aside").rename(notes)
+
+    second = watched(run_workflow, AGAIN)
+
+    assert second.wait() == 0, second.output
+    assert "are here already" in second.output
+    assert len(launched_since(ec2_cloud, before)) == 1
+    assert (run_workflow.folder / "tree/a").read_text() == "a\n"
+
+
 def test_another_s_lock_is_left_alone(run_workflow: WorkflowRunner) -> None:
     """Only lock files of our own dead runs are removed: another Snakemake's still hold."""
     run_workflow.place(COUNTED)
