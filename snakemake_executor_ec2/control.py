@@ -17,19 +17,23 @@ class Control:
         self._interrupts: list[Callable[[], None]] = []
         self.detached = False
         """The story ends, and a job that runs already goes on without it (`--ec2-detach`)."""
+        self.keeps_results = False
+        """The story ends, and results that are not here yet stay on their machine: nobody asked for
+        the end."""
 
     @property
     def cancelled(self) -> bool:
         return self._cancelled.is_set()
 
-    def cancel(self, *, detach: bool = False) -> None:
+    def cancel(self, *, detach: bool = False, keep_results: bool = False) -> None:
         """End the story soon: waits end at once, and what was handed to `on_cancel` is called.
 
-        The first call decides whether the job is to go on.
+        The first call decides what is to stay.
         """
         with self._lock:
             if not self._cancelled.is_set():
                 self.detached = detach
+                self.keeps_results = keep_results
             self._cancelled.set()
             interrupts, self._interrupts = self._interrupts, []
         for interrupt in interrupts:

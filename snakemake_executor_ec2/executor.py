@@ -174,7 +174,9 @@ class Executor(RemoteExecutor):
         self._interrupts.heard()
         # Not only the given ones: a job can be between two of Snakemake's lists.
         if self._run is not None:
-            self._run.cancel(detach=bool(self.workflow.executor_settings.detach))
+            # Also where Snakemake broke down, because it found no room for its notes, for instance.
+            asked_for = not isinstance(sys.exception(), Exception)
+            self._run.cancel(detach=bool(self.workflow.executor_settings.detach), keep_results=not asked_for)
 
     def shutdown(self) -> None:
         self._interrupts.heard()

@@ -121,7 +121,7 @@ class Launcher:
     def launch(
         self, plan: JobPlan, host_key: KeyPair, machine_no: int, control: Control, *, reclaimed: int = 0
     ) -> Machine:
-        """See `lifecycle.Launches`."""
+        """See `ports.Launches`."""
         control.on_cancel(self._learned.gate.wake)
         waiting_since: float | None = None
         number, codes = 0, set[str]()
@@ -162,7 +162,7 @@ class Launcher:
             number += 1
 
     def adopted(self, machine: Machine) -> None:
-        """See `lifecycle.Launches`."""
+        """See `ports.Launches`."""
         with self._learned.lock:
             if machine.id in self._learned.holding:
                 return

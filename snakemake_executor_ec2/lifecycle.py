@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from snakemake_executor_ec2.attempts import Attempt
 from snakemake_executor_ec2.control import Control
@@ -42,7 +42,7 @@ from snakemake_executor_ec2.model import (
     Transfer,
 )
 from snakemake_executor_ec2.outage import Neighbours
-from snakemake_executor_ec2.ports import Clock, Cloud, Connector, Workbench
+from snakemake_executor_ec2.ports import Clock, Cloud, Connector, Launches, Workbench
 from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
 
@@ -57,27 +57,6 @@ MACHINES_PER_JOB = 2
 RECLAIMS_PER_JOB = 10
 """How many spot machines EC2 may take from a job beside those; the launcher goes over to
 on-demand long before, unless the user wants spot and nothing else."""
-
-
-class Launches(Protocol):
-    """Gets machines for plans (see `launching.Launcher`)."""
-
-    def launch(
-        self, plan: JobPlan, host_key: KeyPair, machine_no: int, control: Control, *, reclaimed: int = 0
-    ) -> Machine:
-        """The best machine that is to be had now, the `machine_no`th for this plan, after
-        `reclaimed` spot machines that EC2 took back. Waits while there is none.
-
-        Raises NoFittingInstance or another LaunchError; Cancelled while it waits or tries.
-        """
-
-    def adopted(self, machine: Machine) -> None:
-        """A machine that a run before ours launched is ours now, and counts towards the account's
-        limits until it is `released`."""
-
-    def released(self, machine: Machine, *, no_capacity: bool = False) -> None:
-        """A machine has ended, and with it what it held of the account's limits. `no_capacity`: EC2
-        has taken it back, and will not have another one like it for a while."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,41 +185,43 @@ def _go_on(plan: JobPlan, kit: Kit, control: Control, entry: Entry, inherited: I
 def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: Workbench) -> JobOutcome:
     machine = entry.machine
     assert machine is not None
+    has_results = False
     try:
         with kit.ledger.phase(entry, Phase.RUN):
             kit.tell(say.running(plan, machine))
             result = bench.run(plan, _log_path(plan, kit))
+            has_results = result.exit_code == 0
             kit.tell(say.ended(plan, result))
         with kit.ledger.phase(entry, Phase.STAGE_OUT), _renewing(kit, bench):
-            fetched = _fetch(plan, kit, control, bench, succeeded=result.exit_code == 0)
+            fetched = _fetch(plan, kit, control, bench, has_results=has_results)
             kit.tell(say.retrieved(plan, fetched))
-            if result.exit_code == 0:
+            if has_results:
                 kit.ledger.landed(entry, sizes_and_times(plan.outputs))
-                _remembered(plan, kit, control)
+                _remembered(plan, kit, partial(_wait_for_room, control))
     except Ec2ExecutorError as error:
         if control.detached:
             entry.left = f"works on until its lease of {say.duration(kit.lease_s)} ends"
-        elif isinstance(error, NotFetched):
+        elif isinstance(error, NotFetched) or (has_results and control.keeps_results):
             entry.left = (
                 "keeps the results until its lease ends; call again to fetch them, or look: "
                 f"snakemake-ec2 ssh {machine.id}"
             )
         raise
-    if result.exit_code != 0 and kit.keep_failed_s:
+    if not has_results and kit.keep_failed_s:
         bench.lease(kit.keep_failed_s)
         kit.ledger.kept(entry, kit.clock.now() + kit.keep_failed_s)
         entry.left = f"is kept for {say.duration(kit.keep_failed_s)}: snakemake-ec2 ssh {machine.id}"
     return _outcome(plan, kit, entry, result)
 
 
-def _fetch(plan: JobPlan, kit: Kit, control: Control, bench: Workbench, *, succeeded: bool) -> Transfer:
+def _fetch(plan: JobPlan, kit: Kit, control: Control, bench: Workbench, *, has_results: bool) -> Transfer:
     """Stage out: again for as long as a lease is long where this computer cannot take the results, a
     few times where something else is in the way (what is still written to, for instance)."""
     started = kit.clock.monotonic()
     failures, told = 0, False
     while True:
         try:
-            return bench.stage_out(plan, succeeded=succeeded)
+            return bench.stage_out(plan, succeeded=has_results)
         except NotFetched as error:
             waited_s = kit.clock.monotonic() - started
             if waited_s > kit.lease_s or (not error.here and failures >= _FETCHES_AGAIN):
@@ -248,8 +229,18 @@ def _fetch(plan: JobPlan, kit: Kit, control: Control, bench: Workbench, *, succe
             if error.here and not told:
                 told = True
                 kit.tell(say.cannot_store(plan, error))
-        control.wait(_FETCH_PAUSES_S[min(failures, len(_FETCH_PAUSES_S) - 1)])
+        wait_for_room = partial(_wait_for_room, control) if has_results else control.wait
+        wait_for_room(_FETCH_PAUSES_S[min(failures, len(_FETCH_PAUSES_S) - 1)])
         failures += 1
+
+
+def _wait_for_room(control: Control, seconds: float) -> None:
+    """Wait before results are stored again. Who ends the run then wants room for them, not to lose
+    them: their machine keeps them."""
+    try:
+        control.wait(seconds)
+    except Cancelled as error:
+        raise NotFetched("cancelled before there was room for the results", here=True) from error
 
 
 @contextmanager
@@ -366,13 +357,13 @@ def _make_ready(
         for each in ended:
             each.result()
         kit.ledger.ready(entry, bench.memo())
-        if not _remembered(plan, kit, control):
+        if not _remembered(plan, kit, control.wait):
             raise PreparationError(say.journal_unwritten(kit.lease_s))
 
 
-def _remembered(plan: JobPlan, kit: Kit, control: Control) -> bool:
+def _remembered(plan: JobPlan, kit: Kit, wait: Callable[[float], None]) -> bool:
     return kit.ledger.remembered(
-        control.wait, patience_s=kit.lease_s, tell=lambda: kit.tell(say.waits_for_the_journal(plan))
+        wait, patience_s=kit.lease_s, tell=lambda: kit.tell(say.waits_for_the_journal(plan))
     )
 
 

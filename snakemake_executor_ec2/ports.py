@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
+from snakemake_executor_ec2.control import Control
 from snakemake_executor_ec2.model import (
     Arch,
     Image,
     InstanceType,
     JobPlan,
     JobResult,
+    KeyPair,
     LaunchSpec,
     Machine,
     MachineStatus,
@@ -195,3 +197,24 @@ class Workbench(Protocol):
         """Fetch what comes back, each file under its name only when it is whole.
 
         Raises StagingError; NotFetched where the machine has results that could not be brought here."""
+
+
+class Launches(Protocol):
+    """Gets machines for plans (see `launching.Launcher`)."""
+
+    def launch(
+        self, plan: JobPlan, host_key: KeyPair, machine_no: int, control: Control, *, reclaimed: int = 0
+    ) -> Machine:
+        """The best machine that is to be had now, the `machine_no`th for this plan, after
+        `reclaimed` spot machines that EC2 took back. Waits while there is none.
+
+        Raises NoFittingInstance or another LaunchError; Cancelled while it waits or tries.
+        """
+
+    def adopted(self, machine: Machine) -> None:
+        """A machine that a run before ours launched is ours now, and counts towards the account's
+        limits until it is `released`."""
+
+    def released(self, machine: Machine, *, no_capacity: bool = False) -> None:
+        """A machine has ended, and with it what it held of the account's limits. `no_capacity`: EC2
+        has taken it back, and will not have another one like it for a while."""

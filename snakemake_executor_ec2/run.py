@@ -266,19 +266,19 @@ class Run:
             self._beat_at = now
             self._journal.beat(self.id)
 
-    def cancel(self, *, detach: bool = False) -> None:
+    def cancel(self, *, detach: bool = False, keep_results: bool = False) -> None:
         """End all stories and wait, for a while, until they have given their machines back; with
-        `detach`, those whose jobs run stay."""
+        `detach`, those whose jobs run stay, with `keep_results` those that have results."""
         self._detached = self._detached or detach
         for story in self._stories:
-            story.control.cancel(detach=detach)
+            story.control.cancel(detach=detach, keep_results=keep_results)
         for story in self._stories:
             story.thread.join(timeout=_GRACE_S)
 
     def close(self) -> None:
         """Leave nothing behind on EC2, and show what the run did cost. Safe to call twice, and to be
         called again where it was interrupted."""
-        self.cancel()
+        self.cancel(keep_results=True)  # where Snakemake ends early, on an error of its own
         self._stories.clear()
         if self._estate is not None:
             self._leave(self._estate)

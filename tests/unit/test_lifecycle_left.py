@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
+import pytest
+
 from snakemake_executor_ec2.errors import (
     NotFetched,
 )
@@ -67,6 +69,47 @@ def test_a_journal_that_cannot_be_written_for_a_lease(world: World) -> None:
     world.scene.happens["stage out"] = lambda: world.no_room(until_s=2 * world.kit.lease_s)
     assert world.story().ok
     world.clock.sleep(2 * world.kit.lease_s)
+
+
+def test_who_ends_a_run_without_room_does_not_lose_results(world: World) -> None:
+    """Ctrl-C while there is no room for results, or to note that they are here: the machine keeps them."""
+
+    def ctrl_c(_: float) -> None:
+        world.control.cancel()
+
+    def no_room() -> None:
+        world.clock.on_sleep = ctrl_c
+        raise NotFetched("o: No space left on device", here=True)
+
+    def no_room_for_notes() -> None:
+        world.no_room(until_s=100)
+        world.clock.on_sleep = ctrl_c
+
+    for happening in (no_room, no_room_for_notes):
+        world.control = FakeControl(world.clock)
+        world.scene.happens["stage out"] = happening
+        assert world.story().cancelled
+        (machine,) = world.cloud.alive
+        assert f"snakemake-ec2 ssh {machine}" in world.said[-1]
+        world.journal._db.execute("PRAGMA query_only=OFF")
+        world.clock.on_sleep = None
+        assert world.journal.attempts("run-1")[-1].bench is not None
+        assert not world.endings[-1]
+        world.cloud.terminate([machine])
+
+
+@pytest.mark.parametrize("at", ["run", "stage out"])
+def test_where_snakemake_breaks_down(world: World, at: str) -> None:
+    """Nobody asked for the end: what a job has made stays where it is; a job that still runs ends."""
+
+    def break_down() -> None:
+        world.control.cancel(keep_results=True)
+        world.control.check()
+
+    world.scene.happens[at] = break_down
+    assert world.story().cancelled
+    assert len(world.cloud.alive) == (at == "stage out")
+    world.cloud.terminate(world.cloud.alive)
 
 
 def test_results_that_cannot_be_fetched_stay_on_the_machine(world: World) -> None:

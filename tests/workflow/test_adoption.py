@@ -134,6 +134,44 @@ def test_a_job_that_snakemake_could_not_note(run_workflow: WorkflowRunner, ec2_c
     assert (run_workflow.folder / "tree/a").read_text() == "a\n"
 
 
+@pytest.mark.parametrize("ends", ["Ctrl-C", "Snakemake breaks down"])
+def test_results_that_have_no_room_when_the_run_ends(
+    ends: str, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
+    """They stay on their machine, and the next call fetches them: nothing is run again."""
+    before = list(ec2_cloud.machine_states())
+    run_workflow.place(
+        {
+            "Snakefile": "rule all:\n    input: 'quick/o.txt', 'slow.txt'\n"
+            "rule quick:\n    output: 'quick/o.txt'\n    shell: 'sleep 2; date +%s%N > {output}'\n"
+            "rule slow:\n    output: 'slow.txt'\n    shell: 'sleep 12; date > {output}'\n"
+        }
+    )
+    folder, notes = run_workflow.folder / "quick", run_workflow.folder / ".snakemake/metadata"
+    first = watched(run_workflow)
+    first.until("running rule quick")
+    notes.rename(notes.with_name("aside"))
+    for path in (folder, notes):
+        path.touch()  # nothing can be stored where a folder should be
+    first.until("rule quick cannot be stored here")
+    if ends == "Ctrl-C":
+        first.interrupt()
+    assert first.wait() == 1
+    assert "keeps the results" in first.output
+    assert len(alive(ec2_cloud)) == 1
+    for path in (folder, notes):
+        path.unlink()
+    notes.with_name("aside").rename(notes)
+
+    second = watched(run_workflow, AGAIN)
+
+    assert second.wait() == 0, second.output
+    assert "going on with rule quick" in second.output
+    launched = len(launched_since(ec2_cloud, before))
+    assert launched == (3 if ends == "Ctrl-C" else 2)
+    wait_for(lambda: not alive(ec2_cloud))
+
+
 def test_another_s_lock_is_left_alone(run_workflow: WorkflowRunner) -> None:
     """Only lock files of our own dead runs are removed: another Snakemake's still hold."""
     run_workflow.place(COUNTED)
