@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_ec2 import snakelocks
+from snakemake_executor_ec2.agent.client import Software as Installed
 from snakemake_executor_ec2.attempts import RunRecord
 from snakemake_executor_ec2.aws.cache import default_directory
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
@@ -189,7 +190,7 @@ class Run:
             spent_usd=self._spent_usd,
             may_launch=neighbours.check,
         )
-        locks: dict[Software, tuple[str, ...]] = {}
+        locks: dict[Software, Installed] = {}
         self._kit = Kit(
             cloud=cloud,
             connector=SshConnector(user=ssh_user, port=port, login_keys=tuple(login_keys)),

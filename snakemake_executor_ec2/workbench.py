@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_ec2.agent.archive import ArchiveError, Entry
-from snakemake_executor_ec2.agent.client import Agent, Fetched, JobStart, Wanted
+from snakemake_executor_ec2.agent.client import PYTHONS, Agent, Fetched, JobStart, Wanted
 from snakemake_executor_ec2.agent.client import Software as Installed
 from snakemake_executor_ec2.agent.protocol import (
     Finished,
@@ -39,7 +39,6 @@ from snakemake_executor_ec2.staging.paths import PathMap, sendings
 
 _PAUSE_S = 5.0
 _AT_ONCE_S = 1.0
-_LINKS_IN_A_ROW = 5
 _SOFTWARE_TIMEOUT_S = 3600.0
 """Longer than any installation that one would want to pay for with every job."""
 _LAST_CALL_S = 60.0
@@ -61,9 +60,9 @@ class AgentWorkbench:
         link: Link,
         clock: Clock,
         tell: Callable[[str], None],
-        locks: dict[Software, tuple[str, ...]],
+        locks: dict[Software, Installed],
     ) -> None:
-        """`locks` is shared by a run's machines: the versions that a first one worked out."""
+        """`locks` is shared by a run's machines: what a first one worked out."""
         self._link = link
         self._clock = clock
         self._tell = tell
@@ -127,13 +126,15 @@ class AgentWorkbench:
             self._tell(f"{error.message} It keeps the first one, which can be read in its user-data.")
 
     def install_software(self, software: Software) -> None:
+        like = self._locks.get(software)
         wanted = Wanted(
             snakemake=software.snakemake,
             packages=software.packages,
             requirements=software.requirements,
             setup=software.setup,
             tools=software.tools,
-            locked=self._locks.get(software, ()),
+            locked=like.locked if like else (),
+            python=like.versions if like else PYTHONS,
         )
         deadline = self._clock.monotonic() + _SOFTWARE_TIMEOUT_S
         asked_last = False
@@ -150,7 +151,7 @@ class AgentWorkbench:
         installed = self._link.call(install)
         self._search_path = installed.path
         if installed.locked:
-            self._locks.setdefault(software, installed.locked)
+            self._locks.setdefault(software, installed)
 
     def stage_in(self, plan: JobPlan) -> Transfer:
         started = self._clock.monotonic()

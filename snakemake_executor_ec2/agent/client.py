@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,9 @@ _IS_NEW_ENOUGH = (
     f"import sys; v = sys.version_info[:2]; v < {_OLDEST} and "
     f"sys.exit('its python3 is %d.%d, and {_OLDEST[0]}.{_OLDEST[1]} or newer is needed' % v)"
 )
+PYTHONS = f">=3.11,<3.{sys.version_info[1] + 1}"
+"""Versions of Python up to the controller's, for which its Snakemake is known to install. Newer ones
+may have no wheels of what that needs, and an image seldom has a compiler."""
 _LAST = (Finished, Interrupted, Unwatched)
 
 
@@ -58,6 +62,8 @@ class Software:
     seconds: float
     locked: tuple[str, ...] = ()
     """The versions that were chosen, `name==version`, where they can be told."""
+    versions: str = PYTHONS
+    """Of Python, among which it was chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +78,7 @@ class Wanted:
     """The text of a requirements file."""
     setup: str = ""
     """The text of a script that bash runs first."""
-    python: str = ">=3.11"
+    python: str = PYTHONS
     tools: tuple[str, ...] = ()
     """`conda` and `apptainer`, where Snakemake is to deploy software with them."""
     locked: tuple[str, ...] = ()
@@ -196,6 +202,7 @@ class Agent:
             how=str(answer["how"]),
             seconds=float(answer["seconds"]),
             locked=tuple(map(str, answer.get("locked") or ())),
+            versions=str(answer.get("versions") or wanted.python),
         )
 
     # --- files ----------------------------------------------------------------------------

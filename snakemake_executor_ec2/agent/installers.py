@@ -9,9 +9,11 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from .pythons import Python, at_least, probe
+from .pythons import Python, at_least, oldest, probe
 
 _TAIL = 8192
+_WITH_WHEELS = ">=3.11,<3.13"
+"""Versions of Python for which most packages need not be compiled: Amazon Linux has no compiler."""
 _LOCKED = "/lists/lock"
 _LOCK_S = 300.0
 _LOCK_PAUSE_S = 5.0
@@ -70,26 +72,35 @@ class Steps:
 def new_environment(
     wanted: list[str],
     listed: str | None,
-    minimum: tuple[int, int],
+    versions: str,
     path: str,
     folder: str,
     steps: Steps,
     locked: Sequence[str] = (),
-) -> tuple[str, str]:
-    """A fresh environment with the wanted requirements and those listed in a file: (python, how).
+) -> tuple[str, str, str]:
+    """A fresh environment with the wanted requirements and those listed in a file: (python, how,
+    versions).
 
-    `locked` are the versions that these came down to elsewhere: tried first, as they are.
+    `versions` are those of Python, such as `>=3.11,<3.15`, and in the answer what it came down to.
+    `locked` are the versions of packages that the requirements came down to elsewhere: tried first,
+    as they are.
     """
     environment = os.path.join(folder, "env")
     python = os.path.join(environment, "bin", "python")
     uv = _find_uv(path, folder) or _install_uv(path, folder, steps)
-    if uv is not None and _uv_venv(uv, environment, minimum, steps):
+    tried = False
+    for of_these in dict.fromkeys((versions, _WITH_WHEELS)):
+        if uv is None or not _uv_venv(uv, environment, of_these, steps):
+            continue
+        tried = True
         if locked and _uv_install(uv, python, ["--no-deps", *locked], steps):
-            return python, "uv"
+            return python, "uv", of_these
         if _uv_install(uv, python, _arguments(wanted, listed), steps):
-            return python, "uv"
-        if not _pip_is_configured():
-            raise InstallError(f"uv could not install {' '.join(wanted)}")
+            return python, "uv", of_these
+        shutil.rmtree(environment, ignore_errors=True)
+    if tried and not _pip_is_configured():
+        raise InstallError(f"uv could not install {' '.join(wanted)}")
+    minimum = oldest(versions)
     base = at_least(path, minimum) or _from_distribution(path, minimum, steps)
     if base is None:
         raise InstallError(
@@ -99,7 +110,7 @@ def new_environment(
     _pip_venv(base, environment, (), steps)
     if not steps.run(python, "-m", "pip", "install", *_arguments(wanted, listed)):
         raise InstallError(f"pip could not install {' '.join(wanted)}")
-    return python, "pip"
+    return python, "pip", versions
 
 
 def freeze(python: str, path: str, folder: str) -> list[str]:
@@ -185,12 +196,11 @@ def _uv_install(uv: str, python: str, arguments: Sequence[str], steps: Steps) ->
     return steps.run(*install, "--offline", *arguments) or steps.run(*install, *arguments)
 
 
-def _uv_venv(uv: str, environment: str, minimum: tuple[int, int], steps: Steps) -> bool:
+def _uv_venv(uv: str, environment: str, versions: str, steps: Steps) -> bool:
     """Make an environment with a Python of the machine's, else one that uv or the distribution has."""
     if os.access(os.path.join(environment, "bin", "python"), os.X_OK):
         return True
-    spec = f">={minimum[0]}.{minimum[1]}"
-    make = (uv, "venv", "--python", spec, "--python-preference", "system", environment)
+    make = (uv, "venv", "--python", versions, "--python-preference", "system", environment)
     return steps.run(*make) or (_install_python(steps) and steps.run(*make))
 
 

@@ -135,6 +135,12 @@ def probe(python: str, wanted: Iterable[str]) -> Python | None:
         return None
 
 
+def oldest(versions: str) -> tuple[int, int]:
+    """The lower bound of versions such as `>=3.11,<3.15`."""
+    found = re.match(r"\s*>=\s*(\d+)\.(\d+)", versions)
+    return (int(found[1]), int(found[2])) if found else (3, 11)
+
+
 def at_least(path: str, version: tuple[int, int]) -> Python | None:
     """The first interpreter on `path` that is new enough."""
     for name in reversed(_NAMES):

@@ -16,17 +16,18 @@ from typing import Any
 
 from . import tools
 from .installers import InstallError, Steps, freeze, install_on_top, new_environment
-from .pythons import Python, probe, search_path, with_package
+from .pythons import Python, oldest, probe, search_path, with_package
 from .state import home, read_request, say, try_lock
 
 
 def main() -> int:
     """`software`: {"snakemake", "packages", "requirements", "setup", "python", "locked", "tools"} -> where
 
-    The answer: {"python", "path", "how": "image" | "uv" | "pip", "seconds", "locked"}, or {"error",
-    "log"} with exit status 1. A call that asks for what an earlier one has installed answers at
-    once; a second call waits for the first. `locked` are the versions that uv chose: a machine
-    that is given those of another one has nothing to work out, and gets the same.
+    The answer: {"python", "path", "how": "image" | "uv" | "pip", "seconds", "locked", "versions"}, or
+    {"error", "log"} with exit status 1. A call that asks for what an earlier one has installed answers at
+    once; a second call waits for the first. `locked` are the versions that uv chose, `versions` those
+    of Python among which it did: a machine that is given another one's has nothing to work out, and
+    gets the same.
     """
     began = time.monotonic()
     request = read_request()
@@ -75,19 +76,19 @@ def _provide(request: dict[str, Any], folder: str, steps: Steps) -> dict[str, An
     if request.get("setup"):
         _run_setup(str(request["setup"]), folder, steps)
     path = search_path()
-    minimum = _minimum(str(request.get("python") or ">=3.11"))
+    versions = str(request.get("python") or ">=3.11")
     plain, exotic = _split_requirements(requirements)
-    found = _in_image(path, version, [*wanted, *plain], minimum)
+    found = _in_image(path, version, [*wanted, *plain], oldest(versions))
     if found is not None and not found.lacking and not exotic:
         return _answer(found.python, [found.scripts], "image", folder)
     if found is not None and f"snakemake=={version}" not in found.lacking:
         python, how = install_on_top(found, [*found.lacking], listed, path, folder, steps)
     else:
         locked = [] if exotic else [str(one) for one in request.get("locked") or []]
-        python, how = new_environment(wanted, listed, minimum, path, folder, steps, locked)
+        python, how, versions = new_environment(wanted, listed, versions, path, folder, steps, locked)
         if how == "uv" and not exotic:
-            installed = freeze(python, path, folder)
-            return {**_answer(python, [os.path.dirname(python)], how, folder), "locked": installed}
+            installed = {"locked": freeze(python, path, folder), "versions": versions}
+            return {**_answer(python, [os.path.dirname(python)], how, folder), **installed}
     scripts = [os.path.dirname(python)] if found is None else [os.path.dirname(python), found.scripts]
     return _answer(python, scripts, how, folder)
 
@@ -99,11 +100,6 @@ def _run_setup(setup: str, folder: str, steps: Steps) -> None:
     os.chmod(script, 0o700)
     if not steps.run("bash", "-e", script, cwd=os.path.expanduser("~")):
         raise InstallError("the setup script failed")
-
-
-def _minimum(spec: str) -> tuple[int, int]:
-    found = re.fullmatch(r"\s*>=\s*(\d+)\.(\d+)\s*", spec)
-    return (int(found[1]), int(found[2])) if found else (3, 11)
 
 
 def _split_requirements(text: str) -> tuple[list[str], bool]:

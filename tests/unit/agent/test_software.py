@@ -89,11 +89,16 @@ def image(machine: Machine, tmp_path: Path) -> Image:
     return Image(machine, tmp_path / "image")
 
 
-def _uv(image: Image, *, failing: str = "", cached: bool = True) -> None:
+def _uv(image: Image, *, failing: str = "", cached: bool = True, no_wheels: str = "never") -> None:
+    """A uv that fails at a command, has nothing in its cache, or finds no wheels for some versions."""
     image.program(
         "uv",
         f"""
         case "$*" in *--offline*) {"true" if cached else "exit 1"};; esac
+        if [ "$1" = venv ]; then echo "$3" > {image.bin}/versions; fi
+        if [[ "$1 $2" = "pip install" && "$(< {image.bin}/versions)" = *{no_wheels}* ]]; then
+            echo "error: command 'gcc' failed" >&2; exit 1
+        fi
         if [ "$1" = "{failing}" ]; then echo "error: no solution for this" >&2; exit 2; fi
         if [ "$1" = venv ]; then
             environment="${{@: -1}}"; mkdir -p "$environment/bin"
@@ -169,6 +174,15 @@ def test_what_the_machine_has_not_comes_from_the_registry(image: Image) -> None:
     install = f"uv pip install --python {image.machine.state}/env/bin/python"
     wanted = "snakemake==9.99.1 snakemake-storage-plugin-none==0.1"
     assert image.calls()[1:] == [f"{install} --offline {wanted}", f"{install} {wanted}"]
+
+
+def test_a_python_that_is_too_new_for_the_packages(image: Image) -> None:
+    """Where they would have to be compiled, an older one is taken, and the next machine is told so."""
+    _uv(image, no_wheels="3.15")
+    answer = image.ask(python=">=3.11,<3.15")
+    assert answer.said["how"] == "uv"
+    assert answer.said["versions"] == ">=3.11,<3.13"
+    assert [call.split()[3] for call in image.calls() if "venv" in call] == [">=3.11,<3.15", ">=3.11,<3.13"]
 
 
 def test_what_lacks_is_put_on_top(image: Image, tmp_path: Path) -> None:
@@ -259,7 +273,7 @@ def test_a_failure_comes_with_the_end_of_the_log(image: Image) -> None:
         assert answer.exit_code == 1
         assert answer.said["error"]
         assert "error: no solution for this" in answer.said["log"]
-        assert answer.said["log"].count("/uv pip install") == 2
+        assert answer.said["log"].count("/uv pip install") == 4
 
 
 def test_pip_takes_over_where_it_has_an_index_of_its_own(image: Image, tmp_path: Path) -> None:
