@@ -59,7 +59,10 @@ class Estate:
         """Look at what there is, and end at once what no job will want: machines on which no job
         was started yet, and jobs whose outputs are not `wanted` (if `all_known` of them are)."""
         for run in self._journal.runs():
-            if run.id == self._run_id or not self._is_here(run) or self._journal.is_alive(run.id):
+            if run.id == self._run_id or self._journal.is_alive(run.id):
+                continue
+            if not self._is_here(run):
+                self._tell_of(run)
                 continue
             cloud = self._cloud_of(run.id)
             states = cloud.take_over()
@@ -129,6 +132,17 @@ class Estate:
         self._waiting.clear()
 
     # --- helpers ------------------------------------------------------------------------------
+
+    def _tell_of(self, run: RunRecord) -> None:
+        """Say where a run's machines are, if it is in another region of the same AWS."""
+        region, endpoint = self._here
+        lease_runs = self._now() < self._journal.last_seen(run) + run.lease_s
+        machines = [each for each in self._journal.attempts(run.id) if each.machine and not each.ended_at]
+        if lease_runs and machines and endpoint.replace(region, run.region) == run.endpoint != endpoint:
+            self._tell(
+                f"run {run.id} left something in {run.region}, where this run does not look: call with "
+                f"--ec2-region {run.region} to go on with it, or see `snakemake-ec2 ps` and `gc`"
+            )
 
     def _is_here(self, run: RunRecord) -> bool:
         """Whether its machines are shown to us: another account's look as if there were none."""

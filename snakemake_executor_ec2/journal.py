@@ -138,6 +138,10 @@ class Journal:
         where = "" if closed else " WHERE closed=0"
         return [run_of(row) for row in self._rows(f"SELECT * FROM runs{where} ORDER BY began_at")]  # noqa: S608
 
+    def run(self, run_id: str) -> RunRecord:
+        """One run, alive or not."""
+        return run_of(self._rows("SELECT * FROM runs WHERE id=?", run_id)[0])
+
     def is_alive(self, run_id: str) -> bool:
         """Whether the run's process is there (on whatever computer, where the file system has locks)."""
         try:

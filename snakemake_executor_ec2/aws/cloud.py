@@ -210,8 +210,7 @@ class Ec2Cloud:
         """See `Cloud.close`. What could not be ended or removed is told through `warn`."""
         if self._tried_to_launch and self._terminator.sweep():
             self._tried_to_launch = False
-        self._group.delete()
-        return not self._tried_to_launch
+        return self._group.delete() and not self._tried_to_launch
 
     # --- what a failed check means -----------------------------------------------------------
 

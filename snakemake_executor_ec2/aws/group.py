@@ -81,11 +81,12 @@ class SecurityGroup:
             if self._id is not None:
                 self._open(networks)
 
-    def delete(self) -> None:
-        """Remove it; warns where EC2 does not let us, raises nothing of AWS's."""
+    def delete(self) -> bool:
+        """Remove it; warns where EC2 does not let us, raises nothing of AWS's. False where a later try
+        may do better: the network interfaces of large machines take their time."""
         with self._lock:
             if self._id is None:
-                return
+                return True
             group_id, self._id = self._id, None
             self._open_to.clear()
         patience = Patience(self._clock, total_s=_DELETE_S, first_s=1.0, most_s=5.0)
@@ -94,7 +95,7 @@ class SecurityGroup:
                 self._clients.ec2.delete_security_group(GroupId=group_id)
             except AWS_ERRORS as error:
                 if code_of(error) in _UNKNOWN_CODES:
-                    return
+                    return True
                 waiting = code_of(error) in _IN_USE_CODES or is_transient(error)
                 if waiting and patience.pause():
                     continue
@@ -102,7 +103,11 @@ class SecurityGroup:
                     f"the security group {group_id} ({self._name}) could not be deleted; it costs nothing: "
                     f"{translate(error, 'ec2:DeleteSecurityGroup')}"
                 )
-            return
+                if waiting:
+                    with self._lock:
+                        self._id = group_id
+                return not waiting
+            return True
 
     @property
     def _name(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from snakemake_executor_ec2.attempts import Attempt
+from snakemake_executor_ec2.attempts import Attempt, RunRecord
 from snakemake_executor_ec2.aws.inventory import Inventory
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.journal import FOLDER, Journal
@@ -17,12 +17,34 @@ from snakemake_executor_ec2.journal import FOLDER, Journal
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--directory", type=Path, default=Path(), help="the workflow's folder")
-    parser.add_argument("--region", help="AWS region; default: that of your AWS configuration")
+    parser.add_argument(
+        "--region",
+        help="AWS region; default: that of your AWS configuration, and those of this folder's runs",
+    )
     parser.add_argument("--profile", help="named profile of your AWS configuration")
 
 
-def inventory_of(options: argparse.Namespace) -> Inventory:
-    return Inventory(region=options.region, profile=options.profile)
+def inventory_of(options: argparse.Namespace, run: RunRecord | None = None) -> Inventory:
+    """Of the region that was asked for; else that of a run, or of the AWS configuration."""
+    region = options.region or (run.region if run else None)
+    return Inventory(region=region, profile=options.profile)
+
+
+def inventories_of(options: argparse.Namespace, journal: Journal | None) -> list[Inventory]:
+    """Of every region where there may be machines: that of the AWS configuration, and those where runs
+    of this folder have left something. Only the one that was asked for, if one was."""
+    found: dict[str, Inventory] = {}
+    for run in journal.runs() if journal and not options.region else ():
+        there = found.get(run.region) or inventory_of(options, run)
+        if there.endpoint == run.endpoint:
+            found[run.region] = there
+    usual = inventory_of(options)
+    try:
+        found.setdefault(usual.region, usual)
+    except ConfigurationError:
+        if not found:
+            raise
+    return list(found.values())
 
 
 @contextmanager

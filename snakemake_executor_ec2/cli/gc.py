@@ -6,7 +6,7 @@ import argparse
 import time
 
 from snakemake_executor_ec2.aws.inventory import Inventory
-from snakemake_executor_ec2.cli.common import folder_journal, inventory_of
+from snakemake_executor_ec2.cli.common import folder_journal, inventories_of
 from snakemake_executor_ec2.cli.machines import Row, gather
 from snakemake_executor_ec2.journal import Journal
 
@@ -19,25 +19,35 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """List or end the orphans: machines, then the security groups that nothing uses any more."""
-    inventory = inventory_of(options)
+    machines = groups = 0
     with folder_journal(options) as journal:
-        rows = gather(inventory, journal, time.time())
-        orphans = [row for row in rows if row.orphan]
-        for row in orphans:
-            print(f"{row.found.id} {row.found.instance_type} {row.found.rule}: {row.orphan}")
-        if options.yes:
-            inventory.terminate([row.found.id for row in orphans])
-            for row in orphans:
-                if journal and row.attempt:
-                    journal.end(row.attempt.id, row.attempt.ending or "abandoned", machine_ended=True)
-        groups = _unused_groups(inventory, journal, [row for row in rows if not row.orphan])
-        for group_id, run_id in groups.items():
-            print(f"{group_id}: security group of run {run_id}, which is dead and has no machine to keep")
-            if options.yes and _delete(inventory, group_id) and journal:
-                journal.close_run(run_id)
-    what = f"{len(orphans)} machines, {len(groups)} security groups"
+        inventories = inventories_of(options, journal)
+        for inventory in inventories:
+            found = _collect(inventory, journal, end=options.yes)
+            machines, groups = machines + found[0], groups + found[1]
+    regions = ", ".join(each.region for each in inventories)
+    what = f"{machines} machines, {groups} security groups in {regions}"
     print(f"ended: {what}" if options.yes else f"found: {what}; `snakemake-ec2 gc --yes` ends them")
     return 0
+
+
+def _collect(inventory: Inventory, journal: Journal | None, *, end: bool) -> tuple[int, int]:
+    """List or end a region's orphans: how many machines and groups."""
+    rows = gather(inventory, journal, time.time())
+    orphans = [row for row in rows if row.orphan]
+    for row in orphans:
+        print(f"{row.found.id} {row.found.instance_type} {row.found.rule}: {row.orphan}")
+    if end:
+        inventory.terminate([row.found.id for row in orphans])
+        for row in orphans:
+            if journal and row.attempt:
+                journal.end(row.attempt.id, row.attempt.ending or "abandoned", machine_ended=True)
+    groups = _unused_groups(inventory, journal, [row for row in rows if not row.orphan])
+    for group_id, run_id in groups.items():
+        print(f"{group_id}: security group of run {run_id}, which is dead and has no machine to keep")
+        if end and _delete(inventory, group_id) and journal:
+            journal.close_run(run_id)
+    return len(orphans), len(groups)
 
 
 def _unused_groups(inventory: Inventory, journal: Journal | None, staying: list[Row]) -> dict[str, str]:

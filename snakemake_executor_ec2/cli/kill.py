@@ -20,8 +20,8 @@ def main(options: argparse.Namespace) -> int:
             attempt = attempt_named(journal, name, alone=True)
             if attempt.machine is None:
                 raise ConfigurationError(f"{attempt.label} has no machine")
-            inventory_of(options).terminate([attempt.machine.id])
             assert journal is not None
+            inventory_of(options, journal.run(attempt.run)).terminate([attempt.machine.id])
             text = f"terminated {attempt.machine.id} of {attempt.label}"
             if journal.is_alive(attempt.owner):
                 text += ", which its run, being alive, starts again on another machine"

@@ -6,7 +6,7 @@ import argparse
 import getpass
 import time
 
-from snakemake_executor_ec2.cli.common import folder_journal, inventory_of
+from snakemake_executor_ec2.cli.common import folder_journal, inventories_of
 from snakemake_executor_ec2.cli.machines import Row, gather
 from snakemake_executor_ec2.report.cost import cost_usd, usd
 from snakemake_executor_ec2.report.say import duration
@@ -23,7 +23,7 @@ def main(options: argparse.Namespace) -> int:
     """Print the machines of this folder's runs, of this user's, or of the account's."""
     now = time.time()
     with folder_journal(options) as journal:
-        rows = gather(inventory_of(options), journal, now)
+        rows = [row for each in inventories_of(options, journal) for row in gather(each, journal, now)]
     if options.mine:
         rows = [row for row in rows if row.found.owner == getpass.getuser()]
     elif not options.all:

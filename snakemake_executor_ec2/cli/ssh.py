@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
+from snakemake_executor_ec2.attempts import RunRecord
+from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.cli.common import attempt_named, folder_journal, inventory_of
-from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.clock import SystemClock
+from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -22,13 +26,14 @@ def main(options: argparse.Namespace) -> int:
     with folder_journal(options) as journal:
         attempt = attempt_named(journal, options.name)
         assert journal is not None
-        run = next(each for each in journal.runs(closed=True) if each.id == attempt.run)
+        run = journal.run(attempt.run)
     machine_id = attempt.machine.id if attempt.machine else ""
-    found = {each.id: each for each in inventory_of(options).machines()}.get(machine_id)
+    found = {each.id: each for each in inventory_of(options, run).machines()}.get(machine_id)
     if found is None:
         raise ConfigurationError(f"{attempt.label}: its machine {machine_id or 'was never launched'} is gone")
     if run.login is None:
         raise ConfigurationError(f"the key of run {run.id} was erased when nothing of it was left")
+    _let_us_in(options, run, found.address)
     # Ours or not, a `--` ends the options: what follows is run there.
     command = options.command[options.command[:1] == ["--"] :]
     with tempfile.TemporaryDirectory(prefix="snakemake-ec2-") as folder:  # 0700
@@ -40,9 +45,31 @@ def main(options: argparse.Namespace) -> int:
             "ssh", "-i", str(key), "-p", str(run.ssh_port), "-l", run.ssh_user,
             "-o", f"UserKnownHostsFile={known}", "-o", "HostKeyAlias=machine",
             "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-F", os.devnull,
+            "-o", "ConnectTimeout=30",
             found.address, "--", *command,
         ]  # fmt: skip
         try:
             return subprocess.run(arguments, check=False).returncode
         except FileNotFoundError as error:
             raise ConfigurationError("OpenSSH's client (the program ssh) is not installed here") from error
+
+
+def _let_us_in(options: argparse.Namespace, run: RunRecord, address: str) -> None:
+    """Open the run's security group to where we are now: another network than its run's, maybe."""
+    cloud = Ec2Cloud(
+        run_id=run.id,
+        region=options.region or run.region,
+        profile=options.profile,
+        ssh_port=run.ssh_port,
+        clock=SystemClock(),
+        warn=_to_stderr,
+    )
+    try:
+        cloud.take_over()
+        cloud.allow_ssh_from_here(address)
+    except Ec2ExecutorError as error:
+        _to_stderr(f"it could not be made sure that ssh is let in from here: {error.message}")
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -23,7 +23,7 @@ from tests.fakes.cloud import FakeCloud
 from tests.fakes.records import run_record
 from tests.unit import launchers
 
-ENDPOINT = "https://ec2.example"
+ENDPOINT = "https://ec2.us-east-1.example"
 
 
 class OldCloud(FakeCloud):
@@ -169,6 +169,17 @@ def test_a_run_that_is_alive_is_let_alone(world: World) -> None:
     assert world.alive() == before
     assert len(before) == 3
     assert len(world.journal.runs()) == 4
+
+
+def test_a_run_in_another_region(world: World) -> None:
+    """Its machines are not seen here, and it is said where they are; not of one that has none any more."""
+    west = ENDPOINT.replace("us-east-1", "eu-west-1")
+    world.run("west", region="eu-west-1", endpoint=west, lease_s=1e10).left("west.1", Phase.RUN)
+    world.run("over", region="eu-west-1", endpoint=west)
+    world.estate.settle([], all_known=True)
+    (said,) = world.said
+    assert "run west left something in eu-west-1" in said
+    assert len(world.alive()) == 1
 
 
 @pytest.mark.parametrize("account", ["111", None])

@@ -93,11 +93,13 @@ def test_a_failed_job_s_machine_is_kept_for_a_look(
     run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud, shell: Shell
 ) -> None:
     """--ec2-keep-failed: its log is here, `ssh` leads to it as the right user and to nothing else, `ps`
-    shows it, `gc` leaves it alone and `kill` ends it."""
+    shows it, `gc` leaves it alone and `kill` ends it: in the run's region, which is not the usual one."""
     run = run_workflow(
         {"Snakefile": "rule one:\n    output: 'o'\n    shell: 'echo printed; echo left > look; exit 3'\n"},
         "--ec2-keep-failed",
         "5",
+        "--ec2-region",
+        "eu-central-1",
     )
     assert run.returncode == 1
     assert "exit code 3" in run.output
@@ -116,7 +118,8 @@ def test_a_failed_job_s_machine_is_kept_for_a_look(
     (row,) = shell(run.folder, "ps").splitlines()[1:]
     assert "  without a controller  " in row
     assert " minutes left  " in row
-    assert "ended: 0 machines" in shell(run.folder, "gc", "--yes")
+    collected = shell(run.folder, "gc", "--yes")
+    assert "ended: 0 machines, 0 security groups in eu-central-1, us-east-1" in collected
     assert machine in shell(run.folder, "kill", machine)
     wait_for(lambda: not alive(ec2_cloud))
     shell(run.folder, "ssh", machine, status=1)

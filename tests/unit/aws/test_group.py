@@ -92,8 +92,8 @@ def test_delete_waits_for_the_last_machine(world: World) -> None:
     """While a machine's network interface is there, deletion is tried again."""
     world.ensure()
     world.ec2.answer("delete_security_group", *[client_error("DependencyViolation")] * 5, {})
-    world.group.delete()
-    world.group.delete()
+    assert world.group.delete()
+    assert world.group.delete()
     assert len(world.ec2.called("delete_security_group")) == 6
     assert not world.warnings
     assert not world.group.exists
@@ -104,10 +104,11 @@ def test_delete_gives_up_with_a_word(world: World) -> None:
     world.ensure()
     world.ec2.answer("delete_security_group", client_error("DependencyViolation"))
     start = world.clock.now()
-    world.group.delete()
+    assert not world.group.delete()
     assert world.clock.now() - start < 180
     (said,) = world.warnings
     assert "sg-1" in said
+    assert world.group.exists
 
 
 def test_deleted_by_somebody_else(world: World) -> None:

@@ -58,7 +58,7 @@ def attempt(**more: Any) -> Attempt:
         (attempt(phase=Phase.STAGE_OUT), 60, ""),
         (attempt(), -60, "its run is dead and its lease is over"),
         (None, 60, "its run is dead and never heard of its launch"),
-        (attempt(phase=Phase.PREPARE), 60, "its run is dead and no job works on it"),
+        (attempt(phase=Phase.PREPARE, bench=None), 60, "its run is dead and no job works on it"),
         (attempt(bench=None), 60, "its run is dead and no job works on it"),
         (attempt(ending="done"), 60, "its run is dead and no job works on it"),
         (attempt(ending="failed", kept_until=NOW + 1), -60, ""),
