@@ -185,6 +185,7 @@ def _go_on(plan: JobPlan, kit: Kit, control: Control, entry: Entry, inherited: I
 def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: Workbench) -> JobOutcome:
     machine = entry.machine
     assert machine is not None
+    result: JobResult | None = None
     has_results = False
     try:
         with kit.ledger.phase(entry, Phase.RUN):
@@ -199,9 +200,10 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
                 kit.ledger.landed(entry, sizes_and_times(plan.outputs))
                 _remembered(plan, kit, partial(_wait_for_room, control))
     except Ec2ExecutorError as error:
+        not_fetched = isinstance(error, NotFetched)
         if control.detached:
             entry.left = f"works on until its lease of {say.duration(kit.lease_s)} ends"
-        elif isinstance(error, NotFetched) or (has_results and control.keeps_results):
+        elif (result and not_fetched) or (control.keeps_results and (has_results or not_fetched)):
             entry.left = (
                 "keeps the results until its lease ends; call again to fetch them, or look: "
                 f"snakemake-ec2 ssh {machine.id}"

@@ -191,7 +191,8 @@ class Workbench(Protocol):
     def run(self, plan: JobPlan, log: Path) -> JobResult:
         """Run the job to its end, detached from this connection; its output goes to `log`.
 
-        One that runs or has ended already is followed from where `log` ends."""
+        One that runs or has ended already is followed from where `log` ends. Raises NotFetched where the
+        story is cancelled while the log cannot be written: whether the job has ended is not known."""
 
     def stage_out(self, plan: JobPlan, *, succeeded: bool) -> Transfer:
         """Fetch what comes back, each file under its name only when it is whole.

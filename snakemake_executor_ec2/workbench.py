@@ -22,6 +22,7 @@ from snakemake_executor_ec2.agent.protocol import (
     Unwatched,
 )
 from snakemake_executor_ec2.errors import (
+    Cancelled,
     ConnectError,
     ConnectionLost,
     HostKeyMismatch,
@@ -71,6 +72,7 @@ class AgentWorkbench:
         self._paths = PathMap(here=Path("/"), there=Path("/"))
         self._there: Path | None = None
         self._told: set[str] = set()
+        self._log_is_stuck = False
         self._ahead_ns = 0
 
     def move_in(self, lease_s: float) -> None:
@@ -199,7 +201,12 @@ class AgentWorkbench:
                         raise InstanceLost(f"the job was interrupted: {line.event.reason}")
             raise ConnectionLost("the machine stopped telling of the job")
 
-        return self._link.call(follow)
+        try:
+            return self._link.call(follow)
+        except Cancelled as error:
+            if self._log_is_stuck:
+                raise NotFetched("what the job printed found no room here", here=True) from error
+            raise
 
     def stage_out(self, plan: JobPlan, *, succeeded: bool) -> Transfer:
         started = self._clock.monotonic()
@@ -286,6 +293,7 @@ class AgentWorkbench:
             file.truncate(at)
             while data:
                 data = data[file.write(data) or 0 :]
+        self._log_is_stuck = False
 
     @contextmanager
     def _storing(self) -> Iterator[None]:
@@ -294,6 +302,7 @@ class AgentWorkbench:
         try:
             yield
         except OSError as error:
+            self._log_is_stuck = True
             self._tell_once(
                 f"the log of the job cannot be written ({error.strerror}); trying again until it can"
             )

@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from snakemake_executor_ec2.errors import (
+    Cancelled,
+    Ec2ExecutorError,
     NotFetched,
 )
 from snakemake_executor_ec2.lifecycle import Inherited
@@ -98,17 +100,28 @@ def test_who_ends_a_run_without_room_does_not_lose_results(world: World) -> None
         world.cloud.terminate([machine])
 
 
-@pytest.mark.parametrize("at", ["run", "stage out"])
-def test_where_snakemake_breaks_down(world: World, at: str) -> None:
-    """Nobody asked for the end: what a job has made stays where it is; a job that still runs ends."""
+@pytest.mark.parametrize(
+    ("at", "raises", "asked_for", "stays"),
+    [
+        ("run", Cancelled, False, False),
+        ("run", NotFetched, False, True),  # whether it has ended is not known: its log has no room here
+        ("run", NotFetched, True, False),
+        ("stage out", Cancelled, False, True),
+        ("stage out", Cancelled, True, False),
+    ],
+)
+def test_where_snakemake_breaks_down(
+    world: World, at: str, raises: type[Ec2ExecutorError], asked_for: bool, stays: bool
+) -> None:
+    """What a job has made stays where it is, unless the user ends the run; a job that runs ends."""
 
     def break_down() -> None:
-        world.control.cancel(keep_results=True)
-        world.control.check()
+        world.control.cancel(keep_results=not asked_for)
+        raise raises("no more")
 
     world.scene.happens[at] = break_down
     assert world.story().cancelled
-    assert len(world.cloud.alive) == (at == "stage out")
+    assert bool(world.cloud.alive) == stays
     world.cloud.terminate(world.cloud.alive)
 
 

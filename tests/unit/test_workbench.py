@@ -72,6 +72,17 @@ def test_a_log_that_cannot_be_made_is_made_later(world: World) -> None:
     assert sum("cannot be written (File exists)" in each for each in world.said) == 1
 
 
+def test_who_ends_the_run_before_the_log_can_be_written(world: World) -> None:
+    """The job may well have ended: that what it made is not here is said, not that it was cancelled."""
+    log = world.folder / "logs" / "job.log"
+    log.parent.write_text("in the way")
+    world.clock.on_sleep = lambda _: world.control.cancel()
+    plan = world.plan("echo printed")
+    world.bench.stage_in(plan)
+    with pytest.raises(NotFetched):
+        world.bench.run(plan, log)
+
+
 def test_a_machine_that_is_out_of_memory_is_asked_again(world: World) -> None:
     """That it cannot tell of the job ends no job that works on."""
     world.there.starved_at = " follow "
