@@ -6,15 +6,17 @@ which cloud answers.
 
 from __future__ import annotations
 
+import getpass
 import os
 import threading
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import NoCredentialsError, ProfileNotFound
-from botocore.utils import IMDSRegionProvider
+from botocore.exceptions import NoCredentialsError, ProfileNotFound, RefreshWithMFAUnsupportedError
+from botocore.utils import IMDSRegionProvider, JSONFileCache
 
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, translate
 from snakemake_executor_ec2.errors import ConfigurationError
@@ -31,6 +33,7 @@ PRICING_REGION = "us-east-1"
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 60
 _ACCOUNT_TIMEOUT_S = 3
+_ROLE_CACHE = "~/.aws/cli/cache"
 _CONNECTIONS = 32
 """Connections that threads of one run may hold to one service at a time."""
 
@@ -41,6 +44,7 @@ class Clients:
     def __init__(self, *, region: str | None, profile: str | None) -> None:
         self._wanted_region = region
         self._profile = profile
+        self._asks = True
         # boto3 sessions must not make two clients at a time.
         self._lock = threading.RLock()
 
@@ -113,13 +117,26 @@ class Clients:
                     found.get_frozen_credentials()
         except AWS_ERRORS as error:
             raise translate(error, "sts:GetCallerIdentity") from error
+        except EOFError as error:
+            raise ConfigurationError(
+                "the AWS role needs the code of your MFA device, and there is no terminal to ask for it: run "
+                "any command of AWS's own program with the same profile first, such as "
+                "`aws sts get-caller-identity`"
+            ) from error
         if found is None:
             missing = NoCredentialsError()
             raise translate(missing, "sts:GetCallerIdentity") from missing
 
+    @property
+    def in_environment(self) -> bool:
+        """Whether the credentials are environment variables, which nobody else can change."""
+        return self._profile is None and "AWS_ACCESS_KEY_ID" in os.environ
+
     def log_in_again(self) -> None:
-        """Have the credentials read anew: those of a file are otherwise read once."""
+        """Have the credentials read anew: those of a file are otherwise read once. Nobody is asked for
+        the code of an MFA device any more, in the middle of a run: AWS's own program is to."""
         with self._lock:
+            self._asks = False
             for made in ("_session", "ec2", "ec2_once", "ssm", "pricing", "service_quotas"):
                 self.__dict__.pop(made, None)
 
@@ -132,7 +149,12 @@ class Clients:
     def _session(self) -> boto3.Session:
         try:
             with self._lock:
-                return boto3.Session(profile_name=self._profile)
+                session = boto3.Session(profile_name=self._profile)
+                role = session._session.get_component("credential_provider").get_provider("assume-role")
+                # As AWS's own program does: a role's session that one of them began is the other's, too.
+                role.cache = JSONFileCache(str(Path(_ROLE_CACHE).expanduser()))
+                role._prompter = getpass.getpass if self._asks else _nobody_to_ask
+                return session
         except ProfileNotFound as error:
             known = boto3.Session().available_profiles if not os.environ.get("AWS_PROFILE") else []
             named = f"it has {', '.join(known)}" if known else "`aws configure --profile NAME` makes one"
@@ -148,6 +170,10 @@ class Clients:
         with self._lock:
             region: str | None = IMDSRegionProvider(self._session._session).provide()
             return region
+
+
+def _nobody_to_ask(_: str) -> str:
+    raise RefreshWithMFAUnsupportedError
 
 
 def _config(*, attempts: int, timeout_s: float = _READ_TIMEOUT_S) -> Config:

@@ -165,8 +165,13 @@ class Ec2Cloud:
         self._tried_to_launch = True
         try:
             machine = self._launcher.launch(spec, subnets)
-        except CredentialsExpired:
+        except CredentialsExpired as error:
             self._clients.log_in_again()
+            if self._clients.in_environment:
+                raise CredentialsExpired(
+                    f"{error.message} (those in environment variables cannot be renewed from outside: log in "
+                    "and call again)"
+                ) from error
             raise
         self._terminator.launched(machine.id)
         if subnets[0].public:

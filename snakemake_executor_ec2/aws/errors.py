@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+import botocore.exceptions
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -18,6 +19,7 @@ from botocore.exceptions import (
     NoRegionError,
     PartialCredentialsError,
     ProfileNotFound,
+    RefreshWithMFAUnsupportedError,
     SSOError,
     SSOTokenLoadError,
     TokenRetrievalError,
@@ -34,6 +36,9 @@ from snakemake_executor_ec2.errors import (
     QuotaError,
     ThrottledError,
 )
+
+# Of `aws login`, which older versions of botocore do not have.
+_LoginError: type[BotoCoreError] = getattr(botocore.exceptions, "LoginError", SSOError)
 
 AwsError = ClientError | BotoCoreError | ResponseParserError
 AWS_ERRORS = (ClientError, BotoCoreError, ResponseParserError)
@@ -188,8 +193,16 @@ def _without_answer(error: BotoCoreError | ResponseParserError, action: str) -> 
         return ConfigurationError(f"the AWS credentials are incomplete ({error}): {HOW_TO_LOG_IN}")
     if isinstance(error, SSOError | SSOTokenLoadError | TokenRetrievalError):
         return CredentialsExpired(f"the AWS login has expired ({error}): run `aws sso login`")
+    if isinstance(error, _LoginError):
+        return CredentialsExpired(f"the AWS login has expired ({error}): run `aws login`")
+    if isinstance(error, RefreshWithMFAUnsupportedError):
+        return CredentialsExpired(
+            "the AWS role's session has expired, and only your MFA device renews it: run any command of "
+            "AWS's own program with the same profile, such as `aws sts get-caller-identity`"
+        )
     if isinstance(error, CredentialRetrievalError):
-        return ConfigurationError(f"the AWS credentials could not be read ({error}): {HOW_TO_LOG_IN}")
+        # A `credential_process` such as aws-vault's. At the start it is refused like any other.
+        return CredentialsExpired(f"the AWS credentials could not be read ({error}): {HOW_TO_LOG_IN}")
     if isinstance(error, ProfileNotFound):
         return ConfigurationError(f"the AWS configuration has no such profile: {error}")
     if isinstance(error, NoRegionError):

@@ -114,6 +114,37 @@ def test_expired_login(tmp_path: Path) -> None:
     assert "aws sso login" in refusal(cloud(profile="lab"))
 
 
+def test_a_role_with_an_mfa_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its code is asked for at the start, where there is a terminal, and never by a thread later on; a
+    session that AWS's own program has begun is taken over."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "config").write_text(
+        "[profile lab]\nrole_arn = arn:aws:iam::123456789012:role/lab\nsource_profile = me\n"
+        "mfa_serial = arn:aws:iam::123456789012:mfa/me\nregion = us-east-1\n"
+    )
+    (tmp_path / "credentials").write_text("[me]\naws_access_key_id = A\naws_secret_access_key = B\n")
+    asked: list[str] = []
+
+    def no_terminal(prompt: str) -> str:
+        asked.append(prompt)
+        raise EOFError
+
+    monkeypatch.setattr("getpass.getpass", no_terminal)
+    made = cloud(profile="lab")
+    assert "there is no terminal to ask for it" in refusal(made)
+    assert len(asked) == 1
+    made._clients.log_in_again()
+    assert "aws sts get-caller-identity" in refusal(made)
+    assert len(asked) == 1
+
+    provider = made._clients._session._session.get_component("credential_provider").get_provider(
+        "assume-role"
+    )
+    cache = tmp_path / ".aws/cli/cache"
+    providers.get_provider("assume-role").cache["key"] = {"Credentials": {}}
+    assert [path.name for path in cache.iterdir()] == ["key.json"]
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from botocore.exceptions import (
     ConnectionClosedError,
+    CredentialRetrievalError,
     EndpointConnectionError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
     ProfileNotFound,
     ReadTimeoutError,
+    RefreshWithMFAUnsupportedError,
     UnauthorizedSSOTokenError,
 )
 from botocore.parsers import ResponseParserError
@@ -120,6 +122,8 @@ def test_image_of_another_account() -> None:
         (UnauthorizedSSOTokenError(), "aws sso login"),
         (ProfileNotFound(profile="x"), "no such profile"),
         (NoRegionError(), "--ec2-region"),
+        (RefreshWithMFAUnsupportedError(), "MFA device"),
+        (CredentialRetrievalError(provider="custom-process", error_msg="no session"), "no session"),
         (client_error("AuthFailure"), "--ec2-profile"),
         (client_error("RequestExpired"), "have expired"),
         (client_error("ExpiredToken"), "clock"),
