@@ -151,6 +151,12 @@ def translate(error: AwsError, action: str) -> Ec2ExecutorError:
         )
     if code in INVALID_CREDENTIALS_CODES:
         return ConfigurationError(f"AWS does not accept the credentials ({code}): {HOW_TO_LOG_IN}")
+    if "free tier" in text.lower():
+        return ConfigurationError(
+            "the AWS account is on AWS's Free plan, which has no machine of this type: call with "
+            "--ec2-free-tier to use only those that it has, or upgrade the account to a paid plan "
+            f"({text})"
+        )
     if "instanceprofile" in text.lower().replace(" ", ""):
         return ConfigurationError(f"EC2 does not take the instance profile of --ec2-instance-profile: {text}")
     if code.startswith("InvalidKeyPair"):

@@ -97,7 +97,8 @@ class Region:
         return found or self.image(None, arch)
 
     def _instance_types(self) -> tuple[InstanceType, ...]:
-        key = ("types", self._endpoint_key(), self._clients.region)
+        # Which types are free depends on the account's age and plan.
+        key = ("types", self._endpoint_key(), self._clients.region, self._clients.account or "")
         kept = self._cache.get(*key, max_age_s=TYPES_MAX_AGE_S)
         if kept is not None:
             try:

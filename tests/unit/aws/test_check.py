@@ -137,9 +137,7 @@ def test_a_role_with_an_mfa_device(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "aws sts get-caller-identity" in refusal(made)
     assert len(asked) == 1
 
-    provider = made._clients._session._session.get_component("credential_provider").get_provider(
-        "assume-role"
-    )
+    providers = made._clients._session._session.get_component("credential_provider")
     cache = tmp_path / ".aws/cli/cache"
     providers.get_provider("assume-role").cache["key"] = {"Credentials": {}}
     assert [path.name for path in cache.iterdir()] == ["key.json"]

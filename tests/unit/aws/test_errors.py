@@ -108,6 +108,14 @@ def test_spot_role() -> None:
     assert found.action == "iam:CreateServiceLinkedRole"
 
 
+def test_an_account_on_the_free_plan() -> None:
+    """AWS refuses types that are not free there: the option that chooses only from these is named."""
+    text = "The specified instance type is not eligible for Free Tier. For a list of Free Tier types, run …"
+    found = translate(client_error("InvalidParameterCombination", text), "ec2:RunInstances")
+    assert isinstance(found, ConfigurationError)
+    assert "--ec2-free-tier" in str(found)
+
+
 def test_image_of_another_account() -> None:
     """EC2 says AuthFailure for an image that is not shared with us; that is no matter of credentials."""
     found = translate(client_error("AuthFailure", "Not authorized for images: [ami-1]"), "ec2:RunInstances")
