@@ -57,6 +57,12 @@ _LAPSED = (
 )
 """True in a shell where the lease that an agent keeps in a file (see `agent/lease.py`) is over, and
 neither its guard nor a job's warden has ended the machine for it."""
+_TMP_ON_DISK = (
+    "! grep -qs '^[^ ]* /tmp tmpfs ' /proc/mounts || "
+    "{ d=/var/tmp/snakemake-ec2-tmp; mkdir -p $d && chmod 1777 $d && mount --bind $d /tmp; }"
+)
+"""Amazon Linux 2023 has /tmp in memory, half of it at most: there it would count against a job's
+`mem_mb`, and what `disk_mb` asks for would lie idle. Programs that go by TMPDIR are the fewer."""
 _LOGIN_NAME = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 
 _TAG_CHARS = set(" +-=._:/@")
@@ -152,6 +158,7 @@ def user_data(
         "bootcmd": [
             ["sh", "-c", _timer(LIFETIME_UNIT, lifetime_s, _END)],
             ["sh", "-c", _timer(CLAIM_UNIT, claim_s, claim)],
+            ["sh", "-c", _TMP_ON_DISK],
         ],
         # Host keys baked into an image are the same on every machine made from it.
         "ssh_deletekeys": True,
