@@ -50,6 +50,8 @@ _FETCH_PAUSES_S = (2.0, 5.0, 10.0, 30.0, 60.0)
 """Between attempts to fetch results."""
 _FETCHES_AGAIN = 4
 """How often that is tried again where it is not this computer that could not take them."""
+_METAL_BOOTS_S = 1800.0
+"""What a machine without a hypervisor may take to boot: up to 20 minutes are usual."""
 _EC2_KNOWS_AFTER_S = (0.0, 1.0, 2.0)
 """Pauses before EC2 is asked whether a machine is ending: its answers are up to 2 s old."""
 MACHINES_PER_JOB = 2
@@ -157,7 +159,7 @@ def _on_a_machine(
         kit.tell(say.launched(plan, machine))
         control.check()
         with kit.ledger.phase(entry, Phase.BOOT):
-            link.open(kit.boot_timeout_s)
+            link.open(max(kit.boot_timeout_s, _METAL_BOOTS_S if ".metal" in machine.instance_type else 0))
         bench = kit.workbench(link)
         _put_log_aside(plan, kit, machine_no)
         with kit.ledger.phase(entry, Phase.PREPARE):

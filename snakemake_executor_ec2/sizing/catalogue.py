@@ -233,6 +233,12 @@ def rank(offer: Offer) -> tuple[bool, float, int, int, str]:
     return (offer.price is None, price, each.vcpus, each.mem_mib, each.name)
 
 
+_UNSUITED = ("hpc", "a1.", "g3.", "g3s.", "g4ad.", "p2.", "p3.", "p3dn.")
+"""What a job without a wish is not well served by. hpc*: made for clusters, its disk has 87 Mbit/s
+(EBS baseline). a1: Amazon Linux 2023 does not start on it (AWS, "AL2023 on Amazon EC2"). The GPUs:
+AWS's image has no drivers for them (release notes of the Deep Learning Base AMI, AL2023)."""
+
+
 def _plainest(types: list[InstanceType], key: PoolKey) -> list[InstanceType]:
     """Leave out what nobody asked for: burstable, bare-metal, old and accelerated types.
 
@@ -260,6 +266,7 @@ def _specialities(each: InstanceType, wants_gpu: bool) -> int:
             not each.current_generation,
             each.accelerators,
             each.gpu_fraction < 1,
+            each.name.startswith(_UNSUITED),
             unwanted_gpu,
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -214,6 +215,22 @@ def test_a_machine_that_never_answers(world: World) -> None:
     assert world.story().ok
     assert world.endings == ["lost", "done"]
     assert any("did not let us in within 60 s" in each for each in world.said)
+
+
+def test_bare_metal_takes_its_time_to_boot(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of an hour is no reason to take another one."""
+    launch = world.cloud.launch
+    monkeypatch.setattr(world.cloud, "launch", lambda spec: replace(launch(spec), instance_type="c5.metal"))
+    world.scene.silent.add("203.0.113.1")
+    booted = world.clock.monotonic() + 900
+
+    def look(_: float) -> None:
+        if world.clock.monotonic() > booted:
+            world.scene.silent.clear()
+
+    world.clock.on_sleep = look
+    assert world.story().ok
+    assert world.endings == ["done"]
 
 
 def test_a_crash_does_not_wait_for_the_lease(world: World) -> None:

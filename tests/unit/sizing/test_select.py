@@ -17,7 +17,7 @@ from snakemake_executor_ec2.model import Arch, InstanceType, Market, Price, Requ
 from snakemake_executor_ec2.sizing.catalogue import Catalogue, Limits
 from snakemake_executor_ec2.sizing.select import best, select
 from tests.fakes.cloud import instance_type as made_up
-from tests.unit.sizing.types import ZONES, all_prices, all_types, full, needs
+from tests.unit.sizing.types import ZONES, all_prices, all_types, full, is_unsuited, needs
 
 # --- the chosen type is the cheapest that fits ----------------------------------------------
 
@@ -34,7 +34,7 @@ def cheapest_by_brute_force(wanted: Requirements) -> str | None:
         if wanted.gpu_model and wanted.gpu_model.lower() not in row.gpu_model.lower().split():
             continue
         odd = [row.burstable, row.bare_metal, not row.current_generation, row.accelerators]
-        odd += [row.gpu_fraction < 1, row.gpus > 0 and wanted.gpus == 0]
+        odd += [row.gpu_fraction < 1, row.gpus > 0 and wanted.gpus == 0, is_unsuited(row.name)]
         for pattern in wanted.instance_types or ("*",):
             if fnmatchcase(row.name, pattern):
                 plain.setdefault(pattern, []).append((odd.count(True), row))
@@ -159,7 +159,7 @@ def fitting_by_brute_force(wanted: Requirements, market: Market) -> list[Instanc
     for row in all_types():
         if wanted.arch in row.arches and market in row.markets:
             odd = [row.burstable, row.bare_metal, not row.current_generation, row.accelerators]
-            odd += [row.gpu_fraction < 1, row.gpus > 0]
+            odd += [row.gpu_fraction < 1, row.gpus > 0, is_unsuited(row.name)]
             found.append((odd.count(True), row))
     least = min(count for count, _ in found)
     return [

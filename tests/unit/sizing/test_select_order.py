@@ -11,7 +11,7 @@ from snakemake_executor_ec2.model import Arch, Price, Requirements
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
 from snakemake_executor_ec2.sizing.select import select
 from tests.fakes.cloud import instance_type as made_up
-from tests.unit.sizing.types import ZONES, full, names, needs
+from tests.unit.sizing.types import ZONES, full, is_unsuited, names, needs
 
 # --- what nobody asked for ------------------------------------------------------------------
 
@@ -26,7 +26,23 @@ def test_special_types_only_when_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["t3.*", "t3.large", "c5.metal", "m3.*", "inf2.xlarge", "g4dn.xlarge", "g6f.large"]
+    "wanted",
+    [
+        needs(threads=96),
+        needs(threads=192),
+        needs(gpus=1),
+        needs(gpus=8, gpu_mem_mb=30_000),
+        needs(arch=Arch.ARM64),
+    ],
+)
+def test_types_that_would_not_serve(wanted: Requirements) -> None:
+    """Slow disks, no driver in AWS's image, no start with Amazon Linux: cheap, and not offered unasked."""
+    assert not [name for name in names(select(full(), wanted)) if is_unsuited(name)]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["t3.*", "t3.large", "c5.metal", "m3.*", "inf2.xlarge", "g4dn.xlarge", "g6f.large", "hpc7a.*", "p3dn.*"],
 )
 def test_special_types_when_asked(pattern: str) -> None:
     """A pattern that names nothing plainer gives such types."""

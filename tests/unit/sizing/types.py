@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from functools import cache
 
 from moto.ec2.models.instance_types import INSTANCE_TYPES
@@ -45,3 +46,8 @@ def needs(**more: object) -> Requirements:
 
 def names(offers: tuple[Offer, ...]) -> list[str]:
     return [each.instance_type.name for each in offers]
+
+
+def is_unsuited(name: str) -> bool:
+    """Types that would not serve a job without a wish: see `catalogue._UNSUITED`."""
+    return re.match(r"(hpc|a1\.|g3s?\.|g4ad\.|p2\.|p3(dn)?\.)", name) is not None
