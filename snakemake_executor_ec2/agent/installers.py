@@ -6,13 +6,14 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 from .pythons import Python, at_least, oldest, probe
 
 _TAIL = 8192
-_WITH_WHEELS = ">=3.11,<3.13"
+_NEW = (3, 13)
+_WITH_WHEELS = f">=3.11,<{_NEW[0]}.{_NEW[1]}"
 """Versions of Python for which most packages need not be compiled: Amazon Linux has no compiler."""
 _LOCKED = "/lists/lock"
 _LOCK_S = 300.0
@@ -81,7 +82,7 @@ def new_environment(
     """A fresh environment with the wanted requirements and those listed in a file: (python, how,
     versions).
 
-    `versions` are those of Python, such as `>=3.11,<3.15`, and in the answer what it came down to.
+    `versions` are those of Python, such as `>=3.11,<3.15`, and in the answer the one that it came down to.
     `locked` are the versions of packages that the requirements came down to elsewhere: tried first,
     as they are.
     """
@@ -89,15 +90,21 @@ def new_environment(
     python = os.path.join(environment, "bin", "python")
     uv = _find_uv(path, folder) or _install_uv(path, folder, steps)
     tried = False
-    for of_these in dict.fromkeys((versions, _WITH_WHEELS)):
-        if uv is None or not _uv_venv(uv, environment, of_these, steps):
+    for of_these, whose in _pythons(versions, steps):
+        if uv is None or (tried and of_these != _WITH_WHEELS):
             continue
-        tried = True
+        if not _uv_venv(uv, environment, of_these, whose, steps):
+            continue
+        made = probe(python, [])
+        exactly = f"=={made.version[0]}.{made.version[1]}.*" if made else of_these
         if locked and _uv_install(uv, python, ["--no-deps", *locked], steps):
-            return python, "uv", of_these
+            return python, "uv", exactly
         if _uv_install(uv, python, _arguments(wanted, listed), steps):
-            return python, "uv", of_these
+            return python, "uv", exactly
         shutil.rmtree(environment, ignore_errors=True)
+        tried = True
+        if of_these == _WITH_WHEELS or (made and made.version < _NEW):
+            break  # it is not for want of wheels
     if tried and not _pip_is_configured():
         raise InstallError(f"uv could not install {' '.join(wanted)}")
     minimum = oldest(versions)
@@ -196,12 +203,25 @@ def _uv_install(uv: str, python: str, arguments: Sequence[str], steps: Steps) ->
     return steps.run(*install, "--offline", *arguments) or steps.run(*install, *arguments)
 
 
-def _uv_venv(uv: str, environment: str, versions: str, steps: Steps) -> bool:
-    """Make an environment with a Python of the machine's, else one that uv or the distribution has."""
-    if os.access(os.path.join(environment, "bin", "python"), os.X_OK):
-        return True
-    make = (uv, "venv", "--python", versions, "--python-preference", "system", environment)
-    return steps.run(*make) or (_install_python(steps) and steps.run(*make))
+def _pythons(versions: str, steps: Steps) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Which Python to make an environment with, best first: versions, and options for uv. The machine's
+    own, even a newer one; else one that uv fetches, or has fetched; else the distribution's."""
+    own = ("--python-preference", "system", "--no-python-downloads")
+    fetched = ("--python-preference", "only-managed")
+    any_own = ">={}.{}".format(*oldest(versions))
+    yield versions, own
+    if versions.startswith(">="):
+        yield any_own, own
+    yield versions, fetched
+    yield _WITH_WHEELS, fetched
+    if _install_python(steps):
+        yield any_own, own
+
+
+def _uv_venv(uv: str, environment: str, versions: str, whose: tuple[str, ...], steps: Steps) -> bool:
+    """Make an environment, unless an earlier call has made it."""
+    there = os.access(os.path.join(environment, "bin", "python"), os.X_OK)
+    return there or steps.run(uv, "venv", "--python", versions, *whose, environment)
 
 
 # --- pip and the distribution -------------------------------------------------------------

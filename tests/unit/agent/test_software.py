@@ -5,6 +5,7 @@ Interpreters and installers are small scripts in a directory that is all of PATH
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,20 +91,47 @@ def image(machine: Machine, tmp_path: Path) -> Image:
     return Image(machine, tmp_path / "image")
 
 
-def _uv(image: Image, *, failing: str = "", cached: bool = True, no_wheels: str = "never") -> None:
-    """A uv that fails at a command, has nothing in its cache, or finds no wheels for some versions."""
+def _uv(
+    image: Image,
+    *,
+    failing: str = "",
+    cached: bool = True,
+    has: Sequence[str] = ("3.12",),
+    has_wheels: str = "*",
+) -> None:
+    """A uv that fails at a command, or has nothing in its cache; that finds Python in some versions (and may
+    fetch any), and wheels for those that a pattern of the shell's names."""
+    own = [each for each in has if each != "fetched"]
+    fetched = ["3.13", "3.12", "3.11"] if "fetched" in has else []
+    for version in {*own, *fetched}:
+        facts = {
+            "python": f"python{version}", "version": [3, int(version[2:])], "scripts": "", "purelib": "",
+            "venv": True, "writable": True, "lacking": [],
+        }  # fmt: skip
+        (image.bin / f"made-{version}").write_text(f"#!/bin/sh\necho '{json.dumps(facts)}'\n")
     image.program(
         "uv",
         f"""
         case "$*" in *--offline*) {"true" if cached else "exit 1"};; esac
-        if [ "$1" = venv ]; then echo "$3" > {image.bin}/versions; fi
-        if [[ "$1 $2" = "pip install" && "$(< {image.bin}/versions)" = *{no_wheels}* ]]; then
-            echo "error: command 'gcc' failed" >&2; exit 1
-        fi
         if [ "$1" = "{failing}" ]; then echo "error: no solution for this" >&2; exit 2; fi
         if [ "$1" = venv ]; then
-            environment="${{@: -1}}"; mkdir -p "$environment/bin"
-            printf '#!/bin/sh\\n' > "$environment/bin/python"; chmod +x "$environment/bin/python"
+            case "$*" in *only-managed*) versions="{" ".join(fetched)}";; *) versions="{" ".join(own)}";; esac
+            below="${{3##*,<3.}}"; [ "$below" = "$3" ] && below=99
+            environment="${{@: -1}}"
+            for version in $versions; do
+                if [ "${{version#3.}}" -lt "$below" ]; then
+                    mkdir -p "$environment/bin"; cp "{image.bin}/made-$version" "$environment/bin/python"
+                    chmod +x "$environment/bin/python"; echo "$version" > "$environment/version"
+                    exit 0
+                fi
+            done
+            exit 2
+        fi
+        if [[ "$1 $2" = "pip install" && "$4" = */env/bin/python ]]; then
+            case "$(< "${{4%/bin/python}}/version")" in
+                {has_wheels}) ;;
+                *) echo "command 'gcc' failed" >&2; exit 1
+            esac
         fi
         """,
     )
@@ -159,7 +188,7 @@ def test_uv_makes_an_environment_in_two_steps(image: Image) -> None:
     environment = image.machine.state / "env"
     assert answer.said["path"] == [f"{environment}/bin"]
     assert image.calls() == [
-        f"uv venv --python >=3.11 --python-preference system {environment}",
+        f"uv venv --python >=3.11 --python-preference system --no-python-downloads {environment}",
         f"uv pip install --python {environment}/bin/python --offline snakemake==9.99.1 "
         f"snakemake-storage-plugin-none==0.1 -r {image.machine.state}/requirements.txt",
     ]
@@ -176,13 +205,46 @@ def test_what_the_machine_has_not_comes_from_the_registry(image: Image) -> None:
     assert image.calls()[1:] == [f"{install} --offline {wanted}", f"{install} {wanted}"]
 
 
-def test_a_python_that_is_too_new_for_the_packages(image: Image) -> None:
-    """Where they would have to be compiled, an older one is taken, and the next machine is told so."""
-    _uv(image, no_wheels="3.15")
-    answer = image.ask(python=">=3.11,<3.15")
+OWN = "--python-preference system --no-python-downloads"
+FETCHED = "--python-preference only-managed"
+
+
+@pytest.mark.parametrize(
+    ("has", "has_wheels", "tried", "taken"),
+    [
+        (["3.12"], "3.1[0-4]", [f">=3.11,<3.14 {OWN}"], "==3.12.*"),
+        # Of its own only a newer one: good if that works out, else an older one is fetched.
+        (["3.14"], "3.1[0-4]", [f">=3.11,<3.14 {OWN}", f">=3.11 {OWN}"], "==3.14.*"),
+        (
+            ["3.14", "fetched"],
+            "3.1[0-3]",
+            [f">=3.11,<3.14 {OWN}", f">=3.11 {OWN}", f">=3.11,<3.13 {FETCHED}"],
+            "==3.12.*",
+        ),
+        # Amazon Linux: its own is too old. As new as the controller's, or older where that has no wheels.
+        (
+            ["fetched"],
+            "3.1[0-3]",
+            [f">=3.11,<3.14 {OWN}", f">=3.11 {OWN}", f">=3.11,<3.14 {FETCHED}"],
+            "==3.13.*",
+        ),
+        (
+            ["fetched"],
+            "3.1[0-2]",
+            [f">=3.11,<3.14 {OWN}", f">=3.11 {OWN}", f">=3.11,<3.14 {FETCHED}", f">=3.11,<3.13 {FETCHED}"],
+            "==3.12.*",
+        ),
+    ],
+)
+def test_which_python(image: Image, has: list[str], has_wheels: str, tried: list[str], taken: str) -> None:
+    """The machine's own, else one that uv fetches; where packages would have to be compiled for it, an older
+    one. The next machine is told what it came down to."""
+    _uv(image, has=has, has_wheels=has_wheels)
+    answer = image.ask(python=">=3.11,<3.14")
     assert answer.said["how"] == "uv"
-    assert answer.said["versions"] == ">=3.11,<3.13"
-    assert [call.split()[3] for call in image.calls() if "venv" in call] == [">=3.11,<3.15", ">=3.11,<3.13"]
+    assert answer.said["versions"] == taken
+    venvs = [call.removeprefix("uv venv --python ") for call in image.calls() if "venv" in call]
+    assert [call.rpartition(" ")[0] for call in venvs] == tried
 
 
 def test_what_lacks_is_put_on_top(image: Image, tmp_path: Path) -> None:
@@ -273,7 +335,7 @@ def test_a_failure_comes_with_the_end_of_the_log(image: Image) -> None:
         assert answer.exit_code == 1
         assert answer.said["error"]
         assert "error: no solution for this" in answer.said["log"]
-        assert answer.said["log"].count("/uv pip install") == 4
+        assert answer.said["log"].count("/uv pip install") == 2
 
 
 def test_pip_takes_over_where_it_has_an_index_of_its_own(image: Image, tmp_path: Path) -> None:
