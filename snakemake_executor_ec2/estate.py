@@ -89,8 +89,9 @@ class Estate:
                     return attempt
         return None
 
-    def take(self, fingerprint: str) -> Inherited | None:
-        """The attempt at such a job that goes on, or has ended, on a machine; it is then ours."""
+    def take(self, fingerprint: str, outputs: Collection[Path]) -> Inherited | None:
+        """The attempt at such a job that goes on, or has ended, on a machine; it is then ours. One that
+        makes the same outputs in another way is ended."""
         with self._lock:
             fitting = [each for each in self._waiting if each.fingerprint == fingerprint]
             for attempt in fitting:
@@ -98,6 +99,10 @@ class Estate:
                 run, cloud = self._dead[attempt.run]
                 if self._journal.claim(attempt, self._run_id):
                     return Inherited(attempt=attempt, cloud=cloud, connector=self._connector_of(run))
+            for attempt in [each for each in self._waiting if {*outputs} & {*each.outputs}]:
+                with suppress(Ec2ExecutorError):  # else tried again at the end
+                    self._end(attempt, "which has changed since it was started")
+                    self._waiting.remove(attempt)
         return None
 
     def close(self, *, left: Collection[str], detached: bool) -> None:
@@ -112,11 +117,8 @@ class Estate:
                     stays.add(attempt.machine.id)
                     # Its lease counts from the last sign of whoever worked with it.
                     self._journal.claim(replace(attempt, owner=self._run_id), attempt.owner)
-                elif self._journal.claim(attempt, self._run_id):
-                    name = attempt.machine.id
-                    self._tell(f"ending {name} of {attempt.label}, which no job of this run asked for")
-                    cloud.terminate([name])
-                    self._ended([name], attempt.run)
+                else:
+                    self._end(attempt, "which no job of this run asked for")
         for run, cloud in self._dead.values():
             with suppress(Ec2ExecutorError):
                 alive = {name for name, state in cloud.take_over().items() if state in _AT_WORK}
@@ -130,6 +132,15 @@ class Estate:
                     self._journal.close_run(run.id)
         self._dead.clear()
         self._waiting.clear()
+
+    def _end(self, attempt: Attempt, why: str) -> None:
+        """End the machine of an attempt that waits, unless another run was faster."""
+        assert attempt.machine is not None
+        if self._journal.claim(attempt, self._run_id):
+            name = attempt.machine.id
+            self._tell(f"ending {name} of {attempt.label}, {why}")
+            self._dead[attempt.run][1].terminate([name])
+            self._ended([name], attempt.run)
 
     # --- helpers ------------------------------------------------------------------------------
 

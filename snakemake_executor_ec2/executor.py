@@ -81,8 +81,14 @@ class Executor(RemoteExecutor):
             )
         self._keep_here()
         jobs = [job for job in self.dag.needrun_jobs() if not job.is_local]
-        if jobs:
-            self._start(jobs, all_known=not any(job.is_checkpoint for job in jobs))
+        try:
+            if jobs:
+                self._start(jobs, all_known=not any(job.is_checkpoint for job in jobs))
+        except Ec2ExecutorError:
+            # Nobody shuts down what was never made: the base class's thread would complain at the end.
+            self.wait = False
+            self.wait_thread.join()
+            raise
 
     def run_job(self, job: Any) -> None:
         if self._taken_from_cache(job):
@@ -98,7 +104,7 @@ class Executor(RemoteExecutor):
 
     def _handed_over(self, job: Any, run: Run) -> SubmittedJobInfo:
         from snakemake_executor_ec2.fingerprint import fingerprint
-        from snakemake_executor_ec2.plan import inner_jobs, left_out_params, plan_job
+        from snakemake_executor_ec2.plan import inner_jobs, left_out_params, outputs_of, plan_job
         from snakemake_executor_ec2.staging import inventory
 
         mark = fingerprint(inner_jobs(job), run.software)
@@ -107,7 +113,7 @@ class Executor(RemoteExecutor):
         if landed is not None:
             return SubmittedJobInfo(job=job, external_jobid=landed, aux={"story": _Settled()})
         self._back_up_updated(job)
-        inherited = run.inherit(mark)
+        inherited = run.inherit(mark, outputs_of(inner_jobs(job)))
         key = inherited.attempt.key if inherited else run.key_for(job.jobid, job.attempt)
         plan = plan_job(
             job,
@@ -142,6 +148,8 @@ class Executor(RemoteExecutor):
                 yield info
                 continue
             outcome = story.result()
+            if outcome.cancelled:
+                continue  # nothing failed: whoever ended the run knows
             look_in_storage(info.job, outputs=outcome.ok)
             if outcome.ok:
                 if self._is_cached(info.job):
@@ -149,8 +157,7 @@ class Executor(RemoteExecutor):
                 self.report_job_success(info)
                 continue
             # Snakemake drops the message of a group's error: say it ourselves, once for both.
-            if not outcome.cancelled:
-                self.logger.error(outcome.message)
+            self.logger.error(outcome.message)
             aux_logs = [str(outcome.log)] if outcome.log else []
             self.report_job_error(info, aux_logs=aux_logs)
 

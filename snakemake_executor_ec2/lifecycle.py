@@ -131,7 +131,8 @@ def _failed(
 ) -> JobOutcome:
     """The outcome of a story that an error has ended."""
     if control.cancelled or isinstance(error, Cancelled):
-        ending, outcome = "cancelled", JobOutcome(ok=False, cancelled=True, message=say.cancelled(plan))
+        ending = "left" if entry is not None and entry.left else "cancelled"
+        outcome = JobOutcome(ok=False, cancelled=True, message=say.cancelled(plan))
     else:
         ending = "lost" if isinstance(error, InstanceLost) else "failed"
         outcome = JobOutcome(ok=False, message=say.failed_by(plan, entry, error, kit.clock.now()))
@@ -204,7 +205,8 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
     except Ec2ExecutorError as error:
         not_fetched = isinstance(error, NotFetched)
         if control.detached:
-            entry.left = f"works on until its lease of {say.duration(kit.lease_s)} ends"
+            lease = say.duration(kit.lease_s)
+            entry.left = f"works on until its lease of {lease} ends; the same command goes on with it"
         elif (result and not_fetched) or (control.keeps_results and (has_results or not_fetched)):
             entry.left = (
                 "keeps the results until its lease ends; call again to fetch them, or look: "

@@ -117,6 +117,11 @@ class Run:
         if settings.cloud == "local":
             self._stack.enter_context(rehearsing())
             self._tell("Rehearsing on the embedded cloud of this computer: nothing is billed.")
+            if settings.detach or settings.keep_failed:
+                self._warn(
+                    "the embedded cloud ends with this run, and its machines with it: --ec2-detach and "
+                    "--ec2-keep-failed have no effect here; `snakemake-ec2 cloud` serves one that stays"
+                )
         port = int(os.environ.get("SNAKEMAKE_EC2_SSH_PORT") or settings.ssh_port or 22)
         self._journal = journal = Journal(self._folder, now=self._clock.now, warn=self._warn)
         self._stack.callback(journal.close)
@@ -204,7 +209,7 @@ class Run:
             lease_s=(settings.lease or 720) * 60,
             lost_after_s=600 if settings.lost_after is None else settings.lost_after,
             neighbours=neighbours,
-            keep_failed_s=(settings.keep_failed or 0) * 60,
+            keep_failed_s=0 if settings.cloud == "local" else (settings.keep_failed or 0) * 60,
             log_folder=self._folder / FOLDER / "logs",
             tell=self._tell,
         )
@@ -238,9 +243,9 @@ class Run:
             self._tell(f"the results of {attempt.label} are here already: an earlier run fetched them")
         return attempt.key if attempt else None
 
-    def inherit(self, fingerprint: str) -> Inherited | None:
+    def inherit(self, fingerprint: str, outputs: Collection[Path]) -> Inherited | None:
         """A job that a dead run left at work, which is ours from now on; None: there is none."""
-        return self._estate.take(fingerprint) if self._estate else None
+        return self._estate.take(fingerprint, outputs) if self._estate else None
 
     def submit(self, plan: JobPlan, inherited: Inherited | None = None) -> Story:
         """Begin a job's story in a thread."""
@@ -270,6 +275,7 @@ class Run:
     def cancel(self, *, detach: bool = False, keep_results: bool = False) -> None:
         """End all stories and wait, for a while, until they have given their machines back; with
         `detach`, those whose jobs run stay, with `keep_results` those that have results."""
+        detach = detach and self._settings.cloud != "local"
         self._detached = self._detached or detach
         for story in self._stories:
             story.control.cancel(detach=detach, keep_results=keep_results)

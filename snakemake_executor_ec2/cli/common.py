@@ -19,15 +19,27 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--directory", type=Path, default=Path(), help="the workflow's folder")
     parser.add_argument(
         "--region",
+        "--ec2-region",
         help="AWS region; default: that of your AWS configuration, and those of this folder's runs",
     )
-    parser.add_argument("--profile", help="named profile of your AWS configuration")
+    parser.add_argument("--profile", "--ec2-profile", help="named profile of your AWS configuration")
 
 
 def inventory_of(options: argparse.Namespace, run: RunRecord | None = None) -> Inventory:
     """Of the region that was asked for; else that of a run, or of the AWS configuration."""
     region = options.region or (run.region if run else None)
     return Inventory(region=region, profile=options.profile)
+
+
+def inventory_with(options: argparse.Namespace, run: RunRecord) -> Inventory:
+    """Where a run's machines are. Raises ConfigurationError where another EC2 answers here."""
+    found = inventory_of(options, run)
+    if found.endpoint != run.endpoint and not options.region:
+        raise ConfigurationError(
+            f"the machines of run {run.id} are those of {run.endpoint}, and here {found.endpoint} answers; "
+            "an embedded cloud, and with it its machines, ended with its run"
+        )
+    return found
 
 
 def inventories_of(options: argparse.Namespace, journal: Journal | None) -> list[Inventory]:

@@ -9,6 +9,7 @@ from snakemake_executor_ec2.aws.inventory import Inventory
 from snakemake_executor_ec2.cli.common import folder_journal, inventories_of
 from snakemake_executor_ec2.cli.machines import Row, gather
 from snakemake_executor_ec2.journal import Journal
+from snakemake_executor_ec2.report.say import duration
 
 _GROUP_S = 60.0
 
@@ -27,16 +28,26 @@ def main(options: argparse.Namespace) -> int:
             machines, groups = machines + found[0], groups + found[1]
     regions = ", ".join(each.region for each in inventories)
     what = f"{machines} machines, {groups} security groups in {regions}"
-    print(f"ended: {what}" if options.yes else f"found: {what}; `snakemake-ec2 gc --yes` ends them")
+    hint = "; `snakemake-ec2 gc --yes` ends them" if machines or groups else ""
+    print(f"ended: {what}" if options.yes else f"found: {what}{hint}")
     return 0
 
 
 def _collect(inventory: Inventory, journal: Journal | None, *, end: bool) -> tuple[int, int]:
     """List or end a region's orphans: how many machines and groups."""
-    rows = gather(inventory, journal, time.time())
+    now = time.time()
+    rows = gather(inventory, journal, now)
     orphans = [row for row in rows if row.orphan]
-    for row in orphans:
-        print(f"{row.found.id} {row.found.instance_type} {row.found.rule}: {row.orphan}")
+    for row in rows:
+        what = f"{row.found.id} {row.found.instance_type} {row.found.rule}"
+        if row.orphan:
+            print(f"{what}: {row.orphan}")
+        elif row.lease_until is not None and not row.run_alive:
+            left = duration(max(0, round((row.lease_until - now) / 60) * 60))
+            print(
+                f"{what}: stays, the same command may go on with it for another {left}; "
+                f"`snakemake-ec2 kill {row.found.id}` ends it"
+            )
     if end:
         inventory.terminate([row.found.id for row in orphans])
         for row in orphans:

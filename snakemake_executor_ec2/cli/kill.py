@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from snakemake_executor_ec2.cli.common import attempt_named, folder_journal, inventory_of
+from snakemake_executor_ec2.cli.common import attempt_named, folder_journal, inventory_with
 from snakemake_executor_ec2.errors import ConfigurationError
 
 
@@ -21,7 +21,7 @@ def main(options: argparse.Namespace) -> int:
             if attempt.machine is None:
                 raise ConfigurationError(f"{attempt.label} has no machine")
             assert journal is not None
-            inventory_of(options, journal.run(attempt.run)).terminate([attempt.machine.id])
+            inventory_with(options, journal.run(attempt.run)).terminate([attempt.machine.id])
             text = f"terminated {attempt.machine.id} of {attempt.label}"
             if journal.is_alive(attempt.owner):
                 text += ", which its run, being alive, starts again on another machine"

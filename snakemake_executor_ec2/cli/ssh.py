@@ -11,7 +11,7 @@ from pathlib import Path
 
 from snakemake_executor_ec2.attempts import RunRecord
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
-from snakemake_executor_ec2.cli.common import attempt_named, folder_journal, inventory_of
+from snakemake_executor_ec2.cli.common import attempt_named, folder_journal, inventory_with
 from snakemake_executor_ec2.clock import SystemClock
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 
@@ -28,7 +28,7 @@ def main(options: argparse.Namespace) -> int:
         assert journal is not None
         run = journal.run(attempt.run)
     machine_id = attempt.machine.id if attempt.machine else ""
-    found = {each.id: each for each in inventory_of(options, run).machines()}.get(machine_id)
+    found = {each.id: each for each in inventory_with(options, run).machines()}.get(machine_id)
     if found is None:
         raise ConfigurationError(f"{attempt.label}: its machine {machine_id or 'was never launched'} is gone")
     if run.login is None:

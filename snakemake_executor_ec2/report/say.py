@@ -6,6 +6,7 @@ A failure says what failed, for which rule, on which machine, what it cost and w
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
@@ -58,9 +59,9 @@ def running(plan: JobPlan, machine: Machine) -> str:
 
 
 def ended(plan: JobPlan, result: JobResult) -> str:
-    how = "finished" if result.exit_code == 0 else "ended with a failure"
     peak = f", peak memory {result.usage.peak_mem_mib} MiB" if result.usage.peak_mem_mib else ""
-    return f"{how} {plan.label} after {result.seconds:.1f} s{peak}"
+    after = f"after {result.seconds:.1f} s{peak}"
+    return f"finished {plan.label} {after}" if result.exit_code == 0 else f"{plan.label} ended badly {after}"
 
 
 def retrieved(plan: JobPlan, fetched: Transfer) -> str:
@@ -280,7 +281,18 @@ def job_failed(plan: JobPlan, entry: Entry, result: JobResult, log: Path, now: f
             f"\n{path} exists here but was not sent to the machine, because no rule declares it as "
             f"input: add it to the input of {plan.rule}, or name it with --ec2-include."
         )
+    if result.exit_code == _NOT_FOUND or any(map(_LACKS_SOFTWARE.search, lines)):
+        text += (
+            "\nA machine has its image's software, and what it is told to install: --sdm conda or apptainer "
+            "for what a rule's conda: or container: names, --ec2-requirements for Python's packages, "
+            "--ec2-setup for anything else."
+        )
     return text
+
+
+_NOT_FOUND = 127
+"""A shell's exit status where there is no such program."""
+_LACKS_SOFTWARE = re.compile(r"No module named|there is no package called|command not found")
 
 
 def undeclared(plan: JobPlan, lines: Sequence[str]) -> list[str]:

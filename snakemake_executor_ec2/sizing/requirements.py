@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Arch, Requirements, SpotUse
@@ -35,6 +36,12 @@ _TBD = "<TBD>"
 """What `str(TBDString())` gives, without importing Snakemake."""
 
 
+_OWN = (
+    "ec2_nvme_gb", "ec2_network_gbps", "ec2_instance_type", "ec2_arch", "ec2_spot", "ec2_ami",
+)  # fmt: skip
+"""Resources that nobody else reads: a misspelt one would be without effect."""
+
+
 def requirements(
     *,
     threads: int,
@@ -55,6 +62,11 @@ def requirements(
     Raises ConfigurationError, which names the resource and its value.
     """
     present = {name: value for name, value in resources.items() if not _absent(value)}
+    for name in present:
+        if name.startswith("ec2_") and name not in _OWN:
+            close = get_close_matches(name, _OWN, n=1)
+            hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(_OWN)}"
+            raise ConfigurationError(f"resource {name} is not known{hint}")
     model = _text(present, "gpu_model")
     gpu_mem_mb = _megabytes(present, "gpu_mem", minimum=0, default=0)
     gpus = _whole(present, "gpu", minimum=0)

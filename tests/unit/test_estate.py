@@ -139,12 +139,12 @@ def test_a_job_that_is_asked_for_is_taken_once(world: World) -> None:
     old = world.run("old")
     machine = old.left("old.1", Phase.RUN)
     world.estate.settle([Path("/w/old.1")], all_known=True)
-    assert world.estate.take("mark of another") is None
-    taken = world.estate.take("mark of old.1")
+    assert world.estate.take("mark of another", []) is None
+    taken = world.estate.take("mark of old.1", [])
     assert taken is not None
     assert taken.attempt.machine is not None
     assert f"old {taken.attempt.machine.id}" == machine
-    assert world.estate.take("mark of old.1") is None
+    assert world.estate.take("mark of old.1", []) is None
     assert world.journal.attempts()[0].owner == "new"
 
 
@@ -169,6 +169,21 @@ def test_a_run_that_is_alive_is_let_alone(world: World) -> None:
     assert world.alive() == before
     assert len(before) == 3
     assert len(world.journal.runs()) == 4
+
+
+def test_a_job_that_has_changed(world: World) -> None:
+    """What makes the same outputs in another way ends as soon as the new one begins, others do not."""
+    old = world.run("old")
+    changed, other = old.left("old.1", Phase.RUN), old.left("old.2", Phase.RUN)
+    world.estate.settle([Path("/w/old.1"), Path("/w/old.2")], all_known=True)
+    assert world.alive() == sorted([changed, other])
+
+    assert world.estate.take("another mark", [Path("/w/old.1")]) is None
+    assert world.alive() == [other]
+    assert any("which has changed since it was started" in each for each in world.said)
+    inherited = world.estate.take("mark of old.2", [Path("/w/old.2")])
+    assert inherited is not None
+    assert inherited.attempt.key == "old.2"
 
 
 def test_a_run_in_another_region(world: World) -> None:
@@ -197,8 +212,8 @@ def test_what_one_live_run_asks_for_is_not_another_s(world: World) -> None:
     other = world.another("other")
     world.estate.settle([Path("/w/old.1"), Path("/w/old.2")], all_known=True)
     other.settle([Path("/w/old.2")], all_known=True)
-    assert world.estate.take("mark of old.1") is not None
-    assert other.take("mark of old.2") is None
+    assert world.estate.take("mark of old.1", []) is not None
+    assert other.take("mark of old.2", []) is None
     other.close(left=(), detached=False)
     assert world.alive() == machines
 
@@ -214,7 +229,7 @@ def test_what_one_run_may_ask_for_is_left_to_one_that_does(world: World) -> None
     other.settle([Path("/w/old.1")], all_known=True)
     world.estate.close(left=(), detached=False)
     assert world.alive() == [machine]
-    assert other.take("mark of old.1") is not None
+    assert other.take("mark of old.1", []) is not None
 
 
 def test_a_machine_that_stays_is_its_old_run_s(world: World) -> None:

@@ -48,6 +48,7 @@ def test_ctrl_c_ends_the_machine_in_every_phase(line: str, run_workflow: Workflo
 
     assert process.returncode == 1, output
     assert "Traceback" not in output
+    assert "Error in rule" not in output, "nothing failed"
 
 
 def test_sigterm_lets_the_job_finish(run_workflow: WorkflowRunner) -> None:

@@ -67,7 +67,9 @@ def test_gc_ends_exactly_the_orphans(ec2_cloud: EmbeddedCloud, tmp_path: Path, s
     assert len(shell.groups()) == 2
     assert _keys(mine) == 0
     for folder in (mine / "detached", other):
-        assert "ended: 0 machines, 0 security groups" in shell(folder, "gc", "--yes")
+        collected = shell(folder, "gc", "--yes")
+        assert "ended: 0 machines, 0 security groups" in collected
+        assert (f"`snakemake-ec2 kill {ids[1]}` ends it" in collected) == (folder != other)
         assert _keys(folder) == 1
 
     (row,) = [line for line in shell(other, "ps").splitlines() if ids[2] in line]

@@ -34,6 +34,9 @@ CASES = {
     ),
     "more memory than there is": Refusal(resources="mem_mb=99000000", says=("mem_mb=99000000", "rule one")),
     "a resource that makes no sense": Refusal(resources="mem_mb=-5", says=("mem_mb", "-5")),
+    "a misspelt resource": Refusal(
+        resources="ec2_instancetype='m7i.large'", says=("did you mean ec2_instance_type?", "rule one")
+    ),
     "a missing key": Refusal(arguments=("--ec2-ssh-key", "nowhere.pem"), says=("nowhere.pem",)),
     "no such image": Refusal(
         arguments=("--ec2-ami", "ami-0123456789abcdef0"), says=("ami-0123456789abcdef0",)
@@ -63,6 +66,7 @@ def test_it_is_refused_in_one_sentence(
 
     assert run.returncode == 1, run.output
     assert "Traceback" not in run.output
+    assert "cannot schedule" not in run.output, "a thread was left behind"
     for words in case.says:
         assert words in run.output
     assert ec2_cloud.machine_states().keys() == before.keys()

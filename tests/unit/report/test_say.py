@@ -76,6 +76,23 @@ def test_the_end_of_the_log_is_the_job_s(tmp_path: Path) -> None:
     assert shown[-1] == "    Command 'exit 3' returned non-zero exit status 3."
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "printed", "hints"),
+    [
+        (127, "/bin/bash: line 1: samtools: command not found", True),
+        (1, "ModuleNotFoundError: No module named 'pandas'", True),
+        (1, "Error in library(DESeq2) : there is no package called ‘DESeq2’", True),
+        (1, "no such sample", False),
+    ],
+)
+def test_software_that_is_not_there(exit_code: int, printed: str, hints: bool, tmp_path: Path) -> None:
+    """The first thing that a pipeline meets on a new machine: how to bring it is said."""
+    log = tmp_path / "a.log"
+    log.write_text(f"{printed}\n")
+    text = told(JobResult(exit_code=exit_code, failure=Failure.EXIT), log)
+    assert ("--sdm conda" in text) == hints
+
+
 def test_a_log_may_hold_anything(tmp_path: Path) -> None:
     """Words that are no names, or that nobody may look at, and more than fits into memory: no error."""
     log = tmp_path / "a.log"

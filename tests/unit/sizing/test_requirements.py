@@ -157,6 +157,13 @@ def test_bad_arch(value: Any) -> None:
         ask(ec2_arch=value)
 
 
+def test_a_misspelt_resource() -> None:
+    """It would be without effect, on a machine that is paid for."""
+    with pytest.raises(ConfigurationError, match="did you mean ec2_instance_type"):
+        ask(ec2_instancetype="m7i.large")
+    assert ask(ec2x=1) == ask()
+
+
 def test_default_arch() -> None:
     """The run's architecture holds where a rule names none."""
     asked = requirements(threads=1, resources={}, default_arch=Arch.ARM64)
