@@ -59,7 +59,10 @@ def running(plan: JobPlan, machine: Machine) -> str:
 
 
 def ended(plan: JobPlan, result: JobResult) -> str:
-    peak = f", peak memory {result.usage.peak_mem_mib} MiB" if result.usage.peak_mem_mib else ""
+    used = result.usage.peak_mem_mib or 0
+    peak = f", peak memory {used} MiB" if used else ""
+    if used * 2**20 > plan.requirements.mem_mb * 10**6:
+        peak += f", more than its mem_mb ({plan.requirements.mem_mb})"
     after = f"after {result.seconds:.1f} s{peak}"
     return f"finished {plan.label} {after}" if result.exit_code == 0 else f"{plan.label} ended badly {after}"
 
