@@ -56,7 +56,10 @@ def _install_conda(prefix: str, _path: str, folder: str, steps: Steps) -> None:
 def _install_apptainer(prefix: str, path: str, folder: str, steps: Steps) -> None:
     if install_packages(["apptainer"], ["apptainer"], steps):
         return
-    beside = provide("conda", path, folder, steps)
+    try:
+        beside = provide("conda", path, folder, steps)
+    except InstallError:
+        return  # what was asked for is apptainer
     conda = _find("conda", os.pathsep.join([*beside, os.environ.get("PATH", os.defpath)]))
     assert conda is not None
     shutil.rmtree(prefix, ignore_errors=True)

@@ -309,7 +309,7 @@ def undeclared(plan: JobPlan, lines: Sequence[str]) -> list[str]:
             continue
         if plan.workdir in path.parents and ".snakemake" not in path.parts and _is_file(path):
             found.append(name)
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _is_file(path: Path) -> bool:

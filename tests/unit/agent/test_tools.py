@@ -58,15 +58,16 @@ def test_apptainer_comes_from_conda_forge_where_the_distribution_has_none(image:
     )
 
 
-def test_what_cannot_be_installed_is_said(image: Image) -> None:
+@pytest.mark.parametrize("tool", ["conda", "apptainer"])
+def test_what_cannot_be_installed_is_said(tool: str, image: Image) -> None:
     """Without a way to conda-forge the machine is not ready: one sentence, and the log has the reason."""
     image.program("curl", "echo 'curl: (6) Could not resolve host'; exit 6")
 
-    answer = _ask(image, "conda")
+    answer = _ask(image, tool)
 
     assert answer.exit_code == 1
     assert answer.said["error"] == (
-        "conda could not be installed; put it on the image, or install it in --ec2-setup"
+        f"{tool} could not be installed; put it on the image, or install it in --ec2-setup"
     )
     assert "Could not resolve host" in answer.said["log"]
 
