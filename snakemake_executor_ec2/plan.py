@@ -138,9 +138,11 @@ def rule_names(job: Any) -> list[str]:
 
 
 def label(job: Any) -> str:
-    """For people: `rule align (sample=A)`, `group mygroup (align, sort)`."""
+    """For people: `rule align (sample=A)`, `group mygroup (align, sort; sample=A)`."""
     if job.is_group():
-        return f"group {job.groupid} ({', '.join(rule_names(job))})"
+        shared = set.intersection(*(set(each.wildcards_dict.items()) for each in inner_jobs(job)))
+        told = (", ".join(rule_names(job)), ", ".join(f"{name}={value}" for name, value in sorted(shared)))
+        return f"group {job.groupid} ({'; '.join(filter(None, told))})"
     wildcards = ", ".join(f"{name}={value}" for name, value in job.wildcards_dict.items())
     return f"rule {job.rule.name}" + (f" ({wildcards})" if wildcards else "")
 
