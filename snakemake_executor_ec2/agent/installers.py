@@ -89,24 +89,9 @@ def new_environment(
     environment = os.path.join(folder, "env")
     python = os.path.join(environment, "bin", "python")
     uv = _find_uv(path, folder) or _install_uv(path, folder, steps)
-    tried = False
-    for of_these, whose in _pythons(versions, steps):
-        if uv is None or (tried and of_these != _WITH_WHEELS):
-            continue
-        if not _uv_venv(uv, environment, of_these, whose, steps):
-            continue
-        made = probe(python, [])
-        exactly = f"=={made.version[0]}.{made.version[1]}.*" if made else of_these
-        if locked and _uv_install(uv, python, ["--no-deps", *locked], steps):
-            return python, "uv", exactly
-        if _uv_install(uv, python, _arguments(wanted, listed), steps):
-            return python, "uv", exactly
-        shutil.rmtree(environment, ignore_errors=True)
-        tried = True
-        if of_these == _WITH_WHEELS or (made and made.version < _NEW):
-            break  # it is not for want of wheels
-    if tried and not _pip_is_configured():
-        raise InstallError(f"uv could not install {' '.join(wanted)}")
+    exactly = uv and _with_uv(uv, environment, versions, wanted, listed, locked, steps)
+    if exactly:
+        return python, "uv", exactly
     minimum = oldest(versions)
     base = at_least(path, minimum) or _from_distribution(path, minimum, steps)
     if base is None:
@@ -201,6 +186,40 @@ def _uv_install(uv: str, python: str, arguments: Sequence[str], steps: Steps) ->
     registry after every package. An empty one is found out in a moment."""
     install = (uv, "pip", "install", "--python", python)
     return steps.run(*install, "--offline", *arguments) or steps.run(*install, *arguments)
+
+
+def _with_uv(
+    uv: str,
+    environment: str,
+    versions: str,
+    wanted: list[str],
+    listed: str | None,
+    locked: Sequence[str],
+    steps: Steps,
+) -> str | None:
+    """Make an environment and install into it: its version of Python, as `versions` are written. None where
+    there is no Python for it, or only pip may know where the packages are; else raises InstallError."""
+    python = os.path.join(environment, "bin", "python")
+    tried = False
+    for of_these, whose in _pythons(versions, steps):
+        if tried and of_these != _WITH_WHEELS:
+            continue
+        if _uv_venv(uv, environment, of_these, whose, steps):
+            made = probe(python, [])
+            exactly = f"=={made.version[0]}.{made.version[1]}.*" if made else of_these
+            if locked and _uv_install(uv, python, ["--no-deps", *locked], steps):
+                return exactly
+            if _uv_install(uv, python, _arguments(wanted, listed), steps):
+                return exactly
+            shutil.rmtree(environment, ignore_errors=True)
+            tried = True
+            if made and made.version < _NEW:
+                break  # it is not for want of wheels
+        if tried and of_these == _WITH_WHEELS:
+            break
+    if tried and not _pip_is_configured():
+        raise InstallError(f"uv could not install {' '.join(wanted)}")
+    return None
 
 
 def _pythons(versions: str, steps: Steps) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -25,6 +25,10 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", "--ec2-profile", help="named profile of your AWS configuration")
 
 
+def to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def inventory_of(options: argparse.Namespace, run: RunRecord | None = None) -> Inventory:
     """Of the region that was asked for; else that of a run, or of the AWS configuration."""
     region = options.region or (run.region if run else None)
@@ -65,9 +69,7 @@ def folder_journal(options: argparse.Namespace) -> Iterator[Journal | None]:
     if not (options.directory / FOLDER / "journal.sqlite").exists():
         yield None
         return
-    journal = Journal(
-        options.directory.absolute(), now=time.time, warn=lambda text: print(text, file=sys.stderr)
-    )
+    journal = Journal(options.directory.absolute(), now=time.time, warn=to_stderr)
     try:
         yield journal
     finally:

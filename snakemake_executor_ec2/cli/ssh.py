@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from snakemake_executor_ec2.attempts import RunRecord
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
-from snakemake_executor_ec2.cli.common import attempt_named, folder_journal, inventory_with
+from snakemake_executor_ec2.cli.common import attempt_named, folder_journal, inventory_with, to_stderr
 from snakemake_executor_ec2.clock import SystemClock
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 
@@ -62,14 +61,10 @@ def _let_us_in(options: argparse.Namespace, run: RunRecord, address: str) -> Non
         profile=options.profile,
         ssh_port=run.ssh_port,
         clock=SystemClock(),
-        warn=_to_stderr,
+        warn=to_stderr,
     )
     try:
         cloud.take_over()
         cloud.allow_ssh_from_here(address)
     except Ec2ExecutorError as error:
-        _to_stderr(f"it could not be made sure that ssh is let in from here: {error.message}")
-
-
-def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr)
+        to_stderr(f"it could not be made sure that ssh is let in from here: {error.message}")
