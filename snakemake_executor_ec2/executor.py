@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
-from snakemake_interface_executor_plugins.settings import DeploymentMethod, SharedFSUsage
+from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
+from snakemake_executor_ec2 import snakemake_private
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.staging import parse_reads
 
@@ -74,7 +75,7 @@ class Executor(RemoteExecutor):
         )
         self.next_seconds_between_status_checks = _STATUS_PAUSE_S
         _say_units(getattr(self.workflow.resource_settings, "_parsed_default_resources", None))
-        if DeploymentMethod.ENV_MODULES in self.workflow.deployment_settings.deployment_method:
+        if "env-modules" in snakemake_private.deployment_methods(self.workflow):
             raise ConfigurationError(
                 "--sdm env-modules needs a cluster's module system, which EC2 machines do not have; "
                 "use --sdm conda, --ec2-requirements or --ec2-setup instead"
@@ -201,15 +202,16 @@ class Executor(RemoteExecutor):
 
     def format_job_exec(self, job: Any) -> str:
         # The cache between workflows is this computer's: it is asked and filled here, see below.
-        settings, deployment = self.workflow.workflow_settings, self.workflow.deployment_settings
+        from snakemake_executor_ec2.plan import deployment_tools, inner_jobs
+
+        settings = self.workflow.workflow_settings
         cache, settings.cache = settings.cache, None
-        methods = deployment.deployment_method
-        deployment.deployment_method = self._deployment_methods(job)
+        tools = deployment_tools(inner_jobs(job))
         try:
-            with self._only_storage_in_use():
+            with self._only_storage_in_use(), snakemake_private.deploying_only(self.workflow, tools):
                 return str(super().format_job_exec(job))
         finally:
-            settings.cache, deployment.deployment_method = cache, methods
+            settings.cache = cache
 
     def envvars(self) -> dict[str, str]:
         with self._only_storage_in_use():
@@ -250,12 +252,6 @@ class Executor(RemoteExecutor):
         self.workflow.localrules(*rules_that_stay(self.workflow))
         for name in sorted({label(job) for job in would_travel if job.is_local}):
             self.logger.info(f"{name} declares neither input nor output: it runs on this computer")
-
-    def _deployment_methods(self, job: Any) -> frozenset[DeploymentMethod]:
-        """Those that the job needs: with conda among them Snakemake wants to have it for every job."""
-        from snakemake_executor_ec2.plan import deployment_tools, inner_jobs
-
-        return frozenset(DeploymentMethod[tool.upper()] for tool in deployment_tools(inner_jobs(job)))
 
     @contextmanager
     def _only_storage_in_use(self) -> Iterator[None]:

@@ -8,8 +8,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from snakemake_interface_executor_plugins.settings import DeploymentMethod
-
+from snakemake_executor_ec2 import snakemake_private
 from snakemake_executor_ec2.model import JobPlan, Requirements
 from snakemake_executor_ec2.staging.sources import LIMIT_BYTES
 
@@ -114,7 +113,7 @@ def _deployment_folders(jobs: Iterable[Any]) -> tuple[Path, ...]:
 
 
 def _deploys(workflow: Any, method: str) -> bool:
-    return DeploymentMethod[method] in workflow.deployment_settings.deployment_method
+    return method.lower() in snakemake_private.deployment_methods(workflow)
 
 
 def container_images(jobs: Iterable[Any]) -> list[str]:
