@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from snakemake_executor_ec2.errors import ConfigurationError
@@ -10,6 +11,7 @@ from snakemake_executor_ec2.plan import label, resources
 from snakemake_executor_ec2.ports import Cloud
 from snakemake_executor_ec2.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.sizing.catalogue import Catalogue, Limits
+from snakemake_executor_ec2.sizing.ceiling import DEFAULT_USD_PER_HOUR
 from snakemake_executor_ec2.sizing.requirements import allowed_patterns, requirements
 
 
@@ -23,10 +25,17 @@ def catalogue_of(cloud: Cloud, settings: ExecutorSettings) -> Catalogue:
         limits=Limits(
             exclude=allowed_patterns(listed(settings.exclude_types)),
             free_tier=bool(settings.free_tier),
-            max_usd_per_hour=settings.max_price,
+            max_usd_per_hour=_most_per_hour(settings.max_price),
+            by_default=settings.max_price is None,
         ),
         region=cloud.region,
     )
+
+
+def _most_per_hour(max_price: float | None) -> float | None:
+    """`--ec2-max-price`, whose infinity (`inf`) means no limit; without it, the ceiling for slips."""
+    most = DEFAULT_USD_PER_HOUR if max_price is None else max_price
+    return None if most == math.inf else most
 
 
 def requirements_of(job: Any, settings: ExecutorSettings) -> Requirements:

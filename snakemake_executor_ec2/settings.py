@@ -103,7 +103,10 @@ class ExecutorSettings(ExecutorSettingsBase):
         choices=["never", "prefer", "only"],
     )
     max_price: Optional[float] = _option(
-        None, "The most that a machine may cost, in US dollars an hour.", metavar="USD"
+        None,
+        "The most that a machine may cost, in US dollars an hour. Default: 10, so that a slip in a rule's "
+        "resources launches nothing dear; 1 TB of memory costs about 7. 'inf' is no limit.",
+        metavar="USD",
     )
     max_cost: Optional[float] = _option(
         None,

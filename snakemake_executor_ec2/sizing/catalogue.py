@@ -9,12 +9,14 @@ each zone has its own price, and are made anew when EC2's spot prices are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 from snakemake_executor_ec2.errors import NoFittingInstance
 from snakemake_executor_ec2.model import Arch, InstanceType, Market, Offer, Price
+from snakemake_executor_ec2.sizing.ceiling import is_ordinary
 from snakemake_executor_ec2.sizing.memory import gpu_mb, job_mb
 
 Prices = Mapping[tuple[str, str], Price]
@@ -30,6 +32,8 @@ class Limits:
     free_tier: bool = False
     """Only types that AWS's free tier covers."""
     max_usd_per_hour: float | None = None
+    by_default: bool = False
+    """Nobody asked for this price limit: types of unknown price are taken if they are of ordinary size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,18 @@ class Catalogue:
         self._allowed = tuple(each for each in self.types if self._is_allowed(each))
         self._pools: dict[PoolKey, Pool] = {}
         self._offers: dict[str, Offer] = {}
+
+    @cached_property
+    def at_any_price(self) -> Catalogue:
+        """The same without the limit on the price of an hour."""
+        return Catalogue(
+            self.types,
+            zones=self._zones,
+            prices=self._prices,
+            spot_prices=self._spot_prices,
+            limits=replace(self.limits, max_usd_per_hour=None),
+            region=self.region,
+        )
 
     def named(self, name: str) -> InstanceType | None:
         """The type of a name."""
@@ -170,18 +186,15 @@ class Catalogue:
         most = self.limits.max_usd_per_hour
         if most is None:
             return tuple(offered)
-        priced = [each for each in offered if each.offer.price is not None]
-        if not priced:
-            raise NoFittingInstance("--ec2-max-price can't be kept: the prices of EC2 are not known")
-        kept = tuple(each for each in priced if each.offer.price and each.offer.price.usd_per_hour <= most)
-        if not kept and priced[0].offer.price:
-            cheapest = priced[0].offer
-            assert cheapest.price is not None
-            raise NoFittingInstance(
-                f"the cheapest allowed type, {cheapest.instance_type.name}, costs "
-                f"${cheapest.price.usd_per_hour:.4g} an hour, more than --ec2-max-price {most:g}"
-            )
+        kept = tuple(each for each in offered if self._is_affordable(each.offer, most))
+        if not kept:
+            raise NoFittingInstance(f"no type is known to cost at most ${most:g} an hour")
         return kept
+
+    def _is_affordable(self, offer: Offer, most: float) -> bool:
+        if offer.price is None:
+            return self.limits.by_default and is_ordinary(offer.instance_type)
+        return offer.price.usd_per_hour <= most
 
     def _offers_of(self, each: InstanceType, market: Market) -> list[Offer]:
         if market is Market.ON_DEMAND:

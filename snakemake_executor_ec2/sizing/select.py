@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from snakemake_executor_ec2.errors import NoFittingInstance
 from snakemake_executor_ec2.model import Market, Offer, Requirements, SpotUse
-from snakemake_executor_ec2.sizing import expected
+from snakemake_executor_ec2.sizing import ceiling, expected
 from snakemake_executor_ec2.sizing.catalogue import Candidate, Catalogue, Pool, PoolKey
 
 
@@ -33,6 +33,33 @@ def best(catalogue: Catalogue, requirements: Requirements) -> Offer:
 
 def offers(catalogue: Catalogue, requirements: Requirements) -> Iterator[Offer]:
     """What `select` gives, one after the other. Raises NoFittingInstance before the first one."""
+    try:
+        return _offers(catalogue, requirements)
+    except NoFittingInstance:
+        limits = catalogue.limits
+        if limits.max_usd_per_hour is None:
+            raise
+    cheapest = next(_offers(catalogue.at_any_price, requirements))
+    raise NoFittingInstance(
+        ceiling.too_dear(
+            requirements,
+            cheapest,
+            limits.max_usd_per_hour,
+            by_default=limits.by_default,
+            fits=lambda less: _is_met(catalogue, less),
+        )
+    )
+
+
+def _is_met(catalogue: Catalogue, requirements: Requirements) -> bool:
+    try:
+        next(_offers(catalogue, requirements))
+    except NoFittingInstance:
+        return False
+    return True
+
+
+def _offers(catalogue: Catalogue, requirements: Requirements) -> Iterator[Offer]:
     if requirements.spot is SpotUse.NEVER:
         return _on_demand(catalogue, requirements)
     fallback, refused = _cheapest_on_demand(catalogue, requirements)
@@ -122,8 +149,6 @@ def _cheapest_on_demand(
 def _limited(catalogue: Catalogue) -> str:
     """Tell of limits that made the choice smaller."""
     limits, said = catalogue.limits, []
-    if limits.max_usd_per_hour is not None:
-        said.append(f"--ec2-max-price {limits.max_usd_per_hour:g}")
     if limits.exclude:
         said.append(f"--ec2-exclude-types {','.join(limits.exclude)}")
     if limits.free_tier:

@@ -94,6 +94,22 @@ def test_a_table_for_people(plan: Planner, ec2_cloud: EmbeddedCloud) -> None:
     assert any(Path(ec2_cloud.env["SNAKEMAKE_EC2_CACHE"]).glob("types-*"))
 
 
+def test_a_job_above_the_ceiling_is_marked(plan: Planner) -> None:
+    """A slip is seen before the run, with what made it so; allowed, it has its row and its price."""
+    (plan.folder / "Snakefile").write_text(
+        "rule big:\n    output: 'big'\n    resources: mem_mb=10000000\n    shell: 'touch {output}'\n"
+    )
+
+    answer = plan("-j", "2")
+    allowed = plan("-j", "2", "--ec2-max-price", "126")
+
+    assert answer.returncode == 1, answer.stderr
+    assert "CANNOT RUN  rule big: with mem_mb=10000000 (10 TB), the cheapest machine is u7i-" in answer.stdout
+    assert "--ec2-max-price 126" in answer.stdout
+    assert allowed.returncode == 0, allowed.stderr
+    assert "125.6" in next(line for line in allowed.stdout.splitlines() if line.startswith("big"))
+
+
 def test_json_for_programs(plan: Planner, ec2_cloud: EmbeddedCloud) -> None:
     """The same as data; `-j` bounds the peak, and costs come from the rule's runtime."""
     ec2_cloud.faults.quota("L-1216C47A", 3)

@@ -79,11 +79,53 @@ def test_the_most_that_a_machine_may_cost(run_workflow: WorkflowRunner, ec2_clou
 
     assert run.returncode == 1
     assert re.search(
-        r"rule one: the cheapest allowed type, \S+, costs \$0\.\d+ an hour, more than "
+        r"rule one: the cheapest allowed type is \S+, at \$0\.\d+ an hour, more than "
         r"--ec2-max-price 0\.001",
         run.output,
     ), run.output
     assert ec2_cloud.calls("RunInstances") == []
+
+
+BIG = {
+    "Snakefile": "rule all:\n    input: 'small', 'big'\n"
+    "rule small:\n    output: 'small'\n    shell: 'touch {output}'\n"
+    "rule big:\n    output: 'big'\n    resources: mem_mb=10000000\n    shell: 'touch {output}'\n"
+}
+LATE = {
+    "Snakefile": "rule all:\n    input: 'big'\n"
+    "rule small:\n    output: 'small'\n    shell: 'echo 10000000 > {output}'\n"
+    "rule big:\n    input: 'small'\n    output: 'big'\n"
+    "    resources: mem_mb=lambda wildcards, input: int(open(input[0]).read())\n"
+    "    shell: 'touch {output}'\n"
+}
+TOO_DEAR = (
+    r"rule big: with mem_mb=10000000 \(10 TB\), the cheapest machine is u7i-12tb\.224xlarge, "
+    r"at \$125\.6 an hour\. None above \$10 an hour is launched unless you allow it: --ec2-max-price 126"
+)
+
+
+def test_a_slip_is_refused_before_anything_is_launched(
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
+    """10 TB of memory by a slip: the run ends before its first machine, with the resource and the option."""
+    ec2_cloud.forget_calls()
+
+    run = run_workflow(BIG, jobs=2)
+
+    assert run.returncode == 1
+    assert re.search(TOO_DEAR, run.output), run.output
+    assert ec2_cloud.calls("RunInstances") == []
+
+
+def test_a_slip_that_is_known_late(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
+    """Where only an earlier job's result tells how much is needed, the job fails without a machine."""
+    ec2_cloud.forget_calls()
+
+    run = run_workflow(LATE)
+
+    assert run.returncode == 1
+    assert re.search(TOO_DEAR, run.output), run.output
+    assert len(ec2_cloud.calls("RunInstances")) == 1
 
 
 def test_free_tier_and_excluded_types(run_workflow: WorkflowRunner) -> None:

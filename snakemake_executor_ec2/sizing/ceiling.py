@@ -1,0 +1,84 @@
+"""The most that a machine may cost an hour: by default, and what to say if a job needs more. Pure.
+
+A slip of the keyboard (`mem_mb` in kilobytes, a zero too many) must not become a machine of $125
+an hour. So there is a ceiling that nobody has to ask for, high enough for a machine of 1 TB.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from snakemake_executor_ec2.model import InstanceType, Offer, Requirements
+from snakemake_executor_ec2.sizing.requirements import DEFAULT_MEM_MB
+
+DEFAULT_USD_PER_HOUR = 10.0
+"""An ordinary machine of 1 TB of memory costs $6.67 to $8.50."""
+_ORDINARY_VCPUS = 128
+_ORDINARY_MIB = 1024 * 1024
+
+
+def is_ordinary(each: InstanceType) -> bool:
+    """Whether a type whose price nobody tells can be trusted to be below the default ceiling."""
+    special = each.gpus or each.accelerators
+    return not special and each.vcpus <= _ORDINARY_VCPUS and each.mem_mib <= _ORDINARY_MIB
+
+
+def too_dear(
+    wanted: Requirements,
+    cheapest: Offer,
+    most: float,
+    *,
+    by_default: bool,
+    fits: Callable[[Requirements], bool],
+) -> str:
+    """The sentence for a job for which only dearer machines are to be had, `cheapest` the first of them.
+    `fits` tells whether other requirements could be met within the limit."""
+    reasons = [text for text, less in _without_one(wanted) if fits(less)] or [
+        text for text, _ in _without_one(wanted)
+    ]
+    name = cheapest.instance_type.name
+    if reasons:
+        what = f"with {' and '.join(reasons)}, the cheapest machine is {name}"
+    else:
+        what = f"the cheapest allowed type is {name}"
+    if cheapest.price is None and not by_default:
+        return f"--ec2-max-price {most:g} can't be kept: {what}, and its price is not known"
+    if cheapest.price is None:
+        return (
+            f"{what}, whose price is not known: it may be above the ${most:g} an hour up to which machines "
+            "are launched unasked. --ec2-max-price inf allows it"
+        )
+    price = cheapest.price.usd_per_hour
+    if not by_default:
+        return f"{what}, at ${price:.4g} an hour, more than --ec2-max-price {most:g}"
+    return (
+        f"{what}, at ${price:.4g} an hour. None above ${most:g} an hour is launched unless you allow it: "
+        f"--ec2-max-price {math.ceil(price)}"
+    )
+
+
+def _without_one(wanted: Requirements) -> Iterator[tuple[str, Requirements]]:
+    """Each thing that a job asks for, and its requirements without that."""
+    if wanted.mem_mb > DEFAULT_MEM_MB:
+        yield f"mem_mb={wanted.mem_mb}{_in_words(wanted.mem_mb)}", replace(wanted, mem_mb=1)
+    if wanted.threads > 1:
+        yield f"threads={wanted.threads}", replace(wanted, threads=1)
+    if wanted.gpu_model:
+        yield f"gpu_model={wanted.gpu_model!r}", replace(wanted, gpu_model=None)
+    if wanted.gpu_mem_mb:
+        yield f"gpu_mem_mb={wanted.gpu_mem_mb}", replace(wanted, gpu_mem_mb=0)
+    if wanted.gpus:
+        yield f"gpu={wanted.gpus}", replace(wanted, gpus=0, gpu_model=None, gpu_mem_mb=0)
+    if wanted.nvme_gb:
+        yield f"ec2_nvme_gb={wanted.nvme_gb}", replace(wanted, nvme_gb=0)
+    if wanted.network_gbps:
+        yield f"ec2_network_gbps={wanted.network_gbps:g}", replace(wanted, network_gbps=0.0)
+    if wanted.instance_types:
+        yield f"the instance types {', '.join(wanted.instance_types)}", replace(wanted, instance_types=())
+
+
+def _in_words(mem_mb: int) -> str:
+    """A slip is seen sooner in terabytes."""
+    return f" ({mem_mb / 10**6:.4g} TB)" if mem_mb >= 10**6 else ""
