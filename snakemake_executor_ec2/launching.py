@@ -8,12 +8,10 @@ token never gives two machines). None of this fails a job before its time is ove
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from snakemake_executor_ec2 import launch
-from snakemake_executor_ec2.aws.pace import Pace
 from snakemake_executor_ec2.control import Control
 from snakemake_executor_ec2.errors import (
     CapacityError,
@@ -23,6 +21,7 @@ from snakemake_executor_ec2.errors import (
     QuotaError,
     ThrottledError,
 )
+from snakemake_executor_ec2.learned import Learned, Round
 from snakemake_executor_ec2.model import (
     Image,
     JobPlan,
@@ -36,20 +35,20 @@ from snakemake_executor_ec2.model import (
 from snakemake_executor_ec2.ports import Clock, Cloud
 from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.sizing import expected
-from snakemake_executor_ec2.sizing.budget import Budget
+from snakemake_executor_ec2.sizing.budget import Budget, reckoned_usd
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
-from snakemake_executor_ec2.sizing.quotas import PROBE_S, Gate, Quota, quota_of
+from snakemake_executor_ec2.sizing.quotas import PROBE_S, Quota, quota_of
 from snakemake_executor_ec2.sizing.select import best, offers
-from snakemake_executor_ec2.sizing.shortages import KEEP_S, Shortages
+from snakemake_executor_ec2.sizing.shortages import KEEP_S
 
 TYPES_PER_ROUND = 10
 """Types to try at first. Every round in which none was to be had allows as many more: the price
 goes up only when waiting has not helped."""
-LAUNCHES_PER_S = 2.0
-"""Launch calls of all jobs together; EC2's bucket refills at this rate (unverified)."""
 STAGING_MARGIN_S = 2 * 3600
 """What a machine lives longer than its job's `runtime`, for software and files."""
 CAPACITY_TIMEOUT_S = 1800.0
+BUDGET_PAUSE_S = 5.0
+"""Between looks at the budget while machines run; the end of one of them ends the pause."""
 
 _SPOT_ROLE_ACTION = "iam:CreateServiceLinkedRole"
 _FIRST_PAUSE_S = 2.0
@@ -78,19 +77,21 @@ class Launcher:
     capacity_timeout_s: float = CAPACITY_TIMEOUT_S
     """How long a job waits for a machine while none of our own holds the account's limit."""
     max_cost_usd: float | None = None
-    spent_usd: Callable[[], float] = lambda: 0.0
-    """The estimated cost of the run up to now, machines that still run included."""
+    costs_usd: Callable[[], Mapping[str, float]] = dict
+    """The estimated cost of each of the run's machines up to now, those that still run included."""
+    before_usd: Mapping[str, float] = field(default_factory=dict)
+    """That of machines of earlier runs, if the budget is also theirs."""
     may_launch: Callable[[], None] = lambda: None
     """Raises an Ec2ExecutorError where another machine would be of no use."""
     pause: Callable[[Control, float], None] = Control.wait
     """Sleeps until the job is cancelled; tests let their own time pass."""
-    _learned: _Learned = field(init=False)
+    _learned: Learned = field(init=False)
 
     def __post_init__(self) -> None:
         # With a short timeout, a lack of capacity is asked about again in time.
         keep_s = min(KEEP_S, self.capacity_timeout_s / 10)
-        budget = Budget(self.max_cost_usd, self.spent_usd)
-        object.__setattr__(self, "_learned", _Learned(self.clock, keep_s, budget))
+        budget = Budget(self.max_cost_usd, self.costs_usd, self.before_usd)
+        object.__setattr__(self, "_learned", Learned(self.clock, keep_s, budget))
 
     def check(self, requirements: Requirements) -> Offer:
         """The best offer for a job, found before anything is launched.
@@ -105,6 +106,13 @@ class Launcher:
         if self.max_cost_usd is not None and found.price is None:
             raise ConfigurationError(say.no_budget_without_price(found))
         launch.disk_gib(requirements, self.image_for(requirements))
+        needed_usd = self._reckoned_usd(found, requirements)
+        if needed_usd > self._learned.budget.left_at_first_usd:
+            raise ConfigurationError(
+                say.budget_too_small(
+                    found, needed_usd, requirements.runtime_min, self.max_cost_usd or 0, self.before_usd
+                )
+            )
         self._check_quota(requirements, found)
         self._learned.checked[requirements] = found
         return found
@@ -127,10 +135,9 @@ class Launcher:
         number, codes = 0, set[str]()
         while True:
             control.check()
-            self._learned.budget.check()
             self.may_launch()
             wanted = self._wanted(plan.requirements, reclaimed)
-            tried = _Round(
+            tried = Round(
                 codes=codes,
                 plan=plan,
                 host_key=host_key,
@@ -142,6 +149,12 @@ class Launcher:
             if machine is not None:
                 return machine
             now = self.clock.monotonic()
+            if tried.beyond_budget_usd is not None:
+                text = self._learned.wait_for_budget(plan, tried.beyond_budget_usd)
+                self._tell_once("budget", text)
+                self._learned.gate.wait(control, BUDGET_PAUSE_S)
+                waiting_since = None
+                continue
             if tried.quota is not None and self._learned.gate.in_use(tried.quota) > 0:
                 # One of our own machines will end. Until then, that is no reason to give up.
                 self._tell_quota(tried.quota)
@@ -161,8 +174,10 @@ class Launcher:
             self.pause(control, min(left_s, _LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**number))
             number += 1
 
-    def adopted(self, machine: Machine) -> None:
+    def adopted(self, machine: Machine, requirements: Requirements) -> None:
         """See `ports.Launches`."""
+        needed_usd = reckoned_usd(machine.price, machine.disk_gib, requirements.runtime_min)
+        self._learned.budget.adopted(machine.id, needed_usd)
         with self._learned.lock:
             if machine.id in self._learned.holding:
                 return
@@ -176,6 +191,7 @@ class Launcher:
         `no_capacity`: EC2 has taken it back."""
         if no_capacity:
             self._learned.shortages.note_reclaimed(machine)
+        self._learned.budget.released(machine.id)
         with self._learned.lock:
             if machine.id not in self._learned.holding:
                 return
@@ -193,9 +209,14 @@ class Launcher:
 
     # --- one round over the offers ------------------------------------------------------------
 
-    def _try_all(self, tried: _Round, wanted: Requirements) -> Machine | None:
+    def _try_all(self, tried: Round, wanted: Requirements) -> Machine | None:
         """A machine of the first offer that EC2 has one of; what it said otherwise is in `tried`."""
         for offer in self._some(wanted, TYPES_PER_ROUND * (tried.number + 1)):
+            needed_usd = self._reckoned_usd(offer, wanted)
+            if not self._learned.budget.fits(needed_usd):
+                # Whatever comes after it is dearer, or spot that is taken back more often.
+                tried.beyond_budget_usd = needed_usd
+                return None
             for zone in offer.zones:
                 if self._learned.is_empty(offer, zone):
                     continue
@@ -208,7 +229,7 @@ class Launcher:
                 return self._try_all(tried, self._wanted(wanted, 0))
         return None
 
-    def _try(self, tried: _Round, offer: Offer, zone: str) -> tuple[Machine | None, bool]:
+    def _try(self, tried: Round, offer: Offer, zone: str) -> tuple[Machine | None, bool]:
         """A machine, or whether another zone may have one."""
         gate, row, market = self._learned.gate, offer.instance_type, offer.market
         if gate.has_room(row, market):
@@ -223,8 +244,14 @@ class Launcher:
         spec = self._spec(tried, offer, zone)
         try:
             # Looked at again: others have launched while this job waited for its turn.
-            with self._learned.budget.launching(offer):
+            needed_usd = self._reckoned_usd(offer, tried.plan.requirements)
+            with self._learned.budget.launching(needed_usd) as launched:
+                if launched is None:
+                    gate.release(row, market)
+                    tried.beyond_budget_usd = needed_usd
+                    return None, False
                 machine = self._launch(spec, tried.control)
+                launched(machine.id)
         except QuotaError as error:
             gate.refused(row, market)
             tried.codes.add(error.code)
@@ -280,7 +307,7 @@ class Launcher:
                 return  # unknown prices come last
             yield offer
 
-    def _spec(self, tried: _Round, offer: Offer, zone: str) -> LaunchSpec:
+    def _spec(self, tried: Round, offer: Offer, zone: str) -> LaunchSpec:
         plan = tried.plan
         image = self.image_for(plan.requirements)
         lifetime_s = self.lifetime_of(plan.requirements)
@@ -311,6 +338,12 @@ class Launcher:
             instance_profile=self.instance_profile,
         )
 
+    def _reckoned_usd(self, offer: Offer, requirements: Requirements) -> float:
+        if self.max_cost_usd is None:
+            return 0.0
+        disk_gib = launch.disk_gib(requirements, self.image_for(requirements))
+        return reckoned_usd(offer.price, disk_gib, requirements.runtime_min)
+
     def image_for(self, requirements: Requirements) -> Image:
         """The rule's machine image, else the run's, else Amazon's."""
         return self.cloud.image(requirements.ami or self.ami, requirements.arch, gpu=requirements.gpus > 0)
@@ -323,7 +356,7 @@ class Launcher:
             return replace(requirements, spot=SpotUse.NEVER)
         return requirements
 
-    def _check_possible(self, tried: _Round, wanted: Requirements) -> None:
+    def _check_possible(self, tried: Round, wanted: Requirements) -> None:
         """Raise QuotaError where waiting can't help: nothing of ours runs, and the limit is below
         the smallest machine that fits."""
         if tried.quota is not None:
@@ -357,43 +390,3 @@ class Launcher:
                 return
             self._learned.told.add(what)
         self.tell(text)
-
-
-@dataclass(kw_only=True)
-class _Round:
-    """One way through the offers for one job, and what EC2 said."""
-
-    plan: JobPlan
-    host_key: KeyPair
-    machine_no: int
-    number: int
-    control: Control
-    codes: set[str]
-    """EC2's codes, of the rounds before, too."""
-    quota: Quota | None = None
-    """The limit that was in the way, if one was."""
-
-
-class _Learned:
-    """What the jobs of a run have found out."""
-
-    def __init__(self, clock: Clock, keep_s: float, budget: Budget) -> None:
-        self.lock = threading.Lock()
-        self.budget = budget
-        self.gate = Gate(clock)
-        self.shortages = Shortages(clock, keep_s)
-        self.pace = Pace(LAUNCHES_PER_S, clock)
-        self.checked: dict[Requirements, Offer] = {}
-        self.quotas: dict[str, float | None] = {}
-        self.told: set[str] = set()
-        self.holding: set[str] = set()
-        """Machines that count towards the account's limits."""
-        self.no_spot = False
-
-    def is_empty(self, offer: Offer, zone: str) -> bool:
-        return self.shortages.has(offer.market, offer.instance_type.name, zone)
-
-    def forget_quota(self, quota: Quota) -> None:
-        """Ask EC2 for the limit again."""
-        with self.lock:
-            self.quotas.pop(quota.code, None)

@@ -174,7 +174,7 @@ def _go_on(plan: JobPlan, kit: Kit, control: Control, entry: Entry, inherited: I
     machine, memo = attempt.machine, attempt.bench
     assert machine is not None
     assert memo is not None
-    kit.launcher.adopted(machine)
+    kit.launcher.adopted(machine, plan.requirements)
     with (
         _link(kit, control, machine, inherited.cloud, inherited.connector, attempt.host_keys) as link,
         _machine(plan, kit, control, inherited.cloud, entry, machine, link),

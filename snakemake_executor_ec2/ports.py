@@ -23,6 +23,7 @@ from snakemake_executor_ec2.model import (
     MachineStatus,
     Market,
     Price,
+    Requirements,
     Software,
     Transfer,
 )
@@ -212,9 +213,9 @@ class Launches(Protocol):
         Raises NoFittingInstance or another LaunchError; Cancelled while it waits or tries.
         """
 
-    def adopted(self, machine: Machine) -> None:
-        """A machine that a run before ours launched is ours now, and counts towards the account's
-        limits until it is `released`."""
+    def adopted(self, machine: Machine, requirements: Requirements) -> None:
+        """A machine that a run before ours launched is ours now, for a job of these requirements, and
+        counts towards the account's limits and the budget until it is `released`."""
 
     def released(self, machine: Machine, *, no_capacity: bool = False) -> None:
         """A machine has ended, and with it what it held of the account's limits. `no_capacity`: EC2

@@ -45,6 +45,7 @@ from snakemake_executor_ec2.report.ledger import Entry, Ledger
 from snakemake_executor_ec2.report.telling import unbroken
 from snakemake_executor_ec2.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.sizing.requirements import allowed_patterns
+from snakemake_executor_ec2.spending import before_usd
 from snakemake_executor_ec2.ssh.connector import SshConnector
 from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
 from snakemake_executor_ec2.workbench import AgentWorkbench
@@ -192,7 +193,8 @@ class Run:
             tell=self._tell,
             capacity_timeout_s=1800 if settings.capacity_timeout is None else settings.capacity_timeout,
             max_cost_usd=settings.max_cost,
-            spent_usd=self._spent_usd,
+            costs_usd=self._costs_usd,
+            before_usd=before_usd(journal, settings.budget_period or "run", self._clock.now()),
             may_launch=neighbours.check,
         )
         locks: dict[Software, Installed] = {}
@@ -312,10 +314,12 @@ class Run:
         estate.close(left=left, detached=self._detached)
         self._journal.leave_run(self.id, detached=self._detached)
 
-    def _spent_usd(self) -> float:
-        """The estimated cost of the run's machines up to now."""
+    def _costs_usd(self) -> dict[str, float]:
+        """The estimated cost of each of the run's machines up to now."""
         now = self._clock.now()
-        return sum(entry.cost_usd(now) or 0.0 for entry in self._ledger.entries)
+        return {
+            entry.machine.id: entry.cost_usd(now) or 0.0 for entry in self._ledger.entries if entry.machine
+        }
 
 
 def allow_many_files() -> None:

@@ -110,9 +110,16 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     max_cost: Optional[float] = _option(
         None,
-        "Budget of the run in US dollars: nothing more is launched once its estimated cost, running machines "
-        "included, reaches this. Running jobs are finished.",
+        "Budget in US dollars: a machine is only launched if its price for the rule's runtime (or for an "
+        "hour) fits beside what has been spent and what running machines are reckoned to need. Jobs wait "
+        "while others run, and fail if none does.",
         metavar="USD",
+    )
+    budget_period: Optional[str] = _option(
+        "run",
+        "What --ec2-max-cost counts: this call ('run'), all calls in this folder ('folder'), or those of "
+        "this calendar month in it ('month').",
+        choices=["run", "folder", "month"],
     )
     capacity_timeout: Optional[int] = _option(
         1800,

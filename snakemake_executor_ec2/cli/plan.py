@@ -7,6 +7,7 @@ import csv
 import json
 import statistics
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -80,6 +81,7 @@ def _forecast(dag: Any, settings: Any) -> Any:
             lifetime_s=0,
             tell=_to_stderr,
             max_cost_usd=settings.max_cost,
+            before_usd=_before_usd(settings),
         )
         submissions, local_jobs = _submissions(dag)
         candidates, refused = _candidates(submissions, launcher, settings)
@@ -95,6 +97,20 @@ def _forecast(dag: Any, settings: Any) -> Any:
     if settings.cloud == "local":
         return replace(plan, prices=(_rehearsal_prices(cloud.region),))
     return plan
+
+
+def _before_usd(settings: Any) -> dict[str, float]:
+    """What earlier calls here have used up of the budget."""
+    from snakemake_executor_ec2.journal import FOLDER, Journal
+    from snakemake_executor_ec2.spending import before_usd
+
+    if settings.budget_period in (None, "run") or not (FOLDER / "journal.sqlite").exists():
+        return {}
+    journal = Journal(Path.cwd(), now=time.time, warn=_to_stderr)
+    try:
+        return before_usd(journal, settings.budget_period, time.time())
+    finally:
+        journal.close()
 
 
 def _cloud(settings: Any, stack: ExitStack) -> Any:

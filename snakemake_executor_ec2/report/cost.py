@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from snakemake_executor_ec2.model import Machine, Phase
+from snakemake_executor_ec2.model import Machine, Phase, Price
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.report.ledger import Entry
@@ -27,9 +27,12 @@ def cost_usd(machine: Machine, seconds: float) -> float | None:
     """
     if machine.price is None:
         return None
-    hours = max(seconds, MINIMUM_BILLED_S) / 3600
-    disk = machine.disk_gib * GP3_USD_PER_GB_MONTH / HOURS_PER_MONTH
-    return hours * (machine.price.usd_per_hour + IPV4_USD_PER_HOUR + disk)
+    return max(seconds, MINIMUM_BILLED_S) / 3600 * usd_per_hour(machine.price, machine.disk_gib)
+
+
+def usd_per_hour(price: Price, disk_gib: int) -> float:
+    """What an hour of a machine costs with its disk and address."""
+    return price.usd_per_hour + IPV4_USD_PER_HOUR + disk_gib * GP3_USD_PER_GB_MONTH / HOURS_PER_MONTH
 
 
 def usd(amount: float | None) -> str:

@@ -133,10 +133,36 @@ def no_spot(error: Ec2ExecutorError) -> str:
     return f"spot is not used any more in this run: {error.message}"
 
 
-def budget_reached(spent: float, most: float) -> str:
+def budget_reached(needed: float, runtime_min: int | None, spent: float, most: float) -> str:
     return (
-        f"the run has cost an estimated {usd(spent)} so far, which reaches --ec2-max-cost {most:g}: nothing "
-        "more is launched, and what runs is finished"
+        f"it is reckoned to cost {usd(needed)} ({_reckoned_for(runtime_min)}), and of --ec2-max-cost "
+        f"{most:g} an estimated {usd(spent)} is spent: nothing more is launched. Call again with a larger "
+        "--ec2-max-cost"
+    )
+
+
+def waiting_for_budget(spent: float, set_aside: float, most: float) -> str:
+    return (
+        f"of --ec2-max-cost {most:g} an estimated {usd(spent)} is spent, and {usd(set_aside)} is set aside "
+        "for the machines that run: further jobs wait until some have ended"
+    )
+
+
+def budget_too_small(
+    offer: Offer, needed: float, runtime_min: int | None, most: float, before: Collection[str]
+) -> str:
+    earlier = " less what earlier calls have cost (--ec2-budget-period)" if before else ""
+    return (
+        f"the cheapest machine for it, {offer.instance_type.name}, is reckoned to cost {usd(needed)} "
+        f"({_reckoned_for(runtime_min)}), more than --ec2-max-cost {most:g}{earlier}"
+    )
+
+
+def _reckoned_for(runtime_min: int | None) -> str:
+    return (
+        "for an hour, as the rule has no runtime"
+        if runtime_min is None
+        else f"for its runtime of {runtime_min} min"
     )
 
 

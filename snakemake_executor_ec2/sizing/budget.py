@@ -1,46 +1,113 @@
-"""What a run may cost at most, with the launches that are under way counted in."""
+"""What a run may cost at most: a launch has to fit beside what all machines that run will need.
+
+What a machine will need is reckoned before it is launched: its price for the rule's `runtime`, or
+for an hour. That much is set aside until it has ended, or more if it has cost more already.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from snakemake_executor_ec2.errors import BudgetReached
-from snakemake_executor_ec2.model import Offer
-from snakemake_executor_ec2.report import say
-from snakemake_executor_ec2.report.cost import MINIMUM_BILLED_S
+from snakemake_executor_ec2.model import Price
+from snakemake_executor_ec2.report.cost import usd_per_hour
+from snakemake_executor_ec2.sizing import expected
+
+_ROUNDING_USD = 1e-9
+
+
+def reckoned_usd(price: Price | None, disk_gib: int, runtime_min: int | None) -> float:
+    """What a job's machine with its disk and address will cost; 0 without a price."""
+    return 0.0 if price is None else usd_per_hour(price, disk_gib) * expected.hours(runtime_min)
 
 
 class Budget:
     """Threads share it. Without a limit it lets everything through."""
 
-    def __init__(self, most_usd: float | None, spent_usd: Callable[[], float]) -> None:
-        """`spent_usd` is the estimated cost of all machines that there are, those that run included."""
-        self._most_usd = most_usd
-        self._spent_usd = spent_usd
+    def __init__(
+        self,
+        most_usd: float | None,
+        costs_usd: Callable[[], Mapping[str, float]],
+        before_usd: Mapping[str, float],
+    ) -> None:
+        """`costs_usd` is what each machine of the run has cost until now, those that run included;
+        `before_usd` the same of earlier runs that count towards the budget."""
+        self.most_usd = most_usd
+        self._costs_usd = costs_usd
+        self._before = before_usd
+        self._before_usd = sum(before_usd.values())
         self._lock = threading.Lock()
-        self._under_way_usd = 0.0
+        self._launching: list[float] = []
+        self._running: dict[str, float] = {}
 
-    def check(self) -> None:
-        """Raise BudgetReached where nothing more may be launched."""
-        if self._most_usd is None:
-            return
-        spent = self._spent_usd() + self._under_way_usd
-        if spent >= self._most_usd:
-            raise BudgetReached(say.budget_reached(spent, self._most_usd))
+    @property
+    def left_at_first_usd(self) -> float:
+        """What there was before this run's first machine."""
+        return float("inf") if self.most_usd is None else self.most_usd - self._before_usd
+
+    def fits(self, needed_usd: float) -> bool:
+        """Whether a machine that is reckoned to need so much may be launched now."""
+        with self._lock:
+            return self._fits(needed_usd)
+
+    def is_running(self) -> bool:
+        """Whether any machine of the run is there, or about to be: when it ends, there may be more left."""
+        with self._lock:
+            return bool(self._launching or self._running)
+
+    def spent_usd(self) -> float:
+        """What has been spent until now."""
+        with self._lock:
+            return self._committed({})
+
+    def set_aside_usd(self) -> float:
+        """What machines that run, or are about to, are reckoned to need beyond that."""
+        with self._lock:
+            return self._committed(self._running) + sum(self._launching) - self._committed({})
 
     @contextmanager
-    def launching(self, offer: Offer) -> Iterator[None]:
-        """Around a launch: until EC2 has answered, nobody else knows of the machine, so its first
-        minute counts here. Raises BudgetReached before it."""
-        hourly = offer.price.usd_per_hour if offer.price else 0.0
-        minute_usd = hourly * MINIMUM_BILLED_S / 3600
+    def launching(self, needed_usd: float) -> Iterator[Callable[[str], None] | None]:
+        """Around a launch, for which so much is set aside: gives what is to be called with the machine's
+        id once there is one. Gives None if there is too little left; then nothing may be launched."""
         with self._lock:
-            self.check()
-            self._under_way_usd += minute_usd
+            fits = self._fits(needed_usd)
+            if fits:
+                self._launching.append(needed_usd)
+
+        def launched(machine_id: str) -> None:
+            with self._lock:
+                self._running[machine_id] = needed_usd
+
+        if not fits:
+            yield None
+            return
         try:
-            yield
+            yield launched
         finally:
             with self._lock:
-                self._under_way_usd -= minute_usd
+                self._launching.remove(needed_usd)
+
+    def adopted(self, machine_id: str, needed_usd: float) -> None:
+        """A machine that an earlier run launched is this run's now."""
+        with self._lock:
+            self._running[machine_id] = needed_usd
+
+    def released(self, machine_id: str) -> None:
+        """A machine has ended; it has cost what it has cost."""
+        with self._lock:
+            self._running.pop(machine_id, None)
+
+    def _fits(self, needed_usd: float) -> bool:
+        if self.most_usd is None:
+            return True
+        planned = self._committed(self._running) + sum(self._launching) + needed_usd
+        return planned <= self.most_usd + _ROUNDING_USD
+
+    def _committed(self, running: Mapping[str, float]) -> float:
+        """What is spent, and for each machine that runs what it is reckoned to need in the end."""
+        costs = self._costs_usd()
+        return self._before_usd + sum(
+            max(costs.get(name, 0.0), running.get(name, 0.0)) - self._before.get(name, 0.0)
+            for name in {*costs, *running}
+        )

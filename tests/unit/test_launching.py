@@ -12,7 +12,6 @@ import pytest
 
 from snakemake_executor_ec2.control import Control
 from snakemake_executor_ec2.errors import (
-    BudgetReached,
     Cancelled,
     CapacityError,
     ConfigurationError,
@@ -243,7 +242,7 @@ def test_an_adopted_machine_counts_towards_the_limit() -> None:
     inherited = world.launch("1")
     world.cloud.refuse = lambda _: LIMIT
     again = World(world.cloud, world.clock, capacity_timeout_s=0)
-    again.launcher.adopted(inherited)
+    again.launcher.adopted(inherited, needs())
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(again.launch, "2")
         while not any("limit" in line for line in again.said) and not waiting.done():
@@ -315,66 +314,6 @@ def test_where_another_machine_would_be_of_no_use() -> None:
     with pytest.raises(ConnectError, match="not one let us in"):
         world.launch("2")
     assert len(world.cloud.alive) == 1
-
-
-# --- money ----------------------------------------------------------------------------------
-
-
-def test_the_budget() -> None:
-    """Once the run's cost reaches it nothing is launched; a waiting job hears of it, too."""
-    spent = [0.0]
-    world = World(max_cost_usd=1.0, spent_usd=lambda: spent[0])
-    world.launch("1")
-    spent[0] = 1.0
-    with pytest.raises(BudgetReached, match=r"\$1\.00.*--ec2-max-cost 1"):
-        world.launch("2")
-    assert len(world.cloud.launches) == 1
-
-
-def test_a_budget_that_is_used_up_while_a_job_waits_for_its_turn() -> None:
-    """What others have launched in the meantime counts: twenty jobs at once don't all slip through."""
-    spent = [0.0]
-    world = World(max_cost_usd=1.0, spent_usd=lambda: spent[0])
-    world.launch("1")
-    world.on_pause = lambda: spent.__setitem__(0, 1.0)
-    with pytest.raises(BudgetReached):
-        world.launch("2")
-    assert len(world.cloud.launches) == 1
-
-
-def test_a_launch_under_way_counts_towards_the_budget() -> None:
-    """Until EC2 has answered, its first minute counts; a launch that fails costs nothing."""
-    world = World(max_cost_usd=0.001)
-    seen: list[str] = []
-
-    def meanwhile(_: LaunchSpec) -> LaunchError:
-        world.cloud.refuse = lambda _: None
-        with pytest.raises(BudgetReached, match=r"\$0\.0015 so far"):
-            world.launch("2")
-        seen.append("refused")
-        return NONE_LEFT
-
-    world.cloud.refuse = meanwhile
-    world.launch("1")
-    assert seen == ["refused"]
-
-
-def test_a_budget_needs_prices() -> None:
-    """Without prices a budget can't be kept, which is said before anything is launched."""
-    clock = FakeClock()
-    world = World(FakeCloud(clock, prices={}), clock, max_cost_usd=1.0)
-    with pytest.raises(ConfigurationError, match="--ec2-max-cost"):
-        world.launcher.check(needs())
-
-
-def test_a_budget_launches_nothing_of_unknown_price() -> None:
-    """Not even where all whose price is known have run out."""
-    clock = FakeClock()
-    world = World(FakeCloud(clock, prices={"m7i.large": 0.1}), clock, max_cost_usd=1.0, capacity_timeout_s=60)
-    world.cloud.refuse = lambda _: NONE_LEFT
-    with pytest.raises(CapacityError):
-        world.launch()
-    assert {name for name, _ in world.tried} == {"m7i.large"}
 
 
 def test_the_rule_s_own_image() -> None:

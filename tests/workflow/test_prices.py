@@ -55,20 +55,51 @@ def test_a_budget_without_prices(run_workflow: WorkflowRunner, ec2_cloud: Embedd
 
 
 def test_the_budget_of_a_run(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
-    """Of six jobs at once, the one whose machine uses up the budget is finished; nothing more is launched,
-    so that the run costs what the machines cost that ran when it was reached."""
+    """Six jobs at once under a budget for two hours: at most two machines at a time, and since each needs
+    far less than the hour that is set aside for it, all jobs are done."""
     ec2_cloud.forget_calls()
 
-    # Less than the first minute of the smallest machine.
-    run = run_workflow(SIX, "--ec2-max-cost", "0.0005", "--keep-going", jobs=6)
+    run = run_workflow(SIX, "--ec2-max-cost", "0.13", jobs=6)
+
+    assert run.returncode == 0, run.output
+    assert len(ec2_cloud.calls("RunInstances")) == 6
+    assert "of --ec2-max-cost 0.13 an estimated " in run.output
+    running = most = 0
+    for line in run.output.splitlines():
+        running += line.startswith("launched ") - line.startswith("terminated ")
+        most = max(most, running)
+    assert 1 <= most <= 2, run.output
+
+
+def test_a_budget_that_a_job_is_beyond(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
+    """Told at the start, with the reckoning: no machine is launched."""
+    ec2_cloud.forget_calls()
+
+    run = run_workflow(ONE, "--ec2-max-cost", "0.01")
 
     assert run.returncode == 1
-    assert len(ec2_cloud.calls("RunInstances")) == 1
-    assert len(list(run.folder.glob("o?"))) == 1
-    said = re.findall(r"failed: the run has cost an estimated \$[0-9.]+ so far", run.output)
-    assert len(said) >= 5, run.output
-    assert "which reaches --ec2-max-cost 0.0005" in run.output
-    assert re.search(r"^total +1 machine ", run.output, re.MULTILINE), run.output
+    assert re.search(
+        r"rule one: the cheapest machine for it, c7a\.medium, is reckoned to cost \$0\.05\d+ "
+        r"\(for an hour, as the rule has no runtime\), more than --ec2-max-cost 0\.01",
+        run.output,
+    ), run.output
+    assert ec2_cloud.calls("RunInstances") == []
+
+
+def test_a_budget_over_the_calls_of_a_folder(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
+    """What an earlier call has cost is gone; the next month, or the next run by itself, starts anew."""
+    assert run_workflow(ONE, "--ec2-max-cost", "0.06").returncode == 0
+    (run_workflow.folder / "o.txt").unlink()
+    ec2_cloud.forget_calls()
+
+    again = run_workflow(
+        {}, "--ec2-max-cost", "0.06", "--ec2-budget-period", "folder", "--ec2-exclude-types", "c7a.*"
+    )
+    alone = run_workflow({}, "--ec2-max-cost", "0.06")
+
+    assert "less what earlier calls have cost (--ec2-budget-period)" in again.output, again.output
+    assert again.returncode == 1
+    assert alone.returncode == 0, alone.output
 
 
 def test_the_most_that_a_machine_may_cost(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:

@@ -1,0 +1,71 @@
+"""What a `Launcher` keeps in mind: for one job's way through the offers, and for all jobs of a run."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from snakemake_executor_ec2.aws.pace import Pace
+from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.errors import BudgetReached
+from snakemake_executor_ec2.model import JobPlan, KeyPair, Offer, Requirements
+from snakemake_executor_ec2.ports import Clock
+from snakemake_executor_ec2.report import say
+from snakemake_executor_ec2.sizing.budget import Budget
+from snakemake_executor_ec2.sizing.quotas import Gate, Quota
+from snakemake_executor_ec2.sizing.shortages import Shortages
+
+LAUNCHES_PER_S = 2.0
+"""Launch calls of all jobs together; EC2's bucket refills at this rate (unverified)."""
+
+
+@dataclass(kw_only=True)
+class Round:
+    """One way through the offers for one job, and what EC2 said."""
+
+    plan: JobPlan
+    host_key: KeyPair
+    machine_no: int
+    number: int
+    control: Control
+    codes: set[str]
+    """EC2's codes, of the rounds before, too."""
+    quota: Quota | None = None
+    """The limit that was in the way, if one was."""
+    beyond_budget_usd: float | None = None
+    """What the machine is reckoned to need for which there is too little left of the budget."""
+
+
+class Learned:
+    """What the jobs of a run have found out."""
+
+    def __init__(self, clock: Clock, keep_s: float, budget: Budget) -> None:
+        self.lock = threading.Lock()
+        self.budget = budget
+        self.gate = Gate(clock)
+        self.shortages = Shortages(clock, keep_s)
+        self.pace = Pace(LAUNCHES_PER_S, clock)
+        self.checked: dict[Requirements, Offer] = {}
+        self.quotas: dict[str, float | None] = {}
+        self.told: set[str] = set()
+        self.holding: set[str] = set()
+        """Machines that count towards the account's limits."""
+        self.no_spot = False
+
+    def is_empty(self, offer: Offer, zone: str) -> bool:
+        return self.shortages.has(offer.market, offer.instance_type.name, zone)
+
+    def wait_for_budget(self, plan: JobPlan, needed_usd: float) -> str:
+        """What to tell while machines run that may need less than was set aside for them. Raises
+        BudgetReached if none runs: then waiting cannot help."""
+        budget = self.budget
+        most = budget.most_usd or 0.0
+        if not budget.is_running() and not budget.fits(needed_usd):
+            runtime = plan.requirements.runtime_min
+            raise BudgetReached(say.budget_reached(needed_usd, runtime, budget.spent_usd(), most))
+        return say.waiting_for_budget(budget.spent_usd(), budget.set_aside_usd(), most)
+
+    def forget_quota(self, quota: Quota) -> None:
+        """Ask EC2 for the limit again."""
+        with self.lock:
+            self.quotas.pop(quota.code, None)
