@@ -65,6 +65,10 @@ class Attempt:
     began_at: float
     ended_at: float | None
     """When EC2 accepted that its machine ends."""
+    claim_s: float | None = None
+    """So long after its launch the machine ends if no agent has come to it; None: not known."""
+    lease_s: float | None = None
+    """How long it waits for a controller, once an agent keeps a lease there; None: none does yet."""
 
     @property
     def may_go_on(self) -> bool:
@@ -115,6 +119,8 @@ def attempt_of(row: sqlite3.Row) -> Attempt:
         kept_until=row["kept_until"],
         began_at=row["began_at"],
         ended_at=row["ended_at"],
+        claim_s=row["claim_s"],
+        lease_s=row["lease_s"],
     )
 
 

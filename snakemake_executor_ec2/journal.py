@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS attempts (
     fingerprint TEXT NOT NULL, outputs TEXT NOT NULL, host_keys TEXT NOT NULL,
     phase TEXT NOT NULL, ending TEXT NOT NULL DEFAULT '', machine TEXT, bench TEXT, landed TEXT,
     seconds TEXT NOT NULL DEFAULT '{}', usd REAL, kept_until REAL,
-    began_at REAL NOT NULL, changed_at REAL NOT NULL, ended_at REAL
+    began_at REAL NOT NULL, changed_at REAL NOT NULL, ended_at REAL, claim_s REAL, lease_s REAL
 );
 CREATE TABLE IF NOT EXISTS launches (
     token TEXT PRIMARY KEY, attempt INTEGER NOT NULL REFERENCES attempts, intended_at REAL NOT NULL,
@@ -56,6 +56,10 @@ CREATE TABLE IF NOT EXISTS steps (
 CREATE INDEX IF NOT EXISTS attempts_by_run ON attempts (run);
 CREATE INDEX IF NOT EXISTS attempts_by_key ON attempts (key);
 """
+_LATER_COLUMNS = {
+    "runs": {"account": "TEXT"},
+    "attempts": {"claim_s": "REAL", "lease_s": "REAL"},
+}
 
 
 class Journal:
@@ -87,8 +91,11 @@ class Journal:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA secure_delete=ON")
             self._db.executescript(_SCHEMA)
-            if "account" not in {row["name"] for row in self._db.execute("PRAGMA table_info(runs)")}:
-                self._db.execute("ALTER TABLE runs ADD COLUMN account TEXT")  # an earlier version's journal
+            for table, columns in _LATER_COLUMNS.items():
+                known = {row["name"] for row in self._db.execute(f"PRAGMA table_info({table})")}
+                for name, kind in columns.items():
+                    if name not in known:  # an earlier version's journal
+                        self._db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(
                 f"{path} cannot be written ({error}); machines could get lost"
@@ -187,6 +194,10 @@ class Journal:
                 " WHERE key=?",
                 (spec.token, self._now(), spec.offer.instance_type.name, spec.zone, spec.offer.market, key),
             )
+            self._db.execute(
+                "UPDATE attempts SET claim_s=? WHERE id=(SELECT attempt FROM launches WHERE token=?)",
+                (spec.claim_s, spec.token),
+            )
 
     def launched(self, token: str, machine: Machine) -> None:
         """EC2 gave us a machine for a token."""
@@ -213,6 +224,7 @@ class Journal:
         seconds: Mapping[Phase, float] | None = None,
         usd: float | None = None,
         kept_until: float | None = None,
+        lease_s: float | None = None,
     ) -> None:
         """What is known of an attempt from now on; None: as it was."""
         facts = {
@@ -222,6 +234,7 @@ class Journal:
             "seconds": None if seconds is None else json.dumps(dict(seconds)),
             "usd": usd,
             "kept_until": kept_until,
+            "lease_s": lease_s,
         }
         told = {name: value for name, value in facts.items() if value is not None}
         if told:

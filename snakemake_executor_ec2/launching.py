@@ -37,6 +37,7 @@ from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.sizing import expected
 from snakemake_executor_ec2.sizing.budget import Budget, reckoned_usd
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
+from snakemake_executor_ec2.sizing.lease import lease_s
 from snakemake_executor_ec2.sizing.quotas import PROBE_S, Quota, quota_of
 from snakemake_executor_ec2.sizing.select import best, offers
 from snakemake_executor_ec2.sizing.shortages import KEEP_S
@@ -73,7 +74,9 @@ class Launcher:
     """Prints a line for the user."""
     instance_profile: str | None = None
     claim_s: int = 12 * 3600
-    """After so long a machine ends itself where no agent came to keep a lease on it."""
+    """After so long, at most, a machine ends itself where no agent came to keep a lease on it."""
+    lease_usd: float | None = None
+    """What it may cost until then."""
     capacity_timeout_s: float = CAPACITY_TIMEOUT_S
     """How long a job waits for a machine while none of our own holds the account's limit."""
     max_cost_usd: float | None = None
@@ -312,6 +315,7 @@ class Launcher:
         image = self.image_for(plan.requirements)
         lifetime_s = self.lifetime_of(plan.requirements)
         row = offer.instance_type
+        claim_s = round(lease_s(self.claim_s, self.lease_usd, offer.price, plan.requirements))
         return LaunchSpec(
             token=launch.client_token(
                 self.run_id, plan.key, str(tried.machine_no), str(tried.number), offer.market, row.name, zone
@@ -324,7 +328,7 @@ class Launcher:
                 host_key=tried.host_key,
                 authorized_keys=self.authorized_keys,
                 lifetime_s=lifetime_s,
-                claim_s=self.claim_s,
+                claim_s=claim_s,
                 ssh_user=self.ssh_user,
             ),
             tags=launch.tags(
@@ -336,6 +340,7 @@ class Launcher:
                 extra=self.user_tags,
             ),
             instance_profile=self.instance_profile,
+            claim_s=claim_s,
         )
 
     def _reckoned_usd(self, offer: Offer, requirements: Requirements) -> float:

@@ -45,6 +45,7 @@ from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.ports import Clock, Cloud, Connector, Launches, Workbench
 from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
+from snakemake_executor_ec2.sizing.lease import lease_s
 
 _FETCH_PAUSES_S = (2.0, 5.0, 10.0, 30.0, 60.0)
 """Between attempts to fetch results."""
@@ -92,6 +93,11 @@ class Kit:
     log_folder: Path
     tell: Callable[[str], None]
     """Prints a line for the user."""
+    lease_usd: float | None = None
+
+    def lease_of(self, machine: Machine, plan: JobPlan) -> float:
+        """The seconds of a machine's lease."""
+        return lease_s(self.lease_s, self.lease_usd, machine.price, plan.requirements)
 
 
 def run_job(plan: JobPlan, kit: Kit, control: Control, inherited: Inherited | None = None) -> JobOutcome:
@@ -196,7 +202,7 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
             result = bench.run(plan, _log_path(plan, kit))
             has_results = result.exit_code == 0
             kit.tell(say.ended(plan, result))
-        with kit.ledger.phase(entry, Phase.STAGE_OUT), _renewing(kit, bench):
+        with kit.ledger.phase(entry, Phase.STAGE_OUT), _renewing(kit.lease_of(machine, plan), bench):
             fetched = _fetch(plan, kit, control, bench, has_results=has_results)
             kit.tell(say.retrieved(plan, fetched))
             if has_results:
@@ -205,8 +211,7 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
     except Ec2ExecutorError as error:
         not_fetched = isinstance(error, NotFetched)
         if control.detached:
-            lease = say.duration(kit.lease_s)
-            entry.left = f"works on until its lease of {lease} ends; the same command goes on with it"
+            entry.left = say.detached(kit.lease_of(machine, plan))
         elif (result and not_fetched) or (control.keeps_results and (has_results or not_fetched)):
             entry.left = (
                 "keeps the results until its lease ends; call again to fetch them, or look: "
@@ -300,13 +305,13 @@ def _end_behind(error: Ec2ExecutorError, kit: Kit, cloud: Cloud, machine: Machin
 
 
 @contextmanager
-def _renewing(kit: Kit, bench: Workbench) -> Iterator[None]:
+def _renewing(lease_s: float, bench: Workbench) -> Iterator[None]:
     """Something that may take longer than a lease: files on their way, an installation. Only a
     job that is followed renews the lease by itself."""
     over = threading.Event()
 
     def renew() -> None:
-        while not over.wait(kit.lease_s / 4):
+        while not over.wait(lease_s / 4):
             with suppress(Ec2ExecutorError):  # whoever works on the machine hears of it, too
                 bench.renew()
 
@@ -349,13 +354,16 @@ def _make_ready(
         link.host_keys = host_keys
         kit.ledger.pinned(entry, host_keys)
 
-    bench.move_in(kit.lease_s)
+    assert entry.machine is not None
+    lease = kit.lease_of(entry.machine, plan)
+    bench.move_in(lease)
+    kit.ledger.leased(entry, lease)
     bench.rotate_host_key(pin)
 
     def send() -> None:
         kit.tell(say.staged(plan, bench.stage_in(plan)))
 
-    with _renewing(kit, bench):
+    with _renewing(lease, bench):
         side_by_side = ThreadPoolExecutor(max_workers=2, thread_name_prefix="make ready")
         install = side_by_side.submit(bench.install_software, replace(kit.software, tools=plan.tools))
         ended, _ = wait([install, side_by_side.submit(send)], return_when=FIRST_EXCEPTION)

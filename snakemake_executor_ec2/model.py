@@ -199,6 +199,8 @@ class LaunchSpec:
     tags: Mapping[str, str]
     instance_profile: str | None = None
     """Name or ARN of the IAM instance profile whose permissions the machine gets."""
+    claim_s: float = 12 * 3600.0
+    """After so many seconds it ends itself if no agent has come."""
 
 
 @dataclass(frozen=True, kw_only=True)

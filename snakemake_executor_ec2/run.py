@@ -44,6 +44,7 @@ from snakemake_executor_ec2.report.cost import table
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
 from snakemake_executor_ec2.report.telling import unbroken
 from snakemake_executor_ec2.settings import ExecutorSettings, listed
+from snakemake_executor_ec2.sizing.lease import DEFAULT_S, DEFAULT_USD
 from snakemake_executor_ec2.sizing.requirements import allowed_patterns
 from snakemake_executor_ec2.spending import before_usd
 from snakemake_executor_ec2.ssh.connector import SshConnector
@@ -144,6 +145,8 @@ class Run:
         cloud.check()
         self._ledger = Ledger(self._clock, journal, self.id)
         ssh_user = settings.ssh_user or "ec2-user"
+        lease_s = DEFAULT_S if settings.lease is None else settings.lease * 60.0
+        lease_usd = DEFAULT_USD if settings.lease is None else None
         journal.begin_run(
             RunRecord(
                 id=self.id,
@@ -154,7 +157,7 @@ class Run:
                 ssh_user=ssh_user,
                 ssh_port=port,
                 login=login,
-                lease_s=(settings.lease or 720) * 60,
+                lease_s=lease_s,
                 account=cloud.account,
             )
         )
@@ -189,7 +192,8 @@ class Run:
             instance_profile=settings.instance_profile,
             lifetime_s=(settings.lifetime or 10080) * 60,
             # The lease begins when the agent comes. A machine that boots slowly is waited for.
-            claim_s=max((settings.lease or 720) * 60, settings.boot_timeout or 300),
+            claim_s=max(int(lease_s), settings.boot_timeout or 300),
+            lease_usd=lease_usd,
             tell=self._tell,
             capacity_timeout_s=1800 if settings.capacity_timeout is None else settings.capacity_timeout,
             max_cost_usd=settings.max_cost,
@@ -208,7 +212,8 @@ class Run:
             workbench=lambda link: AgentWorkbench(link, self._clock, self._tell, locks),
             software=self.software,
             boot_timeout_s=settings.boot_timeout or 300,
-            lease_s=(settings.lease or 720) * 60,
+            lease_s=lease_s,
+            lease_usd=lease_usd,
             lost_after_s=600 if settings.lost_after is None else settings.lost_after,
             neighbours=neighbours,
             keep_failed_s=0 if settings.cloud == "local" else (settings.keep_failed or 0) * 60,

@@ -170,9 +170,10 @@ class ExecutorSettings(ExecutorSettingsBase):
         metavar="SECONDS",
     )
     lease: Optional[int] = _option(
-        720,
+        None,
         "Minutes that a machine waits for a Snakemake that no longer calls (a sleeping laptop, a dead "
-        "connection) before it powers itself off.",
+        "connection) before it powers itself off. Default: 720, or as many as 10 dollars buy if that is less "
+        "(a longer runtime of the rule wins).",
         metavar="MINUTES",
     )
     lifetime: Optional[int] = _option(

@@ -97,6 +97,10 @@ class Ledger:
         """The machine has one of these host keys, and no other."""
         self._journal.note(entry.record, host_keys=host_keys)
 
+    def leased(self, entry: Entry, lease_s: float) -> None:
+        """The machine keeps a lease of its own from now on."""
+        self._journal.note(entry.record, lease_s=lease_s)
+
     def ready(self, entry: Entry, bench: Mapping[str, Any]) -> None:
         """Everything is on the machine: from now on another run can go on from here."""
         self._journal.note(entry.record, bench=bench)

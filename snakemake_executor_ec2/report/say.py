@@ -257,6 +257,10 @@ def adopted(plan: JobPlan, machine: Machine) -> str:
     return f"going on with {plan.label} on {machine.id}, where a run before this one started it"
 
 
+def detached(lease_s: float) -> str:
+    return f"works on until its lease of {duration(lease_s)} ends; the same command goes on with it"
+
+
 def left(plan: JobPlan, machine: Machine, why: str) -> str:
     return f"{machine.id} of {plan.label} is not terminated: it {why}"
 
