@@ -17,6 +17,15 @@ find_python() {
   return 1
 }
 
+# openssh_server: the contract of the ssh adapter is also tested on OpenSSH's own sshd, which only root can install.
+openssh_server() {
+  if command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    return 0
+  fi
+  (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends openssh-server) \
+    >/dev/null 2>&1 || echo "sshd could not be installed: its contract tests are skipped" >&2
+}
+
 # environment EXTRA: installs this checkout with an extra, unless pyproject.toml has not changed since.
 environment() {
   local stamp="$EC2_VENV/.installed-$1"

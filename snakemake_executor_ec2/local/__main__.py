@@ -28,6 +28,12 @@ def serve_main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--pending", type=float, default=0.15, metavar="SECONDS", help="how long machines start"
     )
+    parser.add_argument(
+        "--ssh-port",
+        type=int,
+        metavar="PORT",
+        help="where the machines' ssh servers listen; 0: on a free port (default: 22, if you may use it)",
+    )
     parser.add_argument("--disk-mib", type=int, metavar="MIB", help="the size of every machine's disk")
     parser.add_argument("--parent-pipe", action="store_true", help="end when standard input ends")
     parser.add_argument("--plain", action="store_true", help="machines without a system of their own")
@@ -40,6 +46,7 @@ def serve_main(arguments: Sequence[str]) -> int:
         state_dir=options.state_dir,
         cache_dir=options.cache_dir,
         pending_s=options.pending,
+        ssh_port=options.ssh_port,
         disk_bytes=options.disk_mib and options.disk_mib << 20,
         parent_pipe=options.parent_pipe,
         plain=options.plain,

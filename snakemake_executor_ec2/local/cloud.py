@@ -36,6 +36,7 @@ class EmbeddedCloud:
         state_dir: Path | None = None,
         cache_dir: Path | None = None,
         pending_s: float | None = None,
+        ssh_port: int | None = None,
         disk_mib: int | None = None,
         plain: bool = False,
     ) -> None:
@@ -43,6 +44,7 @@ class EmbeddedCloud:
             "--state-dir": state_dir,
             "--cache-dir": cache_dir,
             "--pending": pending_s,
+            "--ssh-port": ssh_port,
             "--disk-mib": disk_mib,
         }
         self._arguments = [f"{name}={value}" for name, value in options.items() if value is not None]

@@ -64,10 +64,12 @@ class Addresses:
             yield f"{self._prefix}.{number // 254}.{number % 254 + 1}"
 
 
-def choose_ssh_port() -> int:
-    """22 where it may be bound, else a free port that is the same for all hosts."""
+def choose_ssh_port(wanted: int | None) -> int:
+    """The port that is wanted; else 22, if it may be bound; else a free one, the same for all hosts."""
+    if wanted:
+        return wanted
     probe = "127.0.0.2" if sys.platform == "darwin" else "127.96.0.1"
-    if _can_bind(probe, 22):
+    if wanted is None and _can_bind(probe, 22):
         return 22
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -75,6 +75,8 @@ class Host:
         """Called once when the host powers off or reboots from inside."""
         self.on_gone: Callable[[], None] = lambda: None
         """Called once when process 1 is no more, for whatever reason."""
+        self.log = directory / "init.log"
+        """What process 1 has to say."""
         self._image = image
         self._isolated = isolated
         self._root_bytes = root_bytes
@@ -99,8 +101,7 @@ class Host:
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 end.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
         program = _START.format(root=_PACKAGE_ROOT, package=__package__)
-        log = self.directory / "init.log"
-        with theirs, log.open("ab") as log_file:
+        with theirs, self.log.open("ab") as log_file:
             self.process = subprocess.Popen(
                 [sys.executable, "-IS", "-c", program, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
@@ -120,7 +121,7 @@ class Host:
             await asyncio.wait_for(asyncio.shield(self._up), _UP_WITHIN_S)
         except (TimeoutError, HostError) as error:
             self.kill()
-            raise HostError(f"host {self.hostname} did not start: {log.read_text()[-2000:]}") from error
+            raise HostError(f"host {self.hostname} did not start: {self.log.read_text()[-2000:]}") from error
 
     def kill(self) -> None:
         """End process 1, and with it every process of the host, now."""

@@ -44,8 +44,8 @@ class Launch:
     """`stop` or `terminate`: what a power-off from inside does."""
     set_state: Callable[[str, str], None]
     """(state, reason code), with EC2's names for both: how the API learns of every change. May block."""
-    admits: Callable[[str], bool]
-    """Whether a security group opens port 22 to an address."""
+    admits: Callable[[str, int], bool]
+    """Whether a security group opens a port to an address."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +217,7 @@ class Instance:
         return self._host
 
     def admits(self, address: str) -> bool:
-        return self.launch.admits(address)
+        return self.launch.admits(address, self._conditions.ssh_port)
 
     def counts(self, what: str) -> None:
         self._connections[what] += 1

@@ -22,6 +22,7 @@ from .faultbook import FaultBook
 from .fleet import Fleet, NoAddressError, choose_ssh_port
 from .host import Host, HostError
 from .instance import Conditions, remove_tree
+from .machine.sandbox import OVERLAY_REFUSED
 
 _LOOK_FOR_END_EVERY_S = 0.1
 _STATE_PREFIX = "snakemake-ec2-cloud-"
@@ -37,6 +38,10 @@ _NO_NAMESPACES = (
     "embedded cloud: no namespaces to be had on this system, so hosts are plain processes: they see this "
     "computer's files, an undeclared input is not missed, and absolute paths are this computer's own"
 )
+_NO_OVERLAYS = (
+    "embedded cloud: no overlay file systems to be had on this system, so machines may read this computer's "
+    "system directories and not write to them: what a job or --ec2-setup installs with sudo fails"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,8 @@ class Settings:
     cache_dir: Path | None = None
     """What outlives the cloud: packages and bytecode; by default in the user's cache folder."""
     pending_s: float = 0.15
+    ssh_port: int | None = None
+    """Where the machines' sshd listens. 0: on a free port; None: on 22, if this user may use it."""
     disk_bytes: int | None = None
     parent_pipe: bool = False
     """End when standard input ends."""
@@ -75,9 +82,9 @@ async def _serve(
         loop.add_signal_handler(number, over.set)
     if settings.parent_pipe:
         _watch_parent(loop, over)
-    isolated = not settings.plain and await _can_isolate(state_dir)
-    if not isolated:
-        print(_NO_NAMESPACES + _advice(), file=sys.stderr, flush=True)
+    isolated, reduced = (False, _NO_NAMESPACES) if settings.plain else await _try_out(state_dir)
+    if reduced:
+        print(reduced, file=sys.stderr, flush=True)
     cache = settings.cache_dir or _user_cache()
     conditions = Conditions(
         state_dir=state_dir,
@@ -85,7 +92,7 @@ async def _serve(
         homes_dir=homes,
         image=image.build(state_dir / "image", cache, isolated=isolated),
         isolated=isolated,
-        ssh_port=choose_ssh_port(),
+        ssh_port=choose_ssh_port(settings.ssh_port),
         pending_s=settings.pending_s,
         disk_bytes=settings.disk_bytes,
     )
@@ -121,20 +128,21 @@ def _watch_parent(loop: asyncio.AbstractEventLoop, over: asyncio.Event) -> None:
     loop.add_reader(0, look)
 
 
-async def _can_isolate(state_dir: Path) -> bool:
-    """Try it: what decides is the kernel, its settings, security modules, and the container around us."""
+async def _try_out(state_dir: Path) -> tuple[bool, str]:
+    """Whether hosts can have a system of their own, and what is to be told of it: what decides is the kernel,
+    its settings, security modules, and the container around us."""
     if sys.platform != "linux":
-        return False
+        return False, _NO_NAMESPACES
     directory = state_dir / "probe"
     nothing = image.Image(directory=directory / "image", variables={})
     host = Host(directory, hostname="ip-127-0-0-1.probe", image=nothing, isolated=True, root_bytes=None)
     try:
         await host.start()
     except HostError:
-        return False
+        return False, _NO_NAMESPACES + _advice()
     host.kill()
     await host.gone()
-    return True
+    return True, _NO_OVERLAYS if OVERLAY_REFUSED in host.log.read_text(errors="replace") else ""
 
 
 def _advice() -> str:

@@ -14,6 +14,7 @@ from snakemake_executor_ec2 import launch
 from snakemake_executor_ec2.model import KeyPair
 
 
+@pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="only root mounts, on Linux")
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_tmp_is_on_the_disk(tmp_path: Path, *, in_memory: bool) -> None:

@@ -47,6 +47,7 @@ def _paragraph(output: str, begin: str) -> str:
     return found + "\n".join(lines[:end])
 
 
+@pytest.mark.root  # who may limit memory
 def test_each_failure_has_its_own_sentence(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
     """Cause, machine, cost, peak memory and the end of the log are in what the user reads; and after an
     out-of-memory the next attempt gets a bigger machine."""

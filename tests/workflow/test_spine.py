@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
 
@@ -31,6 +33,7 @@ rule join:
 FILES = {"Snakefile": TWO_RULES, "data/a.txt": "alpha\n", "data/b.txt": "beta\n", "private.txt": "not sent"}
 
 
+@pytest.mark.root  # who may use port 22
 def test_a_workflow_runs_on_machines_that_see_only_what_was_sent(run_workflow: WorkflowRunner) -> None:
     """Outputs, logs and benchmarks come home from machines with their own host, home and tree."""
     run = run_workflow(FILES)
@@ -46,6 +49,19 @@ def test_a_workflow_runs_on_machines_that_see_only_what_was_sent(run_workflow: W
     assert (run.folder / "logs/a.log").read_text() == "noted\n"
     assert (run.folder / "benchmarks/b.tsv").read_text().startswith("s\t")
     assert (run.folder / "out/joined.txt").read_text().startswith("alpha\n")
+
+
+def test_machines_may_listen_on_another_port_than_22(tmp_path: Path) -> None:
+    """An ordinary user may not use port 22: the cloud takes another, and the run finds and opens it."""
+    with EmbeddedCloud(ssh_port=0) as cloud:
+        assert cloud.ssh_port != 22
+        run = WorkflowRunner(cloud, tmp_path)(FILES)
+        assert run.returncode == 0, run.output
+        rules = {
+            call["params"]["IpPermissions.1.FromPort"]
+            for call in cloud.calls("AuthorizeSecurityGroupIngress")
+        }
+    assert rules == {str(cloud.ssh_port)}
 
 
 def test_every_event_is_a_line_and_the_cost_is_a_table(run_workflow: WorkflowRunner) -> None:

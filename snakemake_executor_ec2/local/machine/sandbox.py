@@ -20,6 +20,7 @@ from typing import TypedDict
 from . import linux
 
 USER_ID = 1000
+OVERLAY_REFUSED = "no overlay of "
 
 _NAMESPACES = (
     linux.CLONE_NEWUSER | linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
@@ -122,7 +123,7 @@ def _add_system_directories(spec: SandboxSpec, root: Path) -> None:
         try:
             _overlay(path, target, spec)
         except OSError as error:
-            print(f"overlay of {path} refused ({error}); read-only instead", file=sys.stderr)
+            print(f"{OVERLAY_REFUSED}{path} ({error}): it is read-only instead", file=sys.stderr)
             _add_without_overlay(path, target, root, spec)
 
 

@@ -10,8 +10,6 @@ from moto.ec2.models.security_groups import SecurityGroupBackend
 
 from .backend import instances
 
-_SSH = 22
-
 
 def groups_of(instance: Any) -> list[Any]:
     """The groups of an instance, whichever way the launch named them; the network's default without any."""
@@ -24,11 +22,11 @@ def groups_of(instance: Any) -> list[Any]:
     return [default] if default is not None else []
 
 
-def admits(groups: list[Any], address: str) -> bool:
-    """Whether an ingress rule opens the ssh port to an IPv4 address."""
+def admits(groups: list[Any], address: str, port: int) -> bool:
+    """Whether an ingress rule opens a port to an IPv4 address."""
     client = ipaddress.ip_address(address)
     # Without the lock: the event loop asks, and whoever holds the lock may be waiting for the loop.
-    return any(_rule_admits(rule, client) for group in groups for rule in list(group.ingress_rules))
+    return any(_rule_admits(rule, client, port) for group in groups for rule in list(group.ingress_rules))
 
 
 def install() -> None:
@@ -45,10 +43,10 @@ def install() -> None:
     SecurityGroupBackend._delete_security_group = delete_unused  # type: ignore[method-assign]
 
 
-def _rule_admits(rule: Any, client: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+def _rule_admits(rule: Any, client: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> bool:
     if rule.ip_protocol not in ("tcp", "-1"):
         return False
-    if rule.ip_protocol == "tcp" and not rule.from_port <= _SSH <= rule.to_port:
+    if rule.ip_protocol == "tcp" and not rule.from_port <= port <= rule.to_port:
         return False
     block = rule.ip_range.get("CidrIp")
     return block is not None and client in ipaddress.ip_network(block, strict=False)

@@ -140,7 +140,7 @@ def _launch(instance: Any, ec2: Any, fleet: Fleet) -> Launch:
         market=instance.lifecycle or "on-demand",
         shutdown_behavior=instance.instance_initiated_shutdown_behavior,
         set_state=set_state,
-        admits=lambda address: groups.admits(instance.security_groups, address),
+        admits=lambda address, port: groups.admits(instance.security_groups, address, port),
     )
 
 

@@ -231,6 +231,7 @@ def test_a_spot_notice_is_told(machine: Machine, metadata: tuple[str, list[str]]
     machine.end()
 
 
+@pytest.mark.root
 def test_a_full_disk_does_not_silence_the_warden(machine: Machine, tmp_path: Path) -> None:
     """A job that fills the disk that the events are on is told as such."""
     small = machine.home / ".snakemake-ec2"

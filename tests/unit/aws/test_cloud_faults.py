@@ -173,6 +173,7 @@ def test_prices(cloud: Ec2Cloud, warnings: list[str]) -> None:
 
 def test_prices_of_few_types(embedded: EmbeddedCloud, clock: FakeClock) -> None:
     """Where the run allows few types, only their prices are asked for."""
+    embedded.forget_calls()
     few = Ec2Cloud(run_id=RUN, clock=clock, warn=pytest.fail, allowed_types=["m7i.large", "c7i.?large"])
     assert {name for name, _ in few.prices(Market.ON_DEMAND)} == {"m7i.large", "c7i.xlarge"}
     # A call may have been made again by botocore: what was asked for counts.

@@ -163,9 +163,19 @@ class Rig:
         group = self.ec2.create_security_group(GroupName="open", Description="ssh from here")
         self.group_id = group["GroupId"]
         self.ec2.authorize_security_group_ingress(
-            GroupId=self.group_id, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="127.0.0.1/32"
+            GroupId=self.group_id, IpPermissions=[self.rule(cloud.ssh_port)]
         )
         self.machines: list[Machine] = []
+
+    @staticmethod
+    def rule(port: int) -> Any:
+        """Opens a port to this computer."""
+        return {
+            "IpProtocol": "tcp",
+            "FromPort": port,
+            "ToPort": port,
+            "IpRanges": [{"CidrIp": "127.0.0.1/32"}],
+        }
 
     def client(self, service: str, **options: Any) -> Any:
         """A boto3 client that repeats nothing by itself."""

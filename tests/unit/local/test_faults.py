@@ -251,6 +251,7 @@ def test_small_disk(rig: Rig) -> None:
     launched.run("rm -f big /x/big && head -c 1000000 /dev/zero > big")
 
 
+@pytest.mark.root
 def test_small_memory(rig: Rig) -> None:
     """What wants more memory than a machine has is killed by the kernel, and nothing else is."""
     if reason := memory.why_not():

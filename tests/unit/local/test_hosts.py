@@ -16,6 +16,8 @@ from pathlib import Path
 import paramiko
 import pytest
 
+from snakemake_executor_ec2.local.cloud import EmbeddedCloud
+
 from .conftest import Machine, Rig, new_key, wait_for
 
 needs_openssh = pytest.mark.skipif(shutil.which("scp") is None, reason="OpenSSH is not installed")
@@ -331,9 +333,10 @@ def test_security_groups_are_enforced(rig: Rig) -> None:
     group = rig.ec2.create_security_group(GroupName="shut", Description="d")["GroupId"]
     launched = rig.launch(SecurityGroupIds=[group])
     wait_for(lambda: "finished" in rig.ec2.get_console_output(InstanceId=launched.id).get("Output", ""))
-    rig.ec2.authorize_security_group_ingress(
-        GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="10.0.0.0/8"
-    )
+    port = rig.cloud.ssh_port
+    elsewhere = rig.rule(port) | {"IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
+    other_ports = [rig.rule(port) | {"FromPort": port + 1, "ToPort": port + 9}, rig.rule(port - 1)]
+    rig.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[elsewhere, *other_ports])
     assert launched.is_silent()
     assert launched.facts()["connections"] == {"attempted": 1, "admitted": 0, "authenticated": 0}
     rig.ec2.authorize_security_group_ingress(
@@ -342,6 +345,23 @@ def test_security_groups_are_enforced(rig: Rig) -> None:
     launched.connect()
     counted = {"attempted": 2, "admitted": 1, "authenticated": 1}
     wait_for(lambda: launched.facts()["connections"] == counted)
+
+
+@pytest.mark.parametrize("spread", [0, 1, 1000], ids=["the port", "around it", "a wide range"])
+def test_a_rule_for_the_port_that_sshd_has_lets_in(tmp_path: Path, spread: int) -> None:
+    """Whoever may not use port 22 gets another, and it is that one which a rule has to open."""
+    with EmbeddedCloud(ssh_port=0, cache_dir=tmp_path / "cache") as cloud:
+        assert cloud.ssh_port != 22
+        rig = Rig(cloud, tmp_path)
+        group = rig.ec2.create_security_group(GroupName="shut", Description="d")["GroupId"]
+        launched = rig.launch(SecurityGroupIds=[group])
+        rig.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rig.rule(22)])
+        wait_for(lambda: "finished" in rig.ec2.get_console_output(InstanceId=launched.id).get("Output", ""))
+        assert launched.is_silent()
+        rule = rig.rule(cloud.ssh_port)
+        rule |= {"FromPort": rule["FromPort"] - spread, "ToPort": rule["ToPort"] + spread}
+        rig.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
+        launched.connect().close()
 
 
 def test_metadata_service(machine: Machine) -> None:

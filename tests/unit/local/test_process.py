@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +133,26 @@ def test_plain_hosts_where_there_are_no_namespaces(tmp_path: Path, capfd: pytest
         launched.run(f"setsid sleep {mark} </dev/null >/dev/null 2>&1 &")
         launched.run("sudo systemd-run --on-active=600 sleep 1")
         _ends_completely(launched, mark)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("unshare"), reason="Linux has namespaces")
+def test_a_system_without_namespaces_is_told_once(tmp_path: Path) -> None:
+    """Where the kernel gives an ordinary user none, hosts are plain processes, after one sentence."""
+    limit = "echo 0 > /proc/sys/user/max_user_namespaces && exec"
+    nobody = ["unshare", "--user", "--map-root-user", "sh", "-c", f'{limit} "$@"', "sh"]
+    command = [*nobody, *SERVE, "--parent-pipe", f"--cache-dir={tmp_path}/cache"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(8 + len(UNSET))]
+        process.stdin.close()
+        errors = process.stderr.read() if process.stderr else ""
+    if "unshare: " in errors:
+        pytest.skip(errors)
+    assert errors.count("embedded cloud: ") == errors.count("no namespaces to be had") == 1
+    assert any("AWS_ENDPOINT_URL" in line for line in lines)
 
 
 def _ends_completely(launched: Any, mark: str) -> None:
