@@ -30,7 +30,7 @@ from snakemake_executor_ec2.staging import parse_reads
 if TYPE_CHECKING:
     from snakemake_executor_ec2.model import JobOutcome
     from snakemake_executor_ec2.run import Run
-    from snakemake_executor_ec2.staging.sources import Sources
+    from snakemake_executor_ec2.surroundings import Surroundings
 
 
 class _Settled:
@@ -59,8 +59,6 @@ class Executor(RemoteExecutor):
         from snakemake_executor_ec2.interrupts import Interrupts
 
         self._run: Run | None = None
-        self._sources: Sources | None = None
-        self._told_of: set[Path] = set()
         self._interrupts = Interrupts()
         self._interrupts.listen()
         caches = self.workflow.sourcecache
@@ -105,8 +103,7 @@ class Executor(RemoteExecutor):
 
     def _handed_over(self, job: Any, run: Run) -> SubmittedJobInfo:
         from snakemake_executor_ec2.fingerprint import fingerprint
-        from snakemake_executor_ec2.plan import inner_jobs, left_out_params, outputs_of, plan_job
-        from snakemake_executor_ec2.staging import inventory
+        from snakemake_executor_ec2.plan import inner_jobs, outputs_of, plan_job
 
         mark = fingerprint(inner_jobs(job), run.software)
         noted = {key for each in inner_jobs(job) for key in self.workflow.persistence.external_jobids(each)}
@@ -122,15 +119,11 @@ class Executor(RemoteExecutor):
             command=self.format_job_exec(job),
             env=self.envvars(),
             requirements=run.requirements_of(job),
-            sources=self._workflow_sources().files,
+            sources=self._surroundings.sources.files,
             keep_incomplete=self.workflow.execution_settings.keep_incomplete,
         )
-        for path in set(left_out_params(job)) - self._told_of - set(plan.sources) - set(plan.inputs):
-            self._told_of.add(path)
-            self.logger.warning(inventory.too_large(path))
-        if self.workflow.executor_settings.show_staging:
-            self.logger.info(inventory.of_job(plan, self._workflow_sources()))
-        story = run.submit(replace(plan, fingerprint=mark), inherited)
+        self._surroundings.tell(job, plan)
+        story = run.submit(self._surroundings.of(job, replace(plan, fingerprint=mark)), inherited)
         return SubmittedJobInfo(job=job, external_jobid=key, aux={"story": story})
 
     async def check_active_jobs(
@@ -342,31 +335,12 @@ class Executor(RemoteExecutor):
         cache = fetched_sources(self.workflow)
         return Path(shutil.copytree(cache, Path(self.tmpdir, "sources"))) if cache else None
 
-    def _workflow_sources(self) -> Sources:
-        """What travels with every job, settled once; what was left out is told then."""
-        if self._sources is None:
-            from snakemake_executor_ec2.plan import workflow_data, workflow_sources
-            from snakemake_executor_ec2.settings import listed
-            from snakemake_executor_ec2.staging import inventory, sources
+    @cached_property
+    def _surroundings(self) -> Surroundings:
+        from snakemake_executor_ec2.surroundings import Surroundings
 
-            settings = self.workflow.executor_settings
-            inputs, outputs = workflow_data(self.dag)
-            fetched = self._fetched_sources.rglob("*") if self._fetched_sources else ()
-            self._sources = sources.gather(
-                Path.cwd(),
-                named=[*workflow_sources(self.workflow), *(path for path in fetched if path.is_file())],
-                read_by_parse=self._read_by_parse,
-                inputs=inputs,
-                outputs=outputs,
-                include=listed(settings.include),
-                exclude=listed(settings.exclude),
-            )
-            self._told_of.update(self._sources.too_large)
-            for sentence in inventory.warnings(self._sources, Path.cwd()):
-                self.logger.warning(sentence)
-            if settings.show_staging:
-                self.logger.info(inventory.of_sources(self._sources, Path.cwd()))
-        return self._sources
+        read, fetched = self._read_by_parse, self._fetched_sources
+        return Surroundings(self.workflow, read_by_parse=read, fetched=fetched, logger=self.logger)
 
 
 def _say_units(default_resources: Any) -> None:

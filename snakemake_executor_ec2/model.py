@@ -12,6 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from snakemake_executor_ec2.staging.view import View
 
 
 class Arch(StrEnum):
@@ -86,6 +90,8 @@ class JobPlan:
     workdir: Path
     env: Mapping[str, str] = field(repr=False)
     """Environment variables with values that may be secret: never logged, never on a disk."""
+    unset: tuple[str, ...] = ()
+    """Environment variables that must not be set there, either."""
     requirements: Requirements
     tools: tuple[str, ...] = ()
     """What the machine needs to deploy the job's software (see `Software.tools`)."""
@@ -101,6 +107,10 @@ class JobPlan:
     """What comes back where it exists, after success."""
     logs: tuple[Path, ...] = ()
     """What comes back where it exists, after success and after failure."""
+    own: tuple[Path, ...] = ()
+    """All that the job makes, whether it comes back or not."""
+    view: View | None = field(default=None, repr=False, compare=False)
+    """What the machine is to see of files that are not sent."""
     incomplete: tuple[Path, ...] = ()
     """What comes back where it exists after a failure: outputs, with `--keep-incomplete`."""
     fingerprint: str = ""

@@ -10,7 +10,7 @@ from typing import Any, List, Optional
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
 from snakemake_executor_ec2 import snakelocks
-from snakemake_executor_ec2.staging import parse_reads
+from snakemake_executor_ec2.staging import environment, parse_reads
 
 common_settings = CommonSettings(
     non_local_exec=True,
@@ -198,3 +198,4 @@ class ExecutorSettings(ExecutorSettingsBase):
         snakelocks.listen()
         # Snakemake makes these settings when this executor was chosen, before it parses.
         parse_reads.listen()
+        environment.listen()

@@ -37,6 +37,7 @@ from snakemake_executor_ec2.ports import Clock, RemoteHost
 from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.staging.links import LINKS_IN_A_ROW, dangling
 from snakemake_executor_ec2.staging.paths import PathMap, sendings
+from snakemake_executor_ec2.staging.view import View
 
 _PAUSE_S = 5.0
 _AT_ONCE_S = 1.0
@@ -166,6 +167,8 @@ class AgentWorkbench:
         self._make_parents(plan, [each.name for each in sending])
         entries = [Entry(path=str(each.content), name=str(each.name)) for each in sending]
         size = self._link.call(lambda host: Agent(host).unpack(entries, shift_ns=self._ahead_ns))
+        if plan.view is not None:
+            self._show(plan, plan.view)
         return Transfer(files=len(entries), bytes=size, seconds=self._clock.monotonic() - started)
 
     def run(self, plan: JobPlan, log: Path) -> JobResult:
@@ -178,6 +181,7 @@ class AgentWorkbench:
             cwd=str(self._paths.there),
             label=plan.label,
             env=plan.env,
+            unset=plan.unset,
             path_prepend=self._search_path,
             runtime_s=runtime_min * 60 if runtime_min else None,
         )
@@ -216,13 +220,7 @@ class AgentWorkbench:
             return Transfer(files=0, bytes=0, seconds=0.0)
         fetched = self._fetch(plan, must, may, succeeded=succeeded)
         files, size = _there(fetched), fetched.size
-        missing = [
-            str(path)
-            for path in must
-            if fetched.kinds.get(str(self._paths.to_machine(path)), "missing") in ("missing", "other")
-        ]
-        if missing:
-            raise StagingError(f"the job ended well, but left no {', '.join(missing)}")
+        self._check_all_there(fetched, must)
         # A link is fetched as such; where what it leads to is not here, that is fetched, too.
         for _ in range(LINKS_IN_A_ROW):
             beyond = dangling((*must, *may), plan.workdir)
@@ -233,6 +231,14 @@ class AgentWorkbench:
         return Transfer(files=files, bytes=size, seconds=self._clock.monotonic() - started)
 
     # --- helpers ------------------------------------------------------------------------------
+
+    def _check_all_there(self, fetched: Fetched, must: Sequence[Path]) -> None:
+        kinds = {path: fetched.kinds.get(str(self._paths.to_machine(path)), "missing") for path in must}
+        missing = [str(path) for path, kind in kinds.items() if kind in ("missing", "other")]
+        if missing:
+            raise StagingError(f"the job ended well, but left no {', '.join(missing)}")
+        if "stand-in" in kinds.values():
+            raise StagingError(say.made_of_stand_ins([p for p, kind in kinds.items() if kind == "stand-in"]))
 
     def _fetch(self, plan: JobPlan, must: Sequence[Path], may: Sequence[Path], *, succeeded: bool) -> Fetched:
         """Bring files from the machine to where they belong. Raises NotFetched; after a failure there
@@ -329,6 +335,14 @@ class AgentWorkbench:
         )
         return PathMap(here=plan.workdir, there=other)
 
+    def _show(self, plan: JobPlan, view: View) -> None:
+        """Let the machine see what was not sent."""
+        lists = view.encoded()
+        roots = [(str(self._paths.to_machine(root)), str(root)) for root in view.roots]
+        own = [str(self._paths.to_machine(path)) for path in plan.own]
+        if self._link.call(lambda host: Agent(host).stand_ins(lists, roots, own, self._ahead_ns)):
+            self._tell(say.stand_ins_readable(plan))
+
     def _make_parents(self, plan: JobPlan, sent: Iterable[Path]) -> None:
         """Folders for what is sent, and for what the job makes, outside of its working directory."""
         made = (*plan.outputs, *plan.optional_outputs, *plan.logs)
@@ -336,6 +350,7 @@ class AgentWorkbench:
         outside = sorted(
             {str(name.parent) for name in names if self._paths.there not in name.parents}
             | set(map(str, plan.folders))
+            | {str(root) for root in (plan.view.roots if plan.view else ()) if root != plan.workdir}
         )
         if not outside:
             return
@@ -354,4 +369,4 @@ def ahead_s(before: float, there: float | None, after: float) -> float:
 
 
 def _there(fetched: Fetched) -> int:
-    return sum(kind != "missing" for kind in fetched.kinds.values())
+    return sum(kind not in ("missing", "stand-in") for kind in fetched.kinds.values())

@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("unpack", "pack", "workdir", "guard", "guarding", "start", "renew", "software",
-                 "new-host-key", "rotate-host-key"):  # fmt: skip
+                 "stand-ins", "new-host-key", "rotate-host-key"):  # fmt: skip
         commands.add_parser(name)
     commands.add_parser("warden").add_argument("label", help="for people who look at `ps`")
     commands.add_parser("status").add_argument("key", nargs="?")
@@ -53,6 +53,10 @@ def _run(options: argparse.Namespace) -> int:
         from . import files
 
         return {"unpack": files.unpack, "pack": files.pack, "workdir": files.workdir}[command]()
+    if command == "stand-ins":
+        from . import standins
+
+        return standins.main()
     if command in ("guard", "guarding", "renew"):
         from . import lease
 

@@ -36,6 +36,7 @@ from snakemake_executor_ec2.errors import (
 from snakemake_executor_ec2.ports import Completed, RemoteHost
 
 _ANSWER_S = 60.0
+_MANY_FILES_S = 900.0
 _HEARTBEAT_S = 15.0
 _SILENCE_S = 60.0
 _BEGINNING = Position()
@@ -113,6 +114,7 @@ class JobStart:
     cwd: str
     label: str
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    unset: tuple[str, ...] = ()
     path_prepend: tuple[str, ...] = ()
     runtime_s: float | None = None
 
@@ -276,6 +278,25 @@ class Agent:
             raise StagingError("The machine did not say what it sent.") from error
         return Fetched(kinds=kinds, size=contents.size)
 
+    def stand_ins(
+        self,
+        lists: Collection[bytes],
+        roots: Collection[tuple[str, str]],
+        own: Collection[str],
+        shift_ns: int,
+    ) -> bool:
+        """Let files that were not sent be there, unreadable; whether the job can read them all the same.
+
+        `lists` are those of `staging.view`, `roots` folders there and what they are called here, `own`
+        the paths there of what the job makes.
+        """
+        request = {"roots": list(roots), "own": list(own), "shift_ns": shift_ns, "lists": [*map(len, lists)]}
+        stdin = b"".join([_json(request), b"\n", *lists])
+        done = self._host.run(self._command("stand-ins"), stdin=stdin, timeout_s=_MANY_FILES_S)
+        if done.exit_code:
+            raise StagingError(f"The machine could not be told what was not sent: {_last_words(done)}.")
+        return bool(_answer(done).get("readable"))
+
     # --- the job --------------------------------------------------------------------------
 
     def start(self, job: JobStart) -> JobState:
@@ -286,6 +307,7 @@ class Agent:
             "cwd": job.cwd,
             "label": job.label,
             "env": dict(job.env),
+            "unset": job.unset,
             "path_prepend": job.path_prepend,
             "runtime_s": job.runtime_s,
         }

@@ -15,12 +15,13 @@ from .archive import ArchiveError, Entry, read_archive, write_archive
 from .state import AgentError, home, read_request, say, try_lock
 
 _BUFFER = 1 << 20
+_NOT_PACKED = ("missing", "other", "stand-in")
 
 
 # --- what is ours -------------------------------------------------------------------------
 
 
-class _Ours:
+class Ours:
     """The directories that this agent made, and the files that it put into others' directories.
 
     Kept outside of them, so that a job finds nothing beside its own files.
@@ -68,7 +69,7 @@ def workdir() -> int:
     """
     request = read_request()
     with _lock_ours():
-        ours = _Ours()
+        ours = Ours()
         answers = [_prepare(str(path), ours, alone=True) for path in request.get("paths", [])]
         answers += [_prepare(str(path), ours, alone=False) for path in request.get("parents", [])]
         ours.save()
@@ -76,7 +77,7 @@ def workdir() -> int:
     return 0
 
 
-def _prepare(path: str, ours: _Ours, *, alone: bool) -> dict[str, Any]:
+def _prepare(path: str, ours: Ours, *, alone: bool) -> dict[str, Any]:
     try:
         reason = _obstacle(path, ours, alone=alone)
     except (AgentError, OSError) as error:
@@ -84,7 +85,7 @@ def _prepare(path: str, ours: _Ours, *, alone: bool) -> dict[str, Any]:
     return {"path": path, "ok": not reason, "reason": reason}
 
 
-def _obstacle(path: str, ours: _Ours, *, alone: bool) -> str:
+def _obstacle(path: str, ours: Ours, *, alone: bool) -> str:
     """Make a directory usable; what keeps it from being, or an empty string."""
     if not os.path.isabs(path):
         return "it is not an absolute path"
@@ -143,7 +144,7 @@ def unpack() -> int:
     Never replaces what it did not put there, except in directories that we made.
     """
     # No lock while the archive comes: over a connection that is half open it may never end.
-    ours = _Ours()
+    ours = Ours()
     foreign: list[str] = []
 
     def place(name: str) -> str:
@@ -158,7 +159,7 @@ def unpack() -> int:
         contents = read_archive(stream, place)
     if foreign:
         with _lock_ours():
-            ours = _Ours()
+            ours = Ours()
             ours.files.update(foreign)
             ours.directories.update(name for name in foreign if _is_directory(name))
             ours.save()
@@ -174,13 +175,15 @@ def pack() -> int:
     """`pack`: {"paths": […], "must": […]} -> an archive of those that exist, on standard output
 
     It begins with {"paths": {path: {"kind", "bytes"}}}, kind being `file`, `directory`, `symlink`,
-    `missing` or `other` (never packed). Where one of `must` is missing or other, only that is sent.
+    `missing`, `other` or `stand-in` (is or holds one, named as "stand_in"; none of these is packed).
+    Where one of `must` is not packed, only that is sent.
     """
     request = read_request()
     must = [str(path) for path in request.get("must", [])]
     wanted = [*must, *(str(path) for path in request.get("paths", []))]
     found = {path: _describe(path) for path in wanted}
-    there = [path for path in found if found[path]["kind"] not in ("missing", "other")]
+    _tell_stand_ins(found)
+    there = [path for path in found if found[path]["kind"] not in _NOT_PACKED]
     if not set(must) <= set(there):
         there = []
     _take_over(there)
@@ -188,6 +191,17 @@ def pack() -> int:
     with open(1, "wb", buffering=_BUFFER, closefd=False) as stream:
         write_archive(stream, (Entry(path, path) for path in there), begin={"paths": found})
     return 0
+
+
+def _tell_stand_ins(found: dict[str, dict[str, Any]]) -> None:
+    """What was never sent here does not come back as a result: a job may have moved it into its own."""
+    from .standins import StandIns
+
+    stand_ins = StandIns()
+    for path, told in found.items():
+        name = stand_ins.first_in(path)
+        if name:
+            told.update(kind="stand-in", stand_in=name)
 
 
 def _take_over(paths: list[str]) -> None:

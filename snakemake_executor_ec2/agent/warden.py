@@ -27,6 +27,7 @@ from . import lease, procs
 from .evidence import Facts, classify, own_exit_code
 from .journal import EventLog, last_event
 from .spot import SpotNotice
+from .standins import StandIns, keep_from_reading
 from .state import (
     AgentError,
     job_dir,
@@ -54,7 +55,7 @@ ENDINGS = ("finished", "interrupted")
 def start() -> int:
     """`start`: run a job, once per key -> {"state": "running", "pid": …, "already": false}
 
-    The request: key, command, cwd, env, label, path_prepend, runtime_s, lease_s (left out: the
+    The request: key, command, cwd, env, unset, label, path_prepend, runtime_s, lease_s (left out: the
     lease that is), poweroff (for tests). `env` stays in memory. A job that runs or has ended
     is not started again: "already" is true and "state" is as `status` says.
     """
@@ -157,6 +158,8 @@ class _Job:
             **os.environ,
             **{str(name): str(value) for name, value in request.get("env", {}).items()},
         }
+        for name in request.get("unset", []):
+            environment.pop(str(name), None)
         prepended = [str(path) for path in request.get("path_prepend", [])]
         environment["PATH"] = os.pathsep.join([*prepended, environment.get("PATH", os.defpath)])
         command = str(request["command"])
@@ -177,7 +180,7 @@ class _Job:
                 cwd=self.cwd,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=_first_to_be_killed,  # safe: one thread only
+                preexec_fn=_become_the_job,  # safe: one thread only
             )
 
     def watch(self) -> None:
@@ -311,8 +314,11 @@ def _wake_on(*signals: signal.Signals) -> int:
     return reading
 
 
-def _first_to_be_killed() -> None:
-    """Let the kernel, when it is out of memory, choose the job and neither sshd nor the warden."""
+def _become_the_job() -> None:
+    """Let stand-ins be what they are for this process, and let the kernel, when it is out of memory,
+    choose it and neither sshd nor the warden."""
+    if StandIns():
+        keep_from_reading()
     try:
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
             file.write("500")

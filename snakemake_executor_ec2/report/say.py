@@ -54,6 +54,21 @@ def clocks_differ(ahead_s: float) -> str:
     )
 
 
+def stand_ins_readable(plan: JobPlan) -> str:
+    return (
+        f"{plan.label} runs as root on its machine, and root can read there what no rule declares: such "
+        "files are as long as they are here, and full of zeros. Log in as an ordinary user (--ec2-ssh-user) "
+        "to have reading them fail"
+    )
+
+
+def made_of_stand_ins(outputs: Sequence[Path]) -> str:
+    return (
+        f"the job ended well, but {', '.join(map(str, outputs))} holds a file that was moved there and was "
+        "never sent to the machine, because no rule declares it as input: add it to the rule's input"
+    )
+
+
 def running(plan: JobPlan, machine: Machine) -> str:
     return f"running {plan.label} on {machine.id}"
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from snakemake_executor_ec2.model import JobPlan
 from snakemake_executor_ec2.report.say import size
 from snakemake_executor_ec2.staging.sources import LIMIT_BYTES, LIMIT_FILES, Reason, Sources
+from snakemake_executor_ec2.staging.view import LIMIT_ENTRIES
 
 _LARGEST = 3
 """How many files are named of each kind."""
@@ -60,6 +61,36 @@ def too_large(path: Path) -> str:
         f"{path} is larger than {LIMIT_BYTES // 10**6} MB and is not sent with the workflow's sources; "
         "declare it as input of the rules that read it, or name it with --ec2-include"
     )
+
+
+def beyond_limit(folders: Sequence[str]) -> str:
+    """The sentence for folders whose content machines are not told of."""
+    return (
+        f"the working directory holds more than {LIMIT_ENTRIES:,} files and folders: machines are not told "
+        f"what is in {_some(folders)}. A shell command that lists one of them fails there, and no file in it "
+        "seems to exist. If that matters, move what is not needed elsewhere"
+    )
+
+
+def listed_beyond_limit(folders: Sequence[str]) -> str:
+    """The refusal, if a Snakefile has looked into such folders."""
+    return (
+        f"the Snakefile lists {_some(folders)}, which machines cannot be told of: the working directory "
+        f"holds more than {LIMIT_ENTRIES:,} files and folders. Move what the workflow does not need "
+        "elsewhere, or have the names in a file that the Snakefile reads instead"
+    )
+
+
+def secret(name: str) -> str:
+    """The sentence for an environment variable that looks like a credential."""
+    return (
+        f"the Snakefile reads the environment variable {name}, which may be a secret and is not sent to "
+        "machines. If jobs need it, declare it in the Snakefile (envvars:) or with --envvars"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*names[:_LARGEST], *(["…"] if len(names) > _LARGEST else [])])
 
 
 def _described(paths: Iterable[Path], what: str, workdir: Path) -> str:

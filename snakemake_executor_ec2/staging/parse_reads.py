@@ -19,9 +19,13 @@ _MAX_DEPTH = 80
 _SYSTEM = frozenset(map(Path, ("/dev", "/etc", "/lib", "/proc", "/sys", "/usr")))
 """What libraries look up of the computer that they are on; a machine has its own."""
 
+_LISTING = frozenset({"os.listdir", "os.scandir"})
+"""What Python does for `os.walk`, `glob` and pathlib as well."""
+
 _listening = False
 _installed = False
 _seen: set[str] = set()
+_listed: set[str] = set()
 
 
 def listen() -> None:
@@ -53,6 +57,11 @@ def stop(*, outside: Iterable[Path] = ()) -> frozenset[Path]:
     return files
 
 
+def listed() -> frozenset[Path]:
+    """Folders that Snakefiles have listed up to now, also after the parse: in input functions, say."""
+    return frozenset(map(Path, _listed))
+
+
 def _is_computers_own(path: Path) -> bool:
     """Whether a file is the system's, or hidden in the home directory as settings and credentials are."""
     if not _SYSTEM.isdisjoint(path.parents):
@@ -65,6 +74,9 @@ def _is_computers_own(path: Path) -> bool:
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
+    if event in _LISTING:
+        _note_listing(args[0] if args else None)
+        return
     if not _listening or event != "open":
         return
     path, mode = args[0], args[1]
@@ -73,7 +85,7 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     text = os.path.abspath(os.fsdecode(path))
     if text.endswith(".so"):
         return
-    snakefile = _snakefile_above(sys._getframe(1))
+    snakefile = snakefile_above(sys._getframe(1))
     if snakefile is None:
         return
     if text.endswith((".py", ".pyc")):
@@ -84,7 +96,14 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     _seen.add(text)
 
 
-def _snakefile_above(frame: FrameType | None) -> str | None:
+def _note_listing(folder: object) -> None:
+    if isinstance(folder, str | bytes | os.PathLike | None):
+        path = os.path.abspath(os.fsdecode(folder or "."))
+        if path not in _listed and snakefile_above(sys._getframe(2)) is not None:
+            _listed.add(path)
+
+
+def snakefile_above(frame: FrameType | None) -> str | None:
     """The Snakefile whose own code the call comes from, through whatever libraries.
 
     That code runs with the workflow's globals, in which Snakemake puts `workflow`, and is

@@ -23,7 +23,7 @@ rule b:
     input: "out/a.txt"
     output: "out/b.txt"
     params: model=f"{workflow.basedir}/model.bin"
-    shell: "find . -name 'not*' -o -name '*.csv' -o -name 'large*' > {output}"
+    shell: "find . -name 'not*' -readable -o -name '*.csv' -readable -o -name 'large*' -readable > {output}"
 """
 
 

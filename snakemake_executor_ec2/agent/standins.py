@@ -1,0 +1,230 @@
+"""Stand-ins: what is on the controller and was not sent is here by name, size and time, and unreadable.
+
+They are sparse files that anybody may write to and nobody may read, of another owner than the
+job's if that can be had: a job that opens one fails, instead of computing with what is not there. A
+job that writes its own file in the place of one, as it may at home, gets its way. Folders are the job's own.
+
+Capabilities let root read anything; a job that runs as root does without those (`keep_from_reading`).
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+from .files import Ours
+from .state import AgentError, home, say
+
+MODE = 0o222
+_CLOSED = 0o000
+_OTHERS = (0, 65534)
+"""Owners of stand-ins: root, and nobody where the job is root."""
+_TABLE = "stand-ins"
+_DROP_FROM_BOUNDS = 24  # prctl's PR_CAPBSET_DROP
+_OVERRIDES = (1, 2, 3)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
+_CHOWN = (
+    "import os, sys\n"
+    "for path in sys.stdin.buffer.read().split(b'\\0'):\n"
+    "    path and os.chown(path, int(sys.argv[1]), int(sys.argv[1]), follow_symlinks=False)\n"
+)
+
+
+def main() -> int:
+    """`stand-ins`: a line of JSON, then lists (see `staging/view.py`) -> {"made", "readable"}
+
+    The request: {"roots": [[path, the controller's path], …], "own": [path, …], "shift_ns", "lists": [bytes,
+    …]}. `own` is what the job makes: none of that gets a stand-in. What is here already stays.
+    """
+    stream = sys.stdin.buffer
+    try:
+        request = json.loads(stream.readline())
+        folders = _folders([stream.read(int(size)) for size in request["lists"]])
+    except (ValueError, KeyError, TypeError, zlib.error) as error:
+        raise AgentError(f"the list of files is damaged: {error}") from error
+    os.umask(0)
+    making = _Making(folders, request)
+    for path, origin in request["roots"]:
+        making.fill(path, origin)
+    making.finish()
+    say({"made": len(making.made), "readable": making.readable()})
+    return 0
+
+
+class StandIns:
+    """Which files are stand-ins, whatever they are called now."""
+
+    def __init__(self) -> None:
+        numbers = array.array("q")
+        with contextlib.suppress(FileNotFoundError), open(_table(), "rb") as file:
+            numbers.frombytes(file.read())
+        self._times = dict(zip(numbers[::2], numbers[1::2]))  # noqa: B905 - not in Python 3.9
+
+    def __bool__(self) -> bool:
+        return bool(self._times)
+
+    def has(self, status: os.stat_result) -> bool:
+        """Whether a file is one: an inode may be given out again, but not with that time or mode."""
+        time = self._times.get(status.st_ino)
+        return time is not None and (status.st_mtime_ns == time or status.st_mode & 0o777 == MODE)
+
+    def first_in(self, path: str) -> str | None:
+        """A stand-in that is, or is below, a path."""
+        if not self:
+            return None
+        for each in _below(path):
+            with contextlib.suppress(OSError):
+                if self.has(os.lstat(each)):
+                    return each
+        return None
+
+
+def keep_from_reading() -> None:
+    """Let this process, and all that it starts, obey the modes of files even as root."""
+    if os.geteuid() == 0:
+        library = ctypes.CDLL(None)
+        for capability in _OVERRIDES:
+            library.prctl(_DROP_FROM_BOUNDS, capability, 0, 0, 0)
+
+
+class _Making:
+    def __init__(self, folders: dict[str, list[Any]], request: dict[str, Any]) -> None:
+        self._folders = folders
+        self._own = set(request["own"])
+        self._shift_ns = int(request["shift_ns"])
+        self._moved = [(path, origin) for path, origin in request["roots"] if path != origin]
+        self._ours = Ours()
+        self._known = StandIns()
+        self._closed: list[str] = []
+        self._times: list[tuple[str, int]] = []
+        self._inodes = array.array("q")
+        self.made: list[str] = []
+
+    def fill(self, path: str, origin: str) -> None:
+        """Make what is in one folder of the controller's, and in those below."""
+        waiting = [(path, origin)]
+        while waiting:
+            path, origin = waiting.pop()
+            folder = self._folders.get(origin)
+            if not self._have(path, closed=folder is not None and bool(folder[2])) or folder is None:
+                continue
+            _, mtime_ns, _, names, sizes, steps, links, folders = folder
+            time_ns = mtime_ns + self._shift_ns
+            self._times.append((path, time_ns))
+            for name, size, step in zip(names, sizes, steps):  # noqa: B905 - not in Python 3.9
+                time_ns += step
+                self._file(f"{path}/{name}", size, time_ns)
+            for name, text in links:
+                if self._link(f"{path}/{name}", text):
+                    waiting.append((f"{path}/{name}", os.path.normpath(os.path.join(origin, text))))
+            waiting.extend(
+                (f"{path}/{name}", f"{origin}/{name}")
+                for name in folders
+                if f"{path}/{name}" not in self._own
+            )
+
+    def finish(self) -> None:
+        """Give the stand-ins away, and the folders their times, the deepest first."""
+        for path in self._closed:
+            os.chmod(path, _CLOSED)
+        _give_away([*self.made, *self._closed])
+        for path, time_ns in sorted(self._times, reverse=True):
+            with contextlib.suppress(OSError):
+                os.utime(path, ns=(time_ns, time_ns))
+        with open(_table() + ".part", "wb") as file:
+            self._inodes.tofile(file)
+        os.replace(_table() + ".part", _table())
+
+    def readable(self) -> bool:
+        """Whether a job could read the stand-ins all the same: tried, as the job would."""
+        if not self.made:
+            return False
+        keep_from_reading()
+        test = f"import sys; open({self.made[-1]!r}, 'rb')"
+        done = subprocess.run([sys.executable, "-c", test], capture_output=True, check=False)
+        return done.returncode == 0
+
+    def _have(self, path: str, *, closed: bool) -> bool:
+        """Have a folder that can be filled; one that is others' is not."""
+        try:
+            os.mkdir(path, 0o755)
+        except FileExistsError:
+            is_folder = os.path.isdir(path) and not os.path.islink(path)
+            return is_folder and not closed and self._ours.covers(path)
+        if closed:
+            self._closed.append(path)
+        return not closed
+
+    def _file(self, path: str, size: int, time_ns: int) -> None:
+        if path in self._own:
+            return
+        try:
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
+        except FileExistsError:
+            self._remember(os.lstat(path))
+            return
+        try:
+            os.ftruncate(file, size)
+            os.utime(file, ns=(time_ns, time_ns))
+            self._inodes.extend((os.fstat(file).st_ino, time_ns))
+        finally:
+            os.close(file)
+        self.made.append(path)
+
+    def _remember(self, status: os.stat_result) -> None:
+        """What is here was sent, or is a stand-in of an earlier call."""
+        if self._known.has(status) or (status.st_mode & 0o777 == MODE and not status.st_blocks):
+            self._inodes.extend((status.st_ino, status.st_mtime_ns))
+
+    def _link(self, path: str, text: str) -> bool:
+        """Make a symlink. Whether it is a folder here: something was sent by way of the link."""
+        if path in self._own:
+            return False
+        for moved, origin in self._moved:
+            if text == origin or text.startswith(origin + "/"):
+                text = moved + text[len(origin) :]
+        try:
+            os.symlink(text, path)
+        except FileExistsError:
+            return os.path.isdir(path) and not os.path.islink(path)
+        return False
+
+
+def _folders(lists: Iterable[bytes]) -> dict[str, list[Any]]:
+    found = {}
+    for packed in lists:
+        for line in zlib.decompress(packed).split(b"\n"):
+            folder = json.loads(line)
+            found[folder[0]] = folder
+    return found
+
+
+def _give_away(paths: list[str]) -> None:
+    """Make files another user's, so that the job cannot change their modes; they stay ours if we may not."""
+    if not paths:
+        return
+    if os.geteuid() == 0:
+        command = [sys.executable, "-c", _CHOWN, str(_OTHERS[1])]
+    else:
+        command = ["sudo", "-n", sys.executable, "-c", _CHOWN, str(_OTHERS[0])]
+    names = b"\0".join(map(os.fsencode, paths))
+    with contextlib.suppress(OSError):
+        subprocess.run(command, input=names, capture_output=True, check=False)
+
+
+def _below(path: str) -> Iterable[str]:
+    yield path
+    if not os.path.islink(path):
+        for folder, _, names in os.walk(path):
+            yield from (os.path.join(folder, name) for name in names)
+
+
+def _table() -> str:
+    return os.path.join(home(), _TABLE)

@@ -1,0 +1,96 @@
+"""What machines get to see of this computer: the workflow's sources, and by name what is beside them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import replace
+from logging import Logger
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.model import JobPlan
+from snakemake_executor_ec2.plan import inner_jobs, left_out_params, workflow_data, workflow_sources
+from snakemake_executor_ec2.settings import listed
+from snakemake_executor_ec2.staging import environment, inventory, parse_reads
+from snakemake_executor_ec2.staging.sources import Sources, gather
+from snakemake_executor_ec2.staging.view import View, Viewer
+
+_SEED = {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "random").replace("random", "0")}
+"""One for all machines of a run, so that sets have the same order on all of them; this computer's, if set."""
+
+
+class Surroundings:
+    """What is around the jobs of one run on this computer; settled when the first one is planned."""
+
+    def __init__(
+        self, workflow: Any, *, read_by_parse: Collection[Path], fetched: Path | None, logger: Logger
+    ) -> None:
+        """`fetched` is a folder with what Snakemake has got from elsewhere for this run."""
+        self._workflow = workflow
+        self._logger = logger
+        self._told_of: set[Path] = set()
+        self.sources = self._gather(read_by_parse, fetched)
+        self._viewer = Viewer([Path.cwd()], looked_into=parse_reads.listed)
+        self._told_of_limit = False
+        self._told_of_secrets: set[str] = set()
+
+    def of(self, job: Any, plan: JobPlan) -> JobPlan:
+        """The plan of a job with what its machine sees: files by name, and variables of the environment."""
+        given = self._variables(job, declared=plan.env)
+        env = {name: value for name, value in given.items() if value is not None}
+        unset = tuple(name for name, value in given.items() if value is None)
+        return replace(plan, env={**env, **_SEED, **plan.env}, unset=unset, view=self._view())
+
+    def _variables(self, job: Any, declared: Collection[str]) -> dict[str, str | None]:
+        """What Snakefiles have read of the environment, or may when the job's code is run."""
+        found = dict(environment.read())
+        for rule in (each.rule for each in inner_jobs(job) if each.rule.is_run):
+            found |= environment.named_in(rule.run_func)
+        found = {name: value for name, value in found.items() if not environment.is_the_machines(name)}
+        secret = {name for name in found if environment.may_be_secret(name)}
+        for name in sorted(secret.difference(declared, self._told_of_secrets)):
+            self._told_of_secrets.add(name)
+            if found[name] is not None:
+                self._logger.warning(inventory.secret(name))
+        return {name: value for name, value in found.items() if name not in secret}
+
+    def _view(self) -> View:
+        """What machines see of the files that are not sent, as they are now."""
+        view = self._viewer.look()
+        if view.closed and not self._told_of_limit:
+            looked_into = sorted(set(view.closed) & set(map(str, parse_reads.listed())))
+            if looked_into:
+                raise ConfigurationError(inventory.listed_beyond_limit(looked_into))
+            self._told_of_limit = True
+            self._logger.warning(inventory.beyond_limit(view.closed))
+        return view
+
+    def tell(self, job: Any, plan: JobPlan) -> None:
+        """Say what travels with a job, if that was asked for, and what of its params is too large to."""
+        for path in set(left_out_params(job)) - self._told_of - set(plan.sources) - set(plan.inputs):
+            self._told_of.add(path)
+            self._logger.warning(inventory.too_large(path))
+        if self._workflow.executor_settings.show_staging:
+            self._logger.info(inventory.of_job(plan, self.sources))
+
+    def _gather(self, read_by_parse: Collection[Path], fetched: Path | None) -> Sources:
+        settings = self._workflow.executor_settings
+        inputs, outputs = workflow_data(self._workflow.dag)
+        named = [*workflow_sources(self._workflow), *(fetched.rglob("*") if fetched else ())]
+        found = gather(
+            Path.cwd(),
+            named=[path for path in named if fetched not in path.parents or path.is_file()],
+            read_by_parse=read_by_parse,
+            inputs=inputs,
+            outputs=outputs,
+            include=listed(settings.include),
+            exclude=listed(settings.exclude),
+        )
+        self._told_of.update(found.too_large)
+        for sentence in inventory.warnings(found, Path.cwd()):
+            self._logger.warning(sentence)
+        if settings.show_staging:
+            self._logger.info(inventory.of_sources(found, Path.cwd()))
+        return found
