@@ -6,7 +6,6 @@ A failure says what failed, for which rule, on which machine, what it cost and w
 from __future__ import annotations
 
 import os
-import re
 import traceback
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from snakemake_executor_ec2.model import (
     Transfer,
 )
 from snakemake_executor_ec2.report.cost import usd
+from snakemake_executor_ec2.report.hints import hints
 from snakemake_executor_ec2.report.ledger import Entry
 from snakemake_executor_ec2.sizing.quotas import Quota
 
@@ -324,42 +324,8 @@ def job_failed(plan: JobPlan, entry: Entry, result: JobResult, log: Path, now: f
     if lines:
         last = _without_epilogue(lines)[-LOG_LINES:]
         text += f"\nThe end of its output, all of it in {log}:\n{_indented(last)}"
-    for path in undeclared(plan, lines):
-        text += (
-            f"\n{path} exists here but was not sent to the machine, because no rule declares it as "
-            f"input: add it to the input of {plan.rule}, or name it with --ec2-include."
-        )
-    if result.exit_code == _NOT_FOUND or any(map(_LACKS_SOFTWARE.search, lines)):
-        text += (
-            "\nA machine has its image's software, and what it is told to install: --sdm conda or apptainer "
-            "for what a rule's conda: or container: names, --ec2-requirements for Python's packages, "
-            "--ec2-setup for anything else."
-        )
+    text += "".join(f"\n{hint}" for hint in hints(plan, result.exit_code, lines))
     return text
-
-
-_NOT_FOUND = 127
-"""A shell's exit status where there is no such program."""
-_LACKS_SOFTWARE = re.compile(r"No module named|there is no package called|command not found")
-
-
-def undeclared(plan: JobPlan, lines: Sequence[str]) -> list[str]:
-    """Files that a failed job's output speaks of, that exist here and that were not sent."""
-    sent = {*plan.inputs, *plan.sources, *plan.outputs, *plan.logs}
-    found: list[str] = []
-    for word in dict.fromkeys(word for line in lines for word in line.split()):
-        name = word.strip("'\"`:,;()[]{}<>")
-        path = plan.workdir / name if name else plan.workdir
-        if not name or len(name) > 255 or path in sent or any(parent in sent for parent in path.parents):
-            continue
-        if plan.workdir in path.parents and ".snakemake" not in path.parts and _is_file(path):
-            found.append(name)
-    return list(dict.fromkeys(found))
-
-
-def _is_file(path: Path) -> bool:
-    # pathlib raises where a word is too long for a name, or leads into a folder that is closed to us.
-    return os.path.isfile(path)  # noqa: PTH113
 
 
 def _end_of(log: Path) -> list[str]:
