@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from glob import escape
 from pathlib import Path
@@ -265,13 +266,37 @@ def workflow_sources(workflow: Any) -> Iterator[Path]:
     for path in [*workflow.configfiles, *workflow.overwrite_configfiles]:
         yield Path(os.path.abspath(path))
     for rule in workflow.rules:
-        for code in (rule.script, rule.notebook):
-            if code and "{" not in str(code):
-                yield from (p.parent for p in _local_source(_beside(rule, code)))
+        for code in filter(None, (rule.script, rule.notebook)):
+            # A name with wildcards: whichever it will be, it is in that folder.
+            known, brace, _ = str(code).partition("{")
+            paths = _local_source(_beside(rule, str(Path(f"{known}_").parent) if brace else code))
+            yield from (path if brace else path.parent for path in paths)
         if rule.wrapper:
             yield from (path.parent for path in wrapper_files(rule))
     for job in workflow.dag.jobs:
         yield from environment_files(job)
+
+
+def workflow_folders(workflow: Any) -> list[Path]:
+    """Folders outside of the working directory that belong to the workflow: those of its Snakefiles, and
+    the one that Snakemake was started in, from where a `workdir:` may have led away.
+
+    A folder `workflow` is, by convention, one of several of its repository, which then counts. A home
+    directory does not: it holds everything.
+    """
+    files = [path for source in workflow.included for path in _local_source(source)]
+    folders = [Path(workflow.workdir_init), *(path.parent for path in files)]
+    folders = [folder.parent if folder.name == "workflow" else folder for folder in folders]
+    found: list[Path] = []
+    for folder in sorted(set(folders), key=lambda folder: len(folder.parts)):
+        within = any(_is_within(folder, other) for other in (Path.cwd(), *found))
+        if not within and not _is_within(Path.home(), folder) and not _is_within(folder, Path(sys.prefix)):
+            found.append(folder)
+    return found
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    return path == folder or folder in path.parents
 
 
 def fetched_sources(workflow: Any) -> Path | None:

@@ -11,7 +11,13 @@ from typing import Any
 
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import JobPlan
-from snakemake_executor_ec2.plan import inner_jobs, left_out_params, workflow_data, workflow_sources
+from snakemake_executor_ec2.plan import (
+    inner_jobs,
+    left_out_params,
+    workflow_data,
+    workflow_folders,
+    workflow_sources,
+)
 from snakemake_executor_ec2.settings import listed
 from snakemake_executor_ec2.staging import environment, inventory, parse_reads
 from snakemake_executor_ec2.staging.sources import Sources, gather
@@ -31,8 +37,9 @@ class Surroundings:
         self._workflow = workflow
         self._logger = logger
         self._told_of: set[Path] = set()
+        self._folders = workflow_folders(workflow)
         self.sources = self._gather(read_by_parse, fetched)
-        self._viewer = Viewer([Path.cwd()], looked_into=parse_reads.listed)
+        self._viewer = Viewer([Path.cwd(), *self._folders], looked_into=parse_reads.listed)
         self._told_of_limit = False
         self._told_of_secrets: set[str] = set()
 
@@ -81,6 +88,7 @@ class Surroundings:
         named = [*workflow_sources(self._workflow), *(fetched.rglob("*") if fetched else ())]
         found = gather(
             Path.cwd(),
+            beside=self._folders,
             named=[path for path in named if fetched not in path.parents or path.is_file()],
             read_by_parse=read_by_parse,
             inputs=inputs,

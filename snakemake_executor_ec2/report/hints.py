@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from snakemake_executor_ec2.model import JobPlan
 
 _NOT_FOUND = 127
 """A shell's exit status where there is no such program."""
+_COMPLAINS = re.compile(
+    r"No such file|Permission denied|cannot open|can't open|not found|does not exist", re.I
+)
+_LONGEST_NAME = 255
+_FEW = 3
+_SYSTEM = frozenset(
+    map(Path, ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr", sys.base_prefix))
+)
 _LACKS_SOFTWARE = re.compile(r"No module named|there is no package called|command not found")
 
 
@@ -31,17 +40,56 @@ def hints(plan: JobPlan, exit_code: int, lines: Sequence[str]) -> list[str]:
 
 
 def undeclared(plan: JobPlan, lines: Sequence[str]) -> list[str]:
-    """Files that a failed job's output speaks of, that exist here and that were not sent."""
-    sent = {*plan.inputs, *plan.sources, *plan.outputs, *plan.logs}
-    found: list[str] = []
-    for word in dict.fromkeys(word for line in lines for word in line.split()):
+    """Files that a failed job's output speaks of, that exist here and that were not sent.
+
+    By the path that it gives; where a program complains of a file, also by the end of that path: it
+    may count from another folder.
+    """
+    sent = {*plan.inputs, *plan.sources, *plan.own, *plan.outputs, *plan.logs}
+    named = dict.fromkeys(name for line in lines for name in _names(line))
+    complained = dict.fromkeys(name for line in lines if _COMPLAINS.search(line) for name in _names(line))
+    found = {name: _path(plan, name) for name in named}
+    meant = {name for name, path in found.items() if _may_be_meant(path, plan, sent, name in complained)}
+    for name in complained.keys() - meant:
+        ending = _ending_in(plan, name)
+        found |= ending
+        meant |= {each for each, path in ending.items() if _may_be_meant(path, plan, sent, True)}
+    first = {path: name for name, path in reversed(found.items()) if name in meant}
+    return sorted(first.values(), key=list(found).index)
+
+
+def _names(line: str) -> Iterator[str]:
+    for word in line.split():
         name = word.strip("'\"`:,;()[]{}<>")
-        path = plan.workdir / name if name else plan.workdir
-        if not name or len(name) > 255 or path in sent or any(parent in sent for parent in path.parents):
-            continue
-        if plan.workdir in path.parents and ".snakemake" not in path.parts and _is_file(path):
-            found.append(name)
-    return list(dict.fromkeys(found))
+        if name and len(name) <= _LONGEST_NAME:
+            yield name
+
+
+def _path(plan: JobPlan, name: str) -> Path:
+    return Path(os.path.normpath(plan.workdir / name))
+
+
+def _may_be_meant(path: Path, plan: JobPlan, sent: Collection[Path], anywhere: bool) -> bool:
+    """Whether a file is here, is none of the computer's own, and was not sent."""
+    if path in sent or any(parent in sent for parent in path.parents) or ".snakemake" in path.parts:
+        return False
+    roots = plan.view.roots if plan.view else (plan.workdir,)
+    inside = any(root in path.parents for root in roots)
+    return (inside or (anywhere and _SYSTEM.isdisjoint(path.parents))) and _is_file(path)
+
+
+def _ending_in(plan: JobPlan, name: str) -> dict[str, Path]:
+    """Files that machines are told of and whose paths end so, if they are few."""
+    if plan.view is None or name.startswith(("/", "..")):
+        return {}
+    last = Path(name).name
+    paths = [
+        Path(folder.path, last)
+        for folder in plan.view.folders.values()
+        if any(file == last for file, _, _ in folder.files)
+    ]
+    ending = [path for path in paths if path.parts[-len(Path(name).parts) :] == Path(name).parts]
+    return {os.path.relpath(path, plan.workdir): path for path in ending} if len(ending) <= _FEW else {}
 
 
 def _is_file(path: Path) -> bool:

@@ -3,7 +3,8 @@
 1. What Snakemake names: Snakefiles, configuration, environments, and the folders of scripts.
 2. What the Snakefile read while it was parsed: sample sheets and the like (`parse_reads`).
 3. Helpers that shell commands call without declaring them: what git tracks, and where there is
-   no git, scripts (by their ending, executable, or beginning with `#!`) of the working directory.
+   no git, scripts (by their ending, executable, or beginning with `#!`) of the working directory
+   and of the folders of Snakefiles that are elsewhere.
 4. What the user names with `--ec2-include`, whatever its size.
 
 Never: what rules make, data that they declare as input (it travels with the jobs that need it),
@@ -59,7 +60,7 @@ class Reason(StrEnum):
     BESIDE_A_SCRIPT = "in the folder of a script"
     READ_BY_SNAKEFILE = "read while the Snakefile was parsed"
     TRACKED = "tracked by git"
-    SCRIPT = "a script in the working directory"
+    SCRIPT = "a script in a folder of the workflow"
     INCLUDED = "--ec2-include"
 
 
@@ -84,6 +85,7 @@ class Sources:
 def gather(
     workdir: Path,
     *,
+    beside: Iterable[Path] = (),
     named: Iterable[Path],
     read_by_parse: Iterable[Path],
     inputs: frozenset[Path],
@@ -93,8 +95,9 @@ def gather(
 ) -> Sources:
     """Settle what travels with every job of a workflow.
 
-    `named` are files and folders that Snakemake knows; `inputs` and `outputs` those of rules,
-    logs among the outputs. All paths are absolute; the patterns count from `workdir`.
+    `named` are files and folders that Snakemake knows, `beside` folders whose helpers travel as those of
+    the working directory do; `inputs` and `outputs` are those of rules, logs among the outputs. All paths
+    are absolute; the patterns count from `workdir`.
     """
     wanted: dict[Path, Reason] = {}
     cut_short: list[Path] = []
@@ -118,17 +121,18 @@ def gather(
         if path.is_dir():
             # A script beside the data: take the code of that folder, not the data.
             everything = not _contains(path, workdir)
-            beside = (f for f in walk(path) if everything or _is_script(f))
-            want((f for f in beside if not _is_data(f, inputs, outputs)), Reason.BESIDE_A_SCRIPT)
+            near = (f for f in walk(path) if everything or _is_script(f))
+            want((f for f in near if not _is_data(f, inputs, outputs)), Reason.BESIDE_A_SCRIPT)
         else:
             want([path], Reason.NAMED)
     want(read_by_parse, Reason.READ_BY_SNAKEFILE)
-    tracked = _git_tracked(workdir)
-    if tracked is not None:
-        helpers, reason = tracked, Reason.TRACKED
-    else:
-        helpers, reason = [path for path in walk(workdir) if _is_script(path)], Reason.SCRIPT
-    want((path for path in helpers if not _is_data(path, inputs, outputs)), reason)
+    for folder in (workdir, *beside):
+        tracked = _git_tracked(folder)
+        if tracked is not None:
+            helpers, reason = tracked, Reason.TRACKED
+        else:
+            helpers, reason = [path for path in walk(folder) if _is_script(path)], Reason.SCRIPT
+        want((path for path in helpers if not _is_data(path, inputs, outputs)), reason)
 
     unwanted = {path for pattern in exclude for path in found[pattern]}
     excluded = {path for path in wanted if any(each in unwanted for each in (path, *path.parents))}

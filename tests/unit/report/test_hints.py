@@ -1,0 +1,68 @@
+"""Which files a failure is told to be about."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_ec2.model import JobPlan
+from snakemake_executor_ec2.report.hints import hints, undeclared
+from snakemake_executor_ec2.staging.view import Viewer
+from tests.unit import launchers
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> JobPlan:
+    """A repository whose Snakefile is beside the working directory."""
+    for name in (
+        "run/data/a.txt",
+        "run/sent.txt",
+        "run/deep/er/x.csv",
+        "workflow/Snakefile",
+        "workflow/s.py",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    work = tmp_path / "run"
+    return replace(
+        launchers.plan(),
+        workdir=work,
+        sources=(tmp_path / "workflow" / "Snakefile",),
+        inputs=(work / "sent.txt",),
+        own=(work / "out.txt",),
+        view=Viewer([work, tmp_path / "workflow"]).look(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("cat: data/a.txt: Permission denied", ["data/a.txt"]),
+        ("cat: ./data/../data/a.txt: No such file or directory", ["./data/../data/a.txt"]),
+        ("cp: cannot open 'a.txt' for reading: Permission denied", ["data/a.txt"]),
+        ("PermissionError: [Errno 13] Permission denied: 'er/x.csv'", ["deep/er/x.csv"]),
+        ("cat: sent.txt: Permission denied", []),
+        ('CalledProcessError in file "../workflow/Snakefile", line 5:', []),
+        ("python: can't open file '../workflow/s.py': [Errno 2] No such file", ["../workflow/s.py"]),
+        ("data/a.txt data/a.txt ./data/a.txt", ["data/a.txt"]),
+        ("bash: line 1: /etc/passwd: Permission denied", []),
+        ("cat: nowhere.txt: No such file or directory", []),
+    ],
+)
+def test_files_that_are_here_and_were_not_sent_are_named(line: str, names: list[str], plan: JobPlan) -> None:
+    """By normalised paths, and once; what was sent, or is the computer's own, never."""
+    assert undeclared(plan, [line]) == names
+
+
+def test_a_file_elsewhere_is_named_if_it_was_missed(plan: JobPlan, tmp_path: Path) -> None:
+    """An absolute path in a line that complains; one that is only spoken of is not."""
+    reference = tmp_path / "refs" / "genome.fa"
+    reference.parent.mkdir()
+    reference.write_text("")
+    assert undeclared(plan, [f"cannot open {reference}"]) == [str(reference)]
+    assert undeclared(plan, [f"reading {reference}"]) == []
+    told = hints(plan, 1, [f"{reference}: No such file or directory"])
+    assert told[0].startswith(f"{reference} exists here but was not sent")

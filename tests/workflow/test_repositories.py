@@ -1,0 +1,71 @@
+"""Repositories as they are: Snakefiles beside the working directory, helpers beside Snakefiles."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_ec2.testing import WorkflowRunner
+from tests.workflow.trees import order, snakemake, tree
+
+FILES = {
+    "workflow/Snakefile": """
+configfile: "config/config.yaml"
+include: "rules/tools.smk"
+
+PLACES = sorted(glob_wildcards(f"{workflow.basedir}/../resources/{{place}}.bed").place)
+
+rule all:
+    input: expand("out/{tool}.txt", tool=config["tools"]), "out/helper.txt", "out/places.txt"
+
+rule helper:
+    input: "data/in.txt"
+    output: "out/helper.txt"
+    shell: "python {workflow.basedir}/scripts/helper.py {input} > {output}"
+
+rule places:
+    output: "out/places.txt"
+    run:
+        with open(output[0], "w") as file:
+            print(*PLACES, file=file)
+""",
+    "workflow/rules/tools.smk": """
+rule tool:
+    output: "out/{tool}.txt"
+    params: also=workflow.source_path("../scripts/shared.txt")
+    script: "../scripts/{wildcards.tool}.py"
+""",
+    "workflow/scripts/helper.py": "import sys\nfrom lib import told\nprint(told(open(sys.argv[1]).read()))\n",
+    "workflow/scripts/lib.py": "def told(text): return text.upper()\n",
+    "workflow/scripts/shared.txt": "shared\n",
+    "workflow/scripts/one.py": "open(snakemake.output[0], 'w').write(open(snakemake.params.also).read())\n",
+    "workflow/scripts/two.py": "import lib\nopen(snakemake.output[0], 'w').write(lib.told('two'))\n",
+    "resources/a.bed": "a",
+    "resources/b.bed": "b",
+    ".test/config/config.yaml": "tools: [one, two]\n",
+    ".test/data/in.txt": "content",
+}
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_a_repository_with_a_test_folder(tracked: bool, run_workflow: WorkflowRunner, tmp_path: Path) -> None:
+    """`--directory .test`, helpers called through `workflow.basedir`, scripts named by wildcards."""
+    here = tmp_path / "here"
+    for folder in (here, run_workflow.folder):
+        for name, content in FILES.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        if tracked:
+            subprocess.run("git init -q . && git add .", shell=True, cwd=folder, check=True)  # noqa: S602
+    local = snakemake(here, "-c2", "--directory", ".test")
+    assert local.returncode == 0, local.stderr
+
+    run = run_workflow({}, "--directory", ".test")
+
+    assert run.returncode == 0, run.output
+    left = {name: what for name, what in tree(run.folder).items() if not name.startswith(".git/")}
+    assert left == {name: what for name, what in tree(here).items() if not name.startswith(".git/")}
+    assert order(run.folder / ".test") == order(here / ".test")
