@@ -300,7 +300,7 @@ class Executor(RemoteExecutor):
 
         run = Run(
             self.workflow.executor_settings,
-            software=software_for(self.workflow),
+            software=software_for(self.workflow, self.logger.warning),
             tell=self.logger.info,
             warn=self.logger.warning,
         )

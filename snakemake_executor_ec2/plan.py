@@ -286,10 +286,11 @@ def workflow_folders(workflow: Any) -> list[Path]:
     """
     files = [path for source in workflow.included for path in _local_source(source)]
     folders = [Path(workflow.workdir_init), *(path.parent for path in files)]
-    folders = [folder.parent if folder.name == "workflow" else folder for folder in folders]
+    outside = [folder for folder in folders if not _is_within(folder, Path.cwd())]
+    folders = [folder.parent if folder.name == "workflow" else folder for folder in outside]
     found: list[Path] = []
     for folder in sorted(set(folders), key=lambda folder: len(folder.parts)):
-        within = any(_is_within(folder, other) for other in (Path.cwd(), *found))
+        within = any(_is_within(folder, other) for other in found)
         if not within and not _is_within(Path.home(), folder) and not _is_within(folder, Path(sys.prefix)):
             found.append(folder)
     return found

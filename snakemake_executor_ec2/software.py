@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Software
+from snakemake_executor_ec2.plan import workflow_folders
+from snakemake_executor_ec2.staging import parse_reads
+from snakemake_executor_ec2.staging.imports import imports
 
 
-def software_for(workflow: Any) -> Software:
-    """The controller's Snakemake with the storage plugins that the workflow uses, and what the
-    options `--ec2-requirements` and `--ec2-setup` name.
+def software_for(workflow: Any, warn: Callable[[str], None]) -> Software:
+    """The controller's Snakemake with the storage plugins that the workflow uses, what its Snakefiles
+    import, and what the options `--ec2-requirements` and `--ec2-setup` name.
 
     Raises ConfigurationError for a file that cannot be read.
     """
     settings = workflow.executor_settings
+    requirements = _text(settings.requirements, "--ec2-requirements")
+    imported = imports(
+        parse_reads.codes(), own=[Path.cwd(), *workflow_folders(workflow)], requirements=requirements
+    )
+    for here, wanted in imported.overruled:
+        warn(f"Snakefiles use {here} on this computer, and {wanted} on machines: --ec2-requirements says so")
+    for module, place in imported.elsewhere:
+        warn(
+            f"a Snakefile imports {module}, which is here from {place} and from no package index: machines "
+            "lack it unless --ec2-requirements, --ec2-setup or the image brings it"
+        )
+    plugins = [_pinned(f"snakemake-storage-plugin-{name}") for name in sorted(storage_in_use(workflow))]
     return Software(
         snakemake=version("snakemake"),
-        packages=tuple(
-            _pinned(f"snakemake-storage-plugin-{name}") for name in sorted(storage_in_use(workflow))
-        ),
-        requirements=_text(settings.requirements, "--ec2-requirements"),
+        packages=(*plugins, *imported.pinned),
+        requirements=requirements,
         setup=_text(settings.setup, "--ec2-setup"),
     )
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from importlib.util import source_from_cache
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 _MAX_DEPTH = 80
@@ -21,11 +21,17 @@ _SYSTEM = frozenset(map(Path, ("/dev", "/etc", "/lib", "/proc", "/sys", "/usr"))
 
 _LISTING = frozenset({"os.listdir", "os.scandir"})
 """What Python does for `os.walk`, `glob` and pathlib as well."""
+_CALLING = frozenset({"subprocess.Popen", "os.system"})
+_RUNS_SNAKEFILES = "snakemake/workflow.py"
+_RUNS_MODULES = frozenset({"<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>"})
+_SHELLS = frozenset({"sh", "bash", "dash", "zsh"})
 
 _listening = False
 _installed = False
 _seen: set[str] = set()
 _listed: set[str] = set()
+_codes: list[CodeType] = []
+_programs: dict[str, None] = {}
 
 
 def listen() -> None:
@@ -62,6 +68,16 @@ def listed() -> frozenset[Path]:
     return frozenset(map(Path, _listed))
 
 
+def codes() -> tuple[CodeType, ...]:
+    """The code of Snakefiles, and of the workflow's own modules, that was run up to the end of the parse."""
+    return tuple(_codes)
+
+
+def programs() -> tuple[str, ...]:
+    """Programs that Snakefiles called up to the end of the parse."""
+    return tuple(_programs)
+
+
 def _is_computers_own(path: Path) -> bool:
     """Whether a file is the system's, or hidden in the home directory as settings and credentials are."""
     if not _SYSTEM.isdisjoint(path.parents):
@@ -76,6 +92,12 @@ def _is_computers_own(path: Path) -> bool:
 def _hook(event: str, args: tuple[Any, ...]) -> None:
     if event in _LISTING:
         _note_listing(args[0] if args else None)
+        return
+    if event == "exec":
+        _note_code(args[0])
+        return
+    if event in _CALLING:
+        _note_program(args)
         return
     if not _listening or event != "open":
         return
@@ -94,6 +116,34 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
         if not {Path.cwd(), Path(snakefile).parent}.intersection(Path(text).parents):
             return
     _seen.add(text)
+
+
+def _note_code(code: object) -> None:
+    """Snakemake runs a Snakefile's code so, and Python a module's."""
+    if isinstance(code, CodeType) and _listening:
+        own = not code.co_filename.endswith(".py")
+        by = sys._getframe(2).f_code.co_filename  # Snakemake's module has no `__name__`
+        if (
+            by.endswith(_RUNS_SNAKEFILES)
+            if own
+            else (by in _RUNS_MODULES and _is_own_module(code.co_filename))
+        ):
+            _codes.append(code)
+
+
+def _is_own_module(file: str) -> bool:
+    snakefile = snakefile_above(sys._getframe(3))
+    return bool(snakefile) and not {Path.cwd(), Path(str(snakefile)).parent}.isdisjoint(Path(file).parents)
+
+
+def _note_program(args: tuple[Any, ...]) -> None:
+    if _listening and snakefile_above(sys._getframe(2)) is not None:
+        words = args[1] if len(args) > 1 and isinstance(args[1], list | tuple) else args[:1]
+        if words and isinstance(words[0], str | bytes | os.PathLike):
+            text = os.fsdecode(words[0]).split()
+            # A shell's name says nothing.
+            last = os.fsdecode(words[-1]).split() if text and Path(text[0]).name in _SHELLS else text
+            _programs.update(dict.fromkeys(Path(word).name for word in last[:1]))
 
 
 def _note_listing(folder: object) -> None:

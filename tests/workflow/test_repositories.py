@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,39 @@ def test_a_repository_with_a_test_folder(tracked: bool, run_workflow: WorkflowRu
     left = {name: what for name, what in tree(run.folder).items() if not name.startswith(".git/")}
     assert left == {name: what for name, what in tree(here).items() if not name.startswith(".git/")}
     assert order(run.folder / ".test") == order(here / ".test")
+
+
+def test_what_a_snakefile_imports_is_on_the_machine(run_workflow: WorkflowRunner) -> None:
+    """In the version that is here, without being named in a requirements file; a lack is told before."""
+    library = run_workflow.folder.parent / "library"
+    library.mkdir()
+    (library / "labtools.py").write_text("")
+    run = run_workflow(
+        {
+            "Snakefile": """
+import sys
+import pandas as pd
+try:
+    import labtools
+except ImportError:
+    pass
+
+TABLE = pd.read_csv("samples.tsv", sep="\\t", index_col="sample")
+
+rule all:
+    input: expand("{sample}.txt", sample=TABLE.index)
+
+rule one:
+    output: "{sample}.txt"
+    params: dose=lambda wildcards: TABLE.loc[wildcards.sample, "dose"]
+    run:
+        with open(output[0], "w") as file:
+            print(params.dose, pd.__version__, "site-packages" in pd.__file__, file=file)
+""",
+            "samples.tsv": "sample\tdose\na\t1.5\nb\t2.25\n",
+        },
+        env={"PYTHONPATH": str(library)},
+    )
+    assert run.returncode == 0, run.output
+    assert (run.folder / "b.txt").read_text() == f"2.25 {version('pandas')} True\n"
+    assert run.output.count("a Snakefile imports labtools, which is here from") == 1
