@@ -64,6 +64,7 @@ class Link:
         self._clock = clock
         self._control = control
         self._machine = machine
+        self.machine_id = machine.id
         self._patience_s = patience_s
         self._lost_after_s = lost_after_s
         self._neighbours = neighbours

@@ -23,10 +23,12 @@ from snakemake_executor_ec2.clock import SystemClock
 from snakemake_executor_ec2.control import Control
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.estate import Estate
+from snakemake_executor_ec2.hostkeys import HostKeys
 from snakemake_executor_ec2.journal import FOLDER, Journal
 from snakemake_executor_ec2.launch import check_tags
 from snakemake_executor_ec2.launching import Launcher
 from snakemake_executor_ec2.lifecycle import Inherited, Kit, run_job
+from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.market import catalogue_of, requirements_of
 from snakemake_executor_ec2.model import (
     JobOutcome,
@@ -179,6 +181,12 @@ class Run:
             tell=self._tell,
         )
         neighbours = Neighbours()
+        host_keys = HostKeys(first_is_enough=settings.allow_first_host_key, tell=self._tell)
+
+        def may_launch() -> None:
+            neighbours.check()
+            host_keys.check()
+
         self._launcher = Launcher(
             cloud=cloud,
             catalogue=catalogue_of(cloud, settings),
@@ -199,9 +207,13 @@ class Run:
             max_cost_usd=settings.max_cost,
             costs_usd=self._costs_usd,
             before_usd=before_usd(journal, settings.budget_period or "run", self._clock.now()),
-            may_launch=neighbours.check,
+            may_launch=may_launch,
         )
         locks: dict[Software, Installed] = {}
+
+        def workbench(link: Link) -> AgentWorkbench:
+            return AgentWorkbench(link, self._clock, self._tell, locks, host_keys)
+
         self._kit = Kit(
             cloud=cloud,
             connector=SshConnector(user=ssh_user, port=port, login_keys=tuple(login_keys)),
@@ -209,7 +221,7 @@ class Run:
             launcher=self._launcher,
             ledger=self._ledger,
             new_key_pair=new_key_pair,
-            workbench=lambda link: AgentWorkbench(link, self._clock, self._tell, locks),
+            workbench=workbench,
             software=self.software,
             boot_timeout_s=settings.boot_timeout or 300,
             lease_s=lease_s,

@@ -78,6 +78,11 @@ class ExecutorSettings(ExecutorSettingsBase):
         "Addresses (CIDR) that may reach the machines over ssh. Default: this computer's own address only.",
         metavar="CIDR",
     )
+    allow_first_host_key: bool = _option(
+        False,
+        "Send data to machines whose host key could not be renewed: the first one can be read in their "
+        "user-data by whoever may read that in your AWS account.",
+    )
     instance_types: List[str] = _list_option(
         "Instance types that may be used, as patterns: 'm7i.*,c7i.*'. Default: every current type that is "
         "not burstable, bare metal or an accelerator nobody asked for.",

@@ -31,6 +31,7 @@ from snakemake_executor_ec2.errors import (
     PreparationError,
     StagingError,
 )
+from snakemake_executor_ec2.hostkeys import HostKeys
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import Clock, RemoteHost
@@ -63,12 +64,14 @@ class AgentWorkbench:
         clock: Clock,
         tell: Callable[[str], None],
         locks: dict[Software, Installed],
+        host_keys: HostKeys,
     ) -> None:
-        """`locks` is shared by a run's machines: what a first one worked out."""
+        """`locks` is shared by a run's machines: what a first one worked out. So is `host_keys`."""
         self._link = link
         self._clock = clock
         self._tell = tell
         self._locks = locks
+        self._host_keys = host_keys
         self._search_path: tuple[str, ...] = ()
         self._paths = PathMap(here=Path("/"), there=Path("/"))
         self._there: Path | None = None
@@ -126,7 +129,9 @@ class AgentWorkbench:
         except (ConnectionLost, HostKeyMismatch):
             raise
         except ConnectError as error:
-            self._tell(f"{error.message} It keeps the first one, which can be read in its user-data.")
+            self._host_keys.not_renewed(self._link.machine_id, error.message)
+        else:
+            self._host_keys.renewed()
 
     def install_software(self, software: Software) -> None:
         like = self._locks.get(software)

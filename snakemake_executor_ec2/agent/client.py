@@ -165,7 +165,7 @@ class Agent:
     def _host_key(self, command: str) -> dict[str, Any]:
         done = self._host.run(self._command(command), timeout_s=_ANSWER_S)
         if done.exit_code:
-            raise ConnectError(f"The machine's host key could not be renewed: {_last_words(done)}.")
+            raise ConnectError(_last_words(done))
         return _answer(done)
 
     def guard(self, lease_s: float | None) -> float | None:

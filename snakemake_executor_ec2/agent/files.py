@@ -129,7 +129,7 @@ def _sudo(*command: str, because: OSError) -> None:
         done = subprocess.run(
             ["sudo", "-n", *command], stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # the latter, if PATH has folders closed to us
         raise because from None
     if done.returncode:
         raise AgentError(done.stderr.decode(errors="replace").strip() or f"sudo {command[0]} failed")
@@ -181,12 +181,12 @@ def pack() -> int:
     request = read_request()
     must = [str(path) for path in request.get("must", [])]
     wanted = [*must, *(str(path) for path in request.get("paths", []))]
+    _take_over(wanted)
     found = {path: _describe(path) for path in wanted}
     _tell_stand_ins(found)
     there = [path for path in found if found[path]["kind"] not in _NOT_PACKED]
     if not set(must) <= set(there):
         there = []
-    _take_over(there)
     _widen(1)
     with open(1, "wb", buffering=_BUFFER, closefd=False) as stream:
         write_archive(stream, (Entry(path, path) for path in there), begin={"paths": found})
@@ -206,10 +206,21 @@ def _tell_stand_ins(found: dict[str, dict[str, Any]]) -> None:
 
 def _take_over(paths: list[str]) -> None:
     """Make ours what a step with sudo has left to root alone, where we may; else reading it says why not."""
-    locked = [path for path in paths if not _is_readable(path)]
+    ours = Ours()
+    locked = {lock for path in paths if (lock := _lock_on(path, ours))}
     if locked:
         with contextlib.suppress(AgentError, PermissionError):
-            _sudo("chown", "-R", "-h", _owner(), "--", *locked, because=PermissionError())
+            _sudo("chown", "-R", "-h", _owner(), "--", *sorted(locked), because=PermissionError())
+
+
+def _lock_on(path: str, ours: Ours) -> str:
+    """What keeps us from reading a path: a folder of ours that leads there, or the path itself."""
+    parts = os.path.dirname(path).split(os.sep)
+    for depth in range(2, len(parts) + 1):
+        folder = os.sep.join(parts[:depth])
+        if os.path.isdir(folder) and not os.access(folder, os.X_OK):
+            return folder if ours.covers(folder) else ""
+    return path if os.path.lexists(path) and not _is_readable(path) else ""
 
 
 def _is_readable(path: str) -> bool:

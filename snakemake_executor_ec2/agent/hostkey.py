@@ -63,8 +63,7 @@ def rotate(place: str = _PLACE) -> int:
     key = _new_key()
     with _alone():
         if not _in_use(key, place):
-            as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
-            _run([*as_root, "sh", "-c", _INSTALL, "sh", place, key])
+            _run([*_as_root(), "sh", "-c", _INSTALL, "sh", place, key])
         with suppress(FileNotFoundError):
             os.unlink(key)  # sshd's own is for root alone
     return 0
@@ -86,19 +85,27 @@ def _in_use(key: str, place: str) -> bool:
 def _public(key: str) -> list[str]:
     """The type and the key of a public half; nothing where there is none."""
     try:
-        with open(key + ".pub", encoding="ascii") as file:
-            return file.read().split()[:2]
+        with open(key + ".pub", "rb") as file:
+            found = file.read()
     except FileNotFoundError:
         return []
+    except PermissionError:  # cloud-init before 23.1 writes it for root alone
+        found = _run([*_as_root(), "cat", key + ".pub"])
+    return found.decode(errors="replace").split()[:2]
 
 
-def _run(command: list[str]) -> None:
+def _as_root() -> list[str]:
+    return [] if os.geteuid() == 0 else ["sudo", "-n"]
+
+
+def _run(command: list[str]) -> bytes:
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=45, check=False)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, PermissionError) as error:  # the latter, if PATH has folders closed to us
         raise AgentError(f"{command[0]} is missing on the machine") from error
     except subprocess.TimeoutExpired as error:
         raise AgentError(f"{command[0]} took longer than 45 s") from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise AgentError(said[-1] if said else f"{command[0]} failed with exit status {done.returncode}")
+    return done.stdout

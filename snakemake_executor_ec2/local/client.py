@@ -61,6 +61,10 @@ class Faults:
         as far as their Python programs see: see `machine/clock/sitecustomize.py`."""
         return self.add("clock", ahead=ahead_s, type=type, count=count)
 
+    def no_sudo(self, *, type: str = "*", count: int | None = None) -> int:
+        """Machines that are launched from now on ask their user for a password before they let it be root."""
+        return self.add("no-sudo", type=type, count=count)
+
     def small_memory(self, mib: int, *, type: str = "*", count: int | None = None) -> int:
         """Machines that are launched from now on have so little memory; what wants more is killed by the
         kernel. Where `memory.why_not` says that this can't be, they do not start."""

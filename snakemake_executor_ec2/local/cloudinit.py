@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncssh
 
 from .host import Host, run_to_end
-from .image import USER
+from .image import ROOT_ONLY, USER
 from .userdata import UserData, parse
 
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
@@ -77,11 +77,17 @@ class CloudInit:
             for name, text in given.items():
                 kind, _, part = str(name).rpartition("_")
                 path = f"/etc/ssh/ssh_host_{kind}_key" + (".pub" if part == "public" else "")
-                await self._host.write(path, f"{str(text).strip()}\n".encode(), mode=_mode_of(part))
+                content = f"{str(text).strip()}\n".encode()
+                if part == "public":
+                    # Before 23.1, and on Amazon Linux 2023 so, cloud-init gives it to root alone.
+                    await self._host.write(path, content, mode=0)
+                    await self._host.write(ROOT_ONLY, f"{self._host.path(path)}\n".encode(), append=True)
+                else:
+                    await self._host.write(path, content, mode=0o600)
             return
         key = asyncssh.generate_private_key("ssh-ed25519", comment=f"root@{self._host.hostname}")
-        await self._host.write(HOST_KEY, key.export_private_key(), mode=_mode_of("private"))
-        await self._host.write(f"{HOST_KEY}.pub", key.export_public_key(), mode=_mode_of("public"))
+        await self._host.write(HOST_KEY, key.export_private_key(), mode=0o600)
+        await self._host.write(f"{HOST_KEY}.pub", key.export_public_key(), mode=0o644)
 
     async def _install_login_keys(self) -> None:
         keys = self._login_keys + self._user_data.authorized_keys(USER)
@@ -103,7 +109,3 @@ class CloudInit:
         await self._say(f"256 {key.get_fingerprint()} root@{self._host.hostname} (ED25519)")
         await self._say("-----END SSH HOST KEY FINGERPRINTS-----")
         await self._say(f"-----BEGIN SSH HOST KEY KEYS-----\n{public}\n-----END SSH HOST KEY KEYS-----")
-
-
-def _mode_of(part: str) -> int:
-    return 0o600 if part == "private" else 0o644

@@ -21,6 +21,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "small-disk": ("type", "zone"),
     "small-memory": ("type", "zone"),
     "clock": ("type", "zone"),
+    "no-sudo": ("type", "zone"),
 }
 
 

@@ -20,6 +20,8 @@ USER = "ec2-user"
 USER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 _ROOT_PROGRAMS = "/etc/ec2-root"
 ROOT_PATH = f"{_ROOT_PROGRAMS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ROOT_ONLY = "/etc/ec2-root-only"
+"""Lists the files that root alone may read: see `machine/sudo.sh`."""
 SHARED_CACHE = "/var/cache/snakemake-ec2"
 
 _CLOCK = "/usr/local/lib/clock"

@@ -25,6 +25,7 @@ from .imds import MetadataService, metadata
 from .sshd import Sshd
 
 _SHUTTING_DOWN_S = 0.2
+_NO_SUDO = b"#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,7 @@ class _Troubles:
     disk_bytes: int | None = None
     memory_bytes: int | None = None
     clock_ahead_s: float = 0.0
+    no_sudo: bool = False
     impostor_key: asyncssh.SSHKey | None = field(default=None, repr=False)
 
 
@@ -242,6 +244,8 @@ class Instance:
             host = await self._new_host()
             self._host = host
             await asyncio.gather(host.start(), asyncio.sleep(self._conditions.pending_s))
+            if self._troubles.no_sudo:
+                await host.write("/usr/local/bin/sudo", _NO_SUDO, mode=0o755)
             await self._set("running", "")
             cloud_init = CloudInit(
                 host, self.launch.user_data, login_keys=self.launch.login_keys, first_boot=first
@@ -333,6 +337,7 @@ def _troubles_of(launch: Launch, faults: FaultBook) -> _Troubles:
         troubles.memory_bytes = memory["bytes"]
     if (clock := faults.take("clock", **facts)) is not None:
         troubles.clock_ahead_s = clock["ahead"]
+    troubles.no_sudo = faults.take("no-sudo", **facts) is not None
     return troubles
 
 

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -34,12 +35,13 @@ _MOTO_SETTINGS = (
     "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION",
     "MOTO_ENABLE_KEYPAIR_VALIDATION",
 )
+_NOT_IN_THE_IMAGE = ("git", "gcc", "make")
 _NO_NAMESPACES = (
-    "embedded cloud: no namespaces to be had on this system, so hosts are plain processes: they see this "
+    "no namespaces to be had on this system, so hosts are plain processes: they see this "
     "computer's files, an undeclared input is not missed, and absolute paths are this computer's own"
 )
 _NO_OVERLAYS = (
-    "embedded cloud: no overlay file systems to be had on this system, so machines may read this computer's "
+    "no overlay file systems to be had on this system, so machines may read this computer's "
     "system directories and not write to them: what a job or --ec2-setup installs with sudo fails"
 )
 
@@ -83,8 +85,9 @@ async def _serve(
     if settings.parent_pipe:
         _watch_parent(loop, over)
     isolated, reduced = (False, _NO_NAMESPACES) if settings.plain else await _try_out(state_dir)
-    if reduced:
-        print(reduced, file=sys.stderr, flush=True)
+    for told in (reduced, _programs()):
+        if told:
+            print(f"embedded cloud: {told}", file=sys.stderr, flush=True)
     cache = settings.cache_dir or _user_cache()
     conditions = Conditions(
         state_dir=state_dir,
@@ -143,6 +146,17 @@ async def _try_out(state_dir: Path) -> tuple[bool, str]:
     host.kill()
     await host.gone()
     return True, _NO_OVERLAYS if OVERLAY_REFUSED in host.log.read_text(errors="replace") else ""
+
+
+def _programs() -> str:
+    """What machines have here, and the default image lacks."""
+    found = [name for name in _NOT_IN_THE_IMAGE if shutil.which(name)]
+    if not found:
+        return ""
+    return (
+        f"machines have this computer's programs, also what Amazon Linux 2023 lacks ({', '.join(found)}): "
+        "on EC2, let --ec2-setup install them"
+    )
 
 
 def _advice() -> str:

@@ -17,7 +17,10 @@ from typing import Any
 
 import boto3
 
-IMAGE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "snakemake-ec2", "debian")
+SUITES = ("stable", "bookworm")
+"""The newest Debian, and the one whose cloud-init (22.4) gives host keys' public halves to root alone, as
+Amazon Linux 2023's does."""
+_IMAGES = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "snakemake-ec2")
 _PACKAGES = (
     "systemd,systemd-sysv,dbus,openssh-server,cloud-init,python3,python3-venv,sudo,iproute2,"
     "ca-certificates,procps,netbase"
@@ -33,19 +36,20 @@ def missing() -> str:
     return f"needs {', '.join(tools)}" if tools else ""
 
 
-def make_image() -> Path:
+def make_image(suite: str) -> Path:
     """A Debian with what any cloud's image has, from the mirror that this computer uses; made once."""
-    if not IMAGE.exists():
-        part = IMAGE.with_suffix(".part")
+    image = _IMAGES / f"debian-{suite}"
+    if not image.exists():
+        part = image.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
         part.parent.mkdir(parents=True, exist_ok=True)
         # It cannot choose between packages that provide the same: apt finishes its work.
         subprocess.run(
-            ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "stable", str(part)], check=False
+            ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", suite, str(part)], check=False
         )
         subprocess.run(["chroot", str(part), "apt-get", "-f", "install", "-y"], check=True)
-        part.rename(IMAGE)
-    return IMAGE
+        part.rename(image)
+    return image
 
 
 class SystemdCloud:

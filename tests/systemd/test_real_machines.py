@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 
 from snakemake_executor_ec2.testing import WorkflowRunner
 
-from .rig import SystemdCloud, make_image, missing
+from .rig import SUITES, SystemdCloud, make_image, missing
 
 pytestmark = [pytest.mark.systemd, pytest.mark.xdist_group("systemd"), pytest.mark.timeout(1800)]
 
@@ -41,12 +41,12 @@ FILES = {
 }
 
 
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemdCloud]:
-    """One for all tests."""
+@pytest.fixture(scope="module", params=SUITES)
+def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemdCloud]:
+    """One for all tests, of each Debian."""
     if why := missing():
         pytest.skip(why)
-    image = make_image()
+    image = make_image(request.param)
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -74,6 +74,7 @@ def test_a_workflow(runner: WorkflowRunner) -> None:
     run = runner(FILES, timeout_s=900)
 
     assert run.returncode == 0, run.output
+    assert "could not be renewed" not in run.output
     user, _, node = (run.folder / "b.txt").read_text().partition(" ")
     assert user == "ec2-user"
     assert node.startswith("i-")

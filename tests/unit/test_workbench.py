@@ -11,6 +11,7 @@ import pytest
 from snakemake_executor_ec2 import workbench
 from snakemake_executor_ec2.clock import SystemClock
 from snakemake_executor_ec2.errors import NotFetched, PreparationError, StagingError
+from snakemake_executor_ec2.hostkeys import HostKeys
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import JobPlan, Software
 from snakemake_executor_ec2.outage import Neighbours
@@ -44,7 +45,8 @@ class World(launchers.World):
             neighbours=Neighbours(),
             tell=self.said.append,
         )
-        self.bench = AgentWorkbench(self.link, self.clock, self.said.append, {})
+        self.host_keys = HostKeys(first_is_enough=False, tell=self.said.append)
+        self.bench = AgentWorkbench(self.link, self.clock, self.said.append, {}, self.host_keys)
         self.bench.move_in(lease_s=0)
 
     def plan(self, command: str, **more: object) -> JobPlan:
@@ -99,7 +101,7 @@ def test_an_installation_that_hangs_has_an_end(world: World, monkeypatch: pytest
     for name in ("_SOFTWARE_TIMEOUT_S", "_LAST_CALL_S"):
         monkeypatch.setattr(workbench, name, 1.0)
     software = Software(snakemake="9", setup="echo waiting for godot\nuntil [ -e godot ]; do sleep 0.1; done")
-    bench = AgentWorkbench(world.link, SystemClock(), world.said.append, {})
+    bench = AgentWorkbench(world.link, SystemClock(), world.said.append, {}, world.host_keys)
     with pytest.raises(PreparationError, match="within an hour") as caught:
         bench.install_software(software)
     (world.there.home / "godot").touch()

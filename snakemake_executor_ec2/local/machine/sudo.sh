@@ -37,11 +37,26 @@ if [ -n "@HOST_DIR@" ]; then home=$HOME; fi
 if [ -n "$login" ]; then cd "$home" || exit 1; fi
 if [ $# -eq 0 ]; then set -- /bin/bash
 elif [ -n "$login$shell" ]; then set -- /bin/bash -c "$*"; fi
+# One user id is root's and the user's: what only root may read nobody may, but while a command of root's runs.
+opened=()
+[ "$user" != root ] || while IFS= read -r path; do
+    if [ "$(stat -c %a "$path" 2>/dev/null)" = 0 ]; then opened+=("$path"); fi
+done < <(cat "@HOST_DIR@/etc/ec2-root-only" 2>/dev/null)
+run() {
+    [ ${#opened[@]} -gt 0 ] || exec "$@"
+    chmod 600 "${opened[@]}"
+    "$@"
+    status=$?
+    for path in "${opened[@]}"; do
+        if [ "$(stat -c %a "$path" 2>/dev/null)" = 600 ]; then chmod 0 "$path"; fi
+    done
+    exit $status
+}
 identity=("HOME=$home" "USER=$user" "LOGNAME=$user" "SUDO_USER=$USER" "SUDO_COMMAND=$*" "PATH=@ROOT_PATH@")
-if [ -n "$keep" ]; then exec /usr/bin/env "${identity[@]}" "${assignments[@]}" "$@"; fi
+if [ -n "$keep" ]; then run /usr/bin/env "${identity[@]}" "${assignments[@]}" "$@"; fi
 system=()
 while IFS= read -r line; do
     case $line in *=*) value=${line#*=}; value=${value#\'}; system+=("${line%%=*}=${value%\'}") ;; esac
 done < "@HOST_DIR@/etc/environment"
-exec /usr/bin/env -i "TERM=${TERM:-dumb}" LANG=C.UTF-8 "SHELL=/bin/bash" "${system[@]}" "${identity[@]}" \
+run /usr/bin/env -i "TERM=${TERM:-dumb}" LANG=C.UTF-8 "SHELL=/bin/bash" "${system[@]}" "${identity[@]}" \
     "${assignments[@]}" "$@"

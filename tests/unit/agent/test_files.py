@@ -233,3 +233,22 @@ def test_pack_takes_over_what_sudo_has_left_to_root(machine: Machine, tmp_path: 
     assert (tmp_path / "calls").read_text() == (
         f"sudo -n chown -R -h {os.getuid()}:{os.getgid()} -- {tmp_path}/tree\n"
     )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_pack_opens_a_folder_of_ours_that_sudo_has_closed(machine: Machine, tmp_path: Path) -> None:
+    """An output below it is fetched; a folder that is not ours is left as it is, and the refusal told."""
+    ours, others = tmp_path / "ours", tmp_path / "others"
+    assert _workdir(machine, ours) == [(True, "")]
+    for closed in (ours / "closed", others / "closed"):
+        closed.mkdir(parents=True)
+        (closed / "file").write_text("1")
+        closed.chmod(0o000)
+    _sudo_is(machine, tmp_path, f"chmod u+rwx {ours}/closed")
+    contents = _pack(machine, tmp_path / "back", must=[str(ours / "closed/file")])
+    assert len(contents.placed) == 1
+    answer = machine.ask("pack", request={"must": [str(others / "closed/file")]})
+    assert answer.exit_code == 1
+    assert "Permission denied" in answer.stderr
+    (others / "closed").chmod(0o700)
+    assert (tmp_path / "calls").read_text().count("sudo") == 1

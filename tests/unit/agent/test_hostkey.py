@@ -7,6 +7,8 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,11 +31,21 @@ pytestmark = [
 ]
 
 
+# What sudo is, as far as the agent uses it: `sudo -n COMMAND …`.
+_SUDO = """
+#include <unistd.h>
+int main(int count, char **words) { return setgid(0) || setuid(0) || execvp(words[2], words + 2); }
+"""
+_NOBODY = 65534
+
+
 class Host:
     """A machine with a host key, and an sshd that may be told to reload."""
 
-    def __init__(self, machine: Machine, folder: Path) -> None:
+    def __init__(self, machine: Machine, folder: Path, *, user: int | None = None) -> None:
+        """`user`: who runs the agent, if not root."""
         self.machine = machine
+        self.user = user
         self.calls = folder / "calls"
         self.calls.touch()
         self.place = folder / "ssh" / "key"
@@ -42,6 +54,18 @@ class Host:
             path.mkdir()
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.place], check=True)
         self.reloads(well=True)
+        if user is not None:
+            self._belongs_to_root(user)
+
+    def _belongs_to_root(self, user: int) -> None:
+        """As cloud-init before 23.1 leaves it, Amazon Linux 2023's for instance; the user may use sudo."""
+        Path(f"{self.place}.pub").chmod(0o600)
+        self.calls.chmod(0o666)
+        source, sudo = self.programs / "sudo.c", self.programs / "sudo"
+        source.write_text(_SUDO)
+        subprocess.run(["gcc", "-o", sudo, source], check=True)
+        sudo.chmod(0o4755)
+        os.chown(self.machine.home, user, user)
 
     def reloads(self, *, well: bool) -> None:
         """Whether sshd can be told."""
@@ -60,6 +84,10 @@ class Host:
             text=True,
             env={**self.machine.environment, "PATH": path},
             check=False,
+            user=self.user,
+            group=self.user,
+            extra_groups=None if self.user is None else [],
+            cwd="/",
         )
 
     def prepare(self) -> list[str]:
@@ -80,9 +108,22 @@ class Host:
         return done.stdout.split()[:2]
 
 
-@pytest.fixture
-def host(machine: Machine, tmp_path: Path) -> Host:
-    return Host(machine, tmp_path)
+@pytest.fixture(params=["as root", "as a user who may not read the key's public half"])
+def host(request: pytest.FixtureRequest, machine: Machine, tmp_path: Path) -> Iterator[Host]:
+    if request.param == "as root":
+        yield Host(machine, tmp_path)
+        return
+    python = shutil.which("python3", path="/usr/bin:/usr/local/bin")
+    if python is None or shutil.which("gcc") is None:
+        pytest.skip("needs a Python that anybody may run, and gcc")
+    folder = Path(tempfile.mkdtemp())  # pytest's own are closed to others
+    try:
+        folder.chmod(0o755)
+        theirs = Machine(folder)
+        theirs.python = python
+        yield Host(theirs, folder, user=_NOBODY)
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_a_key_is_made_once_and_not_used_at_once(host: Host) -> None:
@@ -128,6 +169,24 @@ def test_a_machine_from_the_image_of_another_one_makes_its_own(host: Host) -> No
     assert made != others
     host.take("rotate")
     assert host.public() == made
+
+
+@pytest.mark.parametrize("missing", ["sudo", "permission"])
+def test_a_user_who_cannot_be_root_is_told_so(host: Host, missing: str) -> None:
+    """One sentence, no traceback; the files are as they were."""
+    if host.user is None:
+        pytest.skip("root needs no sudo")
+    sudo = host.programs / "sudo"
+    sudo.unlink()
+    if missing == "permission":
+        sudo.write_text("#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")
+        sudo.chmod(0o755)
+    before = host.files()
+    done = [host.take("prepare"), host.take("rotate")]
+    assert all(each.returncode for each in done)
+    wanted = "sudo: a password is required" if missing == "permission" else "sudo is missing on the machine"
+    assert [each.stderr.strip() for each in done] == [wanted, wanted]
+    assert host.files() == before
 
 
 @pytest.mark.skipif(Path("/run/sshd.pid").exists(), reason="a real sshd would be told")

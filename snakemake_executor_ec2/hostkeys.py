@@ -1,0 +1,61 @@
+"""What becomes of machines that go on showing the host key which stands in their user-data.
+
+Whoever may read user-data has that key, and could be taken for the machine: by default nothing is sent
+(docs/decisions/0023).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from snakemake_executor_ec2.errors import PreparationError
+
+UNRENEWED = 2
+"""After so many machines of a run that kept their first key, and none that did not, no more are launched."""
+_READABLE = "which whoever may read its user-data in your AWS account (ec2:DescribeInstanceAttribute) has"
+
+
+class HostKeys:
+    """One for a run; threads share it."""
+
+    def __init__(self, *, first_is_enough: bool, tell: Callable[[str], None]) -> None:
+        """`first_is_enough`: --ec2-allow-first-host-key."""
+        self._first_is_enough = first_is_enough
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._any_renewed = False
+        self._unrenewed: dict[str, str] = {}
+
+    def renewed(self) -> None:
+        """A machine shows a key of its own."""
+        with self._lock:
+            self._any_renewed = True
+
+    def not_renewed(self, machine_id: str, why: str) -> None:
+        """A machine goes on with its first key. Raises PreparationError, or tells it once a run."""
+        with self._lock:
+            is_first = not self._unrenewed
+            self._unrenewed[machine_id] = why
+        if not self._first_is_enough:
+            raise PreparationError(_refusal(machine_id, why))
+        if is_first:
+            self._tell(
+                f"the host key of {machine_id} could not be renewed ({why}): it keeps the first one, "
+                f"{_READABLE}; data is sent all the same (--ec2-allow-first-host-key), also to others like it"
+            )
+
+    def check(self) -> None:
+        """Raise PreparationError where another machine's key would not be renewed either."""
+        with self._lock:
+            if not self._first_is_enough and not self._any_renewed and len(self._unrenewed) >= UNRENEWED:
+                machine_id, why = list(self._unrenewed.items())[-1]
+                raise PreparationError(f"Nothing more is launched. {_refusal(machine_id, why)}")
+
+
+def _refusal(machine_id: str, why: str) -> str:
+    return (
+        f"The host key of {machine_id} could not be renewed ({why}): it keeps the first one, {_READABLE}. "
+        "No data was sent to it. Start from an image whose user may use sudo (--ec2-ami), or send data all "
+        "the same with --ec2-allow-first-host-key."
+    )
