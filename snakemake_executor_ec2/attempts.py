@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from snakemake_executor_ec2 import whereabouts
 from snakemake_executor_ec2.model import KeyPair, Machine, Market, Phase, Price
+from snakemake_executor_ec2.whereabouts import Whereabouts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,10 @@ class RunRecord:
     """It ended with `--ec2-detach`: its machines were left to work on purpose."""
     closed: bool = False
     """Nothing of it is left on EC2."""
+    ended: bool = False
+    """Its process said so itself."""
+    where: Whereabouts | None = None
+    """Its computer and folder; None: entered by a version that did not note them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +99,8 @@ def run_of(row: sqlite3.Row) -> RunRecord:
         account=row["account"],
         detached=bool(row["detached"]),
         closed=bool(row["closed"]),
+        ended=row["ended_at"] is not None,
+        where=None if row["whereabouts"] is None else whereabouts.of_json(json.loads(row["whereabouts"])),
     )
 
 

@@ -21,6 +21,8 @@ from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.lifecycle import Inherited
 from snakemake_executor_ec2.model import MachineState
 from snakemake_executor_ec2.ports import Connector
+from snakemake_executor_ec2.report import say_left
+from snakemake_executor_ec2.whereabouts import Verdict
 
 _SEEN_AGAIN_S = 60.0
 """How much longer than it was seen last a run may have lived; it shows itself every 30 s."""
@@ -59,13 +61,17 @@ class Estate:
         """Look at what there is, and end at once what no job will want: machines on which no job
         was started yet, and jobs whose outputs are not `wanted` (if `all_known` of them are)."""
         for run in self._journal.runs():
-            if run.id == self._run_id or self._journal.is_alive(run.id):
+            verdict = self._journal.verdict(run)
+            if run.id == self._run_id or verdict is Verdict.ALIVE:
                 continue
             if not self._is_here(run):
                 self._tell_of(run)
                 continue
             cloud = self._cloud_of(run.id)
             states = cloud.take_over()
+            if verdict is Verdict.ELSEWHERE:
+                self._tell_of_others(run, states)
+                continue
             self._dead[run.id] = (run, cloud)
             stays = self._staying(run, states, set(wanted), all_known)
             ending = [name for name, state in states.items() if state in _AT_WORK and name not in stays]
@@ -80,7 +86,8 @@ class Estate:
     def finished(self, fingerprint: str, keys: Collection[str]) -> Attempt | None:
         """An attempt whose results are here, although Snakemake was killed before it knew: `keys`
         are what Snakemake has noted as under way for the job's outputs."""
-        dead = {run.id: run for run in self._journal.runs(closed=True) if not self._journal.is_alive(run.id)}
+        runs = self._journal.runs(closed=True)
+        dead = {run.id: run for run in runs if self._journal.verdict(run) is Verdict.DEAD}
         for attempt in reversed(self._journal.attempts()):
             fits = attempt.fingerprint == fingerprint and attempt.key in keys and attempt.owner in dead
             if fits and attempt.landed:
@@ -155,6 +162,12 @@ class Estate:
                 f"--ec2-region {run.region} to go on with it, or see `snakemake-ec2 ps` and `gc`"
             )
 
+    def _tell_of_others(self, run: RunRecord, states: dict[str, MachineState]) -> None:
+        """Say that machines are left alone, of a run of another computer or of a folder that was copied."""
+        machines = [name for name, state in states.items() if state in _AT_WORK]
+        if machines:
+            self._tell(say_left.not_ours(run, machines))
+
     def _is_here(self, run: RunRecord) -> bool:
         """Whether its machines are shown to us: another account's look as if there were none."""
         same_account = run.account == self._account or None in (run.account, self._account)
@@ -167,6 +180,7 @@ class Estate:
         for attempt in self._journal.attempts(run.id):
             machine = attempt.machine
             if machine is None or states.get(machine.id) not in _AT_WORK:
+                self._tell_of_its_end(run, attempt)
                 continue
             asked_for = bool(wanted & set(attempt.outputs))
             if self._another_s(attempt) or self._kept(attempt):
@@ -178,9 +192,17 @@ class Estate:
                     self._waiting.append(attempt)
         return stays
 
+    def _tell_of_its_end(self, run: RunRecord, attempt: Attempt) -> None:
+        """Say, once, that a machine on which a job was at work is not there any more, and why."""
+        if attempt.may_go_on and not self._another_s(attempt):
+            lease_s = attempt.lease_s or run.lease_s
+            lapsed = self._now() > self._journal.last_seen(run) + lease_s
+            self._tell(say_left.ended_without_us(attempt, lease_s if lapsed else None))
+            self._journal.end(attempt.id, "lapsed" if lapsed else "lost", machine_ended=True)
+
     def _another_s(self, attempt: Attempt) -> bool:
-        """Whether another run, which lives, has taken it over."""
-        return attempt.owner != self._run_id and self._journal.is_alive(attempt.owner)
+        """Whether another run, which lives or is not ours to judge, has taken it over."""
+        return attempt.owner != self._run_id and not self._journal.is_dead(attempt.owner)
 
     def _kept(self, attempt: Attempt) -> bool:
         return attempt.kept_until is not None and self._now() < attempt.kept_until

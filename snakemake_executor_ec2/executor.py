@@ -28,6 +28,7 @@ from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.staging import parse_reads
 
 if TYPE_CHECKING:
+    from snakemake_executor_ec2.interrupts import Interrupts
     from snakemake_executor_ec2.model import JobOutcome
     from snakemake_executor_ec2.run import Run
     from snakemake_executor_ec2.surroundings import Surroundings
@@ -55,12 +56,16 @@ _STATUS_PAUSE_S = 0.1
 class Executor(RemoteExecutor):
     """Snakemake's executor: plans jobs, hands them over, reports what became of them."""
 
+    _interrupts: Interrupts | None = None
+
     def __post_init__(self) -> None:
         from snakemake_executor_ec2.interrupts import Interrupts
 
         self._run: Run | None = None
-        self._interrupts = Interrupts()
-        self._interrupts.listen()
+        interrupts = Interrupts()
+        interrupts.listen()
+        self._sigterm_as_before = snakemake_private.on_sigterm(interrupts.end)
+        self._interrupts = interrupts
         caches = self.workflow.sourcecache
         self._read_by_parse = parse_reads.stop(
             outside=map(Path, (sys.prefix, sys.base_prefix, caches.cache_path, caches.runtime_cache_path))
@@ -72,7 +77,7 @@ class Executor(RemoteExecutor):
             {SharedFSUsage.INPUT_OUTPUT, SharedFSUsage.PERSISTENCE}
         )
         self.next_seconds_between_status_checks = _STATUS_PAUSE_S
-        _say_units(getattr(self.workflow.resource_settings, "_parsed_default_resources", None))
+        snakemake_private.say_units(self.workflow.resource_settings)
         if "env-modules" in snakemake_private.deployment_methods(self.workflow):
             raise ConfigurationError(
                 "--sdm env-modules needs a cluster's module system, which EC2 machines do not have; "
@@ -131,8 +136,8 @@ class Executor(RemoteExecutor):
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
         from snakemake_executor_ec2.plan import look_in_storage
 
-        # The base class' thread calls before `__post_init__` has run: look at nothing but the jobs.
-        if active_jobs:
+        # The base class' thread calls before `__post_init__` has run.
+        if self._interrupts is not None:
             self._interrupts.repeat()
         for info in active_jobs:
             if self._run is not None:
@@ -161,18 +166,20 @@ class Executor(RemoteExecutor):
         remove_empty_logs(job)
 
     def _wait_thread(self) -> None:
-        from snakemake_executor_ec2.report.telling import lead_nowhere
+        from snakemake_executor_ec2.report.telling import lead_nowhere, nobody_reads
 
         try:
             super()._wait_thread()
-        except BrokenPipeError as error:
+        except OSError as error:
+            if not nobody_reads(error):
+                raise
             # Snakemake prints here what has gone wrong before it ends the run: without a reader
             # this thread would end, and the run never.
             lead_nowhere()
             self.workflow.scheduler.executor_error_callback(error)
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:  # noqa: ARG002
-        self._interrupts.heard()
+        self._hear()
         # Not only the given ones: a job can be between two of Snakemake's lists.
         if self._run is not None:
             # Also where Snakemake broke down, because it found no room for its notes, for instance.
@@ -180,9 +187,12 @@ class Executor(RemoteExecutor):
             self._run.cancel(detach=bool(self.workflow.executor_settings.detach), keep_results=not asked_for)
 
     def shutdown(self) -> None:
-        self._interrupts.heard()
+        self._hear()
         super().shutdown()
         self._finish()
+        if self._interrupts is not None:
+            self._interrupts.over()
+            self._sigterm_as_before()
 
     def get_snakefile(self) -> str:
         # The base class makes a relative path of it, even of a URL. Without its token, if it has one:
@@ -236,6 +246,17 @@ class Executor(RemoteExecutor):
         return " ".join(options)
 
     # --- helpers --------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        """The run is ending: by a signal, perhaps."""
+        from snakemake_executor_ec2.report.telling import ended_by
+
+        interrupts = self._interrupts
+        if interrupts is None or interrupts.is_heard:
+            return
+        interrupts.heard()
+        if interrupts.name:
+            self.logger.warning(ended_by(interrupts.name, bool(self.workflow.executor_settings.detach)))
 
     def _keep_here(self) -> None:
         """Make local rules of those that would have no effect on a machine, and say so."""
@@ -341,21 +362,3 @@ class Executor(RemoteExecutor):
 
         read, fetched = self._read_by_parse, self._fetched_sources
         return Surroundings(self.workflow, read_by_parse=read, fetched=fetched, logger=self.logger)
-
-
-def _say_units(default_resources: Any) -> None:
-    """Let the machine get `--default-resources` as they were meant. Snakemake turns `mem_mib=954` into
-    a `mem_mb` of 1000, and passes it on as `mem_mb=954`."""
-    for resource in getattr(default_resources, "_data", {}).values():
-        if isinstance(resource.raw, int | float) or _is_number(resource.raw):
-            # The context of a job, which a number does not look at.
-            nothing = dict.fromkeys(("input", "attempt", "threads", "rulename", "async_run"))
-            resource.raw = resource.evaluate(None, **nothing).value
-
-
-def _is_number(text: str | None) -> bool:
-    try:
-        float(text or "")
-    except ValueError:
-        return False
-    return True

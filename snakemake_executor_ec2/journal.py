@@ -23,9 +23,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from snakemake_executor_ec2 import whereabouts
 from snakemake_executor_ec2.attempts import Attempt, RunRecord, attempt_of, run_of
 from snakemake_executor_ec2.errors import ConfigurationError, LaunchError
 from snakemake_executor_ec2.model import JobPlan, LaunchSpec, Machine, Phase
+from snakemake_executor_ec2.whereabouts import Verdict, judge
 
 FOLDER = Path(".snakemake", "ec2")
 """Where a workflow's folder keeps what this executor knows."""
@@ -36,7 +38,7 @@ CREATE TABLE IF NOT EXISTS runs (
     id TEXT PRIMARY KEY, began_at REAL NOT NULL, ended_at REAL, pid INTEGER NOT NULL,
     region TEXT NOT NULL, endpoint TEXT NOT NULL, ssh_user TEXT NOT NULL, ssh_port INTEGER NOT NULL,
     login_private TEXT, login_public TEXT, lease_s REAL NOT NULL,
-    detached INTEGER NOT NULL DEFAULT 0, closed INTEGER NOT NULL DEFAULT 0, account TEXT
+    detached INTEGER NOT NULL DEFAULT 0, closed INTEGER NOT NULL DEFAULT 0, account TEXT, whereabouts TEXT
 );
 CREATE TABLE IF NOT EXISTS attempts (
     id INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs, owner TEXT NOT NULL REFERENCES runs,
@@ -57,7 +59,7 @@ CREATE INDEX IF NOT EXISTS attempts_by_run ON attempts (run);
 CREATE INDEX IF NOT EXISTS attempts_by_key ON attempts (key);
 """
 _LATER_COLUMNS = {
-    "runs": {"account": "TEXT"},
+    "runs": {"account": "TEXT", "whereabouts": "TEXT"},
     "attempts": {"claim_s": "REAL", "lease_s": "REAL"},
 }
 
@@ -78,6 +80,7 @@ class Journal:
         self._lock = threading.RLock()
         self._held: dict[str, IO[bytes]] = {}
         self.folder = folder / FOLDER
+        self.here = whereabouts.here(folder)
         path = self.folder / "journal.sqlite"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -119,9 +122,10 @@ class Journal:
         with self._must(ConfigurationError, "a run"):
             self._db.execute(
                 "INSERT INTO runs (id, began_at, pid, region, endpoint, ssh_user, ssh_port, login_private,"
-                " login_public, lease_s, account) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                " login_public, lease_s, account, whereabouts) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
                 (run.id, run.began_at, run.pid, run.region, run.endpoint, run.ssh_user, run.ssh_port,
-                 login and login.private, login and login.public, run.lease_s, run.account),
+                 login and login.private, login and login.public, run.lease_s, run.account,
+                 json.dumps((run.where or self.here).as_json())),
             )  # fmt: skip
 
     def leave_run(self, run_id: str, *, detached: bool) -> None:
@@ -149,26 +153,28 @@ class Journal:
         """One run, alive or not."""
         return run_of(self._rows("SELECT * FROM runs WHERE id=?", run_id)[0])
 
+    def verdict(self, run: RunRecord) -> Verdict:
+        """Whether a run lives, or ended, or is not this folder's to judge."""
+        locked = whereabouts.is_locked(self._lock_of(run.id))
+        return judge(run.where, self.here, locked=locked, seen_at=self.last_seen(run), ended=run.ended)
+
+    def is_dead(self, run_id: str) -> bool:
+        """Whether the run has ended for certain, and what it left is this folder's."""
+        return self.verdict(self.run(run_id)) is Verdict.DEAD
+
     def is_alive(self, run_id: str) -> bool:
-        """Whether the run's process is there (on whatever computer, where the file system has locks)."""
-        try:
-            with (self.folder / "runs" / f"{run_id}.lock").open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        """Whether the run's process is known to be there."""
+        return self.verdict(self.run(run_id)) is Verdict.ALIVE
 
     def beat(self, run_id: str) -> None:
         """The run lives; `last_seen` will say so when it does not any more."""
         with suppress(OSError):
-            os.utime(self.folder / "runs" / f"{run_id}.lock")
+            os.utime(self._lock_of(run_id))
 
     def last_seen(self, run: RunRecord) -> float:
         """Until when a run is known to have looked after its machines."""
         with suppress(OSError):
-            return (self.folder / "runs" / f"{run.id}.lock").stat().st_mtime
+            return self._lock_of(run.id).stat().st_mtime
         return run.began_at
 
     # --- attempts -----------------------------------------------------------------------------
@@ -292,12 +298,16 @@ class Journal:
     # --- helpers ------------------------------------------------------------------------------
 
     def _hold(self, run_id: str) -> None:
-        path = self.folder / "runs" / f"{run_id}.lock"
+        path = self._lock_of(run_id)
         path.parent.mkdir(exist_ok=True)
         file = path.open("ab")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError):  # there are no locks here: the heartbeat has to do
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with self._lock:
             self._held[run_id] = file
+
+    def _lock_of(self, run_id: str) -> Path:
+        return self.folder / "runs" / f"{run_id}.lock"
 
     def _rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
         with self._lock, closing(self._db.execute(sql, values)) as cursor:

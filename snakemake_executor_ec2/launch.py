@@ -25,6 +25,7 @@ JOB_TAG = "snakemake-ec2:job"
 RULE_TAG = "snakemake-ec2:rule"
 OWNER_TAG = "snakemake-ec2:owner"
 EXPIRES_TAG = "snakemake-ec2:expires-at"
+FOLDER_TAG = "snakemake-ec2:folder"
 
 SOFTWARE_GIB = 4
 """Room on the root volume for Snakemake, a Python and what a job's environment adds."""
@@ -242,6 +243,7 @@ def tags(
     rule: str,
     owner: str,
     expires_at: float,
+    folder: str = "",
     extra: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """A machine's tags: whose it is, what it runs and when it ends on its own.
@@ -258,11 +260,13 @@ def tags(
         OWNER_TAG: owner,
         EXPIRES_TAG: datetime.fromtimestamp(expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
+    if folder:
+        ours[FOLDER_TAG] = folder
     fitting = {key: _fit(value) for key, value in ours.items()}
     return fitting | check_tags(extra or {}, taken=len(ours))
 
 
-def check_tags(extra: Mapping[str, str], *, taken: int = 6) -> dict[str, str]:
+def check_tags(extra: Mapping[str, str], *, taken: int = 7) -> dict[str, str]:
     """The user's tags, as they are. Raises ConfigurationError for one that EC2 would refuse.
 
     `taken` is the number of tags that we set ourselves.

@@ -73,6 +73,8 @@ class Launcher:
     tell: Callable[[str], None]
     """Prints a line for the user."""
     instance_profile: str | None = None
+    folder: str = ""
+    """Which computer's folder the machines' tags are to name."""
     claim_s: int = 12 * 3600
     """After so long, at most, a machine ends itself where no agent came to keep a lease on it."""
     lease_usd: float | None = None
@@ -337,6 +339,7 @@ class Launcher:
                 rule=plan.rule,
                 owner=self.owner,
                 expires_at=self.clock.now() + lifetime_s,
+                folder=self.folder,
                 extra=self.user_tags,
             ),
             instance_profile=self.instance_profile,

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_ec2 import snakelocks
+from snakemake_executor_ec2 import snakelocks, whereabouts
 from snakemake_executor_ec2.agent.client import Software as Installed
 from snakemake_executor_ec2.attempts import RunRecord
 from snakemake_executor_ec2.aws.cache import default_directory
@@ -147,6 +147,7 @@ class Run:
         cloud.check()
         self._ledger = Ledger(self._clock, journal, self.id)
         ssh_user = settings.ssh_user or "ec2-user"
+        where = whereabouts.here(self._folder)
         lease_s = DEFAULT_S if settings.lease is None else settings.lease * 60.0
         lease_usd = DEFAULT_USD if settings.lease is None else None
         journal.begin_run(
@@ -161,6 +162,7 @@ class Run:
                 login=login,
                 lease_s=lease_s,
                 account=cloud.account,
+                where=where,
             )
         )
         snakelocks.note(self._folder, self.id, lock_files)
@@ -202,6 +204,7 @@ class Run:
             # The lease begins when the agent comes. A machine that boots slowly is waited for.
             claim_s=max(int(lease_s), settings.boot_timeout or 300),
             lease_usd=lease_usd,
+            folder=where.tag,
             tell=self._tell,
             capacity_timeout_s=1800 if settings.capacity_timeout is None else settings.capacity_timeout,
             max_cost_usd=settings.max_cost,

@@ -6,8 +6,10 @@ coming version no longer has.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import sys
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 # Up to 9, `deployment_method` holds members of an enumeration, `DeploymentMethod`. The next major
@@ -46,3 +48,35 @@ def _attribute(settings: Any) -> str:
 def _name(method: object) -> str:
     text = str(getattr(method, "name", method)).lower().replace("_", "-")
     return _OTHER_NAMES.get(text, text)
+
+
+def on_sigterm(handler: Callable[[int, Any], None]) -> Callable[[], None]:
+    """Have SIGTERM end a run by `handler`. Snakemake's scheduler sets its own, `exit_gracefully`, just
+    after it has made the executor; that one takes a plain lock (`_lock`) which the interrupted main
+    thread may hold, and hangs for ever then. Returns what makes it as it was."""
+    for name in ("snakemake.scheduling.job_scheduler", "snakemake.scheduler"):
+        scheduler = getattr(sys.modules.get(name), "JobScheduler", None)
+        if scheduler is not None and hasattr(scheduler, "exit_gracefully"):
+            before = scheduler.exit_gracefully
+            scheduler.exit_gracefully = lambda _, number, frame: handler(number, frame)
+            return partial(setattr, scheduler, "exit_gracefully", before)
+    return lambda: None
+
+
+def say_units(resource_settings: Any) -> None:
+    """Let the machine get `--default-resources` as they were meant. Snakemake turns `mem_mib=954` into
+    a `mem_mb` of 1000, and passes it on as `mem_mb=954`."""
+    defaults = getattr(resource_settings, "_parsed_default_resources", None)
+    for resource in getattr(defaults, "_data", {}).values():
+        if isinstance(resource.raw, int | float) or _is_number(resource.raw):
+            # The context of a job, which a number does not look at.
+            nothing = dict.fromkeys(("input", "attempt", "threads", "rulename", "async_run"))
+            resource.raw = resource.evaluate(None, **nothing).value
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        float(text or "")
+    except ValueError:
+        return False
+    return True

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, code_of, is_transient, translate
 from snakemake_executor_ec2.aws.pace import Patience
-from snakemake_executor_ec2.aws.statuses import describe_run
+from snakemake_executor_ec2.aws.statuses import describe_machine, describe_run
 from snakemake_executor_ec2.errors import CredentialsExpired, Ec2ExecutorError
 from snakemake_executor_ec2.model import MachineState
 from snakemake_executor_ec2.ports import Clock
@@ -58,12 +58,16 @@ class Terminator:
     def terminate(self, machine_ids: Collection[str]) -> None:
         """See `Cloud.terminate`. One machine that can't be ended hinders no other; the first such
         error is raised after all others have been ended."""
+        for error in self.end(machine_ids).values():
+            raise error
+
+    def end(self, machine_ids: Collection[str]) -> dict[str, Ec2ExecutorError]:
+        """End machines; the ids of those that could not be ended, and why."""
         waiting = sorted(set(machine_ids))
-        errors: list[Ec2ExecutorError] = []
+        failures: dict[str, Ec2ExecutorError] = {}
         for start in range(0, len(waiting), _BATCH):
-            self._terminate_batch(waiting[start : start + _BATCH], errors)
-        if errors:
-            raise errors[0]
+            self._end_batch(waiting[start : start + _BATCH], failures)
+        return failures
 
     def sweep(self) -> bool:
         """End all of the run's machines that are alive, until none is found twice in a row.
@@ -98,44 +102,49 @@ class Terminator:
             "them, as does `snakemake-ec2 gc --yes`. They end on their own when their lease is over"
         )
 
-    def _terminate_batch(self, batch: list[str], errors: list[Ec2ExecutorError]) -> None:
+    def _end_batch(self, batch: list[str], failures: dict[str, Ec2ExecutorError]) -> None:
+        """EC2 ends all or none: whatever it objects to is taken out first."""
         patience = Patience(self._clock, total_s=TERMINATE_S)
         while batch:
             try:
-                self._call(batch)
+                batch = self._call(batch)
             except AWS_ERRORS as error:
-                # EC2 ends all or none: whatever it objects to is taken out first.
                 unknown = self._unknown(error, batch)
                 if unknown:
-                    self._terminate_batch([each for each in batch if each not in unknown], errors)
+                    self._end_batch([each for each in batch if each not in unknown], failures)
                     batch = [each for each in batch if each in unknown and self._is_new(each)]
-                    if batch and patience.pause():
-                        continue
-                elif is_transient(error) and patience.pause():
-                    continue
-                elif len(batch) > 1 and not is_transient(error):
-                    for each in batch:
-                        self._terminate_batch([each], errors)
-                elif is_transient(error) or not self._is_gone(batch[0]):
-                    failure = translate(error, _ACTION)
-                    failure.__cause__ = error
-                    if isinstance(failure, CredentialsExpired):
-                        self._clients.log_in_again()
-                    errors.append(failure)
-            return
+                elif not is_transient(error):
+                    self._end_each(batch, error, failures)
+                    return
+                if batch and not patience.pause():
+                    failures.update(self._failed(batch, error) if not unknown else {})
+                    return
+
+    def _end_each(self, batch: list[str], error: AwsError, failures: dict[str, Ec2ExecutorError]) -> None:
+        """EC2 objects to one of them, and does not say to which."""
+        if len(batch) > 1:
+            for each in batch:
+                self._end_batch([each], failures)
+        elif not self._is_gone(batch[0]):
+            failures.update(self._failed(batch, error))
+
+    def _failed(self, batch: list[str], error: AwsError) -> dict[str, Ec2ExecutorError]:
+        failure = translate(error, _ACTION)
+        failure.__cause__ = error
+        if isinstance(failure, CredentialsExpired):
+            self._clients.log_in_again()
+        return dict.fromkeys(batch, failure)
 
     def _is_gone(self, machine_id: str) -> bool:
         """True where EC2 says that a machine has ended already, whatever else it objected to."""
         try:
-            rows = describe_run(self._clients.ec2, self._run_id)
+            rows = describe_machine(self._clients.ec2, machine_id)
         except AWS_ERRORS:
             return False  # the failure to end it is what the user hears of
-        return any(
-            row["InstanceId"] == machine_id and MachineState(row["State"]["Name"]) not in _ALIVE
-            for row in rows
-        )
+        return any(MachineState(row["State"]["Name"]) not in _ALIVE for row in rows)
 
-    def _call(self, batch: list[str]) -> None:
+    def _call(self, batch: list[str]) -> list[str]:
+        """Ask EC2; what is left to be ended after that."""
         extra: dict[str, Any] = {}
         if self._skip_os_shutdown and self._knows_skip():
             extra["SkipOsShutdown"] = True
@@ -146,6 +155,7 @@ class Terminator:
                 raise
             self._skip_os_shutdown = False
             self._clients.ec2_once.terminate_instances(InstanceIds=batch)
+        return []
 
     def _knows_skip(self) -> bool:
         """The installed botocore may be older than the parameter (2025)."""

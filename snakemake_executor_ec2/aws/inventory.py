@@ -8,8 +8,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_ec2.aws.clients import Clients
+from snakemake_executor_ec2.aws.ending import Terminator
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, translate
-from snakemake_executor_ec2.launch import EXPIRES_TAG, JOB_TAG, OWNER_TAG, RULE_TAG, RUN_TAG
+from snakemake_executor_ec2.aws.pace import Patience
+from snakemake_executor_ec2.clock import SystemClock
+from snakemake_executor_ec2.errors import Ec2ExecutorError
+from snakemake_executor_ec2.launch import EXPIRES_TAG, FOLDER_TAG, JOB_TAG, OWNER_TAG, RULE_TAG, RUN_TAG
 from snakemake_executor_ec2.model import MachineState, Market
 
 if TYPE_CHECKING:
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
 
 _PAGE = 1000
 _IN_USE = ("DependencyViolation", "InvalidGroup.InUse")
+GROUP_S = 120.0
+"""How long the network interfaces of machines that are ending may hold on to their group."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,8 @@ class Found:
     owner: str
     expires_at: float | None
     """When its lifetime is over, in seconds since the epoch; None where the tag says nothing."""
+    folder: str = ""
+    """`host:/path` of the workflow that it works for (see `whereabouts.Whereabouts.tag`)."""
 
 
 class Inventory:
@@ -43,6 +51,8 @@ class Inventory:
 
     def __init__(self, *, region: str | None, profile: str | None) -> None:
         self._clients = Clients(region=region, profile=profile)
+        self._clock = SystemClock()
+        self._terminator = Terminator(self._clients, run_id="", clock=self._clock, warn=_silently)
 
     @property
     def region(self) -> str:
@@ -80,14 +90,21 @@ class Inventory:
             raise translate(error, "ec2:DescribeSecurityGroups") from error
         return {row["GroupId"]: _tags(row.get("Tags", ())).get(RUN_TAG, "") for row in rows}
 
-    def terminate(self, machine_ids: Collection[str]) -> None:
-        """End machines. Raises LaunchError (PermissionDenied, …)."""
-        if not machine_ids:
-            return
-        try:
-            self._clients.ec2.terminate_instances(InstanceIds=sorted(machine_ids))
-        except AWS_ERRORS as error:
-            raise translate(error, "ec2:TerminateInstances") from error
+    def end(self, machine_ids: Collection[str]) -> dict[str, Ec2ExecutorError]:
+        """End machines, each whatever becomes of the others; those that could not be ended, and why."""
+        return self._terminator.end(machine_ids)
+
+    def delete_groups(self, run_ids: Collection[str]) -> dict[str, str]:
+        """Remove the security groups of runs whose machines are ending: id → run of those that are
+        gone. Waits, for a while, until the machines have let go of them. Raises LaunchError."""
+        wanted = {group: run for group, run in self.groups().items() if run in run_ids}
+        left = dict(wanted)
+        patience = Patience(self._clock, total_s=GROUP_S, first_s=1.0, most_s=5.0)
+        while left:
+            left = {group: run for group, run in left.items() if not self.delete_group(group)}
+            if left and not patience.pause():
+                break
+        return {group: run for group, run in wanted.items() if group not in left}
 
     def delete_group(self, group_id: str) -> bool:
         """Remove a security group; False where a machine still uses it."""
@@ -98,6 +115,10 @@ class Inventory:
                 return False
             raise translate(error, "ec2:DeleteSecurityGroup") from error
         return True
+
+
+def _silently(_: str) -> None:
+    """What cannot be ended is in the answer."""
 
 
 def _found(row: InstanceTypeDef) -> Found:
@@ -115,6 +136,7 @@ def _found(row: InstanceTypeDef) -> Found:
         rule=tags.get(RULE_TAG, ""),
         owner=tags.get(OWNER_TAG, ""),
         expires_at=_time(tags.get(EXPIRES_TAG, "")),
+        folder=tags.get(FOLDER_TAG, ""),
     )
 
 

@@ -89,9 +89,18 @@ class StatusBoard:
 
 def describe_run(ec2: EC2Client, run_id: str, states: tuple[MachineState, ...] = ()) -> list[InstanceTypeDef]:
     """The run's instances, all or those in some states. Raises boto3's errors."""
-    filters = [{"Name": f"tag:{RUN_TAG}", "Values": [run_id]}]
+    filters: list[dict[str, object]] = [{"Name": f"tag:{RUN_TAG}", "Values": [run_id]}]
     if states:
         filters.append({"Name": "instance-state-name", "Values": [each.value for each in states]})
+    return _described(ec2, filters)
+
+
+def describe_machine(ec2: EC2Client, machine_id: str) -> list[InstanceTypeDef]:
+    """One instance, if EC2 knows it (a filter is no error if it fits none). Raises boto3's errors."""
+    return _described(ec2, [{"Name": "instance-id", "Values": [machine_id]}])
+
+
+def _described(ec2: EC2Client, filters: list[dict[str, object]]) -> list[InstanceTypeDef]:
     pages = ec2.get_paginator("describe_instances").paginate(
         Filters=filters,  # type: ignore[arg-type]
         PaginationConfig={"PageSize": _PAGE},

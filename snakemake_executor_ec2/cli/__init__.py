@@ -15,6 +15,7 @@ _COMMANDS = {
     "logs": "show what a job printed",
     "ssh": "log in to a machine",
     "kill": "end machines now",
+    "stop": "end everything: this folder's runs with their machines, all of yours, all of the account's",
     "gc": "find and end what dead runs left",
 }
 

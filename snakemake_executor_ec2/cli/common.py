@@ -82,7 +82,7 @@ def attempt_named(journal: Journal | None, name: str, *, alone: bool = False) ->
     Raises ConfigurationError; with `alone` also where a part of a label fits several jobs that are
     under way.
     """
-    attempts = journal.attempts() if journal else []
+    attempts = journal.attempts() if journal and name else []
     for each in reversed(attempts):
         if name in (each.key, each.machine.id if each.machine else ""):
             return each

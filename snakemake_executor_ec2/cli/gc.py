@@ -6,12 +6,13 @@ import argparse
 import time
 
 from snakemake_executor_ec2.aws.inventory import Inventory
-from snakemake_executor_ec2.cli.common import folder_journal, inventories_of
-from snakemake_executor_ec2.cli.machines import Row, gather
+from snakemake_executor_ec2.cli import machines
+from snakemake_executor_ec2.cli.common import folder_journal, inventories_of, to_stderr
+from snakemake_executor_ec2.cli.machines import Row
+from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.report.say import duration
-
-_GROUP_S = 60.0
+from snakemake_executor_ec2.whereabouts import Verdict
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -20,45 +21,48 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """List or end the orphans: machines, then the security groups that nothing uses any more."""
-    machines = groups = 0
+    ended = groups = failed = 0
     with folder_journal(options) as journal:
         inventories = inventories_of(options, journal)
         for inventory in inventories:
             found = _collect(inventory, journal, end=options.yes)
-            machines, groups = machines + found[0], groups + found[1]
+            ended, groups, failed = ended + found[0], groups + found[1], failed + found[2]
     regions = ", ".join(each.region for each in inventories)
-    what = f"{machines} machines, {groups} security groups in {regions}"
-    hint = "; `snakemake-ec2 gc --yes` ends them" if machines or groups else ""
+    what = f"{ended} machines, {groups} security groups in {regions}"
+    hint = "; `snakemake-ec2 gc --yes` ends them" if ended or groups else ""
     print(f"ended: {what}" if options.yes else f"found: {what}{hint}")
-    return 0
+    return 1 if failed else 0
 
 
-def _collect(inventory: Inventory, journal: Journal | None, *, end: bool) -> tuple[int, int]:
-    """List or end a region's orphans: how many machines and groups."""
+def _collect(inventory: Inventory, journal: Journal | None, *, end: bool) -> tuple[int, int, int]:
+    """List or end a region's orphans: how many machines and groups, and machines that EC2 did not end."""
     now = time.time()
-    rows = gather(inventory, journal, now)
+    rows = machines.gather(inventory, journal, now)
+    failures: dict[str, Ec2ExecutorError] = {}
     orphans = [row for row in rows if row.orphan]
     for row in rows:
         what = f"{row.found.id} {row.found.instance_type} {row.found.rule}"
         if row.orphan:
             print(f"{what}: {row.orphan}")
-        elif row.lease_until is not None and not row.run_alive:
+        elif row.ours and row.lease_until is not None and row.verdict is Verdict.DEAD:
             left = duration(max(0, round((row.lease_until - now) / 60) * 60))
             print(
                 f"{what}: stays, the same command may go on with it for another {left}; "
                 f"`snakemake-ec2 kill {row.found.id}` ends it"
             )
     if end:
-        inventory.terminate([row.found.id for row in orphans])
-        for row in orphans:
-            if journal and row.attempt:
-                journal.end(row.attempt.id, row.attempt.ending or "abandoned", machine_ended=True)
-    groups = _unused_groups(inventory, journal, [row for row in rows if not row.orphan])
+        failures = machines.end(inventory, orphans, journal, "abandoned")
+        for name, error in failures.items():
+            to_stderr(f"{name} could not be ended: {error}")
+        orphans = [row for row in orphans if row.found.id not in failures]
+    staying = [row for row in rows if row not in orphans]
+    groups = _unused_groups(inventory, journal, staying)
     for group_id, run_id in groups.items():
         print(f"{group_id}: security group of run {run_id}, which is dead and has no machine to keep")
-        if end and _delete(inventory, group_id) and journal:
+    if end and journal:
+        for run_id in inventory.delete_groups({*groups.values()}).values():
             journal.close_run(run_id)
-    return len(orphans), len(groups)
+    return len(orphans), len(groups), len(failures)
 
 
 def _unused_groups(inventory: Inventory, journal: Journal | None, staying: list[Row]) -> dict[str, str]:
@@ -69,17 +73,7 @@ def _unused_groups(inventory: Inventory, journal: Journal | None, staying: list[
     dead = {
         run.id
         for run in journal.runs(closed=True)
-        if (run.region, run.endpoint) == here and not journal.is_alive(run.id)
+        if (run.region, run.endpoint) == here and journal.verdict(run) is Verdict.DEAD
     }
     used = {row.found.run for row in staying}
     return {group: run for group, run in inventory.groups().items() if run in dead - used}
-
-
-def _delete(inventory: Inventory, group_id: str) -> bool:
-    """Remove a group, once the machines that were ended just now have let go of it."""
-    deadline = time.monotonic() + _GROUP_S
-    while not inventory.delete_group(group_id):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(2)
-    return True

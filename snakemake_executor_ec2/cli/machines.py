@@ -1,13 +1,20 @@
-"""What `ps` and `gc` know of each machine: EC2's word, this folder's journal, and a verdict. Pure
-but for `gather`."""
+"""What the commands know of each machine: EC2's word, the journal of its folder, and a verdict. Pure
+but for `gather` and `end`."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from snakemake_executor_ec2 import whereabouts
 from snakemake_executor_ec2.attempts import Attempt, RunRecord
 from snakemake_executor_ec2.aws.inventory import Found, Inventory
-from snakemake_executor_ec2.journal import Journal
+from snakemake_executor_ec2.errors import Ec2ExecutorError
+from snakemake_executor_ec2.journal import FOLDER, Journal
+from snakemake_executor_ec2.whereabouts import Verdict
 
 MARGIN_S = 600.0
 """How long after its tag says so a machine of somebody else counts as overdue: clocks differ."""
@@ -19,32 +26,94 @@ class Row:
 
     found: Found
     attempt: Attempt | None
-    """None where this folder's journal does not know it."""
-    run_alive: bool
+    """None where no journal that can be read here knows it."""
+    verdict: Verdict | None
+    """Of its run; None: no journal that can be read here knows it."""
     lease_until: float | None
     """How long it waits at most for a run that does not come; None where we cannot know."""
     orphan: str
     """Why nobody will come back for it; empty: somebody may."""
+    ours: bool
+    """Its run is in the journal of the folder that we are asked about."""
+
+    @property
+    def run_alive(self) -> bool:
+        return self.verdict is Verdict.ALIVE
+
+    @property
+    def has_lease(self) -> bool:
+        """Whether an agent keeps a lease there; before, only the timer of its boot ends it."""
+        return self.attempt is None or self.attempt.lease_s is not None or self.attempt.claim_s is None
 
 
 def gather(inventory: Inventory, journal: Journal | None, now: float) -> list[Row]:
     """All machines of this tool in the account and region, oldest first."""
-    here = (inventory.region, inventory.endpoint)
-    everyone = journal.runs(closed=True) if journal else []
-    runs = {run.id: run for run in everyone if (run.region, run.endpoint) == here}
-    attempts = {each.machine.id: each for each in journal.attempts() if each.machine} if journal else {}
     rows = []
-    for found in inventory.machines():
-        run = runs.get(found.run)
-        attempt = attempts.get(found.id) if run else None
-        owner = runs.get(attempt.owner, run) if attempt else run
-        alive = journal is not None and any(journal.is_alive(each.id) for each in (run, owner) if each)
-        lease_until = journal.last_seen(owner) + owner.lease_s if journal and owner else None
-        orphan = "" if alive else why_orphan(found, attempt, run, lease_until, now)
-        rows.append(
-            Row(found=found, attempt=attempt, run_alive=alive, lease_until=lease_until, orphan=orphan)
-        )
+    with _journals(journal) as journal_of:
+        for found in inventory.machines():
+            own = _row(found, inventory, journal, now, ours=True)
+            # Another folder of this computer: its own journal knows.
+            there = journal_of(found.folder) if own.verdict is None else None
+            rows.append(_row(found, inventory, there, now, ours=False) if there else own)
     return rows
+
+
+def _row(found: Found, inventory: Inventory, journal: Journal | None, now: float, *, ours: bool) -> Row:
+    run = _run_named(journal, found.run)
+    if journal is None or run is None or (run.region, run.endpoint) != (inventory.region, inventory.endpoint):
+        orphan = why_orphan(found, None, None, None, now)
+        return Row(found=found, attempt=None, verdict=None, lease_until=None, orphan=orphan, ours=False)
+    attempts = [each for each in journal.attempts(found.run) if each.machine and each.machine.id == found.id]
+    attempt = attempts[-1] if attempts else None
+    owner = (_run_named(journal, attempt.owner) if attempt else None) or run
+    verdicts = {journal.verdict(run), journal.verdict(owner)}
+    verdict = next(each for each in (Verdict.ALIVE, Verdict.ELSEWHERE, Verdict.DEAD) if each in verdicts)
+    until = ends_at(journal.last_seen(owner), owner, attempt, found)
+    orphan = why_orphan(found, attempt, run, until, now) if ours and verdict is Verdict.DEAD else ""
+    return Row(found=found, attempt=attempt, verdict=verdict, lease_until=until, orphan=orphan, ours=ours)
+
+
+def ends_at(last_seen: float, owner: RunRecord, attempt: Attempt | None, found: Found) -> float:
+    """Until when a machine waits: for its run, or, where no agent has come yet, for one to come."""
+    if attempt is not None and attempt.lease_s is None and attempt.claim_s is not None:
+        return found.launched_at + attempt.claim_s
+    return last_seen + ((attempt and attempt.lease_s) or owner.lease_s)
+
+
+def _run_named(journal: Journal | None, run_id: str) -> RunRecord | None:
+    every = journal.runs(closed=True) if journal else ()
+    return next((run for run in every if run.id == run_id), None)
+
+
+@contextmanager
+def _journals(own: Journal | None) -> Iterator[Callable[[str], Journal | None]]:
+    """Opens the journals of other folders of this computer that machines' tags name."""
+    opened: dict[str, Journal | None] = {}
+
+    def journal_of(tag: str) -> Journal | None:
+        if tag not in opened:
+            opened[tag] = _journal_at(tag)
+        return opened[tag]
+
+    try:
+        yield journal_of
+    finally:
+        for each in opened.values():
+            if each is not None and each is not own:
+                each.close()
+
+
+def _journal_at(tag: str) -> Journal | None:
+    host, _, path = tag.partition(":")
+    folder = Path(path)
+    if not folder.is_absolute() or not (folder / FOLDER / "journal.sqlite").is_file():
+        return None
+    try:
+        if whereabouts.here(folder).host != host:
+            return None
+        return Journal(folder, now=time.time, warn=lambda _: None)
+    except (Ec2ExecutorError, OSError):
+        return None  # somebody else's
 
 
 def why_orphan(
@@ -65,3 +134,25 @@ def why_orphan(
     if not attempt.may_go_on:
         return "its run is dead and no job works on it"
     return "its run is dead and its lease is over" if lease_until and now > lease_until else ""
+
+
+def end(
+    inventory: Inventory, rows: Collection[Row], journal: Journal | None, ending: str
+) -> dict[str, Ec2ExecutorError]:
+    """End machines, and note it where no living run will do so; those that could not be ended, and why."""
+    failures = inventory.end([row.found.id for row in rows])
+    for row in rows:
+        if journal and row.ours and row.attempt and not row.run_alive and row.found.id not in failures:
+            journal.end(row.attempt.id, row.attempt.ending or ending, machine_ended=True)
+    return failures
+
+
+def tidy(inventory: Inventory, ended: Collection[Row], journal: Journal | None) -> dict[str, str]:
+    """Remove the security groups of the runs whose last machine was ended: id → run."""
+    staying = {found.run for found in inventory.machines()}
+    runs = {row.found.run for row in ended if not row.run_alive} - staying
+    gone = inventory.delete_groups(runs) if runs else {}
+    for row in ended:
+        if journal and row.ours and row.verdict is Verdict.DEAD and row.found.run in {*gone.values()}:
+            journal.close_run(row.found.run)
+    return gone

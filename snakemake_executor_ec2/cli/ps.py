@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import getpass
 import time
+from collections.abc import Sequence
 
 from snakemake_executor_ec2.cli.common import folder_journal, inventories_of
 from snakemake_executor_ec2.cli.machines import Row, gather
 from snakemake_executor_ec2.report.cost import cost_usd, usd
 from snakemake_executor_ec2.report.say import duration
+from snakemake_executor_ec2.whereabouts import Verdict
 
 _HEADER = ("machine", "rule", "state", "type", "zone", "age", "cost", "lease", "run")
 
@@ -27,12 +29,17 @@ def main(options: argparse.Namespace) -> int:
     if options.mine:
         rows = [row for row in rows if row.found.owner == getpass.getuser()]
     elif not options.all:
-        rows = [row for row in rows if row.lease_until is not None]
+        rows = [row for row in rows if row.ours]
+    print_table(rows, now)
+    return 0
+
+
+def print_table(rows: Sequence[Row], now: float) -> None:
+    """The machines for people."""
     table = [_HEADER, *(cells(row, now) for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(_HEADER))]
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    return 0
 
 
 def cells(row: Row, now: float) -> tuple[str, ...]:
@@ -40,15 +47,11 @@ def cells(row: Row, now: float) -> tuple[str, ...]:
     found, attempt = row.found, row.attempt
     machine = attempt.machine if attempt else None
     age = now - found.launched_at
-    if row.run_alive:
-        phase = attempt.phase.value if attempt else found.state.value
-    else:
-        phase = f"orphan: {row.orphan}" if row.orphan else "without a controller"
     kept = attempt.kept_until if attempt else None
     return (
         found.id,
         attempt.label if attempt else found.rule,
-        phase,
+        _state(row),
         found.instance_type,
         found.zone,
         _rounded(age),
@@ -58,6 +61,18 @@ def cells(row: Row, now: float) -> tuple[str, ...]:
     )
 
 
+def _state(row: Row) -> str:
+    """What it does, and who looks after it, as far as that can be known here."""
+    if row.orphan:
+        return f"orphan: {row.orphan}"
+    if row.verdict is Verdict.ALIVE:
+        return row.attempt.phase.value if row.attempt else row.found.state.value
+    if row.verdict is Verdict.DEAD:
+        return "without a controller"
+    whose = f"of {row.found.folder}" if row.found.folder else "of another folder"
+    return f"{row.found.state.value}, {whose}"
+
+
 def _lease(row: Row, kept_until: float | None, now: float) -> str:
     """How long it stays for sure without anybody; `at most` where only its own tag tells."""
     ends = row.found.expires_at
@@ -65,6 +80,8 @@ def _lease(row: Row, kept_until: float | None, now: float) -> str:
     if until is None:
         return f"at most {_rounded(ends - now)}" if ends else "?"
     left = _rounded(min(until, ends or until) - now)
+    if not row.has_lease and not row.run_alive:
+        return f"ends in {left}: no job came to it"
     return f"{left}, renewed" if row.run_alive and not kept_until else f"{left} left"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 from collections.abc import Callable
@@ -16,10 +17,26 @@ def unbroken(tell: Callable[[str], None]) -> Callable[[str], None]:
     def told(text: str) -> None:
         try:
             tell(text)
-        except BrokenPipeError:
+        except OSError as error:
+            if not nobody_reads(error):
+                raise
             lead_nowhere()
 
     return told
+
+
+def nobody_reads(error: OSError) -> bool:
+    """Whether an error means that a pipe has no reader (EPIPE), or a terminal is gone (EIO)."""
+    return error.errno in (errno.EPIPE, errno.EIO)
+
+
+def ended_by(name: str, detach: bool) -> str:
+    """The sentence for a run that a signal ends."""
+    if name == "SIGHUP":
+        lead_nowhere()  # a terminal that is gone takes no more: the log has it all
+    why = {"SIGHUP": "its terminal was closed"}.get(name, "it was told to end")
+    what = "machines whose jobs run stay at work (--ec2-detach)" if detach else "its machines are ended"
+    return f"{name}: {why}; the run ends as with Ctrl-C, and {what}"
 
 
 def lead_nowhere() -> None:

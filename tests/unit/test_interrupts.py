@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 
+from snakemake_executor_ec2 import snakemake_private
 from snakemake_executor_ec2.interrupts import Interrupts
 
 
@@ -75,8 +76,70 @@ def test_what_was_heard_is_not_said_again(interrupts: Interrupts) -> None:
 def test_a_handler_of_somebody_else_stays() -> None:
     """Where Ctrl-C means something else already, or nothing, it is left alone."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupts = Interrupts()
     try:
-        Interrupts().listen()
+        interrupts.listen()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
+        interrupts.heard()
+        interrupts.over()
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_end_a_run_as_ctrl_c_does(number: signal.Signals) -> None:
+    """Once: what comes while the run ends does not disturb that; afterwards all is as it was."""
+    before = signal.getsignal(number)
+    interrupts = Interrupts(patience_s=0.05)
+    interrupts.listen()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        signal.raise_signal(number)
+        assert interrupts.name == number.name
+        repeated_beside(interrupts)
+        with pytest.raises(KeyboardInterrupt):
+            threading.Event().wait(30)
+        interrupts.heard()
+        signal.raise_signal(number)
+    finally:
+        interrupts.heard()
+        time.sleep(0.6)
+        interrupts.over()
+    assert signal.getsignal(number) == before
+
+
+def test_a_hangup_that_is_ignored_stays_ignored() -> None:
+    """`nohup`: a closed window ends nothing."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interrupts = Interrupts()
+    try:
+        interrupts.listen()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        signal.raise_signal(signal.SIGHUP)
+    finally:
+        interrupts.heard()
+        interrupts.over()
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_sigterm_while_snakemake_s_scheduler_holds_its_lock() -> None:
+    """Its own handler takes the lock that the interrupted thread holds, and would wait for ever."""
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    scheduler = JobScheduler.__new__(JobScheduler)
+    scheduler._lock = threading.Lock()
+    original = JobScheduler.exit_gracefully
+    interrupts = Interrupts()
+    interrupts.listen()
+    undo = snakemake_private.on_sigterm(interrupts.end)
+    before = signal.signal(signal.SIGTERM, scheduler.exit_gracefully)
+    try:
+        with scheduler._lock, pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        undo()
+        interrupts.heard()
+        interrupts.over()
+    assert JobScheduler.exit_gracefully is original

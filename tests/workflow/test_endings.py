@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pytest
 
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
+from tests.workflow.killing import alive
 
 WORKFLOW = {
     "Snakefile": "rule one:\n    input: 'in.txt'\n    output: 'o.txt'\n"
@@ -51,13 +55,58 @@ def test_ctrl_c_ends_the_machine_in_every_phase(line: str, run_workflow: Workflo
     assert "Error in rule" not in output, "nothing failed"
 
 
-def test_sigterm_lets_the_job_finish(run_workflow: WorkflowRunner) -> None:
-    """SIGTERM means to Snakemake that nothing new is begun: what runs is finished and fetched."""
-    process = _started_until(run_workflow, "running")
+@pytest.mark.parametrize("line", ["Select jobs", "launched", "running"])
+def test_sigterm_ends_the_run_as_ctrl_c_does(line: str, run_workflow: WorkflowRunner) -> None:
+    """Whatever is under way, scheduling as well: the machines end, and what ended the run is said."""
+    process = _started_until(run_workflow, line)
     process.terminate()
     output, _ = process.communicate(timeout=60)
 
-    assert (run_workflow.folder / "o.txt").read_text() == "data", output
+    assert process.returncode == 1, output
+    assert "SIGTERM: it was told to end; the run ends as with Ctrl-C" in output
+    assert "Traceback" not in output
+    assert not (run_workflow.folder / "o.txt").exists()
+
+
+def test_a_closed_window_ends_the_run(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
+    """The terminal is gone: SIGHUP comes, and each write fails. The machine ends nevertheless, and
+    Snakemake's log says why."""
+    run_workflow.place(WORKFLOW)
+    terminal, slave = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--executor", "ec2", "--jobs", "4"],
+        cwd=run_workflow.folder,
+        env=run_workflow._environment(),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(slave)
+    seen = b""
+    while b"running rule one" not in seen:
+        seen += os.read(terminal, 65536)
+    os.close(terminal)
+
+    assert process.wait(60) == 1
+    assert not alive(ec2_cloud)
+    (log,) = (run_workflow.folder / ".snakemake/log").glob("*.log")
+    assert "SIGHUP: its terminal was closed; the run ends as with Ctrl-C" in log.read_text()
+
+
+def test_nohup_outlives_its_terminal(run_workflow: WorkflowRunner) -> None:
+    """A SIGHUP that was ignored at the start ends nothing: the job is finished and fetched."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = _started_until(run_workflow, "running")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    process.send_signal(signal.SIGHUP)
+    output, _ = process.communicate(timeout=60)
+
+    assert process.returncode == 0, output
+    assert (run_workflow.folder / "o.txt").read_text() == "data"
 
 
 def test_a_killed_job_leaves_the_others_to_finish(run_workflow: WorkflowRunner) -> None:

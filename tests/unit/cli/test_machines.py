@@ -11,11 +11,12 @@ from snakemake_executor_ec2.attempts import Attempt
 from snakemake_executor_ec2.aws.inventory import Found
 from snakemake_executor_ec2.cli import main
 from snakemake_executor_ec2.cli.common import attempt_named
-from snakemake_executor_ec2.cli.machines import MARGIN_S, Row, why_orphan
+from snakemake_executor_ec2.cli.machines import MARGIN_S, Row, ends_at, why_orphan
 from snakemake_executor_ec2.cli.ps import cells
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.model import Machine, MachineState, Market, Phase, Price
+from snakemake_executor_ec2.whereabouts import Verdict
 from tests.fakes.records import run_record
 from tests.unit import launchers
 
@@ -46,7 +47,7 @@ def attempt(**more: Any) -> Attempt:
         "id": 1, "run": "r", "owner": "r", "key": "r.1.1", "label": "rule align (a)", "rule": "align",
         "fingerprint": "", "outputs": (), "host_keys": (), "phase": Phase.RUN, "ending": "",
         "machine": MACHINE, "bench": {}, "landed": None, "seconds": {}, "usd": None, "kept_until": None,
-        "began_at": NOW - 7300, "ended_at": None,
+        "began_at": NOW - 7300, "ended_at": None, "lease_s": 43_200.0,
     }  # fmt: skip
     return Attempt(**{**facts, **more})
 
@@ -87,18 +88,43 @@ def test_a_machine_of_somebody_else(expires_at: float | None, why: str) -> None:
 @pytest.mark.parametrize(
     ("facts", "state", "lease"),
     [
-        ({"run_alive": True, "lease_until": NOW + 43_200}, "run", "12 hours, renewed"),
+        ({"verdict": Verdict.ALIVE, "lease_until": NOW + 43_200}, "run", "12 hours, renewed"),
         ({"lease_until": NOW + 1830}, "without a controller", "30 minutes left"),
         ({"lease_until": NOW + 172_800}, "without a controller", "24 hours left"),
         ({"lease_until": NOW - 5, "orphan": "its lease is over"}, "orphan: its lease is over", "0 s left"),
         ({"attempt": attempt(kept_until=NOW + 300)}, "without a controller", "5 minutes left"),
-        ({"attempt": None}, "without a controller", "at most 24 hours"),
-        ({"attempt": None, "found": found(expires_at=None)}, "without a controller", "?"),
+        ({"attempt": None, "verdict": None}, "running, of another folder", "at most 24 hours"),
+        (
+            {"attempt": None, "verdict": None, "found": found(expires_at=None, folder="pc:/w")},
+            "running, of pc:/w",
+            "?",
+        ),
+        (
+            {"verdict": Verdict.ELSEWHERE, "found": found(folder="pc:/w")},
+            "running, of pc:/w",
+            "at most 24 hours",
+        ),
+        (
+            {
+                "attempt": attempt(phase=Phase.BOOT, bench=None, lease_s=None, claim_s=43_200.0),
+                "lease_until": NOW + 36_000,
+                "orphan": "its run is dead and no job works on it",
+            },
+            "orphan: its run is dead and no job works on it",
+            "ends in 10 hours: no job came to it",
+        ),
     ],
 )
 def test_a_row_of_ps(facts: dict[str, Any], state: str, lease: str) -> None:
     """Rule, state, age, cost so far, and how long it stays: the shorter of lease and lifetime."""
-    known = {"found": found(), "attempt": attempt(), "run_alive": False, "lease_until": None, "orphan": ""}
+    known = {
+        "found": found(),
+        "attempt": attempt(),
+        "verdict": Verdict.DEAD,
+        "lease_until": None,
+        "orphan": "",
+        "ours": True,
+    }
     row = cells(Row(**{**known, **facts}), NOW)
     assert (row[2], row[7]) == (state, lease)
     assert row[5] == "2 hours"
@@ -109,13 +135,22 @@ def test_a_row_of_ps(facts: dict[str, Any], state: str, lease: str) -> None:
         assert (row[1], row[6]) == ("align", "?")
 
 
-@pytest.mark.parametrize("command", [["ssh", "x"], ["logs", "x"], ["kill", "x"]])
+def test_until_when_a_machine_waits() -> None:
+    """Its own lease from the last sign of its run; before an agent came, the timer of its boot."""
+    assert ends_at(NOW, RUN, attempt(lease_s=7200.0), found()) == NOW + 7200
+    assert ends_at(NOW, RUN, None, found()) == NOW + RUN.lease_s
+    booting = attempt(lease_s=None, claim_s=1800.0)
+    assert ends_at(NOW, RUN, booting, found(launched_at=NOW - 60)) == NOW + 1740
+
+
+@pytest.mark.parametrize("command", [["ssh", "x"], ["logs", "x"], ["kill", "x"], ["kill", ""]])
 def test_a_name_that_nothing_has(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One sentence, no traceback, and no journal where there was none."""
     assert main([command[0], "--directory", str(tmp_path), *command[1:]]) == 1
-    assert capsys.readouterr().err == "this folder's journal knows no machine, job or rule 'x'\n"
+    name = command[1]
+    assert capsys.readouterr().err == f"this folder's journal knows no machine, job or rule {name!r}\n"
     assert not list(tmp_path.iterdir())
 
 
@@ -131,6 +166,8 @@ def test_a_name_that_several_jobs_have(tmp_path: Path) -> None:
         journal.launched(spec.token, machine)
 
     assert attempt_named(journal, "align").key == "b2"
+    with pytest.raises(ConfigurationError, match="knows no machine, job or rule ''"):
+        attempt_named(journal, "", alone=True)
     assert attempt_named(journal, "rule align (b)", alone=True).key == "b"
     assert attempt_named(journal, machine.id, alone=True).key == "b2"
     assert attempt_named(journal, "(a)", alone=True).key == "a"

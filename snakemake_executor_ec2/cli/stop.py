@@ -1,0 +1,137 @@
+"""`snakemake-ec2 stop`: end everything that this folder's runs have on EC2, and the runs as well; with
+--mine or --all every machine of yours, or of the account. It needs no journal: machines carry tags."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from snakemake_executor_ec2 import whereabouts
+from snakemake_executor_ec2.aws.inventory import Inventory
+from snakemake_executor_ec2.cli.common import folder_journal, inventories_of, to_stderr
+from snakemake_executor_ec2.cli.machines import Row, end, gather, tidy
+from snakemake_executor_ec2.cli.ps import print_table
+from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.journal import Journal
+from snakemake_executor_ec2.whereabouts import Verdict
+
+_RUN_ENDS_S = 60.0
+"""How long a run that was told to end may take until its machines are ended without it."""
+_SETTLES_S = 1.0
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--mine", action="store_true", help="all machines of this user, of whatever folder")
+    which.add_argument("--all", action="store_true", help="all machines of this tool in the account")
+    parser.add_argument("--yes", action="store_true", help="without a question")
+
+
+def main(options: argparse.Namespace) -> int:
+    """List what would be ended, ask, end it. What machines had not handed over is lost."""
+    with folder_journal(options) as journal:
+        inventories = inventories_of(options, journal)
+        found = _rows(options, inventories, journal)
+        regions = ", ".join(each.region for each in inventories)
+        runs = [] if options.mine or options.all else _alive_here(journal)
+        if not found and not runs:
+            print(f"nothing to end: no machine of {_whose(options)} in {regions}")
+            return 0
+        print_table([row for _, row in found], time.time())
+        if not options.yes and not _agreed(len(found)):
+            print("nothing was ended")
+            return 1
+        _end_runs(journal, runs)
+        return _end_all(options, inventories, journal)
+
+
+def _whose(options: argparse.Namespace) -> str:
+    if options.all:
+        return "this tool's"
+    return "yours" if options.mine else f"the runs of {options.directory.absolute()}"
+
+
+def _rows(
+    options: argparse.Namespace, inventories: list[Inventory], journal: Journal | None
+) -> list[tuple[Inventory, Row]]:
+    here = whereabouts.here(options.directory.absolute()).tag if Path(options.directory).is_dir() else ""
+    return [
+        (inventory, row)
+        for inventory in inventories
+        for row in gather(inventory, journal, time.time())
+        if _is_meant(options, row, here)
+    ]
+
+
+def _is_meant(options: argparse.Namespace, row: Row, here: str) -> bool:
+    if options.all:
+        return True
+    if options.mine:
+        return row.found.owner == getpass.getuser()
+    # What a journal says of another folder's run is no claim on its machines.
+    return (row.ours and row.verdict is not Verdict.ELSEWHERE) or row.found.folder == here
+
+
+def _agreed(machines: int) -> bool:
+    if not sys.stdin.isatty():
+        raise ConfigurationError("there is no terminal to ask at: give --yes to end them")
+    print(f"End {machines} machine{'s' * (machines != 1)}, with all that is not fetched yet? [y/N] ", end="")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _alive_here(journal: Journal | None) -> list[tuple[str, int]]:
+    """Runs of this folder that live on this computer: they would start jobs again on other machines."""
+    if journal is None:
+        return []
+    ours = journal.here
+    return [
+        (run.id, run.where.pid)
+        for run in journal.runs()
+        if run.where
+        and (run.where.host, run.where.boot) == (ours.host, ours.boot)
+        and journal.verdict(run) is Verdict.ALIVE
+    ]
+
+
+def _end_runs(journal: Journal | None, runs: list[tuple[str, int]]) -> None:
+    """Tell the runs to end, and wait until they have; they end their own machines."""
+    for name, pid in runs:
+        print(f"ending run {name} (process {pid})", flush=True)
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except OSError as error:
+            to_stderr(f"run {name} could not be told to end ({error}): it may start jobs again")
+    until = time.monotonic() + _RUN_ENDS_S
+    while journal and any(journal.is_alive(name) for name, _ in runs):
+        if time.monotonic() > until:
+            to_stderr("a run has not ended yet: its machines are ended without it, and it may start others")
+            return
+        time.sleep(0.2)
+
+
+def _end_all(options: argparse.Namespace, inventories: list[Inventory], journal: Journal | None) -> int:
+    """End the machines; twice, since a launch may show up late."""
+    ended: dict[str, Row] = {}
+    failures: dict[str, object] = {}
+    for last in (False, True):
+        for inventory, row in _rows(options, inventories, journal):
+            if row.found.id in ended or row.found.id in failures:
+                continue
+            refused = end(inventory, [row], journal, "stopped")
+            failures.update(refused)
+            if not refused:
+                ended[row.found.id] = row
+                print(f"terminated {row.found.id} of {row.attempt.label if row.attempt else row.found.rule}")
+        if not last:
+            time.sleep(_SETTLES_S)
+    groups = sum(len(tidy(each, [*ended.values()], journal)) for each in inventories)
+    for name, error in failures.items():
+        to_stderr(f"{name} could not be ended: {error}")
+    print(f"ended: {len(ended)} machines, {groups} security groups")
+    return 1 if failures else 0

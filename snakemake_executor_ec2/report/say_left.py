@@ -1,0 +1,26 @@
+"""What the user reads of machines that earlier runs, or runs elsewhere, have on EC2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from snakemake_executor_ec2.attempts import Attempt, RunRecord
+from snakemake_executor_ec2.report.say import duration
+
+
+def not_ours(run: RunRecord, machines: Sequence[str]) -> str:
+    whose = run.where.tag if run.where else "another computer"
+    many = f"{len(machines)} machine{'s' * (len(machines) != 1)}"
+    return (
+        f"{many} of run {run.id} ({', '.join(machines)}) are left alone: the run is that of {whose}, and "
+        "whether it lives cannot be seen from here. Go on with it there, or end them (snakemake-ec2 kill)"
+    )
+
+
+def ended_without_us(attempt: Attempt, lapsed_after_s: float | None) -> str:
+    assert attempt.machine is not None
+    why = "is not there any more"
+    if lapsed_after_s is not None:
+        why = f"ended with its lease: no run had called for {duration(lapsed_after_s)} (--ec2-lease)"
+    which = f"{attempt.machine.id} of {attempt.label}, which an earlier run left at work"
+    return f"{which}, {why}; the job starts anew"
