@@ -20,9 +20,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from snakemake_executor_ec2 import whereabouts
+from snakemake_executor_ec2.whereabouts import Verdict, Whereabouts, judge, of_json
+
 _NOTES = Path(".snakemake", "ec2", "runs")
 _LOCKS = Path(".snakemake", "locks")
 _EARLY = "early-"
+_FILES, _WHERE = "files", "where"
 
 
 class _Early:
@@ -70,7 +74,8 @@ class _Early:
             notes = self._folder / _NOTES
             notes.mkdir(parents=True, exist_ok=True)
             self._file = (notes / f"{_EARLY}{os.getpid()}-{secrets.token_hex(3)}.lock").open("w")
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            with suppress(OSError):  # there are no locks here: its times have to do
+                fcntl.flock(self._file, fcntl.LOCK_EX)
         self._file.seek(0)
         self._file.write(json.dumps(_held(self._folder, self._opened)))
         self._file.flush()
@@ -97,26 +102,55 @@ def note(folder: Path, run_id: str, lock_files: Sequence[str]) -> None:
 
 def release_of_dead_runs(folder: Path) -> None:
     """Remove the lock files of runs that are gone. Nothing else is touched, nothing is raised."""
-    for notes in (folder / _NOTES).glob("*.lock"):
-        with suppress(OSError, ValueError), notes.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: it lives
-            noted = file.read()
-            for name, identity in json.loads(noted or "{}").items():
-                path = folder / name
-                if path.is_file() and _identity(path) == identity and path.parent == folder / _LOCKS:
-                    path.unlink()
-            if notes.name.startswith(_EARLY):
-                notes.unlink()
-            elif noted:
-                seen = os.fstat(file.fileno())
-                file.truncate(0)
-                # When the run was there last: its machines' leases count from then.
-                os.utime(file.fileno(), ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    with suppress(OSError):
+        ours = whereabouts.here(folder)
+        for notes in (folder / _NOTES).glob("*.lock"):
+            with suppress(OSError, ValueError):
+                _release(folder, notes, ours)
 
 
-def _held(folder: Path, lock_files: Sequence[str]) -> dict[str, list[int]]:
+def _release(folder: Path, notes: Path, ours: Whereabouts) -> None:
+    noted = json.loads(notes.read_text() or "{}")
+    locks, where = noted.get(_FILES, noted), of_json(noted.get(_WHERE))
+    if where is not None and ours.is_copy_of(where):
+        # Copied with the folder, as its times show: they lock nothing here, whoever lives there.
+        for name, identity in locks.items():
+            _remove(folder, name, identity, copied=True)
+        return
+    seen_at = notes.stat().st_mtime
+    if judge(where, ours, locked=whereabouts.is_locked(notes), seen_at=seen_at) is not Verdict.DEAD:
+        return
+    with notes.open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # another one is at it
+        except OSError:
+            pass  # there are no locks here
+        for name, identity in locks.items():
+            _remove(folder, name, identity)
+        if notes.name.startswith(_EARLY):
+            notes.unlink()
+        elif noted:
+            seen = os.fstat(file.fileno())
+            file.truncate(0)
+            # When the run was there last: its machines' leases count from then.
+            os.utime(file.fileno(), ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
+def _remove(folder: Path, name: str, noted: list[int], *, copied: bool = False) -> None:
+    """Remove a lock file, if it is the one that was noted; of a copy only the time is the same."""
+    path = folder / name
+    if path.is_file() and path.parent == folder / _LOCKS:
+        found = _identity(path)
+        if found == noted or (copied and found[1] == noted[1]):
+            path.unlink()
+
+
+def _held(folder: Path, lock_files: Sequence[str]) -> dict[str, Any]:
     paths = [folder / name for name in lock_files]
-    return {str(path.relative_to(folder)): _identity(path) for path in paths if path.is_file()}
+    files = {str(path.relative_to(folder)): _identity(path) for path in paths if path.is_file()}
+    return {_FILES: files, _WHERE: whereabouts.here(folder).as_json()}
 
 
 def _identity(path: Path) -> list[int]:

@@ -50,6 +50,10 @@ class Whereabouts:
     def as_json(self) -> dict[str, Any]:
         return dict(vars(self))
 
+    def is_copy_of(self, other: Whereabouts) -> bool:
+        """Whether this is another folder than the one that was noted, on whatever computer."""
+        return not _is_same_folder(self, other, self.boot == other.boot)
+
     @property
     def tag(self) -> str:
         """For the machines' tag: which computer and folder they belong to, as people read it."""

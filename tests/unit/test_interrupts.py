@@ -21,6 +21,7 @@ def interrupts() -> Iterator[Interrupts]:
     made.listen()
     yield made
     made.heard()
+    made.over()
     signal.signal(signal.SIGINT, before)
 
 
