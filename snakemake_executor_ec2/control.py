@@ -20,12 +20,14 @@ class Control:
         self.keeps_results = False
         """The story ends, and results that are not here yet stay on their machine: nobody asked for
         the end."""
+        self.abandoned = False
+        """The story ends, and nothing may stay for it: there is nowhere to bring results to."""
 
     @property
     def cancelled(self) -> bool:
         return self._cancelled.is_set()
 
-    def cancel(self, *, detach: bool = False, keep_results: bool = False) -> None:
+    def cancel(self, *, detach: bool = False, keep_results: bool = False, abandon: bool = False) -> None:
         """End the story soon: waits end at once, and what was handed to `on_cancel` is called.
 
         The first call decides what is to stay.
@@ -34,10 +36,16 @@ class Control:
             if not self._cancelled.is_set():
                 self.detached = detach
                 self.keeps_results = keep_results
+                self.abandoned = abandon
             self._cancelled.set()
             interrupts, self._interrupts = self._interrupts, []
         for interrupt in interrupts:
             interrupt()
+
+    def leaves(self, *, unfetched: bool, results: bool) -> bool:
+        """Whether a machine may keep what is on it: results that could not be fetched, or that nobody
+        asked to end."""
+        return not self.abandoned and (unfetched or (self.keeps_results and results))
 
     def on_cancel(self, interrupt: Callable[[], None]) -> None:
         """Have something called that ends a blocking call, such as closing its connection."""

@@ -141,7 +141,7 @@ class Executor(RemoteExecutor):
             self._interrupts.repeat()
         for info in active_jobs:
             if self._run is not None:
-                self._run.beat()
+                self._run.require_folder()
             story = info.aux["story"]
             if not story.done():
                 yield info
@@ -188,7 +188,8 @@ class Executor(RemoteExecutor):
 
     def shutdown(self) -> None:
         self._hear()
-        super().shutdown()
+        with suppress(FileNotFoundError):  # its folder for job scripts, where the working folder is gone
+            super().shutdown()
         self._finish()
         if self._interrupts is not None:
             self._interrupts.over()

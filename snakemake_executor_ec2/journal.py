@@ -76,7 +76,7 @@ class Journal:
         self._now = now
         self._warn = warn
         self._unwritten: deque[tuple[str, tuple[object, ...]]] = deque()
-        self._warned = False
+        self._warned = self._told_removed = False
         self._lock = threading.RLock()
         self._held: dict[str, IO[bytes]] = {}
         self.folder = folder / FOLDER
@@ -89,6 +89,7 @@ class Journal:
             path.chmod(0o600)
             self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             self._db.row_factory = sqlite3.Row
+            self._inode = path.stat().st_ino
             # Not WAL, which does not work on network file systems. A commit is on the disk.
             self._db.execute("PRAGMA journal_mode=TRUNCATE")
             self._db.execute("PRAGMA synchronous=FULL")
@@ -281,6 +282,9 @@ class Journal:
     def is_written(self) -> bool:
         """Write what could not be written before; whether all that was told is on the disk now."""
         with self._lock:
+            if self._unwritten and not self._is_there():
+                self._tell_removed()
+                self._unwritten.clear()  # there is nobody to remember it
             while self._unwritten:
                 try:
                     self._db.execute(*self._unwritten[0])
@@ -306,6 +310,21 @@ class Journal:
         with self._lock:
             self._held[run_id] = file
 
+    def _is_there(self) -> bool:
+        """Whether the file is still where the next run will look for it."""
+        with suppress(OSError):
+            return (self.folder / "journal.sqlite").stat().st_ino == self._inode
+        return False
+
+    def _tell_removed(self) -> None:
+        if not self._told_removed:
+            self._told_removed = True
+            self._warn(
+                f"the journal {self.folder / 'journal.sqlite'} was removed while the run lives: what runs is "
+                "finished, and nothing more is launched. If this run is killed, `snakemake-ec2 stop` finds "
+                "its machines"
+            )
+
     def _lock_of(self, run_id: str) -> Path:
         return self.folder / "runs" / f"{run_id}.lock"
 
@@ -320,6 +339,8 @@ class Journal:
 
     @contextmanager
     def _must(self, raises: type[ConfigurationError | LaunchError], what: str) -> Iterator[None]:
+        if not self._is_there():
+            raise raises(f"{what} cannot be entered in the journal: {self.folder} was removed")
         try:
             with self._lock:
                 yield

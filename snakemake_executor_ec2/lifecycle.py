@@ -212,7 +212,7 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
         not_fetched = isinstance(error, NotFetched)
         if control.detached:
             entry.left = say.detached(kit.lease_of(machine, plan))
-        elif (result and not_fetched) or (control.keeps_results and (has_results or not_fetched)):
+        elif control.leaves(unfetched=bool(result and not_fetched), results=has_results or not_fetched):
             entry.left = (
                 "keeps the results until its lease ends; call again to fetch them, or look: "
                 f"snakemake-ec2 ssh {machine.id}"

@@ -39,9 +39,10 @@ from snakemake_executor_ec2.model import (
 from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.plan import label
 from snakemake_executor_ec2.ports import Connector
+from snakemake_executor_ec2.pulse import Pulse
 from snakemake_executor_ec2.recording import RecordingCloud
 from snakemake_executor_ec2.rehearsal import rehearsing
-from snakemake_executor_ec2.report import say
+from snakemake_executor_ec2.report import say, say_left
 from snakemake_executor_ec2.report.cost import table
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
 from snakemake_executor_ec2.report.telling import unbroken
@@ -53,7 +54,6 @@ from snakemake_executor_ec2.ssh.connector import SshConnector
 from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
 from snakemake_executor_ec2.workbench import AgentWorkbench
 
-_BEAT_S = 30.0
 _FILES = 8192
 """Enough for two thousand jobs at a time, and below what macOS allows (10240)."""
 _GRACE_S = 120.0
@@ -99,7 +99,7 @@ class Run:
         self._journal: Journal | None = None
         self._estate: Estate | None = None
         self._detached = False
-        self._beat_at = 0.0
+        self._folder_gone = False
         self.id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
     def open(self, lock_files: Sequence[str] = ()) -> None:
@@ -166,6 +166,9 @@ class Run:
             )
         )
         snakelocks.note(self._folder, self.id, lock_files)
+        pulse = Pulse(self._folder, beat=lambda: journal.beat(self.id), gone=self._forsake)
+        self._stack.callback(pulse.stop)
+        pulse.start()
 
         def connector_of(run: RunRecord) -> Connector:
             keys = [run.login] if run.login else []
@@ -287,17 +290,23 @@ class Run:
         thread.start()
         return story
 
-    def beat(self) -> None:
-        """Tell the journal now and then that this run looks after its machines."""
-        now = self._clock.monotonic()
-        if self._journal is not None and now - self._beat_at > _BEAT_S:
-            self._beat_at = now
-            self._journal.beat(self.id)
+    def require_folder(self) -> None:
+        """Raise ConfigurationError once the working folder was deleted: the run cannot go on."""
+        if self._folder_gone:
+            raise ConfigurationError(say_left.folder_gone(self._folder))
+
+    def _forsake(self) -> None:
+        """The folder was deleted: nobody wants results any more, so the machines end at once."""
+        self._folder_gone = True
+        self._warn(say_left.folder_gone(self._folder))
+        for story in list(self._stories):
+            story.control.cancel(abandon=True)
 
     def cancel(self, *, detach: bool = False, keep_results: bool = False) -> None:
         """End all stories and wait, for a while, until they have given their machines back; with
         `detach`, those whose jobs run stay, with `keep_results` those that have results."""
-        detach = detach and self._settings.cloud != "local"
+        detach = detach and self._settings.cloud != "local" and not self._folder_gone
+        keep_results = keep_results and not self._folder_gone
         self._detached = self._detached or detach
         for story in self._stories:
             story.control.cancel(detach=detach, keep_results=keep_results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from snakemake_executor_ec2.attempts import Attempt, RunRecord
 from snakemake_executor_ec2.report.say import duration
@@ -14,6 +15,13 @@ def not_ours(run: RunRecord, machines: Sequence[str]) -> str:
     return (
         f"{many} of run {run.id} ({', '.join(machines)}) are left alone: the run is that of {whose}, and "
         "whether it lives cannot be seen from here. Go on with it there, or end them (snakemake-ec2 kill)"
+    )
+
+
+def folder_gone(folder: Path) -> str:
+    return (
+        f"the working folder {folder} was deleted while the run lives: nothing can be stored there any more, "
+        "and its machines are ended"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,3 +159,27 @@ def test_the_folder_of_the_run_holds_the_job_s_output(run_workflow: WorkflowRunn
     logs = list(Path(run.folder, ".snakemake/ec2/logs").rglob("*.log"))
     assert len(logs) == 1
     assert "printed" in logs[0].read_text()
+
+
+def test_a_deleted_folder_is_told_at_once(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
+    """`rm -rf` of a live run's folder is no full disk: the run ends, and its machines with it."""
+    process = _started_until(run_workflow, "running")
+    shutil.rmtree(run_workflow.folder)
+    output, _ = process.communicate(timeout=100)
+
+    assert process.returncode == 1, output
+    assert "was deleted while the run lives: nothing can be stored there any more" in output
+    assert not alive(ec2_cloud)
+
+
+def test_a_journal_that_is_removed_keeps_nothing_waiting(
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
+    """`rm -rf .snakemake` under a live run: it is said, what runs ends, and no machine stays."""
+    process = _started_until(run_workflow, "running")
+    shutil.rmtree(run_workflow.folder / ".snakemake")
+    output, _ = process.communicate(timeout=100)
+
+    assert "was removed while the run lives" in output
+    assert not alive(ec2_cloud), output
+    assert (run_workflow.folder / "o.txt").read_text() == "data"
