@@ -219,19 +219,35 @@ def trying_again(plan: JobPlan, error: Ec2ExecutorError) -> str:
 def gone(machine: Machine, status: MachineStatus) -> str:
     # EC2's messages begin with the code; others' may not.
     why = status.message if status.reason in status.message else f"{status.reason}: {status.message}"
+    if status.reason == _BY_SOMEBODY:
+        return (
+            f"machine {machine.id} was ended from outside ({status.reason}): by `snakemake-ec2 kill` or "
+            "`stop`, in EC2's console, by another program"
+        )
     return f"machine {machine.id} ended by itself ({why.strip(': .') or status.state})"
 
 
+_BY_SOMEBODY = "Client.UserInitiatedShutdown"
+"""EC2's reason where somebody has called it, and not the machine or EC2 itself."""
+_NOT_LISTENING = (
+    "the network lets us through, and nothing takes connections on that port: the image has no ssh server, "
+    "or has it on another port (--ec2-ssh-port), or it takes longer to start (--ec2-boot-timeout)"
+)
 _WHY_NONE = (
     "this network may not let ssh out, or reach AWS from another address than the one that was let in "
     "(--ec2-ssh-from), or the subnet cannot be reached from here (--ec2-subnets)"
 )
 
 
+def _why_none(why: str) -> str:
+    """What may be the matter where no machine lets us in: one that refuses was reached."""
+    return _NOT_LISTENING if "connection refused" in why.lower() else _WHY_NONE
+
+
 def unreachable(machine: Machine, timeout_s: float, why: str, console: str) -> str:
     text = (
         f"machine {machine.id} did not let us in within {timeout_s:.0f} s (--ec2-boot-timeout): "
-        f"{why.rstrip('.')}. Where no machine ever does, {_WHY_NONE}"
+        f"{why.rstrip('.')}. If no machine ever does, {_why_none(why)}"
     )
     lines = console.splitlines()[-_CONSOLE_LINES:]
     return f"{text}\nThe end of its console:\n{_indented(lines)}" if lines else text
@@ -244,7 +260,7 @@ def no_budget_without_price(offer: Offer) -> str:
 def none_lets_us_in(machines: int, why: str) -> str:
     return (
         f"nothing more is launched: {machines} machines of this run were, and not one let us in "
-        f"({why.rstrip('.')}): {_WHY_NONE}"
+        f"({why.rstrip('.')}): {_why_none(why)}"
     )
 
 

@@ -18,6 +18,7 @@ from snakemake_executor_ec2.fingerprint import sizes_and_times
 from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.model import MachineState, Phase
 from snakemake_executor_ec2.ports import Connector
+from snakemake_executor_ec2.whereabouts import here
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
 from tests.fakes.records import run_record
@@ -312,3 +313,41 @@ def test_results_that_snakemake_had_touched(world: World, tmp_path: Path) -> Non
     later = time.time() + 600
     os.utime(output, (later, later))
     assert world.estate.finished("mark of old.1", ["old.1"]) is None
+
+
+@pytest.mark.parametrize("host", ["another", None])
+def test_what_is_not_ours_to_judge_is_told_and_left_alone(world: World, host: str | None) -> None:
+    """A run of another computer, or of the folder that this one is a copy of: whatever phase its machines
+    are in, nothing is ended, nothing taken over, nothing taken for done."""
+    ours = here(world.folder)
+    theirs = replace(ours, host="another", boot="another") if host else replace(ours, inode=1)
+    old = world.run("old", where=theirs)
+    if host:  # nothing was noted of its end, and its heart does not beat
+        world.journal._db.execute("UPDATE runs SET ended_at=NULL WHERE id='old'")
+        os.utime(world.folder / ".snakemake/ec2/runs/old.lock", (0, 0))
+    machines = [old.left("old.1", Phase.RUN), old.left("old.2", Phase.BOOT)]
+    world.estate.settle([Path("/w/old.1")], all_known=True)
+    assert world.estate.take("mark of old.1", [Path("/w/old.1")]) is None
+    assert world.estate.finished("mark of old.1", ["old.1"]) is None
+    world.estate.close(left=(), detached=False)
+    assert world.alive() == sorted(machines)
+    (said,) = world.said
+    assert said.startswith("2 machines of run old (")
+    assert f"the run is that of {theirs.tag}, and whether it lives cannot be seen from here" in said
+
+
+@pytest.mark.parametrize(
+    ("lease_s", "why"),
+    [(1e9, "is not there any more"), (-1e9, "ended with its lease: no run had called for")],
+)
+def test_a_machine_that_ended_meanwhile_is_told_of_once(world: World, lease_s: float, why: str) -> None:
+    """Its job starts anew, which nobody should have to guess."""
+    old = world.run("old", lease_s=lease_s)
+    _, machine = old.left("old.1", Phase.RUN).split()
+    old.cloud.end(machine, reason="Client.InstanceInitiatedShutdown")
+    world.estate.settle([Path("/w/old.1")], all_known=True)
+    world.estate.settle([Path("/w/old.1")], all_known=True)
+    (said,) = world.said
+    assert said.startswith(f"{machine} of rule align (old.1), which an earlier run left at work, {why}")
+    assert said.endswith("; the job starts anew")
+    assert world.journal.attempts()[0].ended_at is not None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.model import Failure, JobResult, Usage
+from snakemake_executor_ec2.model import Failure, JobResult, MachineState, MachineStatus, Usage
 from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.report.ledger import Entry
 from tests.unit import launchers
@@ -117,3 +118,37 @@ def test_a_log_without_snakemake_s_words_is_shown_as_it_is(tmp_path: Path) -> No
 def test_durations(seconds: float, text: str) -> None:
     """In the unit that people would take."""
     assert say.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("Client.UserInitiatedShutdown", r"was ended from outside .*snakemake-ec2 kill"),
+        ("Client.InstanceInitiatedShutdown", r"ended by itself \(Client\.InstanceInitiatedShutdown"),
+        ("Server.SpotInstanceTermination", r"ended by itself \(Server\.SpotInstanceTermination"),
+    ],
+)
+def test_who_ended_a_machine(reason: str, said: str) -> None:
+    """`kill` and the console are somebody; a lease, a crash and EC2 are not."""
+    status = MachineStatus(state=MachineState.TERMINATED, reason=reason, message=f"{reason}: so it is")
+    text = say.gone(launchers.World().launch(), status)
+    assert re.search(said, text), text
+    assert ("by itself" in text) == (reason != "Client.UserInitiatedShutdown")
+
+
+@pytest.mark.parametrize(
+    ("why", "port"),
+    [
+        ("10.0.0.1 does not answer on port 22: [Errno 111] Connection refused.", True),
+        ("10.0.0.1 does not answer on port 22: timed out.", False),
+        ("10.0.0.1 does not let 'ubuntu' in with our key.", False),
+    ],
+)
+def test_a_refused_connection_is_no_matter_of_the_network(why: str, port: bool) -> None:
+    """Who refuses was reached: nothing listens there."""
+    for text in (
+        say.unreachable(launchers.World().launch(), 300, why, ""),
+        say.none_lets_us_in(2, why),
+    ):
+        assert ("--ec2-ssh-port" in text) == port
+        assert ("this network may not let ssh out" in text) == (not port)
