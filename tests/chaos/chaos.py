@@ -86,7 +86,7 @@ def run(seed: int, cloud: EmbeddedCloud, expected: dict[str, bytes]) -> Report:
     try:
         with Witness() as seen:
             _place(folder, seen)
-            scene = _to_the_end(folder, cloud, before, report, started)
+            scene = _to_the_end(folder, seen, cloud, before, report, started)
             cloud.faults.clear()
             _judge(folder, scene, seen, expected, report)
     finally:
@@ -108,6 +108,7 @@ def expected_results() -> dict[str, bytes]:
 
 
 def _place(folder: Path, seen: Witness) -> None:
+    folder.mkdir(exist_ok=True)
     text = _SNAKEFILE.replace("END", witness.END)
     for job in ("part-{wildcards.name}", "join"):
         text = text.replace(f"BEGIN({job})", seen.begin(job))
@@ -116,7 +117,7 @@ def _place(folder: Path, seen: Witness) -> None:
 
 
 def _to_the_end(
-    folder: Path, cloud: EmbeddedCloud, before: set[str], report: Report, started: float
+    folder: Path, seen: Witness, cloud: EmbeddedCloud, before: set[str], report: Report, started: float
 ) -> Scene:
     """Call Snakemake until it succeeds, with the faults at their times."""
     runner = WorkflowRunner(cloud, folder)
@@ -131,7 +132,8 @@ def _to_the_end(
         if scene is None:
             scene = Scene(
                 cloud=cloud, before=before, clock=clock, lease_s=60.0 * _LEASE_MIN, call=call,
-                problems=report.problems,
+                problems=report.problems, folder=folder, port=seen.port, options=_OPTIONS, env=env,
+                place=lambda: _place(folder, seen),
             )  # fmt: skip
         scene.call = call
         while call.process.poll() is None:

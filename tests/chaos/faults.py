@@ -13,6 +13,7 @@ from pathlib import Path
 
 from snakemake_executor_ec2.local.client import ControlError
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
+from tests.chaos import places
 from tests.workflow.killing import Watched
 
 PAUSE_S = 3.0
@@ -43,9 +44,21 @@ class Scene:
     """Holds the seconds by which the controller's clock is off."""
     lease_s: float
     call: Watched
+    folder: Path
+    port: int
+    """The witness'."""
+    options: tuple[str, ...]
+    env: dict[str, str]
+    place: Callable[[], None]
+    """Puts the workflow into its folder once more."""
     excused: set[str] = field(default_factory=set)
     """Host names of machines that faults took away, or whose results they did."""
     problems: list[str] = field(default_factory=list)
+
+    def environment(self) -> dict[str, str]:
+        """That of a shell beside the run."""
+        inherited = {name: value for name, value in os.environ.items() if name not in self.cloud.unset}
+        return {**inherited, **self.cloud.env}
 
     def machines(self, *states: str) -> dict[str, str]:
         """Id → host name of the run's machines in some states."""
@@ -111,6 +124,12 @@ _TO_CONTROLLER: dict[str, Callable[[Scene], None]] = {
     "kill": _kill,
     "abandon": _abandon,
     "stop": _stop,
+    "hang-up": places.hang_up,
+    "terminate": places.terminate,
+    "copied": places.copy,
+    "folder-removed": places.remove_folder,
+    "journal-removed": places.remove_journal,
+    "another-computer": places.another_computer,
     "disk-full-here": _disk_full_here,
     "clock-forward": lambda scene: _set_clock(scene, 7200),
     # No further back: Snakemake fails by itself, here as anywhere, where an input lies in the future.
@@ -203,7 +222,15 @@ _TO_MACHINE: dict[str, Callable[[Scene, str], bool]] = {
 
 WITHIN_S = 14.0
 """When faults begin. A run without faults takes about as long."""
-_WEIGHTS = {"kill": 6, "abandon": 0.5, "crash": 0.7, "clock-forward": 0.7, "clock-back": 0.7}
+_WEIGHTS = {
+    "kill": 6,
+    "abandon": 0.5,
+    "folder-removed": 0.5,
+    "copied": 0.7,
+    "crash": 0.7,
+    "clock-forward": 0.7,
+    "clock-back": 0.7,
+}
 KINDS = (*_TO_CONTROLLER, *_TO_MACHINE)
 
 

@@ -33,3 +33,14 @@ class _Jumping:
 
 if _FILE:
     time.time = _Jumping(Path(_FILE))
+
+if os.environ.get("CHAOS_COMPUTER"):  # another one with the same folder, on which locks end with the computer
+    import fcntl
+    from dataclasses import replace
+
+    from snakemake_executor_ec2 import whereabouts
+
+    _here = whereabouts.here
+    _name = os.environ["CHAOS_COMPUTER"]
+    whereabouts.here = lambda folder: replace(_here(folder), host=_name, boot=_name)
+    fcntl.flock = lambda *_: None
