@@ -108,7 +108,8 @@ class Executor(RemoteExecutor):
 
     def _handed_over(self, job: Any, run: Run) -> SubmittedJobInfo:
         from snakemake_executor_ec2.fingerprint import fingerprint
-        from snakemake_executor_ec2.plan import inner_jobs, outputs_of, plan_job
+        from snakemake_executor_ec2.plan import inner_jobs, outputs_of
+        from snakemake_executor_ec2.submission import submission
 
         mark = fingerprint(inner_jobs(job), run.software)
         noted = {key for each in inner_jobs(job) for key in self.workflow.persistence.external_jobids(each)}
@@ -118,16 +119,11 @@ class Executor(RemoteExecutor):
         self._back_up_updated(job)
         inherited = run.inherit(mark, outputs_of(inner_jobs(job)))
         key = inherited.attempt.key if inherited else run.key_for(job.jobid, job.attempt)
-        plan = plan_job(
-            job,
-            key=key,
-            command=self.format_job_exec(job),
-            env=self.envvars(),
-            requirements=run.requirements_of(job),
-            sources=self._surroundings.sources.files,
-            keep_incomplete=self.workflow.execution_settings.keep_incomplete,
+        plan, way = submission(
+            self, job, key=key, requirements=run.requirements_of(job), sources=self._surroundings.sources
         )
         self._surroundings.tell(job, plan)
+        (self.logger.info if self.workflow.executor_settings.show_staging else self.logger.debug)(way)
         story = run.submit(self._surroundings.of(job, replace(plan, fingerprint=mark)), inherited)
         return SubmittedJobInfo(job=job, external_jobid=key, aux={"story": story})
 
@@ -202,7 +198,9 @@ class Executor(RemoteExecutor):
         return main if "://" in main else str(super().get_snakefile())
 
     def get_python_executable(self) -> str:
-        return "python"
+        from snakemake_executor_ec2.runner.arguments import MARK
+
+        return MARK
 
     def format_job_exec(self, job: Any) -> str:
         # The cache between workflows is this computer's: it is asked and filled here, see below.

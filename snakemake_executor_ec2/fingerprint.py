@@ -23,6 +23,7 @@ from snakemake_executor_ec2.plan import (
     wrapper_files,
     wrapper_of,
 )
+from snakemake_executor_ec2.runner.decided import shell_text
 
 
 def fingerprint(jobs: Iterable[Any], software: Software) -> str:
@@ -63,7 +64,7 @@ def _facts(job: Any) -> dict[str, Any]:
     return {
         "rule": rule.name,
         "wildcards": dict(job.wildcards_dict),
-        "shell": job.shellcmd if rule.shellcmd is not None else None,
+        "shell": _shell_text(job),
         "script": _content(script, rule),
         "run": rule.run_func_src if rule.is_run else None,
         "params": [repr(value) for value in job.params],
@@ -72,6 +73,14 @@ def _facts(job: Any) -> dict[str, Any]:
         "wrapper": rule.wrapper and [wrapper_of(rule), *map(_sum, wrapper_files(rule))],
         **_software(job),
     }
+
+
+def _shell_text(job: Any) -> str | None:
+    """The command as it would run; without the job's number, which another run may give to another job."""
+    try:
+        return shell_text(job, params=job.params, resources=job.resources, jobid=0)
+    except Exception:  # what it names is not there yet: then its code tells
+        return str(job.rule.shellcmd)
 
 
 def _software(job: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.staging.view import View
@@ -87,6 +87,12 @@ class JobPlan:
     """For people: `rule align (sample=A)`."""
     attempt: int
     command: str
+    decision: Mapping[str, Any] | None = field(default=None, repr=False)
+    """What the machine's Snakemake is held to (see `decision.py`). With it, `command` is what a shell
+    does before Snakemake starts; None: `command` is the job itself."""
+    direct: Mapping[str, Any] | None = field(default=None, repr=False)
+    """The job's own command and what belongs around it (`agent/direct.py`), if it needs no Snakemake on the
+    machine and can be run in the same folder there."""
     workdir: Path
     env: Mapping[str, str] = field(repr=False)
     """Environment variables with values that may be secret: never logged, never on a disk."""
@@ -322,6 +328,8 @@ class Failure(StrEnum):
     OUT_OF_MEMORY = "out of memory"
     DISK_FULL = "disk full"
     RUNTIME = "over runtime"
+    DIFFERS = "differs"
+    """It was not run: the machine would have computed something else than was decided here."""
 
 
 @dataclass(frozen=True, kw_only=True)

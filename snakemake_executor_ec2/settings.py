@@ -164,6 +164,12 @@ class ExecutorSettings(ExecutorSettingsBase):
     show_staging: bool = _option(
         False, "Tell what travels with every job and why, and for each job what it gets as input."
     )
+    direct: Optional[str] = _option(
+        "auto",
+        "Whether jobs of plain shell rules run their command as it was decided here, without Snakemake on "
+        "the machine ('auto'), or all jobs with it ('never'). --ec2-show-staging tells how each job runs.",
+        choices=["auto", "never"],
+    )
     boot_timeout: Optional[int] = _option(
         300, "Seconds after which a machine that does not answer over ssh is given up.", metavar="SECONDS"
     )

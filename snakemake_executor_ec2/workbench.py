@@ -189,6 +189,8 @@ class AgentWorkbench:
             unset=plan.unset,
             path_prepend=self._search_path,
             runtime_s=runtime_min * 60 if runtime_min else None,
+            decision=plan.decision,
+            direct=plan.direct if self._paths.there == plan.workdir else None,
         )
         self._link.call(lambda host: Agent(host).start(job))
         # What is in the log already is not fetched again; the events, which are few, are.

@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
                  "stand-ins", "new-host-key", "rotate-host-key"):  # fmt: skip
         commands.add_parser(name)
     commands.add_parser("warden").add_argument("label", help="for people who look at `ps`")
+    commands.add_parser("run").add_argument("file")
     commands.add_parser("status").add_argument("key", nargs="?")
     follow = commands.add_parser("follow")
     follow.add_argument("key")
@@ -76,6 +77,10 @@ def _run(options: argparse.Namespace) -> int:
         from .follow import follow
 
         return follow(options.key, options.events, options.output, options.patience)
+    if command == "run":
+        from snakemake_executor_ec2.runner import run
+
+        return run.main(options.file)
     from . import warden
 
     if command == "start":

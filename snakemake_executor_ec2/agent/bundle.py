@@ -16,9 +16,12 @@ _MAIN = "import sys\n\nfrom snakemake_executor_ec2.agent.__main__ import main\n\
 def bundle() -> bytes:
     """A zip file that Python runs. The same sources give the same bytes."""
     contents = {"__main__.py": _MAIN, "snakemake_executor_ec2/__init__.py": ""}
-    for source in resources.files("snakemake_executor_ec2.agent").iterdir():
-        if source.name.endswith(".py") and source.name not in _CONTROLLER_ONLY:
-            contents[f"snakemake_executor_ec2/agent/{source.name}"] = source.read_text(encoding="utf-8")
+    for package in ("agent", "runner"):
+        for source in resources.files(f"snakemake_executor_ec2.{package}").iterdir():
+            if source.name.endswith(".py") and source.name not in _CONTROLLER_ONLY:
+                contents[f"snakemake_executor_ec2/{package}/{source.name}"] = source.read_text(
+                    encoding="utf-8"
+                )
     memory = io.BytesIO()
     with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(contents):

@@ -117,6 +117,8 @@ class JobStart:
     unset: tuple[str, ...] = ()
     path_prepend: tuple[str, ...] = ()
     runtime_s: float | None = None
+    decision: Mapping[str, Any] | None = field(default=None, repr=False)
+    direct: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,6 +312,8 @@ class Agent:
             "unset": job.unset,
             "path_prepend": job.path_prepend,
             "runtime_s": job.runtime_s,
+            "decision": job.decision,
+            "direct": job.direct,
         }
         return _job_state(self._ask(PreparationError, "start", request))
 

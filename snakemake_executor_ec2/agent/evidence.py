@@ -37,6 +37,8 @@ class Facts(NamedTuple):
     disk_size: int = 0
     tail: bytes = b""
     """The end of what the job printed."""
+    differs: str = ""
+    """Why the job was not run (`runner/run.py`): it would have computed something else than was decided."""
 
 
 def own_exit_code(exit_code: int, tail: bytes) -> int:
@@ -59,6 +61,8 @@ def classify(facts: Facts) -> tuple[str | None, str]:
         return "over runtime", f"ended after {facts.over_runtime_s:.0f} s, its time limit"
     if facts.exit_code == 0:
         return None, ""
+    if facts.differs:
+        return "differs", facts.differs
     if facts.oom_kills > 0:
         processes = "a process" if facts.oom_kills == 1 else f"{facts.oom_kills} processes"
         detail = f": {facts.oom_line}" if facts.oom_line else ""

@@ -80,11 +80,11 @@ def try_lock(path: str, *, wait: bool = False, shared: bool = False) -> IO[bytes
     return file
 
 
-def command_line(*arguments: str) -> list[str]:
-    """How to start this agent again, with other arguments."""
+def command_line(*arguments: str, python: str = sys.executable) -> list[str]:
+    """How to start this agent again, with other arguments, maybe in another Python."""
     archive = getattr(globals().get("__loader__"), "archive", None)
     program = [str(archive)] if archive else ["-m", "snakemake_executor_ec2.agent"]
-    return [sys.executable, *program, *arguments]
+    return [python, *program, *arguments]
 
 
 def spawn_detached(arguments: list[str], request: dict[str, Any], log: str) -> dict[str, Any]:

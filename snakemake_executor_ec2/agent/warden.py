@@ -16,20 +16,24 @@ file system has grown by since the job began.
 
 from __future__ import annotations
 
+import json
 import os
 import select
+import shlex
+import shutil
 import signal
 import subprocess
 import time
 from typing import Any
 
-from . import lease, procs
+from . import direct, lease, procs
 from .evidence import Facts, classify, own_exit_code
 from .journal import EventLog, last_event
 from .spot import SpotNotice
 from .standins import StandIns, keep_from_reading
 from .state import (
     AgentError,
+    command_line,
     job_dir,
     leave_standard_streams,
     read_request,
@@ -41,6 +45,8 @@ from .state import (
 _MIB = 1 << 20
 _TAIL = 64 * 1024
 _LONG_COMMAND = 100_000  # one argument may have 128 KiB
+_DECISION = "decision.json"
+_MAX_SENTENCE = 4096
 _GRACE_S = 10.0
 _SAMPLE_S = 3.0
 _SPOT_S = 5.0
@@ -55,9 +61,10 @@ ENDINGS = ("finished", "interrupted")
 def start() -> int:
     """`start`: run a job, once per key -> {"state": "running", "pid": …, "already": false}
 
-    The request: key, command, cwd, env, unset, label, path_prepend, runtime_s, lease_s (left out: the
-    lease that is), poweroff (for tests). `env` stays in memory. A job that runs or has ended
-    is not started again: "already" is true and "state" is as `status` says.
+    The request: key, command, decision (see `runner/run.py`), direct (see `direct.py`), cwd, env, unset,
+    label, path_prepend, runtime_s, lease_s (left out: the lease that is), poweroff (for tests). `env`
+    stays in memory. A job that runs or has ended is not started again: "already" is true and "state" is
+    as `status` says.
     """
     request = read_request()
     key = str(request.get("key", ""))
@@ -138,6 +145,8 @@ class _Job:
         self.cwd = str(request["cwd"])
         self.runtime_s: float | None = request.get("runtime_s")
         self.poweroff: str | None = request.get("poweroff")
+        self.direct: dict[str, Any] | None = request.get("direct")
+        self.scratch: str | None = None
         self.events = EventLog(os.path.join(folder, "events.jsonl"))
         self.wake = _wake_on(signal.SIGCHLD, signal.SIGTERM)
         self.began = time.monotonic()
@@ -162,15 +171,12 @@ class _Job:
             environment.pop(str(name), None)
         prepended = [str(path) for path in request.get("path_prepend", [])]
         environment["PATH"] = os.pathsep.join([*prepended, environment.get("PATH", os.defpath)])
-        command = str(request["command"])
-        arguments = ["bash", "-c", command]
-        if len(command) > _LONG_COMMAND:
-            script = os.path.join(self.folder, "command.sh")
-            with open(script, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(command)
-            arguments = ["bash", script]
         if not os.path.isdir(self.cwd):
             raise AgentError(f"there is no directory {self.cwd}")
+        if self.direct is not None:
+            arguments, environment, self.scratch = direct.prepare(self.direct, self.cwd, environment)
+        else:
+            arguments = self._arguments(self._command(request))
         with open(os.path.join(self.folder, "output.log"), "ab") as output:
             return subprocess.Popen(
                 arguments,
@@ -182,6 +188,24 @@ class _Job:
                 start_new_session=True,
                 preexec_fn=_become_the_job,  # safe: one thread only
             )
+
+    def _arguments(self, command: str) -> list[str]:
+        if len(command) <= _LONG_COMMAND:
+            return ["bash", "-c", command]
+        script = os.path.join(self.folder, "command.sh")
+        with open(script, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(command)
+        return ["bash", script]
+
+    def _command(self, request: dict[str, Any]) -> str:
+        """What bash runs: the given command; with a decision, after it Snakemake, which is held to that."""
+        command = str(request["command"])
+        if request.get("decision") is None:
+            return command
+        path = os.path.join(self.folder, _DECISION)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump(request["decision"], file)
+        return f"{command} {shlex.join(command_line('run', path, python='python'))}".strip()
 
     def watch(self) -> None:
         """Until the job has ended: sample, look for a spot notice, keep to its limits."""
@@ -208,6 +232,10 @@ class _Job:
         self._signal_group(signal.SIGKILL)  # what it left running in the background
         self.peak_mem_mib = max(self.peak_mem_mib, procs.max_rss_mib(usage.ru_maxrss))
         self.cpu_seconds = max(self.cpu_seconds, usage.ru_utime + usage.ru_stime)
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+        if self.direct is not None and exit_code == 0:
+            direct.touch(self.direct, self.cwd)
         self._finish(exit_code)
 
     def _sleep(self, until: float) -> None:
@@ -267,7 +295,8 @@ class _Job:
             self.events.write("interrupted", reason="the machine is shutting down")
             return
         tail = _tail(os.path.join(self.folder, "output.log"))
-        exit_code = own_exit_code(exit_code, tail)
+        if self.direct is None:
+            exit_code = own_exit_code(exit_code, tail)
         kills = procs.oom_kills() - self.oom_kills
         failure, evidence = classify(
             Facts(
@@ -278,6 +307,7 @@ class _Job:
                 least_free=min(last_free, self.least_free),
                 disk_size=self.disk_size,
                 tail=tail,
+                differs=_text(os.path.join(self.folder, f"{_DECISION}.differs")),
             )
         )
         self.events.write(
@@ -328,6 +358,15 @@ def _become_the_job() -> None:
 
 def _exit_code(wait_status: int) -> int:
     return -os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else os.WEXITSTATUS(wait_status)
+
+
+def _text(path: str) -> str:
+    """The beginning of a small text file; nothing where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(_MAX_SENTENCE).strip()
+    except OSError:
+        return ""
 
 
 def _tail(path: str) -> bytes:

@@ -334,6 +334,8 @@ def failed_by(plan: JobPlan, entry: Entry | None, error: Ec2ExecutorError, now: 
 def job_failed(plan: JobPlan, entry: Entry, result: JobResult, log: Path, now: float) -> str:
     """The sentence for a job whose own command failed, and the end of what it printed."""
     text = f"{plan.label} failed{_where(entry, now)}: {_cause(plan, result)}"
+    if result.failure is Failure.DIFFERS:
+        return text
     if result.usage.peak_mem_mib:
         text += f" (peak memory {result.usage.peak_mem_mib} MiB)"
     lines = _end_of(log)
@@ -370,6 +372,8 @@ def _where(entry: Entry, now: float) -> str:
 
 
 def _cause(plan: JobPlan, result: JobResult) -> str:
+    if result.failure is Failure.DIFFERS:
+        return result.evidence
     evidence = f" ({result.evidence})" if result.evidence else ""
     if result.failure is Failure.OUT_OF_MEMORY:
         return f"out of memory{evidence}; raise its mem_mb (it is {plan.requirements.mem_mb})"

@@ -44,8 +44,8 @@ def test_a_workflow_runs_on_machines_that_see_only_what_was_sent(run_workflow: W
     assert host != platform.node()
     assert Path(folder) == run.folder
     assert home == "/home/ec2-user"
-    assert {"Snakefile", "data"} <= set(listing.split())
-    assert "private.txt" not in listing
+    assert {"Snakefile", "data", "private.txt"} <= set(listing.split())
+    assert "not sent" not in run.output + text  # of what no rule declares there is the name alone
     assert (run.folder / "logs/a.log").read_text() == "noted\n"
     assert (run.folder / "benchmarks/b.tsv").read_text().startswith("s\t")
     assert (run.folder / "out/joined.txt").read_text().startswith("alpha\n")

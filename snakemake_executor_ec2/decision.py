@@ -1,0 +1,75 @@
+"""What the controller decided of a job, as the document that travels to its machine.
+
+The runner there (`runner/run.py`) holds Snakemake to it. Each value is read from the job object when
+the job is handed over: then everything is settled that this computer settles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from snakemake_executor_ec2.runner import decided, values
+
+
+def decision(
+    jobs: Iterable[Any], *, argv: list[str], unneeded_temp_files: Iterable[str], label: Any
+) -> dict[str, Any]:
+    """The document for the jobs of one submission (a job alone, or a group's).
+
+    `argv` are Snakemake's options, without the targets; `label` tells a job to people.
+    """
+    configs: dict[str, Any] = {}
+    told = [_of_job(job, label(job), configs) for job in jobs]
+    return {
+        "argv": argv,
+        "targets": [[job["rule"], job["wildcards"]] for job in told],
+        "unneeded_temp_files": [str(file) for file in unneeded_temp_files],
+        # `python -m snakemake` looks for modules in the working directory, `snakemake` does not.
+        "imports_from_workdir": sys.path[0] in ("", os.getcwd()),  # noqa: PTH109
+        "configs": configs,
+        "jobs": told,
+    }
+
+
+def _of_job(job: Any, label: str, configs: dict[str, Any]) -> dict[str, Any]:
+    rule = job.rule
+    return {
+        "label": label,
+        "rule": str(rule.name),
+        "wildcards": {str(name): str(value) for name, value in (job.wildcards_dict or {}).items()},
+        "jobid": job.jobid,
+        "input": decided.files(job.input),
+        "output": decided.files(job.output),
+        "log": decided.files(job.log),
+        "benchmark": None if job.benchmark is None else str(job.benchmark),
+        "params": values.named(job.params),
+        "resources": values.named(job.resources),
+        "code": decided.code_of(rule),
+        "shell": _shell_text(job),
+        "globals": decided.globals_of(rule),
+        "config": _config(rule, configs),
+    }
+
+
+def _shell_text(job: Any) -> str | None:
+    """The command as it would run; None where Snakemake itself could not format it yet."""
+    try:
+        return decided.shell_text(job, params=job.params, resources=job.resources, jobid=job.jobid)
+    except Exception:  # whatever the workflow's code does; the machine's Snakemake will tell of it
+        return None
+
+
+def _config(rule: Any, configs: dict[str, Any]) -> str | None:
+    """The key in `configs` of the config that the rule's code sees: a module has one of its own."""
+    config = rule.run_func.__globals__.get("config") if rule.run_func else None
+    if config is None:
+        return None
+    encoded = values.encode(config)
+    key = hashlib.sha256(json.dumps(encoded).encode()).hexdigest()[:16]
+    configs[key] = encoded
+    return key

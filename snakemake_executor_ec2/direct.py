@@ -1,0 +1,153 @@
+"""Which jobs run their command as it was decided, without Snakemake on the machine, and what that takes.
+
+A plain `shell:` rule's command is known here, to the letter. Around it Snakemake does little, which the agent
+does as well: folders for what the job makes, variables with the number of threads, a place for temporary
+files, `touch()`. Where anything else is involved, or a value is the machine's to decide, the job takes the
+runner (`runner/run.py`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+from typing import Any
+
+from snakemake_executor_ec2.agent.direct import PLACEHOLDER, Request
+from snakemake_executor_ec2.plan import deployment_tools, is_storage
+from snakemake_executor_ec2.runner import decided
+
+_OTHER_PLACEHOLDER = PLACEHOLDER.replace("tmpdir", "directory-for-temporary-files")
+_NEEDS_NO_QUOTES = re.compile(r"[\w@%+=:,./-]+")
+_BY_SNAKEMAKE = ("pipe", "service")
+
+
+class NotDirect(Exception):
+    """Why a job takes the runner: half a sentence."""
+
+
+def direct_request(job: Any) -> Request:
+    """What the agent needs to run a job's command itself. Raises NotDirect."""
+    if job.is_group():
+        raise NotDirect("it is a group")
+    _check_rule(job)
+    _check_files(job)
+    tmpdir = _tmpdir(job)
+    made = [*job.output, *job.log]
+    return Request(
+        command=_with_prefix(_command(job), _executable(job)),
+        executable=_executable(job),
+        threads=int(job.threads),
+        tmpdir=tmpdir,
+        made=tuple(map(str, made)),
+        directories=tuple(str(file) for file in made if _flagged(file, "directory")),
+        kept=tuple(str(file) for file in made if _flagged(file, "update")),
+        touched=tuple(map(str, job.touch_output)),
+    )
+
+
+def _executable(job: Any) -> str:
+    """`bash`, whose place is the machine's, unless the rule or the Snakefile names another shell."""
+    from snakemake.shell import shell
+
+    named = job.resources.get("shell_exec") or shell.get_executable()
+    return "bash" if named in (None, shutil.which("bash")) else str(named)
+
+
+def _with_prefix(command: str, executable: str) -> str:
+    """As `snakemake.shell` puts them together: strict mode, or what the Snakefile has set in its place."""
+    from snakemake.shell import shell
+
+    return " ".join((shell._get_process_prefix(executable), command, shell._process_suffix)).strip()
+
+
+def _check_rule(job: Any) -> None:
+    rule = job.rule
+    if not rule.is_shell:
+        raise NotDirect(f"it is no shell rule but one with {_directive(rule)}")
+    if rule.shadow_depth is not None:
+        raise NotDirect("it has a shadow folder")
+    if job.benchmark:
+        raise NotDirect("it has a benchmark")
+    tools = deployment_tools([job])
+    if tools:
+        raise NotDirect(f"Snakemake deploys its software with {tools[0]}")
+
+
+def _directive(rule: Any) -> str:
+    named = {
+        "script": rule.script,
+        "notebook": rule.notebook,
+        "wrapper": rule.wrapper,
+        "template_engine": rule.template_engine,
+        "cwl": rule.cwl,
+    }
+    return next((name for name, given in named.items() if given), "run")
+
+
+def _check_files(job: Any) -> None:
+    files = [*job.input, *job.output, *job.log]
+    if any(map(is_storage, files)):
+        raise NotDirect("it has files in storage")
+    if job.pipe_group or any(_flagged(file, flag) for file in files for flag in _BY_SNAKEMAKE):
+        raise NotDirect("it has pipes or services")
+
+
+def _command(job: Any) -> str:
+    """The command, with `PLACEHOLDER` for the machine's folder of temporary files. Raises NotDirect.
+
+    It is made twice, with placeholders of two lengths: where the workflow's code looks at the folder
+    other than as a text that it passes on, the two differ in more than that.
+    """
+    one, other = (_formatted(job, text) for text in (PLACEHOLDER, _OTHER_PLACEHOLDER))
+    if one != other.replace(_OTHER_PLACEHOLDER, PLACEHOLDER):
+        raise NotDirect("its command depends on the machine's folder for temporary files")
+    if "<TBD>" in one:
+        raise NotDirect("a part of its command is decided on the machine")
+    caches = job.rule.workflow.sourcecache
+    for cache in (caches.cache_path, caches.runtime_cache_path):
+        if str(cache) in one:
+            raise NotDirect("its command names a file in Snakemake's cache")
+    return one
+
+
+def _formatted(job: Any, tmpdir: str) -> str:
+    """The command, with a text for the machine's folder for temporary files."""
+    resources, params = job.resources, job.params
+    try:
+        if isinstance(resources.get("tmpdir"), str) and not resources.get("tmpdir"):  # Snakemake's `<TBD>`
+            job._resources = type(resources)(fromdict={**dict(resources.items()), "tmpdir": tmpdir})
+            if _look_at_resources(job.rule) and job.attempt == 1:
+                job._params = None
+        text = decided.shell_text(job, params=job.params, resources=job.resources, jobid=job.jobid)
+    except Exception as error:
+        raise NotDirect(f"its command can't be formatted here: {error}") from error
+    finally:
+        job._resources, job._params = resources, params
+    if text is None:
+        raise NotDirect("its command is not one text")
+    return text
+
+
+def _look_at_resources(rule: Any) -> bool:
+    """Whether functions among a rule's params are given the resources, the machine's tmpdir among them."""
+    functions = [param for param in rule.params if callable(param)]
+    return any("resources" in inspect.signature(function).parameters for function in functions)
+
+
+def _tmpdir(job: Any) -> str | None:
+    """Where the rule wants temporary files; None: where the machine has them. Raises NotDirect."""
+    if "tmpdir" not in job.rule.resources:
+        return None
+    wanted = job.rule.resources["tmpdir"]
+    raw = getattr(wanted, "raw", wanted)  # of a function Snakemake keeps no text
+    if raw == "system_tmpdir":
+        return None
+    text = raw.strip("'\"") if isinstance(raw, str) else ""
+    if not text.startswith("/") or not _NEEDS_NO_QUOTES.fullmatch(text):
+        raise NotDirect("its tmpdir is worked out on the machine")
+    return text
+
+
+def _flagged(file: Any, flag: str) -> bool:
+    return bool(getattr(file, "flags", {}).get(flag, False))

@@ -1,0 +1,201 @@
+"""What a job of Snakemake's is made of, read from the job object: here by the controller, which decides,
+and on the machine, which compares. Both ends use this module; Snakemake is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+import string
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .values import Encoded, compact, encode
+
+_MAX_GLOBALS = 400
+"""Far more names than any rule's code has that was seen."""
+_INSTALLED = frozenset(
+    Path(place) for place in (sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()) if place
+)
+"""Where libraries are: their code is no part of a workflow."""
+Key = tuple[str, tuple[tuple[str, str], ...]]
+
+
+def key_of(rule: Any, wildcards: Mapping[str, str] | None) -> Key:
+    """What tells a job from all others of its workflow."""
+    return str(rule.name), tuple(sorted((str(name), str(value)) for name, value in (wildcards or {}).items()))
+
+
+def files(values: Any) -> Encoded:
+    """Input, output or log: their names, flags and, for what is in storage, the query there."""
+    told = [
+        {
+            "path": str(file),
+            "query": str(file.storage_object.query) if getattr(file, "is_storage", False) else None,
+            "flags": sorted(name for name, value in getattr(file, "flags", {}).items() if value is True),
+        }
+        for file in values
+    ]
+    return {"files": told, "names": [[name, *span] for name, span in values._names.items()]}
+
+
+def code_of(rule: Any) -> dict[str, str | None]:
+    """The rule's own code, as the Snakefile has it."""
+    return {
+        "shell": rule.shellcmd,
+        "script": str(rule.script) if rule.script else None,
+        "notebook": str(rule.notebook) if rule.notebook else None,
+        "wrapper": str(rule.wrapper) if rule.wrapper else None,
+        "run": rule.run_func_src if rule.is_run else None,
+    }
+
+
+def shell_text(job: Any, *, params: Any, resources: Any, jobid: int) -> str | None:
+    """The command of a `shell:` rule, exactly as Snakemake would run it; None for other rules.
+
+    It is not `job.shellcmd`, which is what Snakemake prints: that is formatted with the main
+    workflow's globals, when a module has its own, and before the directive is evaluated again.
+    So the rule's own function is called, with something in the place of `shell` that takes down
+    the command. Raises what formatting raises.
+    """
+    from snakemake.utils import format as formatted
+
+    if not job.rule.is_shell:
+        return None
+    taken: list[str] = []
+
+    def shell(cmd: str, *args: Any, **kwargs: Any) -> None:
+        for handled_elsewhere in ("iterable", "read", "bench_record"):
+            kwargs.pop(handled_elsewhere, None)
+        taken.append(formatted(cmd, *args, stepout=2, **kwargs))
+
+    run = job.rule.run_func
+    copy = types.FunctionType(
+        run.__code__, {**run.__globals__, "shell": shell}, run.__name__, run.__defaults__, run.__closure__
+    )
+    values = {
+        "input": job.input._plainstrings(),
+        "output": job.output._plainstrings(),
+        "params": params,
+        "wildcards": job.wildcards,
+        "threads": resources._cores,
+        "resources": resources,
+        "log": job.log._plainstrings(),
+        "rule": job.rule.name,
+        "jobid": jobid,
+        "is_shell": True,
+        "basedir": job.rule.basedir,
+    }
+    names = run.__code__.co_varnames[: run.__code__.co_argcount]
+    optional = set(names[len(names) - len(run.__defaults__ or ()) :])
+    copy(**{name: values.get(name) for name in names if name in values or name not in optional})
+    return taken[0] if len(taken) == 1 else None
+
+
+def globals_of(rule: Any) -> list[tuple[list[str], Encoded]]:
+    """The globals that the code of a `run:` or `shell:` rule names, and what they are: `(path, value)`.
+
+    A path leads from the rule's globals through modules and functions of the workflow's own, whose
+    code is looked through as well. Names that code makes up while it runs are not seen.
+    """
+    if not (rule.is_run or rule.is_shell):
+        return []
+    found: dict[tuple[str, ...], Encoded] = {}
+    _look_through(rule.run_func.__code__, (), rule.run_func.__globals__, found, set())
+    return [(list(path), compact(value)) for path, value in sorted(found.items())]
+
+
+def look_up(rule: Any, path: list[str]) -> Encoded:
+    """The value at a path of `globals_of`, on this computer. Raises LookupError if there is none."""
+    value: Any = rule.run_func.__globals__
+    for step in path:
+        if isinstance(value, dict):
+            value = value[step]
+        elif hasattr(value, step):
+            value = getattr(value, step)
+        else:
+            raise LookupError(step)
+    return compact(encode(value))
+
+
+def put(rule: Any, path: list[str], value: Any) -> None:
+    """Exchange the value at a path of `globals_of`."""
+    place: Any = rule.run_func.__globals__
+    for step in path[:-1]:
+        place = place[step] if isinstance(place, dict) else getattr(place, step)
+    if isinstance(place, dict):
+        place[path[-1]] = value
+    else:
+        setattr(place, path[-1], value)
+
+
+def _look_through(
+    code: types.CodeType,
+    path: tuple[str, ...],
+    place: dict[str, Any],
+    found: dict[tuple[str, ...], Encoded],
+    seen: set[int],
+) -> None:
+    """Collect what `code` reads of `place`, the globals that `path` leads to."""
+    if id(code) in seen or len(found) > _MAX_GLOBALS:
+        return
+    seen.add(id(code))
+    names = set(_names_in(code))
+    for name in sorted(names & place.keys()):
+        _look_at(place[name], (*path, name), names, found, seen)
+
+
+def _look_at(
+    value: Any, path: tuple[str, ...], names: set[str], found: dict[tuple[str, ...], Encoded], seen: set[int]
+) -> None:
+    if isinstance(value, types.FunctionType):
+        if _is_the_workflows(value.__code__.co_filename):
+            _look_through(value.__code__, (*path, "__globals__"), value.__globals__, found, seen)
+    elif isinstance(value, (types.ModuleType, type)):
+        # Of a module or class what the same code names, too: `common.SAMPLES`, `Reader().read()`.
+        if _is_the_workflows(_file_of(value)) and id(value) not in seen:
+            seen.add(id(value))
+            for name in sorted(names & vars(value).keys()):
+                _look_at(vars(value)[name], (*path, name), names, found, seen)
+    elif path[-1] != "config" and not path[-1].startswith("__") and _is_data(value):
+        found[path] = encode(value)
+
+
+def _names_in(code: types.CodeType) -> Iterator[str]:
+    """Names that code reads, also in functions within it and in strings that `shell` formats."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names_in(constant)
+        elif isinstance(constant, str) and "{" in constant:
+            yield from _names_in_format(constant)
+
+
+def _names_in_format(text: str) -> Iterator[str]:
+    try:
+        for _, field, _, _ in string.Formatter().parse(text):
+            if field:
+                yield field.partition(".")[0].partition("[")[0]
+    except ValueError:  # no format string
+        return
+
+
+def _file_of(value: Any) -> str | None:
+    """The file of a module, or the one in which the methods of a class are."""
+    if isinstance(value, types.ModuleType):
+        return getattr(value, "__file__", None)
+    methods = (each for each in vars(value).values() if isinstance(each, types.FunctionType))
+    return next((method.__code__.co_filename for method in methods), None)
+
+
+def _is_the_workflows(file: str | None) -> bool:
+    """Whether a file of code belongs to the workflow, and not to an installed library."""
+    return bool(file) and _INSTALLED.isdisjoint(Path(str(file)).parents)
+
+
+def _is_data(value: Any) -> bool:
+    """Whether a value is one that the workflow computes with, and no function or part of Snakemake."""
+    foreign = ("snakemake.", "logging", "threading", "_thread", "_io")
+    return not callable(value) and not type(value).__module__.startswith(foreign)

@@ -1,0 +1,118 @@
+"""Config values and wildcards have the same characters on the machine, whichever they are."""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Iterator
+
+from tests.decision.conftest import Runs
+
+_ODD = [
+    *(
+        "'whole'",
+        '"said"',
+        "back\\slash",
+        "1,5",
+        "50%5",
+        "$HOME",
+        "`id`",
+        "$(id)",
+        "a b",
+        "1:2=3",
+        "a;b",
+        "*",
+        "?",
+    ),
+    *(
+        "q'uo(te)s",
+        "[a]",
+        "~",
+        "#x",
+        "!x",
+        "&",
+        "|",
+        "<>",
+        "a\\nb",
+        "\\d+\\.x",
+        "=",
+        "-x",
+        "--cores",
+        "+",
+        "''",
+    ),
+    *('""', 'it\'s "q"', "\\", "\\\\", "\\'", "@x", "\u00fcml\u00e4ut", "\u65e5\u672c", "e\u0301", "\u00a0"),
+]
+
+_CONFIG = """
+import json
+rule all:
+    input: "shell.txt", "run.txt", "script.txt"
+rule shell:
+    output: "shell.txt"
+    params: values=[str(config[name]) for name in sorted(config)]
+    shell: "printf '%s\\\\n' {params.values:q} > {output}"
+rule run:
+    output: "run.txt"
+    run:
+        open(output[0], "w").write(json.dumps(config, sort_keys=True))
+rule script:
+    output: "script.txt"
+    script: "show.py"
+"""
+_SHOW = "import json\njson.dump(snakemake.config, open(snakemake.output[0], 'w'), sort_keys=True)\n"
+
+_WILDCARDS = """
+import json
+VALUES = json.load(open("values.json"))
+rule all:
+    input: [f"made/{v}.txt" for v in VALUES], [f"ran/{v}.txt" for v in VALUES]
+rule made:
+    output: "made/{v}.txt"
+    wildcard_constraints: v=".+"
+    group: "g"
+    shell: "printf '%s' {wildcards.v:q} > {output:q}"
+rule ran:
+    output: "ran/{v}.txt"
+    wildcard_constraints: v=".+"
+    group: "g"
+    run:
+        open(output[0], "w").write(wildcards.v)
+"""
+
+
+def _config_values() -> Iterator[str]:
+    yield from _ODD
+    for character in string.printable[:95]:
+        yield from (f"a{character}b", character * 2)
+
+
+def test_config_values_of_every_character(runs: Runs) -> None:
+    """Every printable character of ASCII and some of Unicode, in `--config`, as a local run has them."""
+    arguments = ["--config", *(f"k{i:03}={value}" for i, value in enumerate(_config_values()))]
+    files = {"Snakefile": _CONFIG, "show.py": _SHOW}
+    local = runs.locally(files, *arguments)
+    assert local.status == 0, local.output
+
+    decided = runs.decided(files, *arguments)
+
+    assert decided.status == 0, decided.output
+    assert decided.tree == local.tree
+    assert len(json.loads(decided.tree["run.txt"][2])) > 200
+
+
+def test_wildcards_of_every_character(runs: Runs) -> None:
+    """File names with every printable character but `/`, in shell and `run:` rules of a group."""
+    letters = [c for c in string.printable[:95] if c not in "/{}"]
+    chunks = ["".join(letters[i : i + 8]) for i in range(0, len(letters), 8)]
+    odd = [value for value in _ODD if "/" not in value and value not in ("*", "?")]
+    found = sorted({*(f"x{chunk}y" for chunk in chunks), *odd})
+    files = {"Snakefile": _WILDCARDS, "values.json": json.dumps(found)}
+    local = runs.locally(files)
+    assert local.status == 0, local.output
+
+    # All in one group: one document, one call of Snakemake on the machine.
+    decided = runs.decided(files, "--group-components", f"g={2 * len(found)}")
+
+    assert decided.status == 0, decided.output
+    assert decided.tree == local.tree
