@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -44,7 +44,9 @@ from snakemake_executor_ec2.model import (
 from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.ports import Clock, Cloud, Connector, Launches, Workbench
 from snakemake_executor_ec2.report import say
+from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
+from snakemake_executor_ec2.report.logs import log_path, put_aside
 from snakemake_executor_ec2.sizing.lease import lease_s
 
 _FETCH_PAUSES_S = (2.0, 5.0, 10.0, 30.0, 60.0)
@@ -93,6 +95,8 @@ class Kit:
     log_folder: Path
     tell: Callable[[str], None]
     """Prints a line for the user."""
+    leavings: Leavings = field(default_factory=Leavings)
+    """What jobs left beside their outputs."""
     lease_usd: float | None = None
 
     def lease_of(self, machine: Machine, plan: JobPlan) -> float:
@@ -168,7 +172,7 @@ def _on_a_machine(
         with kit.ledger.phase(entry, Phase.BOOT):
             link.open(max(kit.boot_timeout_s, _METAL_BOOTS_S if ".metal" in machine.instance_type else 0))
         bench = kit.workbench(link)
-        _put_log_aside(plan, kit, machine_no)
+        put_aside(log_path(plan, kit.log_folder), machine_no)
         with kit.ledger.phase(entry, Phase.PREPARE):
             _make_ready(plan, kit, control, entry, link, bench)
         return _to_its_end(plan, kit, control, entry, bench)
@@ -199,7 +203,7 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
     try:
         with kit.ledger.phase(entry, Phase.RUN):
             kit.tell(say.running(plan, machine))
-            result = bench.run(plan, _log_path(plan, kit))
+            result = bench.run(plan, log_path(plan, kit.log_folder))
             has_results = result.exit_code == 0
             kit.tell(say.ended(plan, result))
         with kit.ledger.phase(entry, Phase.STAGE_OUT), _renewing(kit.lease_of(machine, plan), bench):
@@ -208,6 +212,7 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
             if has_results:
                 kit.ledger.landed(entry, sizes_and_times(plan.outputs))
                 _remembered(plan, kit, partial(_wait_for_room, control))
+                kit.leavings.note(plan.rule, bench.left(plan))
     except Ec2ExecutorError as error:
         not_fetched = isinstance(error, NotFetched)
         if control.detached:
@@ -382,19 +387,9 @@ def _remembered(plan: JobPlan, kit: Kit, wait: Callable[[float], None]) -> bool:
 
 
 def _outcome(plan: JobPlan, kit: Kit, entry: Entry, result: JobResult) -> JobOutcome:
-    log = _log_path(plan, kit)
+    log = log_path(plan, kit.log_folder)
     if result.exit_code == 0:
         return JobOutcome(ok=True, log=log)
-    return JobOutcome(ok=False, log=log, message=say.job_failed(plan, entry, result, log, kit.clock.now()))
-
-
-def _log_path(plan: JobPlan, kit: Kit) -> Path:
-    """Where a job's output goes; the key begins with the run that the job was first told in."""
-    return kit.log_folder / plan.key.split(".")[0] / f"{plan.key}.log"
-
-
-def _put_log_aside(plan: JobPlan, kit: Kit, machine_no: int) -> None:
-    """What the job printed on a machine that was lost is not the beginning of what it prints on this one."""
-    log = _log_path(plan, kit)
-    with suppress(OSError):  # there is none, or nothing can be written now: following the job waits for that
-        log.replace(log.with_name(f"{log.name}.{machine_no}"))
+    return JobOutcome(
+        ok=False, log=log, message=say.job_failed(plan, entry, result, log, kit.clock.now(), kit.leavings)
+    )

@@ -200,6 +200,10 @@ class Workbench(Protocol):
 
         Raises StagingError; NotFetched where the machine has results that could not be brought here."""
 
+    def left(self, plan: JobPlan) -> Mapping[Path, int]:
+        """Files that a job which has ended left beside what it declares, with sizes; none if that
+        cannot be told now."""
+
 
 class Launches(Protocol):
     """Gets machines for plans (see `launching.Launcher`)."""

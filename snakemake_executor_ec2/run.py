@@ -44,6 +44,7 @@ from snakemake_executor_ec2.recording import RecordingCloud
 from snakemake_executor_ec2.rehearsal import rehearsing
 from snakemake_executor_ec2.report import say, say_left
 from snakemake_executor_ec2.report.cost import table
+from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
 from snakemake_executor_ec2.report.telling import unbroken
 from snakemake_executor_ec2.settings import ExecutorSettings, listed
@@ -94,6 +95,7 @@ class Run:
         self._clock = SystemClock()
         self._stack = ExitStack()
         self._stories: list[Story] = []
+        self._leavings = Leavings()
         self._entries: tuple[Entry, ...] = ()
         self._folder = Path.cwd()
         self._journal: Journal | None = None
@@ -237,6 +239,7 @@ class Run:
             keep_failed_s=0 if settings.cloud == "local" else (settings.keep_failed or 0) * 60,
             log_folder=self._folder / FOLDER / "logs",
             tell=self._tell,
+            leavings=self._leavings,
         )
 
     def check(self, job: Any) -> None:
@@ -324,6 +327,8 @@ class Run:
         self._stack.close()
         entries, self._entries = self._entries, ()
         if any(entry.machine for entry in entries):
+            for line in self._leavings.lines(self._folder):
+                self._tell(line)
             self._tell("EC2 machines of this run:\n" + table(entries, self._clock.now()))
 
     def _leave(self, estate: Estate) -> None:

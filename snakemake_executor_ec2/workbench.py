@@ -237,6 +237,18 @@ class AgentWorkbench:
             files, size = files + _there(fetched), size + fetched.size
         return Transfer(files=files, bytes=size, seconds=self._clock.monotonic() - started)
 
+    def left(self, plan: JobPlan) -> Mapping[Path, int]:
+        roots = [self._paths.to_machine(root) for root in (plan.view.roots if plan.view else [plan.workdir])]
+        own = [str(self._paths.to_machine(path)) for path in plan.own]
+
+        def ask(host: RemoteHost) -> dict[str, int]:
+            return Agent(host).left(plan.key, [*map(str, roots)], own)
+
+        with suppress(StagingError):  # it is only told
+            found = self._link.once(ask) or {}
+            return {self._paths.to_controller(Path(path)): size for path, size in found.items()}
+        return {}
+
     # --- helpers ------------------------------------------------------------------------------
 
     def _check_all_there(self, fetched: Fetched, must: Sequence[Path]) -> None:

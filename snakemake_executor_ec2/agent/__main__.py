@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("unpack", "pack", "workdir", "guard", "guarding", "start", "renew", "software",
-                 "stand-ins", "new-host-key", "rotate-host-key"):  # fmt: skip
+                 "stand-ins", "left", "new-host-key", "rotate-host-key"):  # fmt: skip
         commands.add_parser(name)
     commands.add_parser("warden").add_argument("label", help="for people who look at `ps`")
     commands.add_parser("run").add_argument("file")
@@ -54,6 +54,10 @@ def _run(options: argparse.Namespace) -> int:
         from . import files
 
         return {"unpack": files.unpack, "pack": files.pack, "workdir": files.workdir}[command]()
+    if command == "left":
+        from . import leavings
+
+        return leavings.main()
     if command == "stand-ins":
         from . import standins
 

@@ -301,6 +301,11 @@ class Agent:
 
     # --- the job --------------------------------------------------------------------------
 
+    def left(self, key: str, roots: Collection[str], own: Collection[str]) -> dict[str, int]:
+        """Files, with their sizes, that a job has made or changed in the roots beside what is its `own`."""
+        answer = self._ask(StagingError, "left", {"key": key, "roots": list(roots), "own": list(own)})
+        return {str(path): int(size) for path, size in answer.get("files", ())}
+
     def start(self, job: JobStart) -> JobState:
         """Run a job, detached; one that runs or has ended already is not started again."""
         request = {

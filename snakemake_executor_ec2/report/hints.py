@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from snakemake_executor_ec2.model import JobPlan
+from snakemake_executor_ec2.report.leavings import Leavings
 
 _NOT_FOUND = 127
 """A shell's exit status where there is no such program."""
@@ -23,9 +24,10 @@ _SYSTEM = frozenset(
 _LACKS_SOFTWARE = re.compile(r"No module named|there is no package called|command not found")
 
 
-def hints(plan: JobPlan, exit_code: int, lines: Sequence[str]) -> list[str]:
-    """Sentences for the user, given how a job ended and what it printed last."""
-    found = [
+def hints(plan: JobPlan, exit_code: int, lines: Sequence[str], left: Leavings | None = None) -> list[str]:
+    """Sentences for the user, given how a job ended, what it printed last, and what other jobs left."""
+    found = _left_by_others(plan, lines, left) if left else []
+    found += [
         f"{path} exists here but was not sent to the machine, because no rule declares it as "
         f"input: add it to the input of {plan.rule}, or name it with --ec2-include."
         for path in undeclared(plan, lines)
@@ -37,6 +39,17 @@ def hints(plan: JobPlan, exit_code: int, lines: Sequence[str]) -> list[str]:
             "--ec2-setup for anything else."
         )
     return found
+
+
+def _left_by_others(plan: JobPlan, lines: Sequence[str], left: Leavings) -> list[str]:
+    names = dict.fromkeys(name for line in lines if _COMPLAINS.search(line) for name in _names(line))
+    makers = {name: left.left_by(_path(plan, name)) for name in names}
+    return [
+        f"{name} was left by {rule} on its machine and ended with it, because no rule declares it: add it to "
+        f"the output of {rule}, and to the input of {plan.rule}."
+        for name, rule in makers.items()
+        if rule
+    ]
 
 
 def undeclared(plan: JobPlan, lines: Sequence[str]) -> list[str]:

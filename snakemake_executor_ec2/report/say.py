@@ -26,7 +26,9 @@ from snakemake_executor_ec2.model import (
 )
 from snakemake_executor_ec2.report.cost import usd
 from snakemake_executor_ec2.report.hints import hints
+from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.report.ledger import Entry
+from snakemake_executor_ec2.report.sizes import size
 from snakemake_executor_ec2.sizing.quotas import Quota
 
 LOG_LINES = 20
@@ -331,7 +333,9 @@ def failed_by(plan: JobPlan, entry: Entry | None, error: Ec2ExecutorError, now: 
     return text
 
 
-def job_failed(plan: JobPlan, entry: Entry, result: JobResult, log: Path, now: float) -> str:
+def job_failed(
+    plan: JobPlan, entry: Entry, result: JobResult, log: Path, now: float, left: Leavings | None = None
+) -> str:
     """The sentence for a job whose own command failed, and the end of what it printed."""
     text = f"{plan.label} failed{_where(entry, now)}: {_cause(plan, result)}"
     if result.failure is Failure.DIFFERS:
@@ -342,7 +346,7 @@ def job_failed(plan: JobPlan, entry: Entry, result: JobResult, log: Path, now: f
     if lines:
         last = _without_epilogue(lines)[-LOG_LINES:]
         text += f"\nThe end of its output, all of it in {log}:\n{_indented(last)}"
-    text += "".join(f"\n{hint}" for hint in hints(plan, result.exit_code, lines))
+    text += "".join(f"\n{hint}" for hint in hints(plan, result.exit_code, lines, left))
     return text
 
 
@@ -354,14 +358,6 @@ def _end_of(log: Path) -> list[str]:
             return file.read().decode(errors="replace").splitlines()
     except OSError:
         return []
-
-
-def size(count: int) -> str:
-    """Bytes for people, in the powers of ten that Snakemake uses: `84 MB`."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= factor:
-            return f"{count / factor:.3g} {unit}"
-    return f"{count} B"
 
 
 def _where(entry: Entry, now: float) -> str:

@@ -99,9 +99,9 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     if event in _CALLING:
         _note_program(args)
         return
-    if not _listening or event != "open":
+    if not _listening or event not in ("open", "sqlite3.connect"):
         return
-    path, mode = args[0], args[1]
+    path, mode = args[0], args[1] if event == "open" else None
     if not isinstance(path, str | bytes | os.PathLike) or (mode and set(str(mode)) & set("wax+")):
         return
     text = os.path.abspath(os.fsdecode(path))

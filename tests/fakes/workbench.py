@@ -137,6 +137,9 @@ class FakeWorkbench:
         self._step("stage out")
         return Transfer(files=1, bytes=20, seconds=0.1)
 
+    def left(self, plan: JobPlan) -> Mapping[Path, int]:
+        return {plan.workdir / "side.txt": 7} if "run" in self._scene.steps else {}
+
 
 class FakeControl(Control):
     """A `Control` whose waits move the fake time on."""

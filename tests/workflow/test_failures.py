@@ -124,3 +124,31 @@ def test_a_crashed_machine_is_given_up_and_its_job_runs_again(
     assert "starting rule one again on another machine" in run.output
     assert len(launched_since(ec2_cloud, before)) == 2
     assert ec2_cloud.machine_states()[crashed] in ("shutting-down", "terminated")
+
+
+def test_side_files_are_told_and_missed_by_name(run_workflow: WorkflowRunner) -> None:
+    """What no rule declares ends with its machine: said at the end, and to the rule that looks for it."""
+    run = run_workflow(
+        {
+            "Snakefile": """
+rule all:
+    input: "used.txt"
+
+rule index:
+    output: "x.bam"
+    shell: "echo bam > {output}; echo index > {output}.bai; echo log > tool.log"
+
+rule use:
+    input: "x.bam"
+    output: "used.txt"
+    shell: "cat {input} {input}.bai > {output}"
+"""
+        }
+    )
+    assert run.returncode != 0
+    assert (
+        run.output.count("index left 2 files of 10 B beside what it declares: x.bam.bai 6 B, tool.log 4 B")
+        == 1
+    )
+    assert "x.bam.bai was left by index on its machine and ended with it" in run.output
+    assert "add it to the output of index, and to the input of use" in run.output

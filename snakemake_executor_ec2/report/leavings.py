@@ -1,0 +1,52 @@
+"""What jobs left on machines that have ended: told at the end of a run, and to whoever misses it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from snakemake_executor_ec2.report.sizes import size
+
+_LARGEST = 3
+_FILES = 5000
+"""Of each rule no more are kept in mind."""
+
+
+class Leavings:
+    """Files beside declared outputs, by the rule whose jobs left them. Jobs end in threads of their own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_rule: dict[str, dict[Path, int]] = defaultdict(dict)
+
+    def note(self, rule: str, files: Mapping[Path, int]) -> None:
+        """Keep in mind what a job of a rule has left, with sizes in bytes."""
+        with self._lock:
+            known = self._by_rule[rule]
+            for path, size in files.items():
+                if len(known) < _FILES:
+                    known[path] = size
+
+    def left_by(self, path: Path) -> str | None:
+        """The rule that has left a file."""
+        with self._lock:
+            return next((rule for rule, files in self._by_rule.items() if path in files), None)
+
+    def lines(self, folder: Path) -> list[str]:
+        """A line for each rule; names count from a folder."""
+        with self._lock:
+            return [_line(rule, files, folder) for rule, files in sorted(self._by_rule.items()) if files]
+
+
+def _line(rule: str, files: Mapping[Path, int], folder: Path) -> str:
+    order = sorted(files, key=lambda path: (-files[path], path))
+    names = [f"{os.path.relpath(path, folder)} {size(files[path])}" for path in order[:_LARGEST]]
+    several = "1 file" if len(files) == 1 else f"{len(files)} files"
+    told = ", ".join([*names, *(["…"] if len(order) > _LARGEST else [])])
+    return (
+        f"{rule} left {several} of {size(sum(files.values()))} beside what it declares: {told}. "
+        "That has ended with the machine; declare as output or log what is needed"
+    )
