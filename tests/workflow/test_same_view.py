@@ -106,14 +106,16 @@ def prepared(folder: Path) -> Path:
     (folder / "hollow").mkdir()
     (folder / "reads" / "link.txt").symlink_to("a.txt")
     (folder / "turned").symlink_to("reads")
-    (folder / "out").rename(folder / "results" / "moved")
+    (folder / "out" / "earlier.txt").rename(folder / "results" / "moved")
     for number, (parent, folders, files) in enumerate(os.walk(folder, topdown=False)):
         for name in (*folders, *files):
             os.utime(Path(parent, name), ns=(0, 1_600_000_000_000_000_000 + number * 10**9 + 7))
     return folder
 
 
-def same_as_local(run_workflow: WorkflowRunner, here: Path, snakefile: str, *arguments: str) -> str:
+def same_as_local(
+    run_workflow: WorkflowRunner, here: Path, snakefile: str, *arguments: str, again: bool = True
+) -> str:
     """Run a workflow here and on EC2 in folders that are alike, and compare what it left."""
     for folder in (here, run_workflow.folder):
         folder.mkdir(exist_ok=True)
@@ -126,8 +128,9 @@ def same_as_local(run_workflow: WorkflowRunner, here: Path, snakefile: str, *arg
     assert run.returncode == 0, run.output
     assert tree(run.folder) == tree(here)
     assert order(run.folder) == order(here)
-    again = snakemake(run.folder, "-n", "-c2", *arguments)
-    assert "Nothing to be done" in again.stdout + again.stderr
+    if again:
+        second = snakemake(run.folder, "-n", "-c2", *arguments)
+        assert "Nothing to be done" in second.stdout + second.stderr
     return run.output
 
 
@@ -160,3 +163,102 @@ rule merge:
     assert not (run.folder / "merged.txt").exists()
     assert "reads/b.txt exists here but was not sent to the machine" in run.output
     assert "reads/a.txt exists here" not in run.output
+
+
+KINDS = """
+import glob, os
+
+NAMES = sorted(glob_wildcards("reads/{n}.txt").n)
+
+module other:
+    snakefile: "other.smk"
+
+use rule * from other as other_*
+
+rule all:
+    input:
+        "out/one.txt", "out/two.txt", "out/shadow.txt", "out/full.txt", "out/gathered.txt", "out/module.txt",
+        "out/folder", "out/pipe.txt", "out/kept.txt"
+
+rule one:
+    input: "reads/a.txt"
+    output: "out/one.txt"
+    group: "both"
+    params: names=lambda wildcards: sorted(os.listdir("reads"))
+    shell: "echo {params.names} {NAMES} > {output}"
+
+rule two:
+    input: "out/one.txt"
+    output: "out/two.txt"
+    group: "both"
+    run:
+        with open(output[0], "w") as file:
+            print(*NAMES, os.path.exists("opt/x.bed"), os.path.getsize("opt/x.bed"), file=file)
+
+rule shadow:
+    input: "reads/a.txt"
+    output: "out/shadow.txt"
+    shadow: "shallow"
+    shell: "ls reads opt > {output}; echo > side.txt"
+
+rule full:
+    input: "reads/a.txt"
+    output: "out/full.txt"
+    shadow: "minimal"
+    run:
+        with open(output[0], "w") as file:
+            print(*NAMES, file=file)
+
+checkpoint split:
+    input: "reads/b.txt"
+    output: directory("split")
+    shell: "mkdir {output}; for n in 1 2 3; do cp {input} {output}/$n.txt; done"
+
+def parts(wildcards):
+    folder = checkpoints.split.get().output[0]
+    return sorted(glob.glob(f"{folder}/*.txt"))
+
+rule gathered:
+    input: parts
+    output: "out/gathered.txt"
+    params: sizes=lambda wildcards, input: [os.path.getsize(name) for name in input]
+    shell: "cat {input} > {output}; echo {params.sizes} >> {output}"
+
+rule folder:
+    output: directory("out/folder")
+    shell: "mkdir {output}; echo new > {output}/new.txt; ls reads > {output}/names.txt"
+
+rule kept:
+    output: "out/kept.txt"
+    log: "results/old.txt"
+    shell: "echo kept > {output}; echo log > {log}"
+
+rule to_pipe:
+    output: pipe("out/pipe")
+    shell: "ls reads > {output}"
+
+rule from_pipe:
+    input: "out/pipe"
+    output: "out/pipe.txt"
+    shell: "cat {input} > {output}"
+"""
+OTHER = """
+import os
+SEEN = sorted(os.listdir("opt"))
+
+rule see:
+    output: "out/module.txt"
+    run:
+        with open(output[0], "w") as file:
+            print(*SEEN, file=file)
+"""
+
+
+def test_every_kind_of_job_sees_the_same(run_workflow: WorkflowRunner, tmp_path: Path) -> None:
+    """Groups, shadows, checkpoints, modules, pipes; outputs and logs that exist here already are free."""
+    for folder in (tmp_path / "here", run_workflow.folder):
+        (folder / "out" / "folder").mkdir(parents=True)
+        (folder / "out" / "folder" / "old.txt").write_text("old")
+        (folder / "other.smk").write_text(OTHER)
+        os.utime(folder / "other.smk", (1_600_000_000, 1_600_000_000))
+    same_as_local(run_workflow, tmp_path / "here", KINDS, "--forceall", again=False)

@@ -1,0 +1,95 @@
+"""What it costs that machines see what is not sent: `python -m benchmarks.stand_ins`.
+
+A workflow of many jobs in a folder with many files, of which each job makes one more and changes one in
+place now and then. Measured are the controller's seconds and the bytes for each job, and how long a machine
+(this computer, with the real agent) takes to make the stand-ins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from snakemake_executor_ec2.agent.bundle import bundle
+from snakemake_executor_ec2.staging.view import View, Viewer
+
+_FOLDERS = 100
+_SEED = 3
+
+
+def main() -> None:
+    """Print seconds and bytes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--jobs", type=int, default=1000)
+    options = parser.parse_args()
+    with TemporaryDirectory() as name:
+        work, machine = Path(name, "work"), Path(name, "machine")
+        machine.mkdir()
+        _fill(work, options.files, random.Random(_SEED))  # noqa: S311 - it decides nothing
+        viewer = Viewer([work], limit=options.files * 2 + options.jobs)
+        seconds, sizes, view = _jobs(viewer, work, options.jobs)
+        made = _stand_ins(machine, work, view)
+    print(f"{options.files:,} files in {_FOLDERS} folders, {options.jobs} jobs")
+    print(f"controller: {seconds[0]:.2f} s for the first job, {sum(seconds[1:]):.2f} s for all others")
+    print(f"bytes: {sizes[0]:,} for the first job, {sum(sizes) // len(sizes):,} for a job on average")
+    print(f"machine: {made:.2f} s to make the stand-ins")
+
+
+def _fill(work: Path, files: int, dice: random.Random) -> None:
+    """Samples with names as people give them, of any size and time."""
+    now_ns = time.time_ns()
+    for number in range(files):
+        folder = work / "data" / f"run-{number % _FOLDERS:03d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"sample_{number:06d}_R{number % 2 + 1}.fastq.gz"
+        path.touch()
+        os.truncate(path, dice.randrange(10**9))
+        os.utime(path, ns=(now_ns, now_ns - dice.randrange(10**17)))
+    (work / "results").mkdir()
+
+
+def _jobs(viewer: Viewer, work: Path, jobs: int) -> tuple[list[float], list[int], View]:
+    """Seconds and bytes for each job, as the executor has them, and the last one's view."""
+    seconds, sizes = [], []
+    for number in range(jobs):
+        began = time.perf_counter()
+        view = viewer.look()
+        sizes.append(sum(map(len, view.encoded())))
+        seconds.append(time.perf_counter() - began)
+        (work / "results" / f"{number}.txt").write_text("done")
+    return seconds, sizes, view
+
+
+def _stand_ins(machine: Path, work: Path, view: View) -> float:
+    """Let the agent make the stand-ins of a view; seconds."""
+    agent, there = machine / "agent.pyz", machine / "there"
+    agent.write_bytes(bundle())
+    environment = {**os.environ, "HOME": str(machine)}
+    lists = view.encoded()
+    request = {"roots": [[str(there), str(work)]], "own": [], "shift_ns": 0, "lists": [*map(len, lists)]}
+    commands = {
+        "workdir": json.dumps({"paths": [str(there)]}).encode(),
+        "stand-ins": b"".join([json.dumps(request).encode(), b"\n", *lists]),
+    }
+    for command, stdin in commands.items():
+        began = time.perf_counter()
+        subprocess.run(
+            [sys.executable, str(agent), command],
+            input=stdin,
+            stdout=subprocess.DEVNULL,
+            env=environment,
+            check=True,
+        )
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
