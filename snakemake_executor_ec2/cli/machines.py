@@ -35,6 +35,8 @@ class Row:
     """Why nobody will come back for it; empty: somebody may."""
     ours: bool
     """Its run is in the journal of the folder that we are asked about."""
+    copied: bool = False
+    """That journal was copied from the run's own folder: the machine is none of this one's."""
 
     @property
     def run_alive(self) -> bool:
@@ -70,7 +72,16 @@ def _row(found: Found, inventory: Inventory, journal: Journal | None, now: float
     verdict = next(each for each in (Verdict.ALIVE, Verdict.ELSEWHERE, Verdict.DEAD) if each in verdicts)
     until = ends_at(journal.last_seen(owner), owner, attempt, found)
     orphan = why_orphan(found, attempt, run, until, now) if ours and verdict is Verdict.DEAD else ""
-    return Row(found=found, attempt=attempt, verdict=verdict, lease_until=until, orphan=orphan, ours=ours)
+    copied = run.where is not None and journal.here.is_copy_of(run.where) and verdict is Verdict.ELSEWHERE
+    return Row(
+        found=found,
+        attempt=attempt,
+        verdict=verdict,
+        lease_until=until,
+        orphan=orphan,
+        ours=ours,
+        copied=copied,
+    )
 
 
 def ends_at(last_seen: float, owner: RunRecord, attempt: Attempt | None, found: Found) -> float:

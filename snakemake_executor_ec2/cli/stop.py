@@ -74,7 +74,7 @@ def _is_meant(options: argparse.Namespace, row: Row, here: str) -> bool:
     if options.mine:
         return row.found.owner == getpass.getuser()
     # What a journal says of another folder's run is no claim on its machines.
-    return (row.ours and row.verdict is not Verdict.ELSEWHERE) or row.found.folder == here
+    return (row.ours and not row.copied) or row.found.folder == here
 
 
 def _agreed(machines: int) -> bool:
@@ -115,6 +115,19 @@ def _end_runs(journal: Journal | None, runs: list[tuple[str, int]]) -> None:
         time.sleep(0.2)
 
 
+def _label(row: Row) -> str:
+    return row.attempt.label if row.attempt else row.found.rule
+
+
+def _starts_again(row: Row) -> str:
+    """A run that could not be told to end from here goes on with its jobs."""
+    return (
+        f"; its run lives ({row.found.folder}) and starts the job again: end it there"
+        if row.run_alive
+        else ""
+    )
+
+
 def _end_all(options: argparse.Namespace, inventories: list[Inventory], journal: Journal | None) -> int:
     """End the machines; twice, since a launch may show up late."""
     ended: dict[str, Row] = {}
@@ -127,7 +140,7 @@ def _end_all(options: argparse.Namespace, inventories: list[Inventory], journal:
             failures.update(refused)
             if not refused:
                 ended[row.found.id] = row
-                print(f"terminated {row.found.id} of {row.attempt.label if row.attempt else row.found.rule}")
+                print(f"terminated {row.found.id} of {_label(row)}{_starts_again(row)}")
         if not last:
             time.sleep(_SETTLES_S)
     groups = sum(len(tidy(each, [*ended.values()], journal)) for each in inventories)

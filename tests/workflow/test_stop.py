@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
+import signal
 import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from snakemake_executor_ec2 import whereabouts
 from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.model import Machine, Market
@@ -16,6 +21,7 @@ from tests.unit.launchers import plan
 from tests.workflow.killing import alive, wait_for, watched
 from tests.workflow.shell import Shell
 
+CHAOS_CLOCK = Path(__file__).parents[1] / "chaos" / "clock"
 LONG = {"Snakefile": "rule one:\n    output: 'o.txt'\n    shell: 'sleep 900; touch {output}'\n"}
 TWO = {
     "Snakefile": "rule all:\n    input: 'a', 'b'\n"
@@ -205,3 +211,52 @@ def test_a_folder_that_was_moved(run_workflow: WorkflowRunner, ec2_cloud: Embedd
     assert again.returncode == 0, again.output
     assert "left alone" not in again.output
     assert (moved / "o.txt").read_text() == "made\n"
+
+
+def test_a_closed_window_may_leave_jobs_at_work(
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud, shell: Shell
+) -> None:
+    """With --ec2-detach, SIGHUP leaves what Ctrl-C would; `stop` in the folder ends it."""
+    run_workflow.place(LONG)
+    run = watched(run_workflow, "--ec2-detach")
+    run.until("running")
+    (machine,) = alive(ec2_cloud)
+    run.process.send_signal(signal.SIGHUP)
+    assert run.wait() == 1
+    assert alive(ec2_cloud) == [machine]
+    (row,) = shell(run_workflow.folder, "ps").splitlines()[1:]
+    assert "without a controller" in row
+
+    assert f"terminated {machine} of rule one" in shell(run_workflow.folder, "stop", "--yes")
+    assert not alive(ec2_cloud)
+    assert shell.groups() == {}
+
+
+def test_two_computers_with_one_folder(
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Locks that end with the computer (`localflock`): on the other one a live run counts as alive, keeps
+    Snakemake's own locks and its machines; `stop` there ends those, and says that the run starts again."""
+    run_workflow.place(LONG)
+    run = watched(run_workflow)
+    run.until("running")
+    (machine,) = alive(ec2_cloud)
+    locks = sorted((run_workflow.folder / ".snakemake/locks").iterdir())
+
+    other = run_workflow({}, env={"PYTHONPATH": str(CHAOS_CLOCK), "CHAOS_COMPUTER": "other"})
+
+    assert other.returncode == 1
+    assert "Directory cannot be locked" in other.output
+    assert sorted((run_workflow.folder / ".snakemake/locks").iterdir()) == locks
+    here = whereabouts.here
+    monkeypatch.setattr(whereabouts, "here", lambda folder: replace(here(folder), host="other", boot="other"))
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    (row,) = shell(run_workflow.folder, "ps").splitlines()[1:]
+    assert "12 hours, renewed" in row
+    assert "ended: 0 machines, 0 security groups" in shell(run_workflow.folder, "gc", "--yes")
+    assert alive(ec2_cloud) == [machine]
+    said = shell(run_workflow.folder, "stop", "--yes")
+    assert f"terminated {machine} of rule one; its run lives (" in said
+    run.until("was ended from outside")
+    run.interrupt()
+    run.wait()
