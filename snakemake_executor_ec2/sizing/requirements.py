@@ -54,10 +54,10 @@ def requirements(
 
     Understood resources: `mem_mb` or `mem_mib`, `disk_mb` or `disk_mib`, `runtime` (minutes),
     `gpu` or `gpus` (a count), `gpu_model`, `gpu_mem_mb` or `gpu_mem_mib` (of each GPU),
-    `ec2_nvme_gb` (local disks), `ec2_network_gbps`, `ec2_instance_type` (a pattern or a
+    `tasks` with `mpi` (ranks, each with the job's threads, on one machine), `ec2_nvme_gb` (local disks), `ec2_network_gbps`, `ec2_instance_type` (a pattern or a
     comma-separated list of them), `ec2_arch`, `ec2_spot` (`never`, `prefer`, `only`, or a truth value
     for the first two), `ec2_ami`. A rule's own `ec2_instance_type` replaces the run's
-    `allowed_types`, being the more specific wish.
+    `allowed_types`, being the more specific wish. Memory, disk, runtime and GPUs of 0 ask for nothing.
 
     Raises ConfigurationError, which names the resource and its value.
     """
@@ -68,7 +68,7 @@ def requirements(
             hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(_OWN)}"
             raise ConfigurationError(f"resource {name} is not known{hint}")
     model = _text(present, "gpu_model")
-    gpu_mem_mb = _megabytes(present, "gpu_mem", minimum=0, default=0)
+    gpu_mem_mb = _megabytes(present, "gpu_mem", default=0)
     gpus = _whole(present, "gpu", minimum=0)
     if gpus is None:
         gpus = _whole(present, "gpus", minimum=0)
@@ -76,10 +76,10 @@ def requirements(
         gpus = 1 if model or gpu_mem_mb else 0
     own_types = _patterns("ec2_instance_type", _text(present, "ec2_instance_type") or "")
     return Requirements(
-        threads=_threads(threads),
-        mem_mb=_megabytes(present, "mem", minimum=1, default=DEFAULT_MEM_MB),
-        disk_mb=_megabytes(present, "disk", minimum=0, default=DEFAULT_DISK_MB),
-        runtime_min=_whole(present, "runtime", minimum=1),
+        threads=_threads(threads) * _ranks(present),
+        mem_mb=_megabytes(present, "mem", default=DEFAULT_MEM_MB) or DEFAULT_MEM_MB,
+        disk_mb=_megabytes(present, "disk", default=DEFAULT_DISK_MB),
+        runtime_min=_whole(present, "runtime", minimum=0) or None,
         gpus=gpus,
         gpu_model=model if gpus else None,
         gpu_mem_mb=gpu_mem_mb if gpus else 0,
@@ -119,12 +119,25 @@ def _threads(threads: int) -> int:
     return max(1, threads)
 
 
-def _megabytes(present: Mapping[str, object], what: str, *, minimum: int, default: int) -> int:
+def _ranks(present: Mapping[str, object]) -> int:
+    """How many processes of the job's threads MPI starts. Snakemake's resources for it are `mpi`, the
+    program that starts them, and `tasks`; without `mpi`, `tasks` is the workflow's own."""
+    if "mpi" not in present:
+        return 1
+    if (_whole(present, "nodes", minimum=0) or 1) > 1:
+        raise ConfigurationError(
+            f"resource nodes={present['nodes']!r}: a job runs on one machine; leave nodes out, and tasks says "
+            "how many ranks that machine is for"
+        )
+    return _whole(present, "tasks", minimum=0) or 1
+
+
+def _megabytes(present: Mapping[str, object], what: str, *, default: int) -> int:
     """`<what>_mb`, else `<what>_mib` converted and rounded up, else the default."""
-    megabytes = _whole(present, f"{what}_mb", minimum=minimum)
+    megabytes = _whole(present, f"{what}_mb", minimum=0)
     if megabytes is not None:
         return megabytes
-    mebibytes = _whole(present, f"{what}_mib", minimum=minimum)
+    mebibytes = _whole(present, f"{what}_mib", minimum=0)
     if mebibytes is None:
         return default
     return -(-mebibytes * _BYTES_PER_MIB // _BYTES_PER_MB)

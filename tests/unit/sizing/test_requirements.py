@@ -82,15 +82,29 @@ def test_numbers_as_text(value: Any, expected: int) -> None:
     assert ask(mem_mb=value).mem_mb == expected
 
 
-@pytest.mark.parametrize(
-    "value", [0, -1, "0", "4GB", "lots", True, float("nan"), float("inf"), "inf", [], 0.0]
-)
+@pytest.mark.parametrize("value", [-1, "-1", "4GB", "lots", True, float("nan"), float("inf"), "inf", []])
 @pytest.mark.parametrize("name", ["mem_mb", "mem_mib", "runtime"])
 def test_bad_numbers(name: str, value: Any) -> None:
-    """A value that is no positive number is refused, and resource and value are named."""
+    """A value that is no number, or less than none, is refused, and resource and value are named."""
     with pytest.raises(ConfigurationError) as caught:
         ask(**{name: value})
     assert f"{name}={value!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [0, "0", 0.0])
+@pytest.mark.parametrize("name", ["mem_mb", "mem_mib", "runtime", "gpu", "tasks"])
+def test_zero_asks_for_nothing(name: str, value: Any) -> None:
+    """Snakemake's own tests have `mem_mb=0`: the machine is the one that a rule without it gets."""
+    assert ask(**{name: value}) == ask()
+
+
+def test_ranks_of_mpi_are_threads_of_one_machine() -> None:
+    """Each task has the job's threads; without `mpi`, `tasks` is a resource of the workflow's own."""
+    assert ask(threads=2, mpi="mpiexec", tasks=5).threads == 10
+    assert ask(threads=2, mpi="mpiexec").threads == 2
+    assert ask(threads=2, tasks=5).threads == 2
+    with pytest.raises(ConfigurationError, match="a job runs on one machine"):
+        ask(mpi="mpiexec", tasks=4, nodes=2)
 
 
 @pytest.mark.parametrize("value", [-1, "24GB", True, float("nan"), "inf"])
