@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -370,7 +370,7 @@ def _make_ready(
 
     with _renewing(lease, bench):
         side_by_side = ThreadPoolExecutor(max_workers=2, thread_name_prefix="make ready")
-        install = side_by_side.submit(bench.install_software, replace(kit.software, tools=plan.tools))
+        install = side_by_side.submit(bench.install_software, kit.software.of_job(plan))
         ended, _ = wait([install, side_by_side.submit(send)], return_when=FIRST_EXCEPTION)
         side_by_side.shutdown(wait=False)  # where one failed, the other ends with its machine
         for each in ended:

@@ -9,7 +9,7 @@ the agent on it reports `JobEvent`s; all of it ends in a `JobOutcome` with its `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -285,6 +285,14 @@ class Software:
     """The text of the user's setup script."""
     tools: tuple[str, ...] = ()
     """`conda` and `apptainer`, where Snakemake is to deploy a job's software with them."""
+    late: tuple[str, ...] = ()
+    """Names of programs: all this is installed when one of them is first called. Empty: before the job."""
+
+    def of_job(self, plan: JobPlan) -> Software:
+        """What a job's machine needs. A command of its own may call none of it: then it comes late, unless
+        there are requirements, whose programs have names that nobody knows before."""
+        at_once = plan.direct is None or self.requirements or self.setup
+        return replace(self, tools=plan.tools, late=() if at_once else self.late)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,6 +336,8 @@ class Failure(StrEnum):
     OUT_OF_MEMORY = "out of memory"
     DISK_FULL = "disk full"
     RUNTIME = "over runtime"
+    NO_SOFTWARE = "no software"
+    """What it called was to be installed then, and could not be."""
     DIFFERS = "differs"
     """It was not run: the machine would have computed something else than was decided here."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from importlib.metadata import PackageNotFoundError, version
+import re
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from snakemake_executor_ec2.model import Software
 from snakemake_executor_ec2.plan import workflow_folders
 from snakemake_executor_ec2.staging import parse_reads
 from snakemake_executor_ec2.staging.imports import imports
+
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def software_for(workflow: Any, warn: Callable[[str], None]) -> Software:
@@ -38,6 +42,7 @@ def software_for(workflow: Any, warn: Callable[[str], None]) -> Software:
         packages=(*plugins, *imported.pinned),
         requirements=requirements,
         setup=_text(settings.setup, "--ec2-setup"),
+        late=_programs(["snakemake", *plugins, *imported.pinned]),
     )
 
 
@@ -63,6 +68,23 @@ def lacks_bucket_credentials(workflow: Any, given: Collection[str]) -> bool:
     providers = workflow.storage_registry._storages.values()
     in_s3 = [one for one in providers if type(one).__module__ == "snakemake_storage_plugin_s3"]
     return "AWS_ACCESS_KEY_ID" not in given and any(not one.settings.access_key for one in in_s3)
+
+
+def _programs(requirements: Iterable[str]) -> tuple[str, ...]:
+    """Names of the programs that an installation of some packages brings, as it does on this computer."""
+    names, seen = {"python", "python3", "pip", "pip3"}, set[str]()
+    waiting = [_NAME.match(requirement) for requirement in requirements]
+    while waiting:
+        match = waiting.pop()
+        package = match.group().lower() if match else ""
+        if package in seen:
+            continue
+        seen.add(package)
+        with suppress(PackageNotFoundError, ValueError):
+            found = distribution(package)
+            names.update(each.name for each in found.entry_points if each.group == "console_scripts")
+            waiting.extend(_NAME.match(text) for text in found.requires or () if "extra ==" not in text)
+    return tuple(sorted(names))
 
 
 def _pinned(package: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -134,13 +135,15 @@ class AgentWorkbench:
             self._host_keys.renewed()
 
     def install_software(self, software: Software) -> None:
-        like = self._locks.get(software)
+        alike = replace(software, late=())
+        like = self._locks.get(alike)
         wanted = Wanted(
             snakemake=software.snakemake,
             packages=software.packages,
             requirements=software.requirements,
             setup=software.setup,
             tools=software.tools,
+            late=software.late,
             locked=like.locked if like else (),
             python=like.versions if like else PYTHONS,
         )
@@ -159,7 +162,7 @@ class AgentWorkbench:
         installed = self._link.call(install)
         self._search_path = installed.path
         if installed.locked:
-            self._locks.setdefault(software, installed)
+            self._locks.setdefault(alike, installed)
 
     def stage_in(self, plan: JobPlan) -> Transfer:
         started = self._clock.monotonic()

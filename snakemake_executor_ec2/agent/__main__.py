@@ -11,6 +11,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit status. Expected errors are one sentence on standard error."""
     from .state import keep_temporary_files_on_disk
 
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["late"]:  # what follows is the program's own
+        from . import late
+
+        return late.become(given[1], given[2:])
     options = _parser().parse_args(arguments)
     keep_temporary_files_on_disk()
     try:

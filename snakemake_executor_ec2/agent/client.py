@@ -59,7 +59,7 @@ class Software:
     path: tuple[str, ...]
     """Directories to prepend to PATH."""
     how: str
-    """`image` (it was all there), `uv` or `pip`."""
+    """`image` (it was all there), `uv`, `pip`, or `late`: it is installed when it is called."""
     seconds: float
     locked: tuple[str, ...] = ()
     """The versions that were chosen, `name==version`, where they can be told."""
@@ -82,6 +82,8 @@ class Wanted:
     python: str = PYTHONS
     tools: tuple[str, ...] = ()
     """`conda` and `apptainer`, where Snakemake is to deploy software with them."""
+    late: tuple[str, ...] = ()
+    """Names of programs whose first call installs it; empty: it is installed at once."""
     locked: tuple[str, ...] = ()
     """What another machine's installation came down to (`Software.locked`): saves working it out."""
 
@@ -192,6 +194,7 @@ class Agent:
             "python": wanted.python,
             "tools": wanted.tools,
             "locked": wanted.locked,
+            "late": wanted.late,
         }
         done = self._host.run(self._command("software"), stdin=_json(request), timeout_s=timeout_s)
         answer = _answer(done)

@@ -37,6 +37,8 @@ class Facts(NamedTuple):
     disk_size: int = 0
     tail: bytes = b""
     """The end of what the job printed."""
+    no_software: str = ""
+    """Why what the job called could not be installed (`late.py`)."""
     differs: str = ""
     """Why the job was not run (`runner/run.py`): it would have computed something else than was decided."""
 
@@ -61,6 +63,8 @@ def classify(facts: Facts) -> tuple[str | None, str]:
         return "over runtime", f"ended after {facts.over_runtime_s:.0f} s, its time limit"
     if facts.exit_code == 0:
         return None, ""
+    if facts.no_software:
+        return "no software", facts.no_software
     if facts.differs:
         return "differs", facts.differs
     if facts.oom_kills > 0:

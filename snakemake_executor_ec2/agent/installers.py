@@ -24,6 +24,9 @@ _PIP_CONFIGURATION = ("/etc/pip.conf", "/etc/xdg/pip/pip.conf", "~/.config/pip/p
 class InstallError(Exception):
     """Software could not be installed: one sentence. The log says more."""
 
+    log = ""
+    """Its end."""
+
 
 class Steps:
     """Runs commands one after the other, all that they print going to one log."""

@@ -21,16 +21,29 @@ from .state import home, read_request, say, try_lock
 
 
 def main() -> int:
-    """`software`: {"snakemake", "packages", "requirements", "setup", "python", "locked", "tools"} -> where
+    """`software`: {"snakemake", "packages", "requirements", "setup", "python", "locked", "tools", "late"}
 
-    The answer: {"python", "path", "how": "image" | "uv" | "pip", "seconds", "locked", "versions"}, or
-    {"error", "log"} with exit status 1. A call that asks for what an earlier one has installed answers at
+    The answer: {"python", "path", "how": "image" | "uv" | "pip" | "late", "seconds", "locked", "versions"},
+    or {"error", "log"} with exit status 1. With names in `late`, what is missing is installed when one of
+    them is called (see `late.py`). A call that asks for what an earlier one has installed answers at
     once; a second call waits for the first. `locked` are the versions that uv chose, `versions` those
     of Python among which it did: a machine that is given another one's has nothing to work out, and
     gets the same.
     """
     began = time.monotonic()
     request = read_request()
+    late = [str(name) for name in request.pop("late", None) or []]
+    try:
+        answer = _later(request, late) if late else installed(request)
+    except InstallError as error:
+        say({"error": str(error), "log": error.log})
+        return 1
+    say({**answer, "seconds": round(time.monotonic() - began, 3)})
+    return 0
+
+
+def installed(request: dict[str, Any]) -> dict[str, Any]:
+    """The answer, once all is there. Raises InstallError with the log's end."""
     folder = home()
     with try_lock(os.path.join(folder, "software.lock"), wait=True):  # type: ignore[union-attr]
         known = os.path.join(folder, f"software-{_digest(request)}.json")
@@ -42,12 +55,25 @@ def main() -> int:
                     for tool in map(str, request.get("tools") or []):
                         answer["path"] += tools.provide(tool, search_path(), folder, steps)
                 except InstallError as error:
-                    say({"error": str(error), "log": steps.tail()})
-                    return 1
+                    error.log = steps.tail()
+                    raise
             with open(known, "w", encoding="utf-8") as file:
                 json.dump(answer, file)
-    say({**answer, "seconds": round(time.monotonic() - began, 3)})
-    return 0
+    return answer
+
+
+def _later(request: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """What the image has already; else shims of these names, the first call of which installs it."""
+    from .late import shims
+
+    if _remembered(os.path.join(home(), f"software-{_digest(request)}.json")) is not None:
+        return installed(request)
+    wanted = [f"snakemake=={request['snakemake']}", *map(str, request.get("packages") or [])]
+    versions = str(request.get("python") or ">=3.11")
+    found = _in_image(search_path(), str(request["snakemake"]), wanted, oldest(versions))
+    if found is not None and not found.lacking:
+        return installed(request)
+    return {"python": "", "path": shims(request, names), "how": "late"}
 
 
 def _digest(request: dict[str, Any]) -> str:

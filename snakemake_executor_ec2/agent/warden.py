@@ -26,7 +26,7 @@ import subprocess
 import time
 from typing import Any
 
-from . import direct, lease, procs
+from . import direct, late, lease, procs
 from .evidence import Facts, classify, own_exit_code
 from .journal import EventLog, last_event
 from .spot import SpotNotice
@@ -243,13 +243,13 @@ class _Job:
         if self.kill_at is not None:
             wake_at.append(self.kill_at)
         elif self.runtime_s and not self.over_runtime:
-            wake_at.append(self.began + self.runtime_s)
+            wake_at.append(max(self.began + self.runtime_s + late.seconds(), time.monotonic() + 0.2))
         ready, _, _ = select.select([self.wake], [], [], max(0.0, min(wake_at) - time.monotonic()))
         if ready and signal.SIGTERM in os.read(self.wake, 4096):
             self.terminated = True
 
     def _keep_limits(self, now: float) -> None:
-        if self.runtime_s and now - self.began >= self.runtime_s and not self.over_runtime:
+        if self.runtime_s and now - self.began >= self.runtime_s + late.seconds() and not self.over_runtime:
             self.over_runtime = True
             self._end(now)
         if self.terminated and self.kill_at is None:
@@ -288,7 +288,7 @@ class _Job:
             )
 
     def _finish(self, exit_code: int) -> None:
-        seconds = time.monotonic() - self.began
+        seconds = max(0.0, time.monotonic() - self.began - late.seconds())
         last_free = self.least_free
         self._sample_disk()
         if exit_code and not self.over_runtime and self._interrupted():
@@ -297,6 +297,9 @@ class _Job:
         tail = _tail(os.path.join(self.folder, "output.log"))
         if self.direct is None:
             exit_code = own_exit_code(exit_code, tail)
+        no_software = late.failure()
+        if no_software and not exit_code:
+            exit_code = late.FAILED  # `python … || true`: it has computed without what it called
         kills = procs.oom_kills() - self.oom_kills
         failure, evidence = classify(
             Facts(
@@ -307,6 +310,7 @@ class _Job:
                 least_free=min(last_free, self.least_free),
                 disk_size=self.disk_size,
                 tail=tail,
+                no_software=no_software,
                 differs=_text(os.path.join(self.folder, f"{_DECISION}.differs")),
             )
         )

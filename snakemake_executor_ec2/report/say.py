@@ -368,7 +368,7 @@ def _where(entry: Entry, now: float) -> str:
 
 
 def _cause(plan: JobPlan, result: JobResult) -> str:
-    if result.failure is Failure.DIFFERS:
+    if result.failure in (Failure.DIFFERS, Failure.NO_SOFTWARE):
         return result.evidence
     evidence = f" ({result.evidence})" if result.evidence else ""
     if result.failure is Failure.OUT_OF_MEMORY:

@@ -54,10 +54,11 @@ def requirements(
 
     Understood resources: `mem_mb` or `mem_mib`, `disk_mb` or `disk_mib`, `runtime` (minutes),
     `gpu` or `gpus` (a count), `gpu_model`, `gpu_mem_mb` or `gpu_mem_mib` (of each GPU),
-    `tasks` with `mpi` (ranks, each with the job's threads, on one machine), `ec2_nvme_gb` (local disks), `ec2_network_gbps`, `ec2_instance_type` (a pattern or a
-    comma-separated list of them), `ec2_arch`, `ec2_spot` (`never`, `prefer`, `only`, or a truth value
-    for the first two), `ec2_ami`. A rule's own `ec2_instance_type` replaces the run's
-    `allowed_types`, being the more specific wish. Memory, disk, runtime and GPUs of 0 ask for nothing.
+    `tasks` with `mpi` (ranks, each with the job's threads, on one machine), `ec2_nvme_gb` (local disks),
+    `ec2_network_gbps`, `ec2_instance_type` (a pattern or a comma-separated list of them), `ec2_arch`,
+    `ec2_spot` (`never`, `prefer`, `only`, or a truth value for the first two), `ec2_ami`. A rule's own
+    `ec2_instance_type` replaces the run's `allowed_types`, being the more specific wish. Memory, disk,
+    runtime and GPUs of 0 ask for nothing.
 
     Raises ConfigurationError, which names the resource and its value.
     """
@@ -126,8 +127,8 @@ def _ranks(present: Mapping[str, object]) -> int:
         return 1
     if (_whole(present, "nodes", minimum=0) or 1) > 1:
         raise ConfigurationError(
-            f"resource nodes={present['nodes']!r}: a job runs on one machine; leave nodes out, and tasks says "
-            "how many ranks that machine is for"
+            f"resource nodes={present['nodes']!r}: a job runs on one machine; leave nodes out, and say with "
+            "tasks how many ranks that machine is for"
         )
     return _whole(present, "tasks", minimum=0) or 1
 

@@ -5,136 +5,22 @@ Interpreters and installers are small scripts in a directory that is all of PATH
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
 import sys
-import textwrap
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.unit.agent.image import Image, install_uv
 from tests.unit.agent.machine import Answer, Machine
-
-_WANTED = {"snakemake": "9.99.1", "packages": ["snakemake-storage-plugin-none==0.1"]}
-
-
-class Image:
-    """What is installed on a machine, made of scripts."""
-
-    def __init__(self, machine: Machine, folder: Path) -> None:
-        self.machine = machine
-        self.bin = folder / "bin"
-        self.log = folder / "calls"
-        self.bin.mkdir(parents=True)
-        self.log.touch()
-        for name in ("sh", "cat", "mkdir", "env", "dirname", "rm", "cp", "chmod", "sleep", "touch"):
-            (self.bin / name).symlink_to(str(shutil.which(name)))
-        # bash, whose login shells know nothing of this computer's own /etc/profile
-        bash = shutil.which("bash")
-        profile = 'if [ "$1" = -lc ]; then . ~/.bash_profile 2>/dev/null; shift; set -- -c "$@"; fi'
-        (self.bin / "bash").write_text(f'#!{bash}\n{profile}\nexec {bash} "$@"\n')
-        (self.bin / "bash").chmod(0o755)
-        for name in [name for name in machine.environment if name.startswith(("PIP_", "UV_"))]:
-            del machine.environment[name]
-        machine.environment["PATH"] = str(self.bin)
-
-    def program(self, name: str, script: str, folder: Path | None = None) -> Path:
-        """A program that records its call and then does as told."""
-        path = (folder or self.bin) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f'#!/bin/bash\necho "{name} $*" >> {self.log}\n{textwrap.dedent(script)}')
-        path.chmod(0o755)
-        return path
-
-    def python(self, prefix: Path, *, name: str = "python3", version: str = "3.12", lacking: str = "[]",
-               writable: bool = True, snakemake: str | None = "9.99.1") -> Path:  # fmt: skip
-        """An interpreter with its own prefix, that answers the probe as told."""
-        site = prefix / "lib" / f"python{version}" / "site-packages"
-        site.mkdir(parents=True)
-        if snakemake:
-            (site / f"snakemake-{snakemake}.dist-info").mkdir()
-        numbers = version.replace(".", ", ")
-        return self.program(
-            name,
-            f"""
-            if [ "$1" = -m ]; then
-                if [ "$2" = venv ]; then
-                    mkdir -p "${{@: -1}}/bin"; cp "$0" "${{@: -1}}/bin/python"
-                fi
-                exit 0
-            fi
-            echo '{{"python": "{prefix}/bin/{name}", "version": [{numbers}], "scripts": "{prefix}/bin",
-                "purelib": "{site}", "venv": true, "writable": {str(writable).lower()},
-                "lacking": {lacking}}}'
-            """,
-            prefix / "bin",
-        )
-
-    def calls(self) -> list[str]:
-        """The calls that change something: neither probes nor questions."""
-        lines = [line for line in self.log.read_text().splitlines() if not line.startswith("uv pip freeze")]
-        return [line for line in lines if line.startswith(("uv ", "sudo ", "dnf ")) or " -m " in line]
-
-    def ask(self, **request: Any) -> Answer:
-        """Ask for software."""
-        return self.machine.ask("software", request={**_WANTED, **request})
 
 
 @pytest.fixture
 def image(machine: Machine, tmp_path: Path) -> Image:
     return Image(machine, tmp_path / "image")
-
-
-def _uv(
-    image: Image,
-    *,
-    failing: str = "",
-    cached: bool = True,
-    has: Sequence[str] = ("3.12",),
-    has_wheels: str = "*",
-) -> None:
-    """A uv that fails at a command, or has nothing in its cache; that finds Python in some versions (and may
-    fetch any), and wheels for those that a pattern of the shell's names."""
-    own = [each for each in has if each != "fetched"]
-    fetched = ["3.13", "3.12", "3.11"] if "fetched" in has else []
-    for version in {*own, *fetched}:
-        facts = {
-            "python": f"python{version}", "version": [3, int(version[2:])], "scripts": "", "purelib": "",
-            "venv": True, "writable": True, "lacking": [],
-        }  # fmt: skip
-        (image.bin / f"made-{version}").write_text(f"#!/bin/sh\necho '{json.dumps(facts)}'\n")
-    image.program(
-        "uv",
-        f"""
-        case "$*" in *--offline*) {"true" if cached else "exit 1"};; esac
-        if [ "$1" = "{failing}" ]; then echo "error: no solution for this" >&2; exit 2; fi
-        if [ "$1" = venv ]; then
-            case "$*" in *only-managed*) versions="{" ".join(fetched)}";; *) versions="{" ".join(own)}";; esac
-            below="${{3##*,<3.}}"; [ "$below" = "$3" ] && below=99
-            environment="${{@: -1}}"
-            for version in $versions; do
-                if [ "${{version#3.}}" -lt "$below" ]; then
-                    mkdir -p "$environment/bin"; cp "{image.bin}/made-$version" "$environment/bin/python"
-                    chmod +x "$environment/bin/python"; echo "$version" > "$environment/version"
-                    exit 0
-                fi
-            done
-            exit 2
-        fi
-        if [[ "$1 $2" = "pip install" && "$4" = */env/bin/python ]]; then
-            case "$(< "${{4%/bin/python}}/version")" in
-                {has_wheels}) ;;
-                *) echo "command 'gcc' failed" >&2; exit 1
-            esac
-        fi
-        """,
-    )
 
 
 def test_an_image_that_has_everything_is_left_alone(image: Image, tmp_path: Path) -> None:
@@ -171,7 +57,7 @@ def test_an_interpreter_by_another_name_becomes_python(image: Image, tmp_path: P
 
 def test_an_old_python_or_snakemake_does_not_count(image: Image, tmp_path: Path) -> None:
     """The version must be the controller's, and Python new enough."""
-    _uv(image)
+    install_uv(image)
     image.python(tmp_path / "a", name="python3", version="3.9")
     image.python(tmp_path / "b", name="python", snakemake="9.98.0")
     for folder, name in (("a", "python3"), ("b", "python")):
@@ -183,7 +69,7 @@ def test_an_old_python_or_snakemake_does_not_count(image: Image, tmp_path: Path)
 
 def test_uv_makes_an_environment_in_two_steps(image: Image) -> None:
     """With a Python of the machine's where there is one; nothing else is called."""
-    _uv(image)
+    install_uv(image)
     answer = image.ask(requirements="pandas\n")
     environment = image.machine.state / "env"
     assert answer.said["path"] == [f"{environment}/bin"]
@@ -197,7 +83,7 @@ def test_uv_makes_an_environment_in_two_steps(image: Image) -> None:
 
 def test_what_the_machine_has_not_comes_from_the_registry(image: Image) -> None:
     """uv's cache is tried first, and its failure is none."""
-    _uv(image, cached=False)
+    install_uv(image, cached=False)
     answer = image.ask()
     assert answer.said["how"] == "uv"
     install = f"uv pip install --python {image.machine.state}/env/bin/python"
@@ -239,7 +125,7 @@ FETCHED = "--python-preference only-managed"
 def test_which_python(image: Image, has: list[str], has_wheels: str, tried: list[str], taken: str) -> None:
     """The machine's own, else one that uv fetches; where packages would have to be compiled for it, an older
     one. The next machine is told what it came down to."""
-    _uv(image, has=has, has_wheels=has_wheels)
+    install_uv(image, has=has, has_wheels=has_wheels)
     answer = image.ask(python=">=3.11,<3.14")
     assert answer.said["how"] == "uv"
     assert answer.said["versions"] == taken
@@ -249,7 +135,7 @@ def test_which_python(image: Image, has: list[str], has_wheels: str, tried: list
 
 def test_what_lacks_is_put_on_top(image: Image, tmp_path: Path) -> None:
     """An image with Snakemake gets only what it has not; in place where that may be."""
-    _uv(image)
+    install_uv(image)
     prefix = tmp_path / "conda"
     image.python(prefix, name="python3", lacking='["snakemake-storage-plugin-none==0.1"]')
     (image.bin / "python3").symlink_to(prefix / "bin" / "python3")
@@ -293,7 +179,7 @@ def _install(site: Path, name: str, version: str) -> None:
 
 def test_a_second_call_has_its_answer_at_once(image: Image) -> None:
     """A controller that lost its connection asks again."""
-    _uv(image)
+    install_uv(image)
     first = image.ask()
     calls = image.calls()
     second = image.ask()
@@ -303,7 +189,7 @@ def test_a_second_call_has_its_answer_at_once(image: Image) -> None:
 
 def test_a_second_call_waits_for_the_first(image: Image) -> None:
     """Both get the answer, and the work is done once."""
-    _uv(image)
+    install_uv(image)
     answers: list[Answer] = []
     slow = {"setup": "sleep 0.7; touch $HOME/once-$$\n"}
     threads = [threading.Thread(target=lambda: answers.append(image.ask(**slow))) for _ in range(2)]
@@ -329,7 +215,7 @@ def test_the_setup_script_comes_first(image: Image) -> None:
 
 def test_a_failure_comes_with_the_end_of_the_log(image: Image) -> None:
     """A sentence, and what the installer said; the next call tries again."""
-    _uv(image, failing="pip")
+    install_uv(image, failing="pip")
     for _ in range(2):
         answer = image.ask()
         assert answer.exit_code == 1
@@ -340,7 +226,7 @@ def test_a_failure_comes_with_the_end_of_the_log(image: Image) -> None:
 
 def test_pip_takes_over_where_it_has_an_index_of_its_own(image: Image, tmp_path: Path) -> None:
     """A mirror that only pip was told of."""
-    _uv(image, failing="pip")
+    install_uv(image, failing="pip")
     image.python(tmp_path / "usr", name="python3", snakemake=None)
     (image.bin / "python3").symlink_to(tmp_path / "usr" / "bin" / "python3")
     image.machine.environment["PIP_INDEX_URL"] = "file:///mirror"

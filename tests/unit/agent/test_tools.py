@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.agent.image import Image
 from tests.unit.agent.machine import Answer, Machine
-from tests.unit.agent.test_software import Image
 
 
 @pytest.fixture
