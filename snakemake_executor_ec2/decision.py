@@ -24,13 +24,19 @@ def decision(
     `argv` are Snakemake's options, without the targets; `label` tells a job to people.
     """
     configs: dict[str, Any] = {}
+    jobs = list(jobs)
     told = [_of_job(job, label(job), configs) for job in jobs]
+    began_in = str(jobs[0].dag.workflow.workdir_init)
+    workdir = os.getcwd()  # noqa: PTH109
     return {
         "argv": argv,
         "targets": [[job["rule"], job["wildcards"]] for job in told],
         "unneeded_temp_files": [str(file) for file in unneeded_temp_files],
         # `python -m snakemake` looks for modules in the working directory, `snakemake` does not.
-        "imports_from_workdir": sys.path[0] in ("", os.getcwd()),  # noqa: PTH109
+        "imports_from_workdir": sys.path[0] in ("", workdir, began_in),
+        "home": os.path.expanduser("~"),  # noqa: PTH111
+        # From where a `workdir:` has led here; paths before it count from there.
+        "began_in": None if began_in == workdir else began_in,
         "configs": configs,
         "jobs": told,
     }

@@ -288,14 +288,14 @@ def workflow_folders(workflow: Any) -> list[Path]:
     A folder `workflow` is, by convention, one of several of its repository, which then counts. A home
     directory does not: it holds everything.
     """
-    files = [path for source in workflow.included for path in _local_source(source)]
-    folders = [Path(workflow.workdir_init), *(path.parent for path in files)]
-    outside = [folder for folder in folders if not _is_within(folder, Path.cwd())]
-    folders = [folder.parent if folder.name == "workflow" else folder for folder in outside]
+    snakefiles = {path.parent for source in workflow.included for path in _local_source(source)}
+    outside = {folder for folder in snakefiles if not _is_within(folder, Path.cwd())}
+    repositories = {folder.parent for folder in outside if folder.name == "workflow"}
+    folders = {Path(workflow.workdir_init), *outside, *repositories}
     found: list[Path] = []
-    for folder in sorted(set(folders), key=lambda folder: len(folder.parts)):
-        within = any(_is_within(folder, other) for other in found)
-        if not within and not _is_within(Path.home(), folder) and not _is_within(folder, Path(sys.prefix)):
+    for folder in sorted(folders, key=lambda folder: len(folder.parts)):
+        known = any(_is_within(folder, other) for other in (Path.cwd(), *found))
+        if not known and not _is_within(Path.home(), folder) and not _is_within(folder, Path(sys.prefix)):
             found.append(folder)
     return found
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from snakemake_executor_ec2.agent.state import command_line
 
-from . import decided, values
+from . import decided, places, values
 from .arguments import MARK, exact_arguments
 from .rule_overrides import Decision, filled, hold_rules_to
 
@@ -40,7 +40,7 @@ def main(path: str) -> int:
     program = command_line(python=sys.executable)
     _forget_the_agent()
     if document["imports_from_workdir"]:
-        sys.path.insert(0, str(Path.cwd()))
+        sys.path.insert(0, document["began_in"] or str(Path.cwd()))
     return _Runner(document, path, program).run()
 
 
@@ -75,6 +75,9 @@ class _Runner:
             options.target_jobs = [TargetSpec(name, dict(given)) for name, given in self.document["targets"]]
             if self.document["unneeded_temp_files"]:
                 options.unneeded_temp_files = frozenset(self.document["unneeded_temp_files"])
+            places.lead_home(self.document["home"])
+            if self.document["began_in"]:
+                places.begin_in(self.document["began_in"], options)
             return 0 if cli.args_to_api(options, parser) else 1
         except Differs as error:
             print(error, file=sys.stderr)
