@@ -48,31 +48,47 @@ class Row:
         return self.attempt is None or self.attempt.lease_s is not None or self.attempt.claim_s is None
 
 
+class _Known:
+    """What one journal knows, read once."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.runs = {run.id: run for run in journal.runs(closed=True)}
+        self.attempts = {each.machine.id: each for each in journal.attempts() if each.machine}
+        self._verdicts: dict[str, Verdict] = {}
+
+    def verdict(self, run: RunRecord) -> Verdict:
+        if run.id not in self._verdicts:
+            self._verdicts[run.id] = self.journal.verdict(run)
+        return self._verdicts[run.id]
+
+
 def gather(inventory: Inventory, journal: Journal | None, now: float) -> list[Row]:
     """All machines of this tool in the account and region, oldest first."""
+    known = _Known(journal) if journal else None
     rows = []
-    with _journals(journal) as journal_of:
+    with _others() as other:
         for found in inventory.machines():
-            own = _row(found, inventory, journal, now, ours=True)
-            # Another folder of this computer: its own journal knows.
-            there = journal_of(found.folder) if own.verdict is None else None
-            rows.append(_row(found, inventory, there, now, ours=False) if there else own)
+            row = _row(found, inventory, known, now, ours=True)
+            if row.verdict is None:
+                # Another folder of this computer: its own journal knows.
+                row = _row(found, inventory, other(found.folder), now, ours=False)
+            rows.append(row)
     return rows
 
 
-def _row(found: Found, inventory: Inventory, journal: Journal | None, now: float, *, ours: bool) -> Row:
-    run = _run_named(journal, found.run)
-    if journal is None or run is None or (run.region, run.endpoint) != (inventory.region, inventory.endpoint):
+def _row(found: Found, inventory: Inventory, known: _Known | None, now: float, *, ours: bool) -> Row:
+    run = known.runs.get(found.run) if known else None
+    if known is None or run is None or (run.region, run.endpoint) != (inventory.region, inventory.endpoint):
         orphan = why_orphan(found, None, None, None, now)
         return Row(found=found, attempt=None, verdict=None, lease_until=None, orphan=orphan, ours=False)
-    attempts = [each for each in journal.attempts(found.run) if each.machine and each.machine.id == found.id]
-    attempt = attempts[-1] if attempts else None
-    owner = (_run_named(journal, attempt.owner) if attempt else None) or run
-    verdicts = {journal.verdict(run), journal.verdict(owner)}
+    attempt = known.attempts.get(found.id)
+    owner = known.runs.get(attempt.owner, run) if attempt else run
+    verdicts = {known.verdict(run), known.verdict(owner)}
     verdict = next(each for each in (Verdict.ALIVE, Verdict.ELSEWHERE, Verdict.DEAD) if each in verdicts)
-    until = ends_at(journal.last_seen(owner), owner, attempt, found)
+    until = ends_at(known.journal.last_seen(owner), owner, attempt, found)
     orphan = why_orphan(found, attempt, run, until, now) if ours and verdict is Verdict.DEAD else ""
-    copied = run.where is not None and journal.here.is_copy_of(run.where) and verdict is Verdict.ELSEWHERE
+    copied = run.where is not None and known.journal.here.is_copy_of(run.where)
     return Row(
         found=found,
         attempt=attempt,
@@ -80,7 +96,7 @@ def _row(found: Found, inventory: Inventory, journal: Journal | None, now: float
         lease_until=until,
         orphan=orphan,
         ours=ours,
-        copied=copied,
+        copied=copied and verdict is Verdict.ELSEWHERE,
     )
 
 
@@ -91,27 +107,23 @@ def ends_at(last_seen: float, owner: RunRecord, attempt: Attempt | None, found: 
     return last_seen + ((attempt and attempt.lease_s) or owner.lease_s)
 
 
-def _run_named(journal: Journal | None, run_id: str) -> RunRecord | None:
-    every = journal.runs(closed=True) if journal else ()
-    return next((run for run in every if run.id == run_id), None)
-
-
 @contextmanager
-def _journals(own: Journal | None) -> Iterator[Callable[[str], Journal | None]]:
+def _others() -> Iterator[Callable[[str], _Known | None]]:
     """Opens the journals of other folders of this computer that machines' tags name."""
-    opened: dict[str, Journal | None] = {}
+    opened: dict[str, _Known | None] = {}
 
-    def journal_of(tag: str) -> Journal | None:
+    def known_of(tag: str) -> _Known | None:
         if tag not in opened:
-            opened[tag] = _journal_at(tag)
+            journal = _journal_at(tag)
+            opened[tag] = _Known(journal) if journal else None
         return opened[tag]
 
     try:
-        yield journal_of
+        yield known_of
     finally:
         for each in opened.values():
-            if each is not None and each is not own:
-                each.close()
+            if each is not None:
+                each.journal.close()
 
 
 def _journal_at(tag: str) -> Journal | None:

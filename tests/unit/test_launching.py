@@ -337,3 +337,13 @@ def test_waiting_jobs_wake_one_another() -> None:
     world.launcher.released(first)
     waiting.join(5)
     assert len(got) == 1
+
+
+def test_what_a_machine_may_cost_before_an_agent_comes() -> None:
+    """The timer of its boot is bounded in dollars as a lease is, and is in the user-data."""
+    world = World(claim_s=12 * 3600, lease_usd=0.25)
+    world.launch("1")
+    world.launch("2", runtime_min=300)
+    assert world.cloud.launches[0].claim_s == round(0.25 / 0.0893 * 3600)
+    assert world.cloud.launches[1].claim_s == 300 * 60
+    assert str(round(0.25 / 0.0893 * 3600)) in world.cloud.launches[0].user_data
