@@ -18,6 +18,7 @@ class SpotNotice:
         parts = urllib.parse.urlsplit(endpoint)
         self._host = parts.hostname or "169.254.169.254"
         self._port = parts.port or 80
+        self._base = parts.path.rstrip("/")
         self._token = ""
         self._failures = 0
         self._answered = False
@@ -56,7 +57,7 @@ class SpotNotice:
     def _ask(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=1)
         try:
-            connection.request(method, path, headers=headers)
+            connection.request(method, self._base + path, headers=headers)
             response = connection.getresponse()
             return response.status, response.read(65536)
         finally:

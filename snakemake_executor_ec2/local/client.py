@@ -23,8 +23,10 @@ class Faults:
     `count` limits how often it happens, `seconds` for how long; without either until it is cleared.
     """
 
-    def __init__(self, endpoint_url: str) -> None:
+    def __init__(self, endpoint_url: str, control_token: str) -> None:
+        """Both are among the variables that the cloud prints."""
         self._url = f"{endpoint_url}/_embedded/"
+        self._headers = {"Content-Type": "application/json", "Authorization": f"Bearer {control_token}"}
 
     # Launching.
 
@@ -144,7 +146,7 @@ class Faults:
         """Any request of the control interface. Raises ControlError."""
         data = None if document is None else json.dumps(document).encode()
         request = urllib.request.Request(  # noqa: S310 -- the URL is the cloud's own
-            self._url + path, data=data, method=method, headers={"Content-Type": "application/json"}
+            self._url + path, data=data, method=method, headers=self._headers
         )
         try:
             with _OPENER.open(request, timeout=_TIMEOUT_S) as response:

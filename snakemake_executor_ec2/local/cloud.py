@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from .client import Faults
-from .environment import UNSET
+from .environment import CONTROL_TOKEN, UNSET
 
 _UP_WITHIN_S = 60.0
 _DOWN_WITHIN_S = 20.0
@@ -121,7 +121,7 @@ class EmbeddedCloud:
     @property
     def faults(self) -> Faults:
         """Makes the cloud fail."""
-        return Faults(self.endpoint_url)
+        return Faults(self.endpoint_url, self.env[CONTROL_TOKEN])
 
     def state(self) -> dict[str, Any]:
         """Everything about the cloud and its instances, terminated ones included: see `control`."""

@@ -1,6 +1,7 @@
 """The way in for tests and tools: faults, what the cloud is doing, and which calls it was sent.
 
-JSON under `/_embedded/`:
+JSON under `/_embedded/`, for whoever sends `Authorization: Bearer TOKEN`, TOKEN being
+$SNAKEMAKE_EC2_CONTROL_TOKEN:
 
     GET    state                        {"instances": […], "isolated": …, "ssh_port": …, "pid": …}
     GET    calls[?action=NAME]          every API call since the start, oldest first
@@ -9,7 +10,7 @@ JSON under `/_embedded/`:
     POST   faults                       {"kind": …, …} → {"id": …}; kinds are in `faultbook.KINDS`
     POST   instances/ID/ACTION          crash, cut, half-open, refuse, spot-notice, spot-reclaim, impostor
     POST   instances/ID/shell           {"command": …} → {"status": …, "output": …}, run as root
-    GET    checkip                      the caller's address as text, as https://checkip.amazonaws.com
+    GET    checkip                      the caller's address, as https://checkip.amazonaws.com
 """
 
 from __future__ import annotations
@@ -81,8 +82,6 @@ class Control:
             return _json({"error": f"no {error}"}, 404)
         except (ValueError, TypeError) as error:
             return _json({"error": str(error)}, 400)
-        if isinstance(found, str):
-            return Response(status=200, headers=[("Content-Type", "text/plain")], body=found.encode())
         return _json(found)
 
     def _dispatch(
@@ -106,7 +105,7 @@ class Control:
             case "POST", ["instances", instance_id, action]:
                 return self._do(instance_id, action, given)
             case "GET", ["checkip"]:
-                return f"{peer}\n"
+                return peer
         raise ValueError(f"{method} {'/'.join(words)} is not part of the control interface")
 
     def _do(self, instance_id: str, action: str, given: dict[str, Any]) -> dict[str, Any]:

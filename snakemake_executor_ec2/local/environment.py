@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .guard import Secrets
 
 REGION = "us-east-1"
+CONTROL_TOKEN = "SNAKEMAKE_EC2_CONTROL_TOKEN"  # noqa: S105 -- a variable's name
 _SSH_PORT = 22
 # A profile would bring another account's credentials and endpoints, a token another account's session.
 # A service's own endpoint would win over the one for all.
@@ -20,18 +25,19 @@ UNSET = (
 )
 
 
-def cloud_environment(endpoint_url: str, ssh_port: int, answers: Path) -> dict[str, str]:
+def cloud_environment(endpoint_url: str, given: Secrets, ssh_port: int, answers: Path) -> dict[str, str]:
     """Variables for a client of the cloud; those in `UNSET` must be absent as well. `answers` is a
     folder that ends with the cloud: what its clients keep of its answers is of no use after it."""
     variables = {
         "AWS_ENDPOINT_URL": endpoint_url,
-        "AWS_ACCESS_KEY_ID": "EMBEDDEDCLOUD",
-        "AWS_SECRET_ACCESS_KEY": "embedded-cloud-needs-no-secret",
+        "AWS_ACCESS_KEY_ID": given.access_key,
+        "AWS_SECRET_ACCESS_KEY": given.secret_key,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_REGION": REGION,
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "SNAKEMAKE_EC2_CACHE": str(answers),
+        CONTROL_TOKEN: given.control_token,
     }
     if ssh_port != _SSH_PORT:
         variables["SNAKEMAKE_EC2_SSH_PORT"] = str(ssh_port)

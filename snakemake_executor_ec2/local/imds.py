@@ -1,4 +1,7 @@
-"""The instance metadata service (version 2 only), one an instance, on the instance's own address."""
+"""The instance metadata service (version 2 only), one an instance, on the instance's own address.
+
+All of this computer can reach that address. Only the instance itself knows the path that answers.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ class MetadataService:
         self._address = address
         self._lookup = lookup
         self._tokens: set[str] = set()
+        self._secret = f"/{secrets.token_urlsafe(16)}"
         self._server: asyncio.Server | None = None
 
     async def open(self) -> str:
@@ -26,7 +30,7 @@ class MetadataService:
         if self._server is None:
             self._server = await asyncio.start_server(self._serve, self._address, 0)
         port = self._server.sockets[0].getsockname()[1]
-        return f"http://{self._address}:{port}"
+        return f"http://{self._address}:{port}{self._secret}"
 
     def close(self) -> None:
         if self._server is not None:
@@ -52,6 +56,9 @@ class MetadataService:
             name.strip().lower(): value.strip() for name, _, value in (ln.partition(":") for ln in lines)
         }
         path = target.partition("?")[0]
+        if not path.startswith(f"{self._secret}/"):
+            return 404, b""
+        path = path.removeprefix(self._secret)
         if path == "/latest/api/token":
             if method != "PUT":
                 return 405, b""

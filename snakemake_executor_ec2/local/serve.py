@@ -6,8 +6,10 @@ import asyncio
 import fcntl
 import logging
 import os
+import platform
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import threading
@@ -88,7 +90,7 @@ async def _serve(
     for told in (reduced, _programs()):
         if told:
             print(f"embedded cloud: {told}", file=sys.stderr, flush=True)
-    cache = settings.cache_dir or _user_cache()
+    cache = _private_cache(settings.cache_dir or _user_cache(), state_dir)
     conditions = Conditions(
         state_dir=state_dir,
         cache=cache,
@@ -105,16 +107,18 @@ async def _serve(
     except NoAddressError as error:
         raise SystemExit(f"embedded cloud: {error}") from error
     # Only now: it takes a second, and must find moto's settings made.
+    from .guard import Secrets
     from .server import CloudApp, make_http_server, warm_up
 
     facts = {"isolated": isolated, "ssh_port": conditions.ssh_port, "pid": os.getpid()}
-    server = make_http_server(CloudApp(fleet, facts, cache / "catalogue"))
+    given = Secrets()
+    server = make_http_server(CloudApp(fleet, given, facts, cache / "catalogue"))
     threading.Thread(target=server.serve_forever, args=[_LOOK_FOR_END_EVERY_S], daemon=True).start()
     threading.Thread(target=warm_up, daemon=True).start()
     prune_in_background(cache)
     try:
         url = f"http://127.0.0.1:{server.server_port}"
-        ready(cloud_environment(url, conditions.ssh_port, state_dir / "answers"))
+        ready(cloud_environment(url, given, conditions.ssh_port, state_dir / "answers"))
         await over.wait()
     finally:
         # In a thread: it waits for the server's loop.
@@ -175,8 +179,22 @@ def _user_cache() -> Path:
 def _state_dir(settings: Settings) -> Path:
     if settings.state_dir is None:
         return Path(tempfile.mkdtemp(prefix=_STATE_PREFIX))
-    settings.state_dir.mkdir(parents=True)
+    settings.state_dir.mkdir(parents=True, mode=0o700)
     return settings.state_dir.resolve()
+
+
+def _private_cache(wanted: Path, state_dir: Path) -> Path:
+    """What is in it is run on machines: a folder that others may write to is not taken."""
+    wanted.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if wanted.stat().st_uid != os.geteuid():
+        print(
+            f"embedded cloud: {wanted} is another user's, so packages are fetched anew; set XDG_CACHE_HOME",
+            file=sys.stderr,
+            flush=True,
+        )
+        return state_dir / "cache"
+    wanted.chmod(0o700)
+    return wanted
 
 
 @contextmanager
@@ -184,8 +202,12 @@ def _held(directory: Path) -> Iterator[None]:
     """A folder of ours, which is removed in the end. Its lock is held for as long as this process
     lives, and so tells a later cloud whether the folder is a leftover."""
     try:
-        with (directory / "lock").open("w") as lock:
+        with (directory / "lock.new").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.write(platform.node())
+            lock.flush()
+            # Only now: a lock that nobody holds is a leftover's.
+            (directory / "lock.new").rename(directory / "lock")
             yield
     finally:
         remove_tree(directory)
@@ -209,9 +231,14 @@ def _ram_folder() -> Iterator[Path | None]:
 
 
 def _remove_leftovers() -> None:
-    """Delete what clouds left that were killed."""
+    """Delete what clouds of this user's left on this computer that were killed, and nothing else."""
     for parent in (Path(tempfile.gettempdir()), _RAM_DISK):
         for directory in parent.glob(f"{_STATE_PREFIX}*"):
-            with suppress(OSError), (directory / "lock").open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove_tree(directory)
+            with suppress(OSError):
+                status = directory.lstat()
+                if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+                    continue
+                with (directory / "lock").open("r+") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if lock.read() == platform.node():  # elsewhere locks of another computer are not seen
+                        remove_tree(directory)

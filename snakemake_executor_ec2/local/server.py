@@ -8,9 +8,11 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from http import HTTPStatus
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,8 +22,9 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from .control import PREFIX, CallLog, Control
 from .fleet import Fleet
+from .guard import Guard, Secrets
 from .wrap import groups, images, instances, prices, quotas
-from .wrap.backend import LOCK, backend
+from .wrap.backend import LOCK, backend, secret_of
 from .wrap.calls import ApiError, Call, Response, ec2_response, error_response, read_call
 from .wrap.descriptions import Descriptions
 from .wrap.launches import Launches
@@ -34,7 +37,8 @@ _CATALOGUE_ACTIONS = ("DescribeInstanceTypes", "DescribeInstanceTypeOfferings")
 class CloudApp:
     """The WSGI application."""
 
-    def __init__(self, fleet: Fleet, facts: dict[str, Any], catalogue_dir: Path) -> None:
+    def __init__(self, fleet: Fleet, given: Secrets, facts: dict[str, Any], catalogue_dir: Path) -> None:
+        self._guard = Guard(given, secret_of)
         self._fleet = fleet
         self._faults = fleet.faults
         self._log = CallLog()
@@ -48,13 +52,19 @@ class CloudApp:
         instances.install(fleet)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"].startswith(PREFIX):
-            return _send(self._control.answer(environ), start_response)
+        try:
+            self._guard.check_source(environ)
+            if environ["PATH_INFO"].startswith(PREFIX):
+                self._guard.check_token(environ)
+                return _send(self._control.answer(environ), start_response)
+            self._guard.check_signature(environ)
+        except ApiError as error:
+            return _refuse(environ, error, start_response)
         call = read_call(environ)
         entry = self._log.add(call)
         if call.service not in ("ec2", "pricing", "servicequotas", "ssm", "sts"):
             # S3 and the rest of moto are passed on as they are, streams included.
-            return self._moto(environ, start_response)  # type: ignore[no-any-return]
+            return self._moto(environ, _without_cors(start_response))  # type: ignore[no-any-return]
         try:
             self._meet_faults(call)
             response = self._answer(call, environ)
@@ -134,7 +144,9 @@ class CloudApp:
 
         for chunk in self._moto(environ, start_response):
             chunks.append(chunk)
-        kept = [(name, value) for name, value in headers if name.lower() != "content-length"]
+        kept = [
+            (name, value) for name, value in _not_for_browsers(headers) if name.lower() != "content-length"
+        ]
         return Response(status=status, headers=kept, body=b"".join(chunks))
 
     def _console_output(self, call: Call) -> Response:
@@ -178,6 +190,29 @@ def _send(response: Response, start_response: StartResponse) -> list[bytes]:
     line = f"{response.status} {HTTPStatus(response.status).phrase}"
     start_response(line, [*response.headers, ("Content-Length", str(len(response.body)))])
     return [response.body]
+
+
+def _refuse(environ: dict[str, Any], error: ApiError, start_response: StartResponse) -> list[bytes]:
+    """Say no to somebody of whom nothing is to be read: the connection ends."""
+    response = error_response(_signed_call(environ), error)
+    return _send(replace(response, headers=[*response.headers, ("Connection", "close")]), start_response)
+
+
+def _signed_call(environ: dict[str, Any]) -> Call:
+    """A call as far as its head tells, so that its service's words can be found."""
+    return read_call({**environ, "wsgi.input": BytesIO(), "CONTENT_LENGTH": "0"})
+
+
+def _without_cors(start_response: StartResponse) -> StartResponse:
+    def start(line: str, headers: list[tuple[str, str]], error: object = None) -> Any:
+        return start_response(line, _not_for_browsers(headers), error)
+
+    return start
+
+
+def _not_for_browsers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """moto's server lets every web page read its answers."""
+    return [(name, value) for name, value in headers if not name.lower().startswith("access-control-")]
 
 
 def _hang_up(environ: dict[str, Any], start_response: StartResponse) -> list[bytes]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
-from tests.workflow.buckets import SECRET_KEY, Buckets
+from tests.workflow.buckets import Buckets
 from tests.workflow.killing import alive, wait_for
 
 TOKEN = "a-token-that-nobody-may-see"  # noqa: S105 - it opens nothing
@@ -60,15 +60,15 @@ def test_no_secret_is_seen_or_left(run_workflow: WorkflowRunner, ec2_cloud: Embe
     assert "exit code 3" in run.output, run.output
     assert hashlib.sha256(TOKEN.encode()).hexdigest() in (run.folder / "used.log").read_text()
     assert any("sleep 2" in line for line in seen), "the job itself was not seen"
-    assert not [line for line in seen if TOKEN in line or SECRET_KEY in line]
-    assert not [text for text in _told_to_ec2(ec2_cloud) if TOKEN in text or SECRET_KEY in text]
-    assert _files_with(run.folder, TOKEN, SECRET_KEY) == []
+    assert not [line for line in seen if TOKEN in line or buckets.secret_key in line]
+    assert not [text for text in _told_to_ec2(ec2_cloud) if TOKEN in text or buckets.secret_key in text]
+    assert _files_with(run.folder, TOKEN, buckets.secret_key) == []
     assert TOKEN not in run.output
-    assert SECRET_KEY not in run.output
+    assert buckets.secret_key not in run.output
     (machine,) = alive(ec2_cloud)
     _, noted = ec2_cloud.faults.shell(machine, "cat /var/tmp/arguments")
     assert "-m snakemake" in noted
-    words = f"-e {TOKEN} -e {SECRET_KEY} -e {PLANTED}"
+    words = f"-e {TOKEN} -e {buckets.secret_key} -e {PLANTED}"
     # Not among what programs are installed from: hosts share it, and it is large.
     places = f"--exclude-dir=site-packages --exclude-dir=cache /home /root /tmp /var /etc /run '{run.folder}'"
     _, found = ec2_cloud.faults.shell(machine, f"grep -rlF -D skip {words} {places} 2> /dev/null")

@@ -19,6 +19,14 @@ class TestWorkflows(OnTheEmbeddedCloud, snakemake.common.tests.TestWorkflowsMini
         """The embedded cloud has S3, too."""
         return self.cloud.endpoint_url
 
+    @property
+    def access_key(self) -> str:
+        return self.cloud.env["AWS_ACCESS_KEY_ID"]
+
+    @property
+    def secret_key(self) -> str:
+        return self.cloud.env["AWS_SECRET_ACCESS_KEY"]
+
 
 MIXED = """
 storage:
