@@ -317,6 +317,7 @@ class Executor(RemoteExecutor):
         from snakemake_executor_ec2.plan import outputs_of, snakemake_locks
         from snakemake_executor_ec2.run import Run
         from snakemake_executor_ec2.software import lacks_bucket_credentials, software_for
+        from snakemake_executor_ec2.submission import preflight
 
         run = Run(
             self.workflow.executor_settings,
@@ -338,6 +339,7 @@ class Executor(RemoteExecutor):
             # Functions that look at files which are not there yet are asked again in time.
             with suppress(InputFunctionException):
                 run.check(job)
+        preflight(self, jobs, self._surroundings)
         run.settle(outputs_of(jobs), all_known=all_known)
         return run
 

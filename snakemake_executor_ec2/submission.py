@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from snakemake_executor_ec2.decision import decision
@@ -10,6 +12,7 @@ from snakemake_executor_ec2.model import JobPlan, Requirements
 from snakemake_executor_ec2.plan import inner_jobs, label, plan_job
 from snakemake_executor_ec2.runner.arguments import exact_arguments
 from snakemake_executor_ec2.staging.sources import Sources
+from snakemake_executor_ec2.surroundings import Surroundings
 
 
 def submission(
@@ -37,6 +40,39 @@ def submission(
         keep_incomplete=executor.workflow.execution_settings.keep_incomplete,
     )
     return plan, way
+
+
+def preflight(executor: Any, jobs: Iterable[Any], surroundings: Surroundings) -> None:
+    """Before anything is launched: have a job of each rule that needs Snakemake on its machine resolved once
+    more, on this computer, from what would travel. Raises ConfigurationError with what differs."""
+    allowed = executor.workflow.executor_settings.direct != "never"
+    told: dict[str, Any] = {}
+    for each in (inner for job in jobs for inner in inner_jobs(job)):
+        needs_snakemake = not allowed or each.dag.get_job_group(each) or _direct(each, "")[0] is None
+        if each.rule.name in told or not needs_snakemake:
+            continue
+        # What looks at files that are not there yet cannot be decided yet.
+        with suppress(Exception):
+            argv = exact_arguments(executor, each)[1]
+            told[each.rule.name] = decision([each], argv=argv, unneeded_temp_files=(), label=label)
+    if not told:
+        return
+    first = next(iter(told.values()))
+    document = {
+        **first,
+        "argv": _without_option(first["argv"], "--allowed-rules"),
+        "targets": [target for each in told.values() for target in each["targets"]],
+        "jobs": [job for each in told.values() for job in each["jobs"]],
+        "configs": {key: value for each in told.values() for key, value in each["configs"].items()},
+    }
+    surroundings.check(document, declared=executor.envvars())
+
+
+def _without_option(argv: list[str], name: str) -> list[str]:
+    """Options for Snakemake without one that takes a list."""
+    begin = argv.index(name) if name in argv else len(argv)
+    end = next((i for i in range(begin + 1, len(argv)) if argv[i].startswith("--")), len(argv))
+    return argv[:begin] + argv[end:]
 
 
 def _direct(job: Any, option: str) -> tuple[dict[str, Any] | None, str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from logging import Logger
 from pathlib import Path
 from typing import Any
 
+from snakemake_executor_ec2 import preflight
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import JobPlan
 from snakemake_executor_ec2.plan import (
@@ -62,6 +63,24 @@ class Surroundings:
             if found[name] is not None:
                 self._logger.warning(inventory.secret(name))
         return {name: value for name, value in found.items() if name not in secret}
+
+    def check(self, document: Mapping[str, Any], *, declared: Mapping[str, str]) -> None:
+        """Have jobs resolved once more from what travels. Raises ConfigurationError with what differs."""
+        inputs = [Path.cwd() / file["path"] for job in document["jobs"] for file in job["input"]["files"]]
+        given = {
+            name: value
+            for name, value in environment.read().items()
+            if not environment.is_the_machines(name) and not environment.may_be_secret(name)
+        }
+        checked = preflight.check(
+            document,
+            view=self._view(),
+            sent=[*self.sources.files, *inputs],
+            env={**{n: v for n, v in given.items() if v is not None}, **_SEED, **declared},
+            unset=[name for name, value in given.items() if value is None],
+        )
+        if not checked:
+            self._logger.debug("No preflight here: machines compare what was decided, after their launch.")
 
     def _view(self) -> View:
         """What machines see of the files that are not sent, as they are now."""

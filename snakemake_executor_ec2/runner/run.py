@@ -13,6 +13,7 @@ all are in this module and in `decided.py`.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import types
@@ -122,22 +123,39 @@ class _Runner:
 
     # --- before the command is run --------------------------------------------------------
 
+    def check_all(self, workflow: Any) -> None:
+        """Look at all jobs without running one, and end this process (see `preflight/`)."""
+        status = 0
+        for told in self.jobs.values():
+            try:
+                rule = self._check_code(workflow, told)
+                job = workflow.async_run(workflow.dag.new_job(rule, wildcards_dict=dict(told["wildcards"])))
+                workflow.dag._jobid[job] = told["jobid"]
+                self.check(job)
+            except Differs:
+                status = 1
+        os._exit(status)  # nothing is to be cleaned up: the folder goes as a whole
+
     def check_code(self, workflow: Any) -> None:
         """Rules are as they were when the controller parsed the Snakefile. Raises Differs."""
         for told in self.jobs.values():
-            try:
-                rule = workflow.get_rule(told["rule"])
-            except Exception as error:
-                raise self.refuse(told, "the Snakefile defines no such rule on the machine.") from error
-            rule.restart_times = 0  # retries are the controller's, each on a machine sized for it
-            self._set_config(rule, told)
-            for part, code in decided.code_of(rule).items():
-                if code != told["code"][part]:
-                    raise self.refuse(
-                        told,
-                        f"the rule's {part} directive is not the same there as on your computer: "
-                        f"{_difference(told['code'][part] or 'none', code or 'none')}",
-                    )
+            self._check_code(workflow, told)
+
+    def _check_code(self, workflow: Any, told: Decision) -> Any:
+        try:
+            rule = workflow.get_rule(told["rule"])
+        except Exception as error:
+            raise self.refuse(told, "the Snakefile defines no such rule on the machine.") from error
+        rule.restart_times = 0  # retries are the controller's, each on a machine sized for it
+        self._set_config(rule, told)
+        for part, code in decided.code_of(rule).items():
+            if code != told["code"][part]:
+                raise self.refuse(
+                    told,
+                    f"the rule's {part} directive is not the same there as on your computer: "
+                    f"{_difference(told['code'][part] or 'none', code or 'none')}",
+                )
+        return rule
 
     def _set_config(self, rule: Any, told: Decision) -> None:
         config = self.document["configs"].get(told["config"])
@@ -248,6 +266,8 @@ def _hold_workflow_to(runner: _Runner) -> None:
     build_dag = Workflow._build_dag
 
     def checked(workflow: Any) -> None:
+        if runner.document.get("check"):
+            runner.check_all(workflow)
         runner.check_code(workflow)
         build_dag(workflow)
         ids = workflow.dag._jobid

@@ -1,0 +1,90 @@
+"""Before anything is launched: would machines decide as this computer did?
+
+Snakemake resolves one job of each rule again, on this computer, in a folder that holds what machines would
+get and a mount namespace in which that folder is the working directory. What differs there differs on a
+machine. Jobs that run their own command have nothing to resolve and are left out.
+
+Only Linux has such namespaces, and not everywhere for ordinary users. Without them there is no preflight:
+machines compare all the same, and the difference costs a launch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.preflight.folders import make_folders
+from snakemake_executor_ec2.staging.view import View
+
+NO_NAMESPACE = 97
+"""Exit status of the child where it could not have one."""
+MOST_ENTRIES = 30_000
+"""In a larger folder the preflight would take seconds."""
+_TIMEOUT_S = 120.0
+_COMPUTERS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR", "TERM", "TZ")
+_TOLD_LINES = 8
+
+
+def check(
+    document: Mapping[str, Any],
+    *,
+    view: View,
+    sent: Iterable[Path],
+    env: Mapping[str, str],
+    unset: Iterable[str] = (),
+) -> bool:
+    """Resolve the jobs of a document once more, seeing only `sent` and stand-ins for the rest of `view`.
+
+    Returns whether that was possible here. Raises ConfigurationError with what differs, or why the Snakefile
+    could not even be read.
+    """
+    if view.entries > MOST_ENTRIES or not sys.platform.startswith("linux"):
+        return False
+    with tempfile.TemporaryDirectory(prefix="snakemake-ec2-preflight-") as place:
+        spec = Path(place, "decision.json")
+        spec.write_text(json.dumps({**document, "check": True}))
+        with make_folders(view, set(sent)) as folders:
+            # -P: modules of the workflow's are not ours to import.
+            child = [sys.executable, "-P", "-m", "snakemake_executor_ec2.preflight"]
+            command = [*child, str(spec), json.dumps(folders)]
+            try:
+                done = subprocess.run(
+                    command,
+                    env=_environment(env, unset),
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    stdin=subprocess.DEVNULL,
+                    timeout=_TIMEOUT_S,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                return False
+        differs = Path(f"{spec}.differs")
+        if differs.exists():
+            sentences = [f"- {line}" for line in differs.read_text().splitlines()]
+            raise ConfigurationError(
+                "Nothing was launched, because machines would compute something else than was decided here:\n"
+                + "\n".join(sentences)
+            )
+    if done.returncode in (0, NO_NAMESPACE):
+        return done.returncode == 0
+    said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    raise ConfigurationError(
+        "Nothing was launched, because Snakemake could not read the workflow with what travels to machines. "
+        "Name what it lacks with --ec2-include, or look it up in a rule. It said:\n"
+        + "\n".join(f"    {line}" for line in said[-_TOLD_LINES:])
+    )
+
+
+def _environment(given: Mapping[str, str], unset: Iterable[str]) -> dict[str, str]:
+    """What a machine has: its own variables, for which this computer's stand, and those that travel."""
+    own = {n: v for n, v in os.environ.items() if n in _COMPUTERS or n.startswith(("LC_", "LD_"))}
+    return {**{n: v for n, v in own.items() if n not in set(unset)}, **given}
