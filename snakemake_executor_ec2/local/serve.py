@@ -109,10 +109,15 @@ async def _serve(
     # Only now: it takes a second, and must find moto's settings made.
     from .guard import Secrets
     from .server import CloudApp, make_http_server, warm_up
+    from .wrap.patch import UnknownMoto
 
     facts = {"isolated": isolated, "ssh_port": conditions.ssh_port, "pid": os.getpid()}
     given = Secrets()
-    server = make_http_server(CloudApp(fleet, given, facts, cache / "catalogue"))
+    try:
+        app = CloudApp(fleet, given, facts, cache / "catalogue")
+    except UnknownMoto as error:
+        raise SystemExit(f"embedded cloud: {error}") from error
+    server = make_http_server(app)
     threading.Thread(target=server.serve_forever, args=[_LOOK_FOR_END_EVERY_S], daemon=True).start()
     threading.Thread(target=warm_up, daemon=True).start()
     prune_in_background(cache)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import snakemake_executor_ec2
 from snakemake_executor_ec2.settings import ExecutorSettings
 
+POLICY = Path(snakemake_executor_ec2.__file__).parent / "aws/policy.json"
 FURTHER = (Path(__file__).parents[2] / "docs" / "further.md").read_text()
 
 
@@ -26,3 +28,8 @@ RESOURCES = """threads mem_mb mem_mib disk_mb disk_mib runtime gpu gpu_model gpu
 def test_every_resource_is_documented(name: str) -> None:
     """docs/further.md tells of each resource that sizes a machine."""
     assert f"`{name}`" in FURTHER
+
+
+def test_the_policy_is_shown_as_it_is() -> None:
+    """docs/further.md has the package's policy, word for word."""
+    assert f"```json\n{POLICY.read_text()}```" in FURTHER

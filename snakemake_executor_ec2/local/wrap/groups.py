@@ -9,6 +9,7 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.security_groups import SecurityGroupBackend
 
 from .backend import instances
+from .patch import replace
 
 
 def groups_of(instance: Any) -> list[Any]:
@@ -31,7 +32,6 @@ def admits(groups: list[Any], address: str, port: int) -> bool:
 
 def install() -> None:
     """Correct moto."""
-    delete = SecurityGroupBackend._delete_security_group
 
     def delete_unused(self: Any, vpc_id: str | None, group_id: str) -> None:
         for instance in instances(self):
@@ -40,7 +40,7 @@ def install() -> None:
                 raise EC2ClientError("DependencyViolation", f"resource {group_id} has a dependent object")
         delete(self, vpc_id, group_id)
 
-    SecurityGroupBackend._delete_security_group = delete_unused  # type: ignore[method-assign]
+    delete = replace(SecurityGroupBackend, "_delete_security_group", delete_unused)
 
 
 def _rule_admits(rule: Any, client: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> bool:

@@ -6,12 +6,14 @@ from typing import Any
 
 from moto.ec2.models.amis import Ami
 
+from .patch import replace
+
 _ROOT_GIB = 8
 
 
 def install() -> None:
     """Correct moto."""
-    Ami.block_device_mappings = property(_mappings)  # type: ignore[assignment, method-assign]
+    replace(Ami, "block_device_mappings", property(_mappings))
 
 
 def _mappings(self: Any) -> list[dict[str, Any]]:

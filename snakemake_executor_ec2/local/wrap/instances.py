@@ -17,6 +17,7 @@ from ..fleet import Fleet, NoAddressError
 from ..instance import Launch
 from . import groups
 from .backend import LOCK
+from .patch import replace
 
 _CODES = {
     "pending": 0,
@@ -69,12 +70,10 @@ def _give_addresses() -> None:
         "public_dns_name": as_name(public),
     }
     for name, attribute in found.items():
-        setattr(Instance, name, attribute)
+        replace(Instance, name, attribute)
 
 
 def _launch_hosts(fleet: Fleet) -> None:
-    run_instances = InstanceBackend.run_instances
-
     def run_with_hosts(
         self: Any, image_id: str, count: int, user_data: Any, security_group_names: Any, **kwargs: Any
     ) -> Any:
@@ -104,7 +103,7 @@ def _launch_hosts(fleet: Fleet) -> None:
             fleet.launch(_launch(instance, self, fleet))
         return reservation
 
-    InstanceBackend.run_instances = run_with_hosts  # type: ignore[method-assign]
+    run_instances = replace(InstanceBackend, "run_instances", run_with_hosts)
 
 
 def _with_root(image: Any, launch: dict[str, Any]) -> list[dict[str, Any]]:
@@ -169,26 +168,23 @@ def _end_hosts(fleet: Fleet) -> None:
             _set_state(self, "pending", "")
         return previous
 
-    Instance.terminate = terminate  # type: ignore[method-assign]
-    Instance.stop = stop  # type: ignore[method-assign]
-    Instance.start = start  # type: ignore[method-assign]
-    Instance.reboot = lambda self: fleet.reboot(self.id)  # type: ignore[method-assign]
-    InstanceResponse.terminate_instances = _terminate_instances  # type: ignore[method-assign]
+    replace(Instance, "terminate", terminate)
+    replace(Instance, "stop", stop)
+    replace(Instance, "start", start)
+    replace(Instance, "reboot", lambda self: fleet.reboot(self.id))
+    replace(InstanceResponse, "terminate_instances", _terminate_instances)
 
 
 def _check_hosts(fleet: Fleet) -> None:
     """EC2's own check of an instance fails once its host has crashed; moto's never does."""
-    instance_status: property = Instance.instance_status  # type: ignore[assignment]
-    get = instance_status.fget
-    assert get is not None
 
     def checked(self: Any) -> Any:
-        status: dict[str, Any] = get(self)
+        status: dict[str, Any] = instance_status.fget(self)
         if not fleet.has_crashed(self.id):
             return status
         return {"Details": [{"Name": "reachability", "Status": "failed"}], "Status": "impaired"}
 
-    Instance.instance_status = property(checked)  # type: ignore[method-assign, assignment]
+    instance_status = replace(Instance, "instance_status", property(checked))
 
 
 def _terminate_instances(self: Any) -> ActionResult:
