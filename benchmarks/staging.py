@@ -86,7 +86,9 @@ class _Ours:
         self._agent.unpack([Entry(path=str(source), name=str(there))])
 
     def fetch(self, there: Path, back: Path) -> None:
-        self._agent.pack([str(there)], lambda _: str(back), must=[str(there)], roots=[back.parent])
+        self._agent.pack(
+            [str(there)], lambda _: str(back), must=[str(there)], judge=lambda _target, text, _end: text
+        )
 
 
 class _Scp:

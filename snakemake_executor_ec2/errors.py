@@ -16,7 +16,8 @@
     │   └── HostKeyMismatch          something else answers at its address: nothing was sent
     ├── PreparationError             a machine could not be made ready: software, for instance
     ├── StagingError                 a file could not be sent or fetched
-    │   └── NotFetched               results could not be brought here; the machine still has them
+    │   ├── NotFetched               results could not be brought here; the machine still has them
+    │   └── ResultsRefused           results that no later call could fetch, either
     ├── InstanceLost                 the machine is gone: crashed, reclaimed, powered off
     └── Cancelled                    the user asked for it; never shown as a failure
 
@@ -121,6 +122,11 @@ class NotFetched(StagingError):
     def __init__(self, message: str, *, here: bool = False) -> None:
         super().__init__(message)
         self.here = here
+
+
+class ResultsRefused(StagingError):
+    """A job's results hold what is never accepted, or what this computer or the machine cannot handle: no
+    later attempt changes that, so nothing is kept for one."""
 
 
 class InstanceLost(Ec2ExecutorError):

@@ -43,7 +43,7 @@ from snakemake_executor_ec2.model import (
 )
 from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.ports import Clock, Cloud, Connector, Launches, Workbench
-from snakemake_executor_ec2.report import say
+from snakemake_executor_ec2.report import say, say_left
 from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
 from snakemake_executor_ec2.report.logs import log_path, put_aside
@@ -218,10 +218,7 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
         if control.detached:
             entry.left = say.detached(kit.lease_of(machine, plan))
         elif control.leaves(unfetched=bool(result and not_fetched), results=has_results or not_fetched):
-            entry.left = (
-                "keeps the results until its lease ends; call again to fetch them, or look: "
-                f"snakemake-ec2 ssh {machine.id}"
-            )
+            entry.left = say_left.keeps_results(machine, kit.lease_of(machine, plan))
         raise
     if not has_results and kit.keep_failed_s:
         bench.lease(kit.keep_failed_s)

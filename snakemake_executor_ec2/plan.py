@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_ec2 import snakemake_private
+from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import JobPlan, Requirements
+from snakemake_executor_ec2.staging.private import private_in
 from snakemake_executor_ec2.staging.sources import LIMIT_BYTES
 
 # Outputs that never leave the machine: they live between the jobs of a group.
@@ -39,6 +41,7 @@ def plan_job(
     inputs += container_images(jobs)
     inputs += [f for j in readers[len(jobs) :] for f in j.output if _comes_back(f)]
     inputs += _records_before(jobs)
+    _refuse_private(_absolute(inputs), label(job))
     outputs = [f for j in jobs for f in j.output if _comes_back(f)]
     benchmarks = [j.benchmark for j in jobs if j.benchmark and not is_storage(j.benchmark)]
     logs = [f for j in jobs for f in j.log if not is_storage(f)]
@@ -67,6 +70,16 @@ def plan_job(
         own=_absolute(f for j in jobs for f in (*j.output, *j.log, j.benchmark) if f),
         incomplete=_absolute(outputs) if keep_incomplete else (),
     )
+
+
+def _refuse_private(inputs: Iterable[Path], what: str) -> None:
+    for path in inputs:
+        if private := private_in(path, Path.cwd()):
+            raise ConfigurationError(
+                f"{what} declares {path} as input, and {private} is sent to no machine: "
+                "credentials, what this plugin notes, and .git stay here. Let a local rule (localrules:) "
+                "make a file of what the job needs of it"
+            )
 
 
 def rules_that_stay(workflow: Any) -> list[str]:

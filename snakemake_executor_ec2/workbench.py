@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_ec2.agent.archive import ArchiveError, Entry
-from snakemake_executor_ec2.agent.client import PYTHONS, Agent, Fetched, JobStart, Wanted
+from snakemake_executor_ec2.agent.archive import Entry
+from snakemake_executor_ec2.agent.client import PYTHONS, Agent, JobStart, Wanted
 from snakemake_executor_ec2.agent.client import Software as Installed
 from snakemake_executor_ec2.agent.protocol import (
     Finished,
@@ -32,12 +32,12 @@ from snakemake_executor_ec2.errors import (
     PreparationError,
     StagingError,
 )
+from snakemake_executor_ec2.fetching import Fetching
 from snakemake_executor_ec2.hostkeys import HostKeys
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import Clock, RemoteHost
 from snakemake_executor_ec2.report import say
-from snakemake_executor_ec2.staging.links import LINKS_IN_A_ROW, dangling
 from snakemake_executor_ec2.staging.paths import PathMap, sendings
 from snakemake_executor_ec2.staging.view import View
 
@@ -224,20 +224,10 @@ class AgentWorkbench:
 
     def stage_out(self, plan: JobPlan, *, succeeded: bool) -> Transfer:
         started = self._clock.monotonic()
-        must = plan.outputs if succeeded else ()
-        may = (*plan.optional_outputs, *plan.logs) if succeeded else (*plan.logs, *plan.incomplete)
-        if not must and not may:
-            return Transfer(files=0, bytes=0, seconds=0.0)
-        fetched = self._fetch(plan, must, may, succeeded=succeeded)
-        files, size = _there(fetched), fetched.size
-        self._check_all_there(fetched, must)
-        # A link is fetched as such; where what it leads to is not here, that is fetched, too.
-        for _ in range(LINKS_IN_A_ROW):
-            beyond = dangling((*must, *may), plan.workdir)
-            if not beyond:
-                break
-            fetched = self._fetch(plan, (), beyond, succeeded=succeeded)
-            files, size = files + _there(fetched), size + fetched.size
+        fetching = Fetching(
+            plan=plan, paths=self._paths, link=self._link, ahead_ns=self._ahead_ns, tell=self._tell_once
+        )
+        files, size = fetching.results(succeeded=succeeded)
         return Transfer(files=files, bytes=size, seconds=self._clock.monotonic() - started)
 
     def left(self, plan: JobPlan) -> Mapping[Path, int]:
@@ -253,47 +243,6 @@ class AgentWorkbench:
         return {}
 
     # --- helpers ------------------------------------------------------------------------------
-
-    def _check_all_there(self, fetched: Fetched, must: Sequence[Path]) -> None:
-        kinds = {path: fetched.kinds.get(str(self._paths.to_machine(path)), "missing") for path in must}
-        missing = [str(path) for path, kind in kinds.items() if kind in ("missing", "other")]
-        if missing:
-            raise StagingError(f"the job ended well, but left no {', '.join(missing)}")
-        if "stand-in" in kinds.values():
-            raise StagingError(say.made_of_stand_ins([p for p, kind in kinds.items() if kind == "stand-in"]))
-
-    def _fetch(self, plan: JobPlan, must: Sequence[Path], may: Sequence[Path], *, succeeded: bool) -> Fetched:
-        """Bring files from the machine to where they belong. Raises NotFetched; after a failure there
-        are no results to lose, and it is a StagingError unless this computer could not take them."""
-        targets = {str(self._paths.to_machine(path)): path for path in (*must, *may)}
-        try:
-            for path in targets.values():
-                path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise NotFetched(f"{error.filename}: {error.strerror}", here=True) from error
-
-        def place(name: str) -> str:
-            # What a machine sends is not to be trusted: only what was asked for, where it belongs.
-            if name not in targets:
-                raise ArchiveError(f"{name} was not asked for")
-            return str(targets[name])
-
-        def fetch(host: RemoteHost) -> Fetched:
-            return Agent(host).pack(
-                [str(self._paths.to_machine(path)) for path in may],
-                place,
-                must=[str(self._paths.to_machine(path)) for path in must],
-                roots=[plan.workdir, *targets.values()],
-                shift_ns=-self._ahead_ns,
-            )
-
-        try:
-            return self._link.call(fetch)
-        except StagingError as error:
-            here = isinstance(error.__cause__, OSError)
-            if not (here or succeeded):
-                raise
-            raise NotFetched(error.message, here=here) from error
 
     def _lines(self, agent: Agent, plan: JobPlan, position: Position) -> Iterator[Line]:
         """What happens to the job. A machine that is out of memory or processes may not be able to
@@ -388,7 +337,3 @@ def ahead_s(before: float, there: float | None, after: float) -> float:
         return 0.0
     ahead = there - (before + after) / 2
     return ahead if abs(ahead) > (after - before) / 2 + _SAME_TIME_S else 0.0
-
-
-def _there(fetched: Fetched) -> int:
-    return sum(kind not in ("missing", "stand-in") for kind in fetched.kinds.values())

@@ -10,7 +10,7 @@ is added to the times, for computers whose clocks differ.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import json
 import os
 import stat
@@ -18,9 +18,11 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from .landing import ArchiveError, Item, Landing
+from .headers import BadHeader, header, nanoseconds, pax_records
+from .holes import BadHoles, Sparse, data_of, read_pieces, sparse_head, sparse_headers
+from .landing import ArchiveError, Item, Judge, Landing, Refused
 
-__all__ = ["ArchiveError", "Contents", "Entry", "read_archive", "write_archive"]
+__all__ = ["ArchiveError", "Contents", "Entry", "Refused", "read_archive", "write_archive"]
 
 _BLOCK = 512
 _COPY = 1 << 20
@@ -66,13 +68,15 @@ def write_archive(
     begin: dict[str, Any] | None = None,
     shift_ns: int = 0,
     progress: Progress | None = None,
+    open_up: bool = False,
 ) -> int:
     """Write entries to a stream, directories with all that is in them; returns the bytes of content.
 
-    An entry within the directory of another, or given twice, is written once. Raises OSError
-    where an entry cannot be read; then the archive is cut short and no reader accepts it.
+    An entry within the directory of another, or given twice, is written once. Holes of files are not
+    written. `open_up`: what is our own and closed to us is made readable for the moment. Raises OSError
+    if an entry cannot be read; then the archive is cut short and no reader accepts it.
     """
-    writer = _Writer(stream, shift_ns, progress)
+    writer = _Writer(stream, shift_ns, progress, open_up=open_up)
     writer.note(_BEGIN, begin or {})
     for entry in _without_nested(entries):
         writer.add(entry.path, entry.name.lstrip("/"))
@@ -92,8 +96,9 @@ def _without_nested(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 class _Writer:
-    def __init__(self, stream: BinaryIO, shift_ns: int, progress: Progress | None) -> None:
+    def __init__(self, stream: BinaryIO, shift_ns: int, progress: Progress | None, *, open_up: bool) -> None:
         self.stream = stream
+        self.open_up = open_up
         self.shift_ns = shift_ns
         self.progress = progress
         self.buffer = memoryview(bytearray(_COPY))
@@ -105,7 +110,7 @@ class _Writer:
         data = json.dumps(content).encode()
         info = tarfile.TarInfo(name)
         info.size = len(data)
-        self.stream.write(_header(info, 0))
+        self.stream.write(header(info, 0))
         self.stream.write(data + bytes(-len(data) % _BLOCK))
 
     def add(self, path: str, name: str) -> None:
@@ -117,9 +122,9 @@ class _Writer:
             info.type = tarfile.SYMTYPE
             info.linkname = os.readlink(path)
             info.mode = 0o777
-            self.stream.write(_header(info, status.st_mtime_ns + self.shift_ns))
+            self.stream.write(header(info, status.st_mtime_ns + self.shift_ns))
         elif stat.S_ISREG(status.st_mode):
-            self.file(path, name)
+            self.file(path, name, status)
         else:
             self.skipped.append("/" + name)
 
@@ -127,44 +132,58 @@ class _Writer:
         info = tarfile.TarInfo(name)
         info.type = tarfile.DIRTYPE
         info.mode = stat.S_IMODE(status.st_mode)
-        self.stream.write(_header(info, status.st_mtime_ns + self.shift_ns))
-        for child in sorted(os.listdir(path)):
-            try:
-                self.add(os.path.join(path, child), f"{name}/{child}")
-            except FileNotFoundError:  # removed since the directory was listed
-                self.changed.append(f"/{name}/{child}")
+        self.stream.write(header(info, status.st_mtime_ns + self.shift_ns))
+        with self.opened(path, status, os.R_OK | os.X_OK):
+            for child in sorted(os.listdir(path)):
+                try:
+                    self.add(os.path.join(path, child), f"{name}/{child}")
+                except FileNotFoundError:  # removed since the directory was listed
+                    self.changed.append(f"/{name}/{child}")
 
-    def file(self, path: str, name: str) -> None:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    @contextlib.contextmanager
+    def opened(self, path: str, status: os.stat_result, need: int) -> Iterator[None]:
+        """Let us read what is ours, though it is closed to us, and leave it as it was."""
+        closed = self.open_up and status.st_uid == os.geteuid() and not os.access(path, need)
+        if closed:
+            os.chmod(path, stat.S_IMODE(status.st_mode) | need << 6)
+        try:
+            yield
+        finally:
+            if closed:
+                os.chmod(path, stat.S_IMODE(status.st_mode))
+
+    def file(self, path: str, name: str, status: os.stat_result) -> None:
+        with self.opened(path, status, os.R_OK):
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with open(fd, "rb", buffering=0) as file:
             before = os.fstat(fd)
             info = tarfile.TarInfo(name)
-            info.size = before.st_size
-            info.mode = stat.S_IMODE(before.st_mode)
-            self.stream.write(_header(info, before.st_mtime_ns + self.shift_ns))
-            left = before.st_size
-            while left and (count := file.readinto(self.buffer[: min(left, _COPY)])):
-                self.stream.write(self.buffer[:count])
-                left -= count
-                if self.progress:
-                    self.progress(count)
+            info.mode = stat.S_IMODE(status.st_mode)
+            pieces = data_of(fd, before)
+            head = sparse_head(pieces, before.st_size)
+            info.size = len(head) + sum(length for _, length in pieces) if head else before.st_size
+            extra = sparse_headers(name, before.st_size) if head else {}
+            self.stream.write(header(info, before.st_mtime_ns + self.shift_ns, extra))
+            self.stream.write(head)
+            for start, length in pieces:
+                self.piece(file, start, length)
             after = os.fstat(fd)
-        self.size += before.st_size - left
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             self.changed.append("/" + name)
+        self.stream.write(bytes(-info.size % _BLOCK))
+
+    def piece(self, file: Any, start: int, left: int) -> None:
+        file.seek(start)
+        while left and (count := file.readinto(self.buffer[: min(left, _COPY)])):
+            self.stream.write(self.buffer[:count])
+            left -= count
+            self.size += count
+            if self.progress:
+                self.progress(count)
         while left:  # it shrank: what follows must still be where the header says
             count = min(left, _COPY)
             self.stream.write(bytes(count))
             left -= count
-        self.stream.write(bytes(-before.st_size % _BLOCK))
-
-
-def _header(info: tarfile.TarInfo, mtime_ns: int) -> bytes:
-    info.mtime = mtime_ns // 10**9
-    if mtime_ns % 10**9:  # as text: a float has no room for nanoseconds
-        sign, magnitude = ("-", -mtime_ns) if mtime_ns < 0 else ("", mtime_ns)
-        info.pax_headers = {"mtime": f"{sign}{magnitude // 10**9}.{magnitude % 10**9:09d}"}
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
 # --- reading ------------------------------------------------------------------------------
@@ -174,7 +193,7 @@ def read_archive(
     stream: BinaryIO,
     place: Callable[[str], str | None],
     *,
-    roots: Iterable[str] | None = None,
+    judge: Judge | None = None,
     on_begin: Callable[[dict[str, Any]], None] | None = None,
     shift_ns: int = 0,
     progress: Progress | None = None,
@@ -184,17 +203,17 @@ def read_archive(
     `place` is asked for every entry, by its absolute name, where it shall be; it returns None to
     skip it, and raises to refuse the archive. What is in a directory follows the directory.
     Everything is written beside its target under a temporary name; an existing target is
-    replaced, a directory as a whole. `roots`, where given, are the directories out of which no
-    symlink may lead. `on_begin` sees the writer's note first, and may raise.
+    replaced, a directory as a whole. `judge` decides on symlinks (see `landing.Judge`). `on_begin`
+    sees the writer's note first, and may raise.
 
-    Raises ArchiveError for an archive that is cut short, changed while it was written, or holds
-    what it must not: `..`, devices, pipes, hard links, something below a file or symlink, a
-    name twice, a symlink that leads out of `roots`.
+    Raises ArchiveError for an archive that is cut short or changed while it was written, Refused if
+    it holds what it must not: `..`, devices, pipes, hard links, something below a file or symlink,
+    a name twice, a symlink that `judge` refuses.
     """
     source = _Source(stream, progress)
     begin: dict[str, Any] | None = None
     end: dict[str, Any] | None = None
-    with Landing(None if roots is None else list(roots)) as landing:
+    with Landing(judge) as landing:
         for item in source.items():
             if begin is None:
                 begin = source.note(item, _BEGIN)
@@ -206,7 +225,8 @@ def read_archive(
                 raise ArchiveError("the archive goes on after its end")
             else:
                 shifted = item._replace(mtime_ns=item.mtime_ns + shift_ns)
-                landing.add(shifted, place, source.content(item))
+                sparse = source.sparse(item)
+                landing.add(shifted, place, source.content(item), sparse)
                 source.rest()
         if begin is None or end is None:
             raise ArchiveError("the archive is cut short")
@@ -244,7 +264,10 @@ class _Source:
                 if not 0 <= info.size <= _MAX_PAX:
                     raise ArchiveError("the archive is damaged: an extended header is too large")
                 padded = self.exactly(info.size + -info.size % _BLOCK)
-                extended = _pax_records(padded[: info.size])
+                try:
+                    extended = pax_records(padded[: info.size])
+                except BadHeader as error:
+                    raise ArchiveError("the archive is damaged: bad extended header") from error
             else:
                 item = _item(info, extended)
                 extended = {}
@@ -279,6 +302,18 @@ class _Source:
                 self.progress(count)
             yield self.buffer[:count]
 
+    def sparse(self, item: Item) -> Sparse | None:
+        """The holes of the present member; None if it has none."""
+        if item.real_size is None:
+            return None
+        blocks = iter(lambda: self.exactly(min(_BLOCK, self.left)), b"")
+        try:
+            pieces, taken = read_pieces(blocks, item.real_size, self.left)
+        except (BadHoles, StopIteration) as error:
+            raise ArchiveError(f"the archive is damaged: /{item.name}: {error}") from error
+        self.left -= taken
+        return Sparse(item.real_size, pieces)
+
     def rest(self) -> None:
         while self.left + self.padding:
             data = self.stream.read(min(self.left + self.padding, _COPY))
@@ -294,7 +329,7 @@ class _Source:
         left, self.left = self.left, 0
         try:
             note = json.loads(self.exactly(left))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ArchiveError("this is no archive of ours: its note is not JSON") from error
         if not isinstance(note, dict):
             raise ArchiveError("this is no archive of ours: its note is no object")
@@ -323,13 +358,15 @@ def _item(info: tarfile.TarInfo, extended: dict[str, str]) -> Item:
     name = extended.get("path", info.name)
     kind = _KINDS.get(info.type)
     if kind is None:
-        raise ArchiveError(f"/{name} is neither a file, a directory nor a symlink")
+        raise Refused(f"/{name} is neither a file, a directory nor a symlink")
     try:
         size = int(extended.get("size", info.size))
-        mtime_ns = _nanoseconds(extended.get("mtime", str(int(info.mtime))))
+        mtime_ns = nanoseconds(extended.get("mtime", str(int(info.mtime))))
+        sparse = extended.get("GNU.sparse.major") == "1"
+        real_size = int(extended.get("GNU.sparse.realsize", "")) if sparse else None
     except (ValueError, ArithmeticError) as error:
         raise ArchiveError(f"the archive is damaged: bad number for /{name}") from error
-    if size < 0 or (kind != "file" and size):
+    if not 0 <= size < 2**63 or (kind != "file" and (size or sparse)) or not 0 <= (real_size or 0) < 2**63:
         raise ArchiveError(f"the archive is damaged: bad size of /{name}")
     return Item(
         name=name[:-1] if kind == "directory" and name.endswith("/") else name,
@@ -338,30 +375,5 @@ def _item(info: tarfile.TarInfo, extended: dict[str, str]) -> Item:
         mode=info.mode & 0o777,
         mtime_ns=mtime_ns,
         link=extended.get("linkpath", info.linkname),
+        real_size=real_size,
     )
-
-
-def _nanoseconds(text: str) -> int:
-    whole, _, fraction = text.strip().partition(".")
-    value = abs(int(whole)) * 10**9 + int((fraction + "0" * 9)[:9])
-    if value >= 2**63:
-        raise ValueError(errno.ERANGE)
-    return -value if whole.startswith("-") else value
-
-
-def _pax_records(data: bytes) -> dict[str, str]:
-    """`LENGTH KEY=VALUE\\n` records, the length counting itself."""
-    records = {}
-    start = 0
-    while start < len(data):
-        space = data.find(b" ", start, start + 12)
-        try:
-            length = int(data[start:space]) if space > 0 else 0
-        except ValueError:
-            length = 0
-        key, equals, value = data[space + 1 : start + length - 1].partition(b"=")
-        if space < 0 or not equals or data[start + length - 1 : start + length] != b"\n":
-            raise ArchiveError("the archive is damaged: bad extended header")
-        records[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
-        start += length
-    return records

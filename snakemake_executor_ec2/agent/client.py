@@ -6,24 +6,47 @@ connection is safe for all of them.
 
 from __future__ import annotations
 
+import errno
 import json
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
-from snakemake_executor_ec2.agent.archive import ArchiveError, Contents, Entry, read_archive, write_archive
+from snakemake_executor_ec2.agent.answers import (
+    Fetched,
+    JobState,
+    Prepared,
+    answer_of,
+    clock_of,
+    host_key_of,
+    job_state_of,
+    kinds_of,
+    last_words,
+    locked_of,
+    not_understood,
+    seconds_of,
+    sizes_of,
+    texts,
+    versions_of,
+)
+from snakemake_executor_ec2.agent.archive import (
+    ArchiveError,
+    Contents,
+    Entry,
+    Refused,
+    read_archive,
+    write_archive,
+)
 from snakemake_executor_ec2.agent.bundle import bundle, digest
+from snakemake_executor_ec2.agent.landing import Judge
 from snakemake_executor_ec2.agent.protocol import (
     Finished,
     Interrupted,
-    JobEvent,
     Line,
     Position,
     Unwatched,
-    parse_event,
     parse_line,
 )
 from snakemake_executor_ec2.errors import (
@@ -31,9 +54,10 @@ from snakemake_executor_ec2.errors import (
     ConnectionLost,
     Ec2ExecutorError,
     PreparationError,
+    ResultsRefused,
     StagingError,
 )
-from snakemake_executor_ec2.ports import Completed, RemoteHost
+from snakemake_executor_ec2.ports import RemoteHost
 
 _ANSWER_S = 60.0
 _MANY_FILES_S = 900.0
@@ -48,6 +72,8 @@ _IS_NEW_ENOUGH = (
 PYTHONS = f">=3.11,<3.{sys.version_info[1] + 1}"
 """Versions of Python up to the controller's, for which its Snakemake is known to install. Newer ones
 may have no wheels of what that needs, and an image seldom has a compiler."""
+_FOR_GOOD = frozenset({errno.EFBIG, errno.EILSEQ, errno.EINVAL, errno.ELOOP, errno.ENAMETOOLONG})
+"""Errors of a file system that no other attempt changes."""
 _LAST = (Finished, Interrupted, Unwatched)
 
 
@@ -89,25 +115,6 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """Whether a directory may be used on the machine, and why not."""
-
-    path: str
-    ok: bool
-    reason: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fetched:
-    """What `pack` brought."""
-
-    kinds: Mapping[str, str]
-    """For every path asked for: `file`, `directory`, `symlink`, `missing` or `other`."""
-    size: int
-    """Bytes of content."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class JobStart:
     """A job's command, for the machine."""
 
@@ -121,15 +128,6 @@ class JobStart:
     runtime_s: float | None = None
     decision: Mapping[str, Any] | None = field(default=None, repr=False)
     direct: Mapping[str, Any] | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobState:
-    """A job as the machine knows it: `unknown`, `running`, `finished`, `interrupted` or `lost`."""
-
-    state: str
-    last: JobEvent | None = None
-    """Finished or Interrupted, where it is."""
 
 
 class Agent:
@@ -155,12 +153,15 @@ class Agent:
         )
         if not done.exit_code:
             return
-        why = _last_words(done) or "its image has no python3"
+        why = last_words(done) or "its image has no python3"
         raise PreparationError(f"The agent could not be installed on the machine: {why}.")
 
     def new_host_key(self) -> str:
         """Let the machine make a host key, to be pinned beside the one that it has; the public half."""
-        return str(self._host_key("new-host-key")["host_key"])
+        key = host_key_of(self._host_key("new-host-key"))
+        if key is None:
+            raise ConnectError("what the machine made is no host key")
+        return key
 
     def rotate_host_key(self) -> None:
         """Let it show the new host key from now on; the old one is gone."""
@@ -169,16 +170,15 @@ class Agent:
     def _host_key(self, command: str) -> dict[str, Any]:
         done = self._host.run(self._command(command), timeout_s=_ANSWER_S)
         if done.exit_code:
-            raise ConnectError(_last_words(done))
-        return _answer(done)
+            raise ConnectError(last_words(done))
+        return answer_of(done)
 
     def guard(self, lease_s: float | None) -> float | None:
         """Begin the lease: without `renew` or a followed job the machine powers itself off.
 
         Returns what time it is there, in seconds since the epoch; None: it did not say.
         """
-        now = self._ask(PreparationError, "guard", {"lease_s": lease_s}).get("now")
-        return now if isinstance(now, float) else None
+        return clock_of(self._ask(PreparationError, "guard", {"lease_s": lease_s}))
 
     def renew(self) -> None:
         """Let the lease run its whole length again."""
@@ -197,19 +197,22 @@ class Agent:
             "late": wanted.late,
         }
         done = self._host.run(self._command("software"), stdin=_json(request), timeout_s=timeout_s)
-        answer = _answer(done)
+        answer = answer_of(done)
         if done.exit_code or "error" in answer:
-            error = str(answer.get("error") or _last_words(done))
+            error = str(answer.get("error") or last_words(done))
             raise PreparationError(
                 f"Software could not be installed: {error}", log=str(answer.get("log", ""))
             )
+        python = answer.get("python")
+        if not isinstance(python, str):
+            raise PreparationError("Software could not be installed: the machine does not say where it is")
         return Software(
-            python=str(answer["python"]),
-            path=tuple(map(str, answer["path"])),
-            how=str(answer["how"]),
-            seconds=float(answer["seconds"]),
-            locked=tuple(map(str, answer.get("locked") or ())),
-            versions=str(answer.get("versions") or wanted.python),
+            python=python,
+            path=texts(answer.get("path")),
+            how=str(answer.get("how")),
+            seconds=seconds_of(answer),
+            locked=locked_of(answer),
+            versions=versions_of(answer, wanted.python),
         )
 
     # --- files ----------------------------------------------------------------------------
@@ -220,9 +223,14 @@ class Agent:
         The answers are in the order of `paths`, then `parents`; nothing is raised for a refusal.
         """
         answer = self._ask(StagingError, "workdir", {"paths": list(paths), "parents": list(parents)})
+        told = answer.get("answers")
+        asked = [*paths, *parents]
+        if not isinstance(told, list) or len(told) != len(asked):
+            raise not_understood("it does not say which directories can be used")
+        about = [each if isinstance(each, dict) else {} for each in told]
         return tuple(
-            Prepared(path=str(one["path"]), ok=bool(one["ok"]), reason=str(one["reason"]))
-            for one in answer["answers"]
+            Prepared(path=path, ok=each.get("ok") is True, reason=str(each.get("reason", "")))
+            for path, each in zip(asked, about, strict=True)
         )
 
     def unpack(
@@ -248,7 +256,7 @@ class Agent:
         except OSError as error:
             raise StagingError(f"A file could not be read: {_told(error)}.") from error
         if done.exit_code:
-            raise StagingError(f"Files could not be put on the machine: {_last_words(done)}.")
+            raise StagingError(f"Files could not be put on the machine: {last_words(done)}.")
         return sum(sizes)
 
     def pack(
@@ -257,11 +265,11 @@ class Agent:
         place: Callable[[str], str | None],
         *,
         must: Collection[str] = (),
-        roots: Collection[Path | str],
+        judge: Judge,
         shift_ns: int = 0,
         progress: Callable[[int], None] | None = None,
     ) -> Fetched:
-        """Fetch what exists of `paths`, and all of `must`; see `archive.read_archive` for `place`, `roots`.
+        """Fetch what exists of `paths`, and all of `must`; see `archive.read_archive` for `place`, `judge`.
 
         Nothing appears here until everything has arrived. Where one of `must` is missing, nothing
         is fetched at all, and `kinds` tells it.
@@ -269,19 +277,20 @@ class Agent:
         request = {"paths": list(paths), "must": list(must)}
 
         def read(stream: BinaryIO) -> Contents:
-            inside = [str(root) for root in roots]
-            return read_archive(stream, place, roots=inside, shift_ns=shift_ns, progress=progress)
+            return read_archive(stream, place, judge=judge, shift_ns=shift_ns, progress=progress)
 
         try:
             contents = self._host.download(self._command("pack"), read, stdin=_json(request))
-            kinds = {str(path): str(about["kind"]) for path, about in contents.begin["paths"].items()}
+            kinds, why = kinds_of(contents.begin, [*paths, *must])
+        except Refused as error:
+            raise ResultsRefused(str(error)) from error
         except ArchiveError as error:
             raise StagingError(f"Files could not be fetched: {error}.") from error
         except OSError as error:
+            if error.errno in _FOR_GOOD:
+                raise ResultsRefused(f"this computer cannot store {_told(error)}") from error
             raise StagingError(f"A file could not be written: {_told(error)}.") from error
-        except (KeyError, TypeError, AttributeError) as error:
-            raise StagingError("The machine did not say what it sent.") from error
-        return Fetched(kinds=kinds, size=contents.size)
+        return Fetched(kinds=kinds, why=why, skipped=tuple(contents.skipped), size=contents.size)
 
     def stand_ins(
         self,
@@ -299,15 +308,15 @@ class Agent:
         stdin = b"".join([_json(request), b"\n", *lists])
         done = self._host.run(self._command("stand-ins"), stdin=stdin, timeout_s=_MANY_FILES_S)
         if done.exit_code:
-            raise StagingError(f"The machine could not be told what was not sent: {_last_words(done)}.")
-        return bool(_answer(done).get("readable"))
+            raise StagingError(f"The machine could not be told what was not sent: {last_words(done)}.")
+        return bool(answer_of(done).get("readable"))
 
     # --- the job --------------------------------------------------------------------------
 
     def left(self, key: str, roots: Collection[str], own: Collection[str]) -> dict[str, int]:
         """Files, with their sizes, that a job has made or changed in the roots beside what is its `own`."""
         answer = self._ask(StagingError, "left", {"key": key, "roots": list(roots), "own": list(own)})
-        return {str(path): int(size) for path, size in answer.get("files", ())}
+        return sizes_of(answer)
 
     def start(self, job: JobStart) -> JobState:
         """Run a job, detached; one that runs or has ended already is not started again."""
@@ -323,7 +332,7 @@ class Agent:
             "decision": job.decision,
             "direct": job.direct,
         }
-        return _job_state(self._ask(PreparationError, "start", request))
+        return job_state_of(self._ask(PreparationError, "start", request))
 
     def follow(
         self,
@@ -352,7 +361,7 @@ class Agent:
 
     def status(self, key: str) -> JobState:
         """How a job is."""
-        return _job_state(self._ask(StagingError, "status", {}, key))
+        return job_state_of(self._ask(StagingError, "status", {}, key))
 
     # --- helpers --------------------------------------------------------------------------
 
@@ -365,34 +374,12 @@ class Agent:
     ) -> dict[str, Any]:
         done = self._host.run(self._command(name, *arguments), stdin=_json(request), timeout_s=_ANSWER_S)
         if done.exit_code:
-            raise raises(f"The machine's agent could not {name}: {_last_words(done)}.")
-        return _answer(done)
+            raise raises(f"The machine's agent could not {name}: {last_words(done)}.")
+        return answer_of(done)
 
 
 def _json(request: Mapping[str, Any]) -> bytes:
     return json.dumps(request).encode()
-
-
-def _answer(done: Completed) -> dict[str, Any]:
-    try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
-        return {}
-    return answer if isinstance(answer, dict) else {}
-
-
-def _job_state(answer: Mapping[str, Any]) -> JobState:
-    event = answer.get("event")
-    try:
-        last = parse_event(event) if isinstance(event, dict) else None
-    except (ValueError, TypeError, KeyError):
-        last = None
-    return JobState(state=str(answer.get("state", "unknown")), last=last)
-
-
-def _last_words(done: Completed) -> str:
-    lines = done.stderr.decode(errors="replace").strip().splitlines()
-    return lines[-1].rstrip(".") if lines else f"exit status {done.exit_code}"
 
 
 def _told(error: OSError) -> str:

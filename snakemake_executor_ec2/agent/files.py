@@ -15,7 +15,7 @@ from .archive import ArchiveError, Entry, read_archive, write_archive
 from .state import AgentError, home, read_request, say, try_lock
 
 _BUFFER = 1 << 20
-_NOT_PACKED = ("missing", "other", "stand-in")
+_PACKED = ("directory", "file", "symlink")
 
 
 # --- what is ours -------------------------------------------------------------------------
@@ -175,21 +175,23 @@ def pack() -> int:
     """`pack`: {"paths": […], "must": […]} -> an archive of those that exist, on standard output
 
     It begins with {"paths": {path: {"kind", "bytes"}}}, kind being `file`, `directory`, `symlink`,
-    `missing`, `other` or `stand-in` (is or holds one, named as "stand_in"; none of these is packed).
-    Where one of `must` is not packed, only that is sent.
+    `missing`, `pipe`, `socket`, `device`, `unreadable` ("why" says it) or `stand-in` (is or holds one,
+    named as "stand_in"). Only the first three are packed; where one of `must` is not, nothing is sent.
     """
     request = read_request()
     must = [str(path) for path in request.get("must", [])]
     wanted = [*must, *(str(path) for path in request.get("paths", []))]
     _take_over(wanted)
     found = {path: _describe(path) for path in wanted}
+    _tell_unreadable(found)
     _tell_stand_ins(found)
-    there = [path for path in found if found[path]["kind"] not in _NOT_PACKED]
+    there = [path for path in found if found[path]["kind"] in _PACKED]
     if not set(must) <= set(there):
         there = []
     _widen(1)
     with open(1, "wb", buffering=_BUFFER, closefd=False) as stream:
-        write_archive(stream, (Entry(path, path) for path in there), begin={"paths": found})
+        entries = (Entry(path, path) for path in there)
+        write_archive(stream, entries, begin={"paths": found}, open_up=True)
     return 0
 
 
@@ -202,6 +204,26 @@ def _tell_stand_ins(found: dict[str, dict[str, Any]]) -> None:
         name = stand_ins.first_in(path)
         if name:
             told.update(kind="stand-in", stand_in=name)
+
+
+def _tell_unreadable(found: dict[str, dict[str, Any]]) -> None:
+    for path, told in found.items():
+        if told["kind"] in ("file", "directory"):
+            closed = _closed_in(path)
+            if closed:
+                told.update(kind="unreadable", why=f"{closed}: Permission denied")
+
+
+def _closed_in(path: str) -> str:
+    """What cannot be read of a file or directory: what is ours can be, whatever its mode."""
+    status = os.lstat(path)
+    is_directory = stat.S_ISDIR(status.st_mode)
+    if not (is_directory or stat.S_ISREG(status.st_mode)):
+        return ""
+    if not os.access(path, os.R_OK | os.X_OK if is_directory else os.R_OK):
+        return "" if status.st_uid == os.geteuid() else path
+    children = sorted(child.path for child in os.scandir(path)) if is_directory else []
+    return next(filter(None, map(_closed_in, children)), "")
 
 
 def _take_over(paths: list[str]) -> None:
@@ -249,7 +271,8 @@ def _describe(path: str) -> dict[str, Any]:
         return {"kind": "symlink", "bytes": 0}
     if stat.S_ISREG(status.st_mode):
         return {"kind": "file", "bytes": status.st_size}
-    return {"kind": "other", "bytes": 0}
+    kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
+    return {"kind": next((kind for is_one, kind in kinds if is_one(status.st_mode)), "device"), "bytes": 0}
 
 
 def _sizes(path: str) -> Iterable[int]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from snakemake_executor_ec2.attempts import Attempt, RunRecord
+from snakemake_executor_ec2.model import JobPlan, Machine
 from snakemake_executor_ec2.report.say import duration
 
 
@@ -16,6 +17,19 @@ def not_ours(run: RunRecord, machines: Sequence[str]) -> str:
         f"{many} of run {run.id} ({', '.join(machines)}) are left alone: the run is that of {whose}, and "
         "whether it lives cannot be seen from here. Go on with it there, or end them (snakemake-ec2 kill)"
     )
+
+
+def keeps_results(machine: Machine, lease_s: float) -> str:
+    price = f", at ${machine.price.usd_per_hour:.4g} an hour" if machine.price else ""
+    return (
+        f"keeps the results until its lease ends, in {duration(lease_s)}{price}; call again to fetch them, "
+        f"look (snakemake-ec2 ssh {machine.id}), or end it (snakemake-ec2 kill {machine.id})"
+    )
+
+
+def not_sendable(plan: JobPlan, names: Sequence[str]) -> str:
+    some = ", ".join([*names[:3], *(["…"] if len(names) > 3 else [])])
+    return f"pipes and sockets among the results of {plan.label} cannot be sent and stay behind: {some}"
 
 
 def folder_gone(folder: Path) -> str:

@@ -54,7 +54,12 @@ def test_odd_files_go_up_and_come_down(rig: Rig, tmp_path: Path) -> None:
     assert all(answer.ok for answer in agent.workdir([str(there)]))
     agent.unpack([Entry(path=str(here), name=str(there / "in"))])
     back = tmp_path / "back"
-    fetched = agent.pack([str(there / "in")], lambda _: str(back), must=[str(there / "in")], roots=[back])
+    fetched = agent.pack(
+        [str(there / "in")],
+        lambda _: str(back),
+        must=[str(there / "in")],
+        judge=lambda _target, text, _end: text,
+    )
 
     assert set(fetched.kinds.values()) == {"directory"}
     assert sorted(os.listdir(back)) == sorted([*names, "empty", "link"])  # noqa: PTH208 - raw names
@@ -88,7 +93,9 @@ def test_a_shell_that_greets_spoils_nothing(server: Server, tmp_path: Path) -> N
     agent.guard(None)
     source = server.home / "out"
     source.write_text("made there")
-    fetched = agent.pack([str(source)], lambda _: str(tmp_path / "here"), roots=[tmp_path])
+    fetched = agent.pack(
+        [str(source)], lambda _: str(tmp_path / "here"), judge=lambda _target, text, _end: text
+    )
     job = JobStart(key="job-1", command="echo said", cwd=str(server.home), label="rule talk")
 
     assert agent.start(job).state == "running"

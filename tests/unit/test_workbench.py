@@ -10,7 +10,7 @@ import pytest
 
 from snakemake_executor_ec2 import workbench
 from snakemake_executor_ec2.clock import SystemClock
-from snakemake_executor_ec2.errors import NotFetched, PreparationError, StagingError
+from snakemake_executor_ec2.errors import NotFetched, PreparationError, ResultsRefused, StagingError
 from snakemake_executor_ec2.hostkeys import HostKeys
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import JobPlan, Software
@@ -109,16 +109,28 @@ def test_an_installation_that_hangs_has_an_end(world: World, monkeypatch: pytest
     assert sum(each.endswith(" software") for each in world.there.commands) == 2
 
 
-@pytest.mark.parametrize("ok", [True, False])
-def test_only_results_are_kept(world: World, *, ok: bool) -> None:
-    """What a job that ended well made can still be fetched; a failed one's log is not worth a machine."""
-    plan = world.plan("mkdir o; ln -s /etc/passwd o/link", outputs=(world.folder / "work" / "o",))
-    plan = replace(plan, logs=plan.outputs)
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("ln -s .git/hooks/pre-commit o", "in a hidden folder|nothing of a job's"),
+        ("ln -s .snakemake/ec2/journal.sqlite o", "where nothing of a job's may lead"),
+        ("mkdir o; ln -s ../Snakefile o/x", "would be code"),
+        ("mkdir o; ln -s ../data o/x; ln -s x/../.hidden o/y", "in a hidden folder"),
+        ("ln -s /usr o", "would write into it"),
+        ("mkfifo o", "a pipe"),
+        ("python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"o\")'", "a socket"),
+    ],
+)
+def test_what_no_later_call_could_fetch(world: World, command: str, why: str) -> None:
+    """It is refused for good, by name and with the reason."""
+    output = world.folder / "work" / "o"
+    plan = world.plan(command, outputs=(output,))
     world.bench.stage_in(plan)
-    world.bench.run(plan, world.folder / "log")
-    with pytest.raises(StagingError, match="leads out") as caught:
-        world.bench.stage_out(plan, succeeded=ok)
-    assert isinstance(caught.value, NotFetched) == ok
+    assert world.bench.run(plan, world.folder / "log").exit_code == 0
+    with pytest.raises(ResultsRefused, match=why) as caught:
+        world.bench.stage_out(plan, succeeded=True)
+    assert str(output) in caught.value.message
+    assert not isinstance(caught.value, NotFetched)
 
 
 def test_an_output_that_was_not_made_is_not_waited_for(world: World) -> None:

@@ -9,6 +9,7 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snakemake_executor_ec2.agent import parts
 from snakemake_executor_ec2.agent.archive import ArchiveError, Entry, read_archive, write_archive
 
 _names = st.one_of(
@@ -117,9 +119,7 @@ def test_a_damaged_archive_never_does_worse_than_fail(position: int, value: int)
         damaged = bytearray(archive(Entry(str(source), "/x")).getvalue())
         damaged[position % len(damaged)] = value
         try:
-            read_archive(
-                io.BytesIO(damaged), lambda name: str(target) if name == "/x" else None, roots=[folder]
-            )
+            read_archive(io.BytesIO(damaged), lambda name: str(target) if name == "/x" else None)
         except ArchiveError:
             assert not target.exists()
         assert {path.name for path in Path(folder).iterdir()} <= {"source", "target"}
@@ -240,6 +240,85 @@ def test_progress_counts_the_content(tmp_path: Path) -> None:
     contents = read_archive(stream, lambda _: str(tmp_path / "g"), progress=received.append)
     assert sum(sent) == sum(received) == size == contents.size == 3_000_000
     assert len(sent) >= 3
+
+
+def _with_holes(path: Path) -> None:
+    with path.open("wb") as file:
+        file.seek(40 << 20)
+        file.write(b"in the middle")
+        file.truncate(6 << 30)
+
+
+def test_holes_stay_holes(tmp_path: Path) -> None:
+    """6 GB of nothing are next to nothing on the line and on the disk, and tar itself reads them."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    _with_holes(source)
+    stream = archive(Entry(str(source), "/x"))
+    assert len(stream.getvalue()) < 1 << 20
+    contents = read_archive(stream, lambda _: str(target))
+    assert contents.size < 1 << 20
+    assert target.stat().st_size == 6 << 30
+    assert target.stat().st_blocks * 512 < 1 << 20
+    with target.open("rb") as file:
+        file.seek(40 << 20)
+        assert file.read(16) == b"in the middle\0\0\0"
+    listed = subprocess.run(["tar", "-tv"], input=stream.getvalue(), capture_output=True, check=True)
+    assert str(6 << 30).encode() in listed.stdout
+
+
+@settings(max_examples=60, deadline=None)
+@given(pieces=st.lists(st.tuples(st.integers(1, 40), st.booleans()), max_size=8), tail=st.integers(0, 5000))
+def test_any_holes_survive(pieces: list[tuple[int, bool]], tail: int) -> None:
+    """Wherever they are: the content is the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "source"), Path(folder, "target")
+        with source.open("wb") as file:
+            for blocks, is_data in pieces:
+                if is_data:
+                    file.write(b"x" * blocks * 4096)
+                else:
+                    file.seek(blocks * 4096, os.SEEK_CUR)
+            file.truncate(file.tell() + tail)
+        read_archive(archive(Entry(str(source), "/x")), lambda _: str(target))
+        assert target.read_bytes() == source.read_bytes()
+
+
+def test_parts_of_the_dead_are_removed(tmp_path: Path) -> None:
+    """What a process that was killed left half written goes when something lands beside it; those of the
+    living, of other computers and of others' making stay."""
+    dead = subprocess.run(
+        [sys.executable, "-c", f"from {parts.__name__} import new_part; print(new_part({str(tmp_path)!r}))"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    alive = Path(parts.new_part(str(tmp_path)))
+    computer = alive.name.split("-")[3]
+    others = [Path(dead.replace(computer, "0" * 12)), tmp_path / ".ec2-part-0123456789abcdef", alive]
+    for path in others:
+        path.touch()
+    Path(dead).mkdir()
+    (Path(dead) / "file").touch()
+    (tmp_path / "source").touch()
+    read_archive(archive(Entry(str(tmp_path / "source"), "/x")), lambda _: str(tmp_path / "target"))
+    assert not Path(dead).exists()
+    assert all(path.exists() for path in others)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_is_ours_is_read_whatever_its_mode(tmp_path: Path) -> None:
+    """A folder of mode 000 comes as that, with all that is in it, and is left as it was."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "closed").mkdir(parents=True)
+    (source / "closed" / "file").write_text("1")
+    (source / "closed" / "file").chmod(0o200)
+    (source / "closed").chmod(0)
+    stream = io.BytesIO()
+    write_archive(stream, [Entry(str(source), "/x")], open_up=True)
+    stream.seek(0)
+    read_archive(stream, lambda _: str(target))
+    for folder in (source, target):
+        assert (folder / "closed").stat().st_mode & 0o777 == 0
+        (folder / "closed").chmod(0o700)
+        assert (folder / "closed" / "file").stat().st_mode & 0o777 == 0o200
 
 
 @pytest.fixture(autouse=True)

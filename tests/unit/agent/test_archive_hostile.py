@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.agent.archive import ArchiveError, Contents, Entry, read_archive
+from snakemake_executor_ec2.agent.archive import ArchiveError, Contents, Entry, Refused, read_archive
+from snakemake_executor_ec2.staging.links import LinkRules
+from snakemake_executor_ec2.staging.paths import PathMap
 from tests.unit.agent.test_archive import archive
 
 
@@ -36,7 +38,15 @@ def _receive(stream: io.BytesIO, folder: Path) -> Contents:
             raise ArchiveError(f"{name} was not asked for")
         return str(folder) + name.removeprefix("/work")
 
-    return read_archive(stream, place, roots=[str(folder)])
+    names = ("d", "x", "abs", "good", "other")
+    rules = LinkRules(
+        paths=PathMap(here=folder, there=Path("/work")),
+        made=[folder / name for name in names],
+        inputs=[folder / "in", folder.parent / "far" / "in"],
+        sources=[folder.parent / "flow" / "tool"],
+        home=folder.parent / "home",
+    )
+    return read_archive(stream, place, judge=rules.judge)
 
 
 _DIRECTORY, _LINK = tarfile.DIRTYPE, tarfile.SYMTYPE
@@ -50,16 +60,27 @@ _HOSTILE = {
     "device": [_member("work/x", kind=tarfile.CHRTYPE)],
     "pipe": [_member("work/x", kind=tarfile.FIFOTYPE)],
     "hard link": [_member("work/x", kind=tarfile.LNKTYPE, link="/etc/passwd")],
-    "link out": [_member("work/x", kind=_LINK, link="/etc/passwd")],
-    "relative link out": [_member("work/x", kind=_LINK, link="../../etc/passwd")],
-    "link out in a directory": [
+    "link into a hidden folder": [_member("work/x", kind=_LINK, link=".git/hooks/pre-commit")],
+    "link to the journal": [_member("work/x", kind=_LINK, link="/work/.snakemake/ec2/journal.sqlite")],
+    "link into a hidden folder, by a detour": [
         _member("work/d", kind=_DIRECTORY),
-        _member("work/d/x", kind=_LINK, link="../../outside"),
+        _member("work/d/x", kind=_LINK, link="../..//here/./.snakemake/ec2/journal.sqlite"),
     ],
-    "link with a detour": [
-        _member("work/d", kind=_LINK, link="."),
-        _member("work/x", kind=_LINK, link="d/../../outside"),
+    "link into a hidden folder of somebody's": [_member("work/x", kind=_LINK, link="/home/u/.ssh/id")],
+    "link onto code": [_member("work/x", kind=_LINK, link="Snakefile")],
+    "link onto a profile": [_member("work/x", kind=_LINK, link="profiles/default/config")],
+    "links that are harmful together": [
+        _member("work/d", kind=_DIRECTORY),
+        _member("work/d/up", kind=_LINK, link="../.."),
+        _member("work/x", kind=_LINK, link="d/up/home/.bashrc"),
     ],
+    "links that are harmful together, in the other order": [
+        _member("work/d", kind=_DIRECTORY),
+        _member("work/d/a", kind=_LINK, link="up/home/.bashrc"),
+        _member("work/d/up", kind=_LINK, link="../.."),
+    ],
+    "link to source code elsewhere": [_member("work/x", kind=_LINK, link="../flow/tool")],
+    "link to a folder that would be written into": [_member("work/x", kind=_LINK, link="..")],
     "link to nothing": [_member("work/x", kind=_LINK, link="")],
     "below a link": [_member("work/x", kind=_LINK, link="y"), _member("work/x/z", data=b"x")],
     "below a link in a directory": [
@@ -92,17 +113,27 @@ def test_a_hostile_archive_is_refused(tmp_path: Path, members: list[bytes]) -> N
     assert not [path for path in folder.rglob("*") if not path.is_dir()]
 
 
-def test_links_within_what_is_ours_are_fine(tmp_path: Path) -> None:
-    """Relative and absolute ones, also up from a subdirectory."""
-    stream = _hostile(
-        _member("work/d", kind=_DIRECTORY, mode=0o755),
-        _member("work/d/up", kind=_LINK, link="../x"),
-        _member("work/d/own", kind=_LINK, link="y"),
-        _member("work/abs", kind=_LINK, link=f"{tmp_path}/x"),
-        _member("work/x", data=b"1"),
+def test_links_that_do_no_harm_come_as_they_are(tmp_path: Path) -> None:
+    """To what the job makes or reads, to system folders, to nothing, in a circle; nothing is followed."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    harmless = {
+        "d/up": "../x", "d/own": "y", "d/python": "/usr/bin/python3", "d/nothing": "/nowhere/at/all",
+        "d/round": "round", "abs": f"{folder}/x", "other": f"{tmp_path}/far/in",
+    }  # fmt: skip
+    members = [_member(f"work/{name}", kind=_LINK, link=text) for name, text in harmless.items()]
+    stream = _hostile(_member("work/d", kind=_DIRECTORY, mode=0o755), *members, _member("work/x", data=b"1"))
+    assert len(_receive(stream, folder).placed) == 4
+    assert {name: str((folder / name).readlink()) for name in harmless} == harmless
+    assert (folder / "d" / "up").read_text() == "1"
+
+
+def test_a_link_into_the_machines_working_directory_leads_into_ours(tmp_path: Path) -> None:
+    """Where the working directory has another path there, absolute links are translated."""
+    _receive(
+        _hostile(_member("work/x", data=b"1"), _member("work/abs", kind=_LINK, link="/work/x")), tmp_path
     )
-    assert len(_receive(stream, tmp_path).placed) == 3
-    assert (tmp_path / "d" / "up").read_text() == "1"
+    assert (tmp_path / "abs").read_text() == "1"
 
 
 def test_an_old_symlink_of_ours_does_not_hide_where_a_new_one_leads(tmp_path: Path) -> None:
@@ -114,10 +145,30 @@ def test_an_old_symlink_of_ours_does_not_hide_where_a_new_one_leads(tmp_path: Pa
     stream = _hostile(
         _member("work/d", kind=_DIRECTORY),
         _member("work/d/sub", kind=_DIRECTORY),
-        _member("work/d/sub/x", kind=_LINK, link="../../../outside"),
+        _member("work/d/sub/x", kind=_LINK, link="../../.git/config"),
     )
-    with pytest.raises(ArchiveError, match="leads out"):
+    with pytest.raises(Refused, match=r"\.git/config"):
         _receive(stream, folder)
+
+
+def test_a_very_long_name_is_refused_at_once(tmp_path: Path) -> None:
+    """Of a million folders within each other: no time is spent on them."""
+    with pytest.raises(ArchiveError, match="too long"):
+        _receive(_hostile(_member("work/d" + "/d" * 100_000, data=b"1")), tmp_path)
+
+
+def test_holes_that_lie(tmp_path: Path) -> None:
+    """A list of holes that is too long, out of order or out of the file is no reason to hang or to crash."""
+    heads = [b"1\n0\n600\n", b"2\n8\n8\n0\n8\n", b"1\n0\n9\n", b"x" * 600, b"9" * 5000, b"-1\n", b"1\n"]
+    for head in heads:
+        info = tarfile.TarInfo("work/x")
+        data = head + bytes(-len(head) % 512) + bytes(8)
+        info.size = len(data)
+        info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.realsize": "16"}
+        member = info.tobuf(tarfile.PAX_FORMAT) + data + bytes(-len(data) % 512)
+        with pytest.raises(ArchiveError):
+            _receive(_hostile(member), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_set_user_id_is_not_taken_over(tmp_path: Path) -> None:
