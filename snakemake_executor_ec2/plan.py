@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from glob import escape
@@ -61,7 +62,7 @@ def plan_job(
         env=env,
         requirements=requirements,
         tools=deployment_tools(jobs),
-        folders=_deployment_folders(jobs),
+        folders=(*_deployment_folders(jobs), *_absolute(_climbed_from(jobs))),
         sources=tuple(dict.fromkeys([*sources, *params_files, *environments])),
         inputs=_existing([*inputs, *updated(job)]),
         outputs=_absolute([f for f in outputs if str(f) not in unneeded] + benchmarks),
@@ -233,13 +234,24 @@ def left_out_params(job: Any) -> list[Path]:
 
 
 def _params_files(jobs: Iterable[Any]) -> Iterator[Path]:
-    """Files of the workflow's that rules get as `params`: absolute paths below their Snakefile."""
+    """Files of the workflow's that rules get as `params`: absolute paths below their Snakefile, and what
+    `workflow.source_path` has led to, in Snakemake's cache of this run."""
     for job in jobs:
         folder = Path(str(job.rule.basedir.get_path_or_uri(secret_free=True)))
+        cache = Path(job.dag.workflow.sourcecache.runtime_cache_path)
         for value in _flat(job.params):
-            path = Path(value)
-            if folder in path.parents and path.is_file():
+            path = Path(os.path.normpath(value))
+            if not {folder, cache}.isdisjoint(path.parents) and path.is_file():
                 yield path
+
+
+def _climbed_from(jobs: Iterable[Any]) -> Iterator[str]:
+    """Folders that have to be there, because paths among the `params` go through them: `rules/../a.txt`."""
+    for job in jobs:
+        cache = str(job.dag.workflow.sourcecache.runtime_cache_path)
+        for value in _flat(job.params):
+            if value.startswith(cache):
+                yield from (value[: found.start()] for found in re.finditer(r"/\.\.(?=/)", value))
 
 
 def _flat(values: Any) -> Iterator[str]:

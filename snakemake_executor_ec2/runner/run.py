@@ -236,7 +236,7 @@ def _of_globals(differing: list[tuple[list[str], Any, Any]]) -> str:
     ]
     order = [values.only_order_differs(value, here) for _, value, here in differing]
     hint = (
-        "set PYTHONHASHSEED=0 before you call snakemake, which gives sets the same order everywhere"
+        "sort it in the Snakefile; for sets it is enough to call snakemake with PYTHONHASHSEED=0"
         if all(order)
         else "declare the files that the Snakefile looks at as input, name them with --ec2-include, or give "
         "the value to the rule as params"

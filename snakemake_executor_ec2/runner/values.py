@@ -193,15 +193,22 @@ def same(one: Encoded, other: Encoded) -> bool:
 
 
 def only_order_differs(one: Encoded, other: Encoded) -> bool:
-    """Whether two different values are the same but for the order in which sets are walked through."""
+    """Whether two different values are the same but for an order that Python, or the file system, chose:
+    that of a set, or of a list of plain items, as `glob_wildcards` and `os.listdir` give them."""
     return not same(one, other) and same(_unordered(one), _unordered(other))
 
 
 def _unordered(encoded: Encoded) -> Encoded:
     if isinstance(encoded, list):
+        if not any(isinstance(item, list | dict) for item in encoded):
+            return sorted(encoded, key=json.dumps)
         return [_unordered(item) for item in encoded]
     if not isinstance(encoded, dict):
         return encoded
+    if encoded["t"] == "dict":
+        return {**encoded, "v": [[key, _unordered(value)] for key, value in encoded["v"]]}
+    if encoded["t"] == "tuple":
+        return {**encoded, "v": [_unordered(item) for item in encoded["v"]]}
     content = _unordered(encoded.get("v"))
     if encoded["t"] in ("set", "frozenset"):
         content = sorted(content, key=json.dumps)

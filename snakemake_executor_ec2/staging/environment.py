@@ -42,11 +42,13 @@ _CREDENTIALS = (
     *("AWS_*", "*TOKEN*", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*PASSPHRASE*", "*CREDENTIAL*", "*KEY*"),
 )
 _LOOK_UPS = frozenset({"get", "__contains__", "pop", "setdefault"})
+_CHANGES = frozenset({"pop", "setdefault", "update", "clear"})
 _ITERATIONS = frozenset({"__iter__", "keys"})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _READERS = frozenset({"environ", "environb", "getenv", "expandvars"})
 
 _seen: dict[str, str | None] = {}
+_written: set[str] = set()
 
 
 def listen() -> None:
@@ -62,6 +64,11 @@ def listen() -> None:
 def read() -> Mapping[str, str | None]:
     """The variables that Snakefiles have read up to now, with the values that they found; None: not set."""
     return dict(_seen)
+
+
+def written() -> frozenset[str]:
+    """The variables that Snakefiles have set or removed themselves."""
+    return frozenset(_written)
 
 
 def named_in(function: FunctionType) -> dict[str, str]:
@@ -119,6 +126,18 @@ class _Watched(dict[Any, Any]):
                 value = self.get(key)
                 _seen[os.fsdecode(key)] = None if value is None else os.fsdecode(value)
         return super().__getitem__(key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._note_written(key, sys._getframe(1))
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        self._note_written(key, sys._getframe(1))
+        super().__delitem__(key)
+
+    def _note_written(self, key: Any, frame: FrameType) -> None:
+        if _workflows(frame, _CHANGES) is not None:
+            _written.add(os.fsdecode(key))
 
     def __iter__(self) -> Iterator[Any]:
         # `dict(os.environ)` and `{**os.environ}` look up each name after this, at the same place.

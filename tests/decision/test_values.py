@@ -87,11 +87,16 @@ def test_a_set_keeps_the_order_in_which_it_was_walked_through(items: list[str]) 
     )
 
 
-def test_only_the_order_of_sets_is_told_as_such() -> None:
-    """Sets, also within other values, differ by order only; lists differ."""
+def test_an_order_that_nobody_chose_is_told_as_such() -> None:
+    """Sets and lists of plain items, also within other values: Python or the file system chose it."""
     assert values.only_order_differs({"t": "set", "v": [1, 2]}, {"t": "set", "v": [2, 1]})
     assert values.only_order_differs([{"t": "set", "v": [1, 2]}], [{"t": "set", "v": [2, 1]}])
-    assert not values.only_order_differs([1, 2], [2, 1])
+    assert values.only_order_differs(["b", "a"], ["a", "b"])
+    names = [{"t": "dict", "v": [["names", order]]} for order in (["b", "a"], ["a", "b"])]
+    assert values.only_order_differs(*names)
+    assert not values.only_order_differs(["a", "b"], ["a", "b", "b"])
+    assert not values.only_order_differs({"t": "tuple", "v": [1, 2]}, {"t": "tuple", "v": [2, 1]})
+    assert not values.only_order_differs({"t": "dict", "v": [["a", "b"]]}, {"t": "dict", "v": [["b", "a"]]})
     assert not values.only_order_differs({"t": "set", "v": [1, 2]}, {"t": "set", "v": [1, 3]})
 
 

@@ -47,14 +47,14 @@ def ordered(value):
 
 """
 RULES = """
-QUESTION = {question}
+QUESTION = told({question})
 
 rule all:
     input: expand("out/{{how}}.txt", how=["parse", "params", "run", "resources", "input", "inner"])
 
 rule parse:
     output: "out/parse.txt"
-    params: lambda wildcards: told(QUESTION)
+    params: lambda wildcards: QUESTION
     shell: "echo {{params[0]:q}} > {{output}}"
 
 rule params:
@@ -66,7 +66,7 @@ rule run:
     output: "out/run.txt"
     run:
         with open(output[0], "w") as file:
-            file.write(told(QUESTION))
+            file.write(QUESTION)
 
 rule inner:
     output: "out/inner.txt"

@@ -134,3 +134,21 @@ def test_what_travels(name: str, kind: str) -> None:
     found = "machine" if environment.is_the_machines(name) else "travels"
     found = "secret" if environment.may_be_secret(name) else found
     assert found == kind
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "os.environ['ONE'] = 'x'",
+        "del os.environ['ONE']",
+        "os.environ.update(ONE='x')",
+        "os.environ.pop('ONE')",
+        "os.environb[b'ONE'] = b'x'",
+    ],
+)
+def test_what_a_snakefile_sets_itself_is_known(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is run without a Snakefile needs it all the same; what libraries set is not it."""
+    monkeypatch.setattr(environment, "_written", set())
+    os.environ["TWO"] = "set by something else"
+    run(code)
+    assert environment.written() == {"ONE"}
