@@ -24,7 +24,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
 from snakemake_executor_ec2 import snakemake_private
-from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
+from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError, StagingError
 from snakemake_executor_ec2.staging import parse_reads
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Executor(RemoteExecutor):
         from snakemake_executor_ec2.interrupts import Interrupts
 
         self._run: Run | None = None
+        self._failed_for_good: dict[Any, str] = {}
         interrupts = Interrupts()
         interrupts.listen()
         self._sigterm_as_before = snakemake_private.on_sigterm(interrupts.end)
@@ -100,6 +101,7 @@ class Executor(RemoteExecutor):
         else:
             run = self._run or self._start([job], all_known=False)
             try:
+                self._refuse_again(job)
                 info = self._handed_over(job, run)
             except Ec2ExecutorError as error:
                 # Raised on, it would end the run: a job that is refused this late fails alone.
@@ -151,6 +153,8 @@ class Executor(RemoteExecutor):
                     await info.job.rule.cache.store(info.job)
                 self.report_job_success(info)
                 continue
+            if outcome.for_good:
+                self._failed_for_good[info.job] = outcome.message
             # Snakemake drops the message of a group's error: say it ourselves, once for both.
             self.logger.error(outcome.message)
             aux_logs = [str(outcome.log)] if outcome.log else []
@@ -256,6 +260,13 @@ class Executor(RemoteExecutor):
         interrupts.heard()
         if interrupts.name:
             self.logger.warning(ended_by(interrupts.name, bool(self.workflow.executor_settings.detach)))
+
+    def _refuse_again(self, job: Any) -> None:
+        """Launch nothing for a retry that would fail as the attempt before. Raises StagingError."""
+        if job in self._failed_for_good:
+            raise StagingError(
+                f"not tried again, because it would fail as before: {self._failed_for_good[job]}"
+            )
 
     def _keep_here(self) -> None:
         """Make local rules of those that would have no effect on a machine, and say so."""

@@ -32,6 +32,7 @@ from snakemake_executor_ec2.errors import (
 from snakemake_executor_ec2.fingerprint import sizes_and_times
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import (
+    Failure,
     JobOutcome,
     JobPlan,
     JobResult,
@@ -388,5 +389,8 @@ def _outcome(plan: JobPlan, kit: Kit, entry: Entry, result: JobResult) -> JobOut
     if result.exit_code == 0:
         return JobOutcome(ok=True, log=log)
     return JobOutcome(
-        ok=False, log=log, message=say.job_failed(plan, entry, result, log, kit.clock.now(), kit.leavings)
+        ok=False,
+        log=log,
+        message=say.job_failed(plan, entry, result, log, kit.clock.now(), kit.leavings),
+        for_good=result.failure is Failure.DIFFERS,
     )

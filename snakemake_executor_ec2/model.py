@@ -366,3 +366,5 @@ class JobOutcome:
     log: Path | None = None
     """What the job printed, on the controller."""
     cancelled: bool = False
+    for_good: bool = False
+    """It would fail in the same way again, whatever the attempt."""

@@ -48,13 +48,13 @@ def preflight(executor: Any, jobs: Iterable[Any], surroundings: Surroundings) ->
     allowed = executor.workflow.executor_settings.direct != "never"
     told: dict[str, Any] = {}
     for each in (inner for job in jobs for inner in inner_jobs(job)):
-        needs_snakemake = not allowed or each.dag.get_job_group(each) or _direct(each, "")[0] is None
-        if each.rule.name in told or not needs_snakemake:
+        if each.rule.name in told:
             continue
         # What looks at files that are not there yet cannot be decided yet.
         with suppress(Exception):
-            argv = exact_arguments(executor, each)[1]
-            told[each.rule.name] = decision([each], argv=argv, unneeded_temp_files=(), label=label)
+            if not allowed or each.dag.get_job_group(each) or _direct(each, "")[0] is None:
+                argv = exact_arguments(executor, each)[1]
+                told[each.rule.name] = decision([each], argv=argv, unneeded_temp_files=(), label=label)
     if not told:
         return
     first = next(iter(told.values()))

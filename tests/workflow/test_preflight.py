@@ -86,7 +86,7 @@ def test_what_is_the_same_is_run(run_workflow: WorkflowRunner, value: str) -> No
 
 
 def test_input_that_is_not_there_yet_hinders_nobody(run_workflow: WorkflowRunner) -> None:
-    """A rule whose params or input can't be decided before others have run is looked at on its machine."""
+    """Params or resources that can't be decided before others have run are looked at on the machine."""
     snakefile = """
 rule all:
     input: "b.txt"
@@ -97,6 +97,7 @@ rule b:
     input: "a.txt"
     output: "b.txt"
     params: n=lambda wildcards, input: int(open(input[0]).read())
+    resources: size=lambda wildcards: __import__("os").path.getsize("a.txt")
     run:
         open(output[0], "w").write(str(params.n))
 """
