@@ -190,6 +190,7 @@ class AgentWorkbench:
             label=plan.label,
             env=plan.env,
             unset=plan.unset,
+            umask=own_umask(),
             path_prepend=self._search_path,
             runtime_s=runtime_min * 60 if runtime_min else None,
             decision=plan.decision,
@@ -328,6 +329,15 @@ class AgentWorkbench:
         for answer in self._link.call(lambda host: Agent(host).workdir([], parents=outside)):
             if not answer.ok:
                 raise StagingError(f"{answer.path} cannot be used on the machine: {answer.reason}")
+
+
+def own_umask() -> int:
+    """This process's umask. The kernel tells it; only setting it would tell it elsewhere, for all threads."""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
+    os.umask(own := os.umask(0o077))
+    return own
 
 
 def ahead_s(before: float, there: float | None, after: float) -> float:

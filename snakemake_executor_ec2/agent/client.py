@@ -72,6 +72,8 @@ _IS_NEW_ENOUGH = (
 PYTHONS = f">=3.11,<3.{sys.version_info[1] + 1}"
 """Versions of Python up to the controller's, for which its Snakemake is known to install. Newer ones
 may have no wheels of what that needs, and an image seldom has a compiler."""
+_KILLED = (-9, 128 + 9)
+_ASKED_AGAIN = 3
 _FOR_GOOD = frozenset({errno.EFBIG, errno.EILSEQ, errno.EINVAL, errno.ELOOP, errno.ENAMETOOLONG})
 """Errors of a file system that no other attempt changes."""
 _LAST = (Finished, Interrupted, Unwatched)
@@ -126,6 +128,7 @@ class JobStart:
     unset: tuple[str, ...] = ()
     path_prepend: tuple[str, ...] = ()
     runtime_s: float | None = None
+    umask: int = 0o022
     decision: Mapping[str, Any] | None = field(default=None, repr=False)
     direct: Mapping[str, Any] | None = field(default=None, repr=False)
 
@@ -327,6 +330,7 @@ class Agent:
             "label": job.label,
             "env": dict(job.env),
             "unset": job.unset,
+            "umask": job.umask,
             "path_prepend": job.path_prepend,
             "runtime_s": job.runtime_s,
             "decision": job.decision,
@@ -372,7 +376,10 @@ class Agent:
     def _ask(
         self, raises: type[Ec2ExecutorError], name: str, request: Mapping[str, Any], *arguments: str
     ) -> dict[str, Any]:
-        done = self._host.run(self._command(name, *arguments), stdin=_json(request), timeout_s=_ANSWER_S)
+        for _ in range(_ASKED_AGAIN):
+            done = self._host.run(self._command(name, *arguments), stdin=_json(request), timeout_s=_ANSWER_S)
+            if done.exit_code not in _KILLED:  # a job may kill all that runs as its user: that is seen next
+                break
         if done.exit_code:
             raise raises(f"The machine's agent could not {name}: {last_words(done)}.")
         return answer_of(done)

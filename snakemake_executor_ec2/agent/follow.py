@@ -11,6 +11,7 @@ from typing import Any
 
 from . import lease
 from .state import AgentError, job_dir
+from .unwatched import settle
 from .warden import ENDINGS, is_alive
 
 _POLL_S = 0.2
@@ -24,7 +25,7 @@ def follow(key: str, events_at: int, output_at: int, patience_s: float = 90.0) -
         {"at": [events, output], "event": {…}}     an event of the warden's
         {"at": [events, output], "output": "…"}    what the job printed (surrogateescape)
         {"at": [events, output], "pulse": true}    the answer to a newline on standard input
-        {"at": [events, output], "lost": "…"}      the warden was killed; nothing more will come
+        {"at": [events, output], "lost": "…"}      the machine went down with the job; nothing more will come
 
     `at` is where to go on after this line. Every newline on standard input renews the lease.
     Ends after the event `finished` or `interrupted`, at the end of standard input, and where
@@ -46,8 +47,10 @@ def follow(key: str, events_at: int, output_at: int, patience_s: float = 90.0) -
             if now - alive >= _ALIVE_S:
                 alive = now
                 if not is_alive(folder) and not stream.pump():
-                    stream.tell(lost="the process that watched the job was killed")
-                    return 0
+                    if settle(folder) is None:
+                        stream.tell(lost="the machine went down")
+                        return 0
+                    stream.pump()
                 if stream.is_over:
                     return 0
             ready, _, _ = select.select([0], [], [], _POLL_S)

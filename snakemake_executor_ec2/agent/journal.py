@@ -54,3 +54,9 @@ def last_event(path: str) -> dict[str, Any] | None:
         event: dict[str, Any] = json.loads(line)
         return event
     return None
+
+
+def events_of(path: str) -> list[dict[str, Any]]:
+    """All events of a job."""
+    with open(path, "rb") as file:
+        return [json.loads(line) for line in file.read().split(b"\n")[:-1]]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from typing import NamedTuple
 
 _MIB = 1 << 20
+_SET_CHILD_SUBREAPER = 36  # prctl's
 _NO_LIMIT = 1 << 60  # the older hierarchy says so with a number near 2^63
 
 
@@ -76,6 +80,62 @@ def _tree(root_pid: int, processes: list[_Process]) -> list[_Process]:
                 tree[child.pid] = child
                 waiting.append(child)
     return list(tree.values())
+
+
+def adopt_orphans() -> None:
+    """Let what descends from us and loses its parent (a daemon that forks twice) become our child."""
+    with contextlib.suppress(OSError, AttributeError):  # not on macOS
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_descendants(patience_s: float = 10.0) -> None:
+    """Kill all that descends from us, with sudo what is not ours; returns when none is left.
+
+    What cannot be killed now (it waits for a file system that does not answer) is left after a while.
+    """
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        below = [process.pid for process in _tree(os.getpid(), _processes()) if process.pid != os.getpid()]
+        if not below:
+            return
+        kill(below)
+        time.sleep(0.01)
+
+
+def kill(pids: list[int]) -> None:
+    """Kill processes, with sudo those that are not ours."""
+    others = []
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+        except PermissionError:
+            others.append(str(pid))
+    if others:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(
+                ["sudo", "-n", "kill", "-9", *others],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=5,
+                check=False,
+            )
+
+
+def tree_of(root_pid: int) -> list[int]:
+    """The processes below (and of the session of) `root_pid`."""
+    return [process.pid for process in _tree(root_pid, _processes())]
+
+
+def boot_id() -> str:
+    """What changes with every boot; empty if the system does not tell (macOS)."""
+    with contextlib.suppress(OSError):
+        return _read("/proc/sys/kernel/random/boot_id").decode().strip()
+    return ""
 
 
 def disk(cwd: str) -> tuple[int, int, int]:

@@ -26,7 +26,7 @@ import subprocess
 import time
 from typing import Any
 
-from . import direct, late, lease, procs
+from . import direct, late, lease, procs, unwatched
 from .evidence import Facts, classify, own_exit_code
 from .journal import EventLog, last_event
 from .spot import SpotNotice
@@ -62,7 +62,7 @@ def start() -> int:
     """`start`: run a job, once per key -> {"state": "running", "pid": …, "already": false}
 
     The request: key, command, decision (see `runner/run.py`), direct (see `direct.py`), cwd, env, unset,
-    label, path_prepend, runtime_s, lease_s (left out: the lease that is), poweroff (for tests). `env`
+    umask, label, path_prepend, runtime_s, lease_s (left out: the lease that is), poweroff (for tests). `env`
     stays in memory. A job that runs or has ended is not started again: "already" is true and "state" is
     as `status` says.
     """
@@ -88,7 +88,7 @@ def start() -> int:
 def status(key: str | None) -> int:
     """`status [KEY]` -> {"state", "event", "lease_s", "lease_left_s"}
 
-    state: `unknown`, `running`, `finished`, `interrupted`, or `lost` where the warden was killed.
+    state: `unknown`, `running`, `finished`, `interrupted`, or `lost` if the machine went down with it.
     """
     answer: dict[str, Any] = _state(job_dir(key)) if key else {}
     left = lease.remaining()
@@ -104,8 +104,8 @@ def _state(folder: str) -> dict[str, Any]:
         return {"state": event["type"], "event": event}
     if is_alive(folder):
         return {"state": "running"}
-    event = last_event(os.path.join(folder, "events.jsonl")) or event  # it may have ended just now
-    return {"state": event["type"], "event": event} if event.get("type") in ENDINGS else {"state": "lost"}
+    ended = unwatched.settle(folder)  # or it has ended just now
+    return {"state": "lost"} if ended is None else {"state": ended["type"], "event": ended}
 
 
 def is_alive(folder: str) -> bool:
@@ -147,6 +147,8 @@ class _Job:
         self.poweroff: str | None = request.get("poweroff")
         self.direct: dict[str, Any] | None = request.get("direct")
         self.scratch: str | None = None
+        unwatched.note_boot(folder)
+        procs.adopt_orphans()
         self.events = EventLog(os.path.join(folder, "events.jsonl"))
         self.wake = _wake_on(signal.SIGCHLD, signal.SIGTERM)
         self.began = time.monotonic()
@@ -171,6 +173,7 @@ class _Job:
             environment.pop(str(name), None)
         prepended = [str(path) for path in request.get("path_prepend", [])]
         environment["PATH"] = os.pathsep.join([*prepended, environment.get("PATH", os.defpath)])
+        os.umask(int(request.get("umask", 0o022)) & 0o077)
         if not os.path.isdir(self.cwd):
             raise AgentError(f"there is no directory {self.cwd}")
         if self.direct is not None:
@@ -225,11 +228,12 @@ class _Job:
                 spot_at = now + _SPOT_S
             self._keep_limits(now)
             self._sleep(sample_at)
-            pid, wait_status, usage = os.wait4(self.process.pid, os.WNOHANG)
-            if pid:
+            if ended := self._reap():
                 break
+        wait_status, usage = ended
         self.process.returncode = exit_code = _exit_code(wait_status)
-        self._signal_group(signal.SIGKILL)  # what it left running in the background
+        procs.end_descendants()  # what it left: it would write on while results are fetched
+        self._signal_group(signal.SIGKILL)
         self.peak_mem_mib = max(self.peak_mem_mib, procs.max_rss_mib(usage.ru_maxrss))
         self.cpu_seconds = max(self.cpu_seconds, usage.ru_utime + usage.ru_stime)
         if self.scratch is not None:
@@ -237,6 +241,15 @@ class _Job:
         if self.direct is not None and exit_code == 0:
             direct.touch(self.direct, self.cwd)
         self._finish(exit_code)
+
+    def _reap(self) -> tuple[int, Any] | None:
+        """Wait for who has ended: the job's status and usage once it has, and orphans in between."""
+        while True:
+            pid, wait_status, usage = os.wait4(-1, os.WNOHANG)
+            if pid == self.process.pid:
+                return wait_status, usage
+            if not pid:
+                return None
 
     def _sleep(self, until: float) -> None:
         wake_at = [until]

@@ -13,9 +13,9 @@ from typing import Any
 from tests.unit.agent.machine import Machine
 
 
-def _follow(machine: Machine, *options: str) -> subprocess.Popen[bytes]:
+def _follow(machine: Machine, *options: str, key: str = "job") -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        machine.command("follow", "job", *options),
+        machine.command("follow", key, *options),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -129,13 +129,20 @@ def test_it_ends_where_nobody_listens(machine: Machine) -> None:
 
 
 def test_a_killed_warden_is_told(machine: Machine) -> None:
-    """Nothing more will come, and the line says so."""
-    machine.start("sleep 30")
-    process = _follow(machine)
-    for pid, line in machine.processes():
-        if "agent.pyz warden" in line or "sleep" in line:
-            os.kill(pid, signal.SIGKILL)
-    assert "lost" in _rest(process)[-1]
+    """Of a machine that is well, it is the job's own end; of one that was booted since, nothing is known."""
+    for key, boot in (("well", None), ("booted", "another")):
+        machine.start("echo printed; sleep 30", key=key)
+        if boot:
+            (machine.state / "jobs" / key / "boot").write_text(boot)
+        process = _follow(machine, key=key)
+        for pid, line in machine.processes():
+            if "agent.pyz warden" in line or "sleep" in line:
+                os.kill(pid, signal.SIGKILL)
+        last = _rest(process)[-1]
+        if boot:
+            assert "lost" in last
+        else:
+            assert (last["event"]["type"], last["event"]["exit_code"]) == ("finished", -9)
 
 
 def test_a_job_that_is_not_there(machine: Machine) -> None:

@@ -134,19 +134,65 @@ def test_a_machine_that_shuts_down_is_no_failure_of_the_job(machine: Machine) ->
     assert machine.ask("status", "job").said["state"] == "interrupted"
 
 
-def test_a_killed_warden_is_noticed(machine: Machine) -> None:
-    """The job's end cannot be known then, and nobody waits for it."""
-    machine.start("sleep 60")
+@pytest.mark.parametrize("by", ["the job", "somebody"])
+def test_a_killed_warden_is_the_jobs_own_failure(machine: Machine, by: str) -> None:
+    """`kill -9 -1` in a job kills its warden: another machine would see the same. What the job has left
+    running ends, and it is not started again."""
+    machine.start("echo $$; kill -9 $PPID; sleep 60 & sleep 60" if by == "the job" else "sleep 60")
     for pid, line in machine.processes():
-        if "agent.pyz warden" in line:
+        if by == "somebody" and "agent.pyz warden" in line:
+            os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while (said := machine.ask("status", "job").said)["state"] == "running" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert said["state"] == "finished"
+    assert (said["event"]["exit_code"], said["event"]["failure"]) == (-9, "signal")
+    assert "kill -9 -1" in said["event"]["evidence"]
+    assert machine.start("echo again").said["already"] is True
+    assert not machine.wait_for_silence()
+
+
+def test_a_machine_that_was_booted_since(machine: Machine) -> None:
+    """Its jobs are lost, and no failures."""
+    machine.start("sleep 60")
+    (machine.state / "jobs" / "job" / "boot").write_text("another")
+    for pid, _ in machine.processes():
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 5
     while machine.ask("status", "job").said["state"] == "running" and time.monotonic() < deadline:
         time.sleep(0.05)
     assert machine.ask("status", "job").said["state"] == "lost"
-    assert machine.start("echo again").said["state"] == "lost"
-    for pid, _ in machine.processes():
-        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
+@pytest.mark.parametrize(
+    "daemon",
+    [
+        "setsid bash -c 'WRITE' &",
+        "(setsid bash -c '(WRITE) & exit' &) ; sleep 0.2",
+        "nohup bash -c 'WRITE' > /dev/null 2>&1 & disown; sleep 0.1",
+        "trap '' TERM HUP; (WRITE) &",
+    ],
+)
+def test_a_daemon_ends_with_its_job(machine: Machine, daemon: str) -> None:
+    """In a session of its own, forked twice, deaf to signals: once the end is told nothing writes on."""
+    machine.start(daemon.replace("WRITE", "while :; do date +%N >> grows; done"))
+    machine.finish()
+    (machine.home / "grows").write_text("")
+    time.sleep(0.1)
+    assert (machine.home / "grows").read_text() == ""
+    assert not machine.wait_for_silence()
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o027, 0o022])
+def test_a_job_has_this_computers_umask(machine: Machine, umask: int) -> None:
+    """What is private here is private there, and comes home so."""
+    machine.start("umask; touch file; mkdir folder", umask=umask)
+    machine.finish()
+    assert machine.output() == b"%04o\n" % umask
+    assert (machine.home / "file").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (machine.home / "folder").stat().st_mode & 0o777 == 0o777 & ~umask
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
