@@ -35,6 +35,9 @@ def serve_main(arguments: Sequence[str]) -> int:
         help="where the machines' ssh servers listen; 0: on a free port (default: 22, if you may use it)",
     )
     parser.add_argument("--disk-mib", type=int, metavar="MIB", help="the size of every machine's disk")
+    parser.add_argument(
+        "--policy", type=Path, metavar="FILE", help="an IAM policy: calls that it does not allow are refused"
+    )
     parser.add_argument("--parent-pipe", action="store_true", help="end when standard input ends")
     parser.add_argument("--plain", action="store_true", help="machines without a system of their own")
     parser.add_argument("--print-env", action="store_true", help="print nothing but the variables")
@@ -50,6 +53,7 @@ def serve_main(arguments: Sequence[str]) -> int:
         disk_bytes=options.disk_mib and options.disk_mib << 20,
         parent_pipe=options.parent_pipe,
         plain=options.plain,
+        policy=options.policy,
     )
 
     def ready(variables: dict[str, str]) -> None:

@@ -39,13 +39,16 @@ class EmbeddedCloud:
         ssh_port: int | None = None,
         disk_mib: int | None = None,
         plain: bool = False,
+        policy: Path | None = None,
     ) -> None:
+        """`policy` is a file with an IAM policy: what it does not allow is refused as AWS refuses it."""
         options = {
             "--state-dir": state_dir,
             "--cache-dir": cache_dir,
             "--pending": pending_s,
             "--ssh-port": ssh_port,
             "--disk-mib": disk_mib,
+            "--policy": policy,
         }
         self._arguments = [f"{name}={value}" for name, value in options.items() if value is not None]
         if plain:
@@ -123,6 +126,10 @@ class EmbeddedCloud:
         """Makes the cloud fail."""
         return Faults(self.endpoint_url, self.env[CONTROL_TOKEN])
 
+    def allow(self, policy: str | None) -> None:
+        """From now on calls need the permissions of an IAM policy, a JSON text; None: all are allowed."""
+        self.faults.request("PUT", "policy", {"policy": policy})
+
     def state(self) -> dict[str, Any]:
         """Everything about the cloud and its instances, terminated ones included: see `control`."""
         state: dict[str, Any] = self.faults.request("GET", "state")
@@ -138,7 +145,8 @@ class EmbeddedCloud:
         return {instance["id"]: instance["state"] for instance in self.instances()}
 
     def calls(self, action: str | None = None) -> list[dict[str, Any]]:
-        """The API calls so far (of one action): time, service, action, params, access_key, status."""
+        """The API calls so far (of one action): time, service, action, params, access_key, status,
+        and the error's code where the cloud itself, and not moto, refused."""
         query = "" if action is None else f"?action={action}"
         calls: list[dict[str, Any]] = self.faults.request("GET", f"calls{query}")
         return calls

@@ -10,6 +10,7 @@ $SNAKEMAKE_EC2_CONTROL_TOKEN:
     POST   faults                       {"kind": …, …} → {"id": …}; kinds are in `faultbook.KINDS`
     POST   instances/ID/ACTION          crash, cut, half-open, refuse, spot-notice, spot-reclaim, impostor
     POST   instances/ID/shell           {"command": …} → {"status": …, "output": …}, run as root
+    PUT    policy                       {"policy": TEXT or null}: what callers of the API may do
     GET    checkip                      the caller's address, as https://checkip.amazonaws.com
 """
 
@@ -24,7 +25,10 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from .fleet import Fleet
+from .iam import PolicyError
 from .wrap.calls import Call, Response
+
+SetPolicy = Callable[[str | None], None]
 
 PREFIX = "/_embedded/"
 _CALLS_KEPT = 50_000
@@ -48,6 +52,7 @@ class CallLog:
             "access_key": call.access_key,
             "params": dict(call.params),
             "status": None,
+            "error": "",
         }
         with self._lock:
             self._calls.append(entry)
@@ -65,10 +70,11 @@ class CallLog:
 class Control:
     """Answers the requests below `PREFIX`."""
 
-    def __init__(self, fleet: Fleet, log: CallLog, facts: dict[str, Any]) -> None:
+    def __init__(self, fleet: Fleet, log: CallLog, facts: dict[str, Any], set_policy: SetPolicy) -> None:
         self._fleet = fleet
         self._log = log
         self._facts = facts
+        self._set_policy = set_policy
 
     def answer(self, environ: dict[str, Any]) -> Response:
         words = environ["PATH_INFO"].removeprefix(PREFIX).strip("/").split("/")
@@ -80,7 +86,7 @@ class Control:
             found = self._dispatch(method, words, query, given, environ["REMOTE_ADDR"])
         except KeyError as error:
             return _json({"error": f"no {error}"}, 404)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, PolicyError) as error:
             return _json({"error": str(error)}, 400)
         return _json(found)
 
@@ -104,6 +110,8 @@ class Control:
                 return _done(self._fleet.faults.remove, int(fault_id))
             case "POST", ["instances", instance_id, action]:
                 return self._do(instance_id, action, given)
+            case "PUT", ["policy"]:
+                return _done(self._set_policy, given["policy"])
             case "GET", ["checkip"]:
                 return peer
         raise ValueError(f"{method} {'/'.join(words)} is not part of the control interface")

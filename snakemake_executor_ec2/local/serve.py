@@ -24,6 +24,7 @@ from .environment import cloud_environment
 from .faultbook import FaultBook
 from .fleet import Fleet, NoAddressError, choose_ssh_port
 from .host import Host, HostError
+from .iam import Policy, PolicyError
 from .instance import Conditions, remove_tree
 from .machine.sandbox import OVERLAY_REFUSED
 
@@ -64,21 +65,28 @@ class Settings:
     """End when standard input ends."""
     plain: bool = False
     """Hosts without namespaces, even where there are some."""
+    policy: Path | None = None
+    """An IAM policy, of which callers need the permissions; None: everything is allowed."""
 
 
 def serve(settings: Settings, ready: Callable[[dict[str, str]], None]) -> None:
     """Run until SIGTERM or SIGINT (or the end of standard input); `ready` is told how to reach the cloud."""
+    policy = _policy(settings.policy)
     for name in _MOTO_SETTINGS:
         os.environ[name] = "true"
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     _remove_leftovers()
     state_dir = _state_dir(settings)
     with _held(state_dir), _ram_folder() as homes:
-        asyncio.run(_serve(replace(settings, state_dir=state_dir), state_dir, homes, ready))
+        asyncio.run(_serve(replace(settings, state_dir=state_dir), state_dir, homes, policy, ready))
 
 
 async def _serve(
-    settings: Settings, state_dir: Path, homes: Path | None, ready: Callable[[dict[str, str]], None]
+    settings: Settings,
+    state_dir: Path,
+    homes: Path | None,
+    policy: Policy | None,
+    ready: Callable[[dict[str, str]], None],
 ) -> None:
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
@@ -114,7 +122,7 @@ async def _serve(
     facts = {"isolated": isolated, "ssh_port": conditions.ssh_port, "pid": os.getpid()}
     given = Secrets()
     try:
-        app = CloudApp(fleet, given, facts, cache / "catalogue")
+        app = CloudApp(fleet, given, facts, cache / "catalogue", policy)
     except UnknownMoto as error:
         raise SystemExit(f"embedded cloud: {error}") from error
     server = make_http_server(app)
@@ -179,6 +187,15 @@ def _advice() -> str:
 def _user_cache() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "snakemake-ec2"
+
+
+def _policy(file: Path | None) -> Policy | None:
+    if file is None:
+        return None
+    try:
+        return Policy.parse(file.read_text())
+    except (OSError, UnicodeDecodeError, PolicyError) as error:
+        raise SystemExit(f"embedded cloud: --policy {file}: {error}") from error
 
 
 def _state_dir(settings: Settings) -> Path:

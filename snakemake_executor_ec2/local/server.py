@@ -23,7 +23,8 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from .control import PREFIX, CallLog, Control
 from .fleet import Fleet
 from .guard import Guard, Secrets
-from .wrap import groups, images, instances, prices, quotas
+from .iam import Policy
+from .wrap import authorize, groups, images, instances, prices, quotas
 from .wrap.backend import LOCK, backend, secret_of
 from .wrap.calls import ApiError, Call, Response, ec2_response, error_response, read_call
 from .wrap.descriptions import Descriptions
@@ -37,12 +38,21 @@ _CATALOGUE_ACTIONS = ("DescribeInstanceTypes", "DescribeInstanceTypeOfferings")
 class CloudApp:
     """The WSGI application."""
 
-    def __init__(self, fleet: Fleet, given: Secrets, facts: dict[str, Any], catalogue_dir: Path) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        given: Secrets,
+        facts: dict[str, Any],
+        catalogue_dir: Path,
+        policy: Policy | None = None,
+    ) -> None:
+        """`policy` is what callers may do; without one, everything."""
         self._guard = Guard(given, secret_of)
         self._fleet = fleet
         self._faults = fleet.faults
         self._log = CallLog()
-        self._control = Control(fleet, self._log, facts)
+        self._policy: Policy | None = policy
+        self._control = Control(fleet, self._log, facts, self._set_policy)
         self._launches = Launches(fleet.faults)
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._descriptions = Descriptions()
@@ -62,14 +72,21 @@ class CloudApp:
             return _refuse(environ, error, start_response)
         call = read_call(environ)
         entry = self._log.add(call)
-        if call.service not in ("ec2", "pricing", "servicequotas", "ssm", "sts"):
+        if call.service not in authorize.EVALUATED:
+            if self._policy is not None:
+                # Which action a request of S3's needs is not known here: a policy allows none of them.
+                return _refuse(environ, authorize.refusal(call, f"{call.service}:*"), start_response)
             # S3 and the rest of moto are passed on as they are, streams included.
             return self._moto(environ, _without_cors(start_response))  # type: ignore[no-any-return]
         try:
+            if self._policy is not None:
+                with LOCK:
+                    authorize.check(self._policy, call)
             self._meet_faults(call)
             response = self._answer(call, environ)
         except ApiError as error:
             response = error_response(call, error)
+            entry["error"] = error.code
         entry["status"] = response.status
         if self._faults.take("lost-reply", action=call.action) is not None:
             return _hang_up(environ, start_response)
@@ -80,17 +97,10 @@ class CloudApp:
             code = "ThrottlingException" if call.is_json else "RequestLimitExceeded"
             raise ApiError(code, "Request limit exceeded.", status=400 if call.is_json else 503)
         if self._faults.take("deny", action=call.action, access_key=call.access_key) is not None:
-            what = f"{call.service}:{call.action}"
-            who = "User: arn:aws:iam::123456789012:user/rehearsal"
-            if call.is_json:
-                raise ApiError("AccessDeniedException", f"{who} is not authorized to perform: {what}")
-            if call.service == "ec2":
-                message = (
-                    f"You are not authorized to perform this operation. {who} is not authorized to perform: "
-                    f"{what} because no identity-based policy allows the {what} action"
-                )
-                raise ApiError("UnauthorizedOperation", message, status=403)
-            raise ApiError("AccessDenied", f"{who} is not authorized to perform: {what}", status=403)
+            raise authorize.refusal(call, f"{call.service}:{call.action}")
+
+    def _set_policy(self, text: str | None) -> None:
+        self._policy = None if text is None else Policy.parse(text)
 
     def _answer(self, call: Call, environ: dict[str, Any]) -> Response:
         match call.service, call.action:

@@ -29,7 +29,7 @@ from .conftest import Machine, Rig
 
 CONTROL = [
     ("GET", "state"), ("GET", "calls"), ("DELETE", "calls"), ("GET", "faults"), ("DELETE", "faults"),
-    ("POST", "faults"), ("DELETE", "faults/1"), ("GET", "checkip"),
+    ("POST", "faults"), ("DELETE", "faults/1"), ("GET", "checkip"), ("PUT", "policy"),
     *(("POST", f"instances/{{id}}/{verb}") for verb in
       ("shell", "crash", "cut", "half-open", "refuse", "impostor", "spot-notice", "spot-reclaim")),
 ]  # fmt: skip
