@@ -17,7 +17,6 @@ from snakemake_executor_ec2.aws.group import SecurityGroup
 from snakemake_executor_ec2.aws.health import HealthBoard
 from snakemake_executor_ec2.aws.launching import Launcher
 from snakemake_executor_ec2.aws.network import Caller, is_internal, public_address
-from snakemake_executor_ec2.aws.quotas import fetch_quota
 from snakemake_executor_ec2.aws.region import Region
 from snakemake_executor_ec2.aws.statuses import StatusBoard, describe_run
 from snakemake_executor_ec2.errors import ConfigurationError, CredentialsExpired
@@ -151,7 +150,7 @@ class Ec2Cloud:
 
     def quota(self, code: str) -> float | None:
         """See `Cloud.quota`."""
-        return fetch_quota(self._clients, code)
+        return self._region.quota(code)
 
     def image(self, ami: str | None, arch: Arch, *, gpu: bool = False) -> Image:
         """See `Cloud.image`."""

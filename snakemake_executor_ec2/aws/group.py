@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, is_transient, translate
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, is_denied, is_transient, translate
 from snakemake_executor_ec2.aws.pace import Patience
 from snakemake_executor_ec2.launch import RUN_TAG
 from snakemake_executor_ec2.ports import Clock
@@ -94,7 +94,7 @@ class SecurityGroup:
             try:
                 self._clients.ec2.delete_security_group(GroupId=group_id)
             except AWS_ERRORS as error:
-                if code_of(error) in _UNKNOWN_CODES:
+                if code_of(error) in _UNKNOWN_CODES or (is_denied(error) and self._is_gone(group_id)):
                     return True
                 waiting = code_of(error) in _IN_USE_CODES or is_transient(error)
                 if waiting and patience.pause():
@@ -143,6 +143,15 @@ class SecurityGroup:
         except AWS_ERRORS as error:
             raise translate(error, "ec2:DescribeSecurityGroups") from error
         return found[0]["GroupId"]
+
+    def _is_gone(self, group_id: str) -> bool:
+        """True where EC2 says that there is no such group. A policy that lets one remove groups with our tag
+        lets nobody remove one that is gone, and has no tag any more."""
+        try:
+            self._clients.ec2.describe_security_groups(GroupIds=[group_id])
+        except AWS_ERRORS as error:
+            return code_of(error) in _UNKNOWN_CODES
+        return False
 
     def _open(self, networks: Sequence[str]) -> None:
         assert self._id is not None

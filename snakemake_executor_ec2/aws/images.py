@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, translate
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, is_denied, translate
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Arch, Image
 
@@ -25,14 +26,15 @@ _GPU_NAMES = {
 """AWS's own: Amazon Linux 2023 with NVIDIA's driver and CUDA (release notes of its Deep Learning AMIs)."""
 
 
-def find_image(clients: Clients, ami: str | None, arch: Arch) -> Image:
+def find_image(clients: Clients, ami: str | None, arch: Arch, warn: Callable[[str], None]) -> Image:
     """The given image, or the newest Amazon Linux 2023 for an architecture.
 
-    Raises ConfigurationError where there is none, or where it can't be used.
+    `warn` tells the user where Amazon's own word for the newest may not be read. Raises ConfigurationError
+    where there is none, or where it can't be used.
     """
     if ami is not None:
         return _usable(_described(clients, ami), arch)
-    newest = _newest_parameter(clients, arch)
+    newest = _newest_parameter(clients, arch, warn)
     row = _described(clients, newest) if newest else _newest_named(clients, arch, _NAME)
     if row is None:
         raise ConfigurationError(
@@ -47,11 +49,14 @@ def find_gpu_image(clients: Clients, arch: Arch) -> Image | None:
     return _usable(row, arch) if row else None
 
 
-def _newest_parameter(clients: Clients, arch: Arch) -> str | None:
+def _newest_parameter(clients: Clients, arch: Arch, warn: Callable[[str], None]) -> str | None:
     """The AMI id in Amazon's public parameter; None where SSM can't be asked or has none."""
     try:
         found = clients.ssm.get_parameter(Name=_PARAMETER.format(arch=arch.value))
-    except AWS_ERRORS:
+    except AWS_ERRORS as error:
+        if is_denied(error):
+            told = translate(error, "ssm:GetParameter")
+            warn(f"the newest Amazon Linux 2023 for {arch} is found by its image's name: {told}")
         # Whatever is wrong with SSM (no permission, no endpoint), EC2 itself knows the image;
         # what is wrong with the credentials, it tells as well.
         return None

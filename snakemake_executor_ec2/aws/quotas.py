@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from snakemake_executor_ec2.aws.errors import AWS_ERRORS
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, is_denied, translate
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.aws.clients import Clients
@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 def fetch_quota(clients: Clients, code: str) -> float | None:
     """A limit of EC2's by its code, in vCPUs.
 
-    None where it can't be asked for: the permission servicequotas:GetServiceQuota is missing, or
-    the service does not answer. EC2 itself then says when it is reached.
+    None where the service does not answer: EC2 itself then says when it is reached. Raises PermissionDenied.
     """
     try:
         answer = clients.service_quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)
-    except AWS_ERRORS:
+    except AWS_ERRORS as error:
+        if is_denied(error):
+            raise translate(error, "servicequotas:GetServiceQuota") from error
         return None
     return answer["Quota"].get("Value")

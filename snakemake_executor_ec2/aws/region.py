@@ -26,6 +26,7 @@ from snakemake_executor_ec2.aws.errors import AWS_ERRORS, is_denied, translate
 from snakemake_executor_ec2.aws.images import find_gpu_image, find_image
 from snakemake_executor_ec2.aws.network import Subnet, find_subnets
 from snakemake_executor_ec2.aws.prices import FEW_TYPES, fetch_on_demand, fetch_spot
+from snakemake_executor_ec2.aws.quotas import fetch_quota
 from snakemake_executor_ec2.errors import Ec2ExecutorError, PermissionDenied
 from snakemake_executor_ec2.model import Arch, Image, InstanceType, Market, Price
 from snakemake_executor_ec2.ports import Clock
@@ -81,10 +82,26 @@ class Region:
             return self._answers.once("on-demand", self._on_demand)
         return self._answers.once("spot", self._spot, max_age_s=SPOT_MAX_AGE_S, clock=self._clock)
 
+    def quota(self, code: str) -> float | None:
+        """See `Cloud.quota`. Where the limits may not be asked for, the user is told once."""
+        try:
+            return fetch_quota(self._clients, code)
+        except PermissionDenied as error:
+            why = str(error)
+            self._answers.once(
+                "no-quotas",
+                lambda: self._warn(
+                    f"the account's limits are not known until EC2 says one is reached: {why}"
+                ),
+            )
+            return None
+
     def image(self, ami: str | None, arch: Arch, *, gpu: bool = False) -> Image:
         """See `Cloud.image`. Where there is no image with GPU drivers, the user is told once."""
         if ami is not None or not gpu:
-            return self._answers.once(f"image-{ami}-{arch}", lambda: find_image(self._clients, ami, arch))
+            return self._answers.once(
+                f"image-{ami}-{arch}", lambda: find_image(self._clients, ami, arch, self._warn)
+            )
         return self._answers.once(f"gpu-image-{arch}", lambda: self._gpu_image(arch))
 
     def _gpu_image(self, arch: Arch) -> Image:

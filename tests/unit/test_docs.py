@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import snakemake_executor_ec2
 from snakemake_executor_ec2.settings import ExecutorSettings
 
 POLICY = Path(snakemake_executor_ec2.__file__).parent / "aws/policy.json"
-FURTHER = (Path(__file__).parents[2] / "docs" / "further.md").read_text()
+ROOT = Path(__file__).parents[2]
+FURTHER = (ROOT / "docs" / "further.md").read_text()
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(ExecutorSettings)])
@@ -33,3 +35,12 @@ def test_every_resource_is_documented(name: str) -> None:
 def test_the_policy_is_shown_as_it_is() -> None:
     """docs/further.md has the package's policy, word for word."""
     assert f"```json\n{POLICY.read_text()}```" in FURTHER
+
+
+def test_the_threat_model_names_tests_that_there_are() -> None:
+    """Each file that docs/threat-model.md names exists."""
+    named = re.findall(
+        r"`(tests/[\w/.]+|snakemake_\w+/[\w/.]+)`", (ROOT / "docs/threat-model.md").read_text()
+    )
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / name).exists()] == []

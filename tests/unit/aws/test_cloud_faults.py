@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import snakemake_executor_ec2
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.errors import CapacityError, PermissionDenied, QuotaError, ThrottledError
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
@@ -92,6 +93,24 @@ def test_the_reply_to_making_the_group_is_lost(embedded: EmbeddedCloud, cloud: E
     cloud.launch(make_spec(cloud))
     cloud.close()
     assert embedded.calls("DeleteSecurityGroup")[-1]["status"] == 200
+
+
+def test_the_reply_to_removing_the_group_is_lost(
+    embedded: EmbeddedCloud, cloud: Ec2Cloud, warnings: list[str]
+) -> None:
+    """A group that is gone has no tag any more, so the policy lets nobody remove it: that is no failure."""
+    embedded.allow((Path(snakemake_executor_ec2.__file__).parent / "aws/policy.json").read_text())
+    try:
+        cloud.terminate([cloud.launch(make_spec(cloud)).id])
+        deadline = time.monotonic() + 30
+        while set(embedded.machine_states().values()) != {"terminated"} and time.monotonic() < deadline:
+            time.sleep(0.05)
+        embedded.faults.lose_reply("DeleteSecurityGroup")
+        assert cloud.close()
+    finally:
+        embedded.allow(None)
+    assert embedded.calls("DeleteSecurityGroup")[-1]["error"] == "UnauthorizedOperation"
+    assert warnings == []
 
 
 def test_throttled_for_a_while(embedded: EmbeddedCloud, cloud: Ec2Cloud) -> None:
