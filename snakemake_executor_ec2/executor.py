@@ -133,6 +133,7 @@ class Executor(RemoteExecutor):
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
         from snakemake_executor_ec2.plan import look_in_storage
+        from snakemake_executor_ec2.report.telling import plain
 
         # The base class' thread calls before `__post_init__` has run.
         if self._interrupts is not None:
@@ -156,7 +157,7 @@ class Executor(RemoteExecutor):
             if outcome.for_good:
                 self._failed_for_good[info.job] = outcome.message
             # Snakemake drops the message of a group's error: say it ourselves, once for both.
-            self.logger.error(outcome.message)
+            self.logger.error(plain(outcome.message))
             aux_logs = [str(outcome.log)] if outcome.log else []
             self.report_job_error(info, aux_logs=aux_logs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -41,6 +42,7 @@ from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.staging.paths import PathMap, sendings
 from snakemake_executor_ec2.staging.view import View
 
+_HOME = re.compile(r"/[^\x00-\x1f]{0,1000}")
 _PAUSE_S = 5.0
 _AT_ONCE_S = 1.0
 _SOFTWARE_TIMEOUT_S = 3600.0
@@ -205,6 +207,9 @@ class AgentWorkbench:
             with self._open(log) as file:
                 for line in self._lines(Agent(host), plan, position):
                     if isinstance(line.event, Output):
+                        # An offset that is not where the last piece ended would make a huge or a torn log.
+                        if line.at.output != position.output + len(line.event.data):
+                            raise InstanceLost("the machine tells the job's output out of order")
                         self._append(file, position.output, line.event.data)
                     if isinstance(line.event, SpotNotice):
                         # Most jobs are lost, but one that ends within the two minutes is done.
@@ -297,7 +302,10 @@ class AgentWorkbench:
         if answer.ok:
             return PathMap(here=plan.workdir, there=plan.workdir)
         home = self._link.call(lambda host: host.run('echo; printf %s "$HOME"', timeout_s=60))
-        other = Path(os.fsdecode(home.stdout.rpartition(b"\n")[2]), ".snakemake-ec2", "work")
+        said = os.fsdecode(home.stdout.rpartition(b"\n")[2])
+        if not _HOME.fullmatch(said):
+            raise StagingError("the machine does not say which home directory its user has")
+        other = Path(said, ".snakemake-ec2", "work")
         again = self._link.call(lambda host: Agent(host).workdir([str(other)]))[0]
         if not again.ok:
             raise StagingError(f"no working directory can be made on the machine: {again.reason}")

@@ -162,7 +162,7 @@ def job_state_of(answer: Mapping[str, Any]) -> JobState:
     except (ValueError, TypeError, KeyError):
         last = None
     state = answer.get("state")
-    return JobState(state=state if state in _STATES else "unknown", last=last)
+    return JobState(state=state if isinstance(state, str) and state in _STATES else "unknown", last=last)
 
 
 def not_understood(why: str) -> StagingError:

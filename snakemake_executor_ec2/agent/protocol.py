@@ -14,6 +14,9 @@ from typing import Any
 
 from snakemake_executor_ec2.model import Failure, JobResult, Usage
 
+_WORDS = 8192
+_LARGEST_EXIT = 1 << 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
@@ -103,7 +106,7 @@ def parse_line(line: bytes) -> Line | None:
         events, output = said["at"]
         at = Position(events=_natural(events), output=_natural(output))
         event = _parse(said)
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
     return None if event is None else Line(at=at, event=event)
 
@@ -125,11 +128,11 @@ def parse_event(event: Mapping[str, Any]) -> JobEvent | None:
                 disk_mib=_natural(event["disk_mib"]),
             )
         case "spot_notice":
-            return SpotNotice(t=t, action=str(event["action"]), at=str(event["time"]))
+            return SpotNotice(t=t, action=_words(event["action"]), at=_words(event["time"]))
         case "finished":
             return _finished(t, event)
         case "interrupted":
-            return Interrupted(t=t, reason=str(event["reason"]))
+            return Interrupted(t=t, reason=_words(event["reason"]))
     return None
 
 
@@ -139,15 +142,17 @@ def _parse(said: Mapping[str, Any]) -> JobEvent | None:
     if "output" in said:
         return Output(data=said["output"].encode("utf-8", "surrogateescape"))
     if "lost" in said:
-        return Unwatched(reason=str(said["lost"]))
+        return Unwatched(reason=_words(said["lost"]))
     return Pulse() if "pulse" in said else None
 
 
 def _finished(t: float, event: Mapping[str, Any]) -> Finished:
     exit_code = event["exit_code"]
-    if not isinstance(exit_code, int):
-        raise TypeError("an exit code is a whole number")
+    if not isinstance(exit_code, int) or isinstance(exit_code, bool) or abs(exit_code) > _LARGEST_EXIT:
+        raise TypeError("an exit code is a small whole number")
     failure = event["failure"]
+    if failure is not None and not isinstance(failure, str):
+        raise TypeError("a kind of failure is a word")
     if failure is not None and failure not in set(Failure):
         failure = Failure.EXIT  # a kind that only a newer agent knows
     return Finished(
@@ -161,13 +166,19 @@ def _finished(t: float, event: Mapping[str, Any]) -> Finished:
                 cpu_seconds=_number(event["cpu_seconds"]),
                 peak_disk_mib=_natural(event["peak_disk_mib"]),
             ),
-            evidence=str(event.get("evidence", "")),
+            evidence=_words(event.get("evidence", "")),
         ),
     )
 
 
+def _words(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value[:_WORDS]
+
+
 def _natural(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
         raise ValueError("not a natural number")
     return value
 

@@ -7,6 +7,7 @@ import sys
 
 from snakemake_executor_ec2.cli.common import attempt_named, folder_journal
 from snakemake_executor_ec2.journal import FOLDER
+from snakemake_executor_ec2.report.telling import plain
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -21,5 +22,6 @@ def main(options: argparse.Namespace) -> int:
     if not path.exists():
         print(f"{path} does not exist: the job has printed nothing yet", file=sys.stderr)
         return 1
-    sys.stdout.write(path.read_text(errors="replace"))
+    text = path.read_text(errors="replace")
+    sys.stdout.write(plain(text) if sys.stdout.isatty() else text)
     return 0

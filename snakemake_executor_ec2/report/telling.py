@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
 from collections.abc import Callable
 
 _STREAMS = (1, 2)
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but for tabs and line feeds, those that change the direction of text, and surrogates."""
 
 
 def unbroken(tell: Callable[[str], None]) -> Callable[[str], None]:
@@ -16,13 +19,23 @@ def unbroken(tell: Callable[[str], None]) -> Callable[[str], None]:
 
     def told(text: str) -> None:
         try:
-            tell(text)
+            tell(plain(text))
         except OSError as error:
             if not nobody_reads(error):
                 raise
             lead_nowhere()
 
     return told
+
+
+def plain(text: str) -> str:
+    """Text for a terminal, in which whatever could command it is spelled out: what a job printed, a file's
+    name or a machine's message may hold escape sequences. Files keep what there was."""
+    return _COMMANDS.sub(lambda found: _spelled(ord(found[0])), text)
+
+
+def _spelled(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def nobody_reads(error: OSError) -> bool:

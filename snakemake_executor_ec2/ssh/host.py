@@ -11,7 +11,7 @@ from typing import BinaryIO, TypeVar
 
 import paramiko
 
-from snakemake_executor_ec2.errors import ConnectionLost, StagingError
+from snakemake_executor_ec2.errors import ConnectionLost, InstanceLost, StagingError
 from snakemake_executor_ec2.ports import Completed
 from snakemake_executor_ec2.ssh.liveness import LiveSocket
 from snakemake_executor_ec2.ssh.transport import SshTransport
@@ -22,6 +22,9 @@ _BUFFER = 1 << 20
 _ALL = 1 << 30
 _PIECE = 32768
 _KEPT = 1 << 20
+_LONGEST_LINE = 8 << 20
+_LONGEST_ANSWER = 256 << 20
+"""In bytes. The longest that is sent: a piece of a job's output in JSON; the list of what a job has left."""
 _OPEN_S = 60.0
 _FOREVER_S = 1e9
 
@@ -106,6 +109,8 @@ class SshHost:
                 if not data:
                     break
                 *whole, rest = (rest + data).split(b"\n")
+                if len(rest) > _LONGEST_LINE:
+                    raise too_much("a line")
                 yield from whole
                 heard = time.monotonic()  # now, for whoever takes the lines may take their time
             if rest:
@@ -129,6 +134,11 @@ class SshHost:
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self._lost(_told(error)) from error
         return _Execution(channel, self._transport, self._lost, quiet=quiet)
+
+
+def too_much(what: str) -> InstanceLost:
+    """A machine that goes on for ever: it is given up, and the job begins anew on another one."""
+    return InstanceLost(f"the machine sends {what} without end")
 
 
 def _failed(done: Completed) -> StagingError:
@@ -232,6 +242,7 @@ class _Execution:
     def read_all(self, deadline: float | None) -> bytes:
         """The whole standard output. Raises TimeoutError after the deadline, ConnectionLost."""
         pieces: list[bytes] = []
+        size = 0
         while True:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
@@ -240,6 +251,9 @@ class _Execution:
             if not data:
                 return b"".join(pieces)
             pieces.append(data)
+            size += len(data)
+            if size > _LONGEST_ANSWER:
+                raise too_much("an answer")
 
     def drain_stdout(self) -> None:
         """Keep the end of the standard output while something else goes on."""

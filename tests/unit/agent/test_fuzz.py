@@ -1,0 +1,228 @@
+"""Whatever a machine sends: no hang, no growth, no error but the project's own, nothing written elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from snakemake_executor_ec2.agent import answers
+from snakemake_executor_ec2.agent.archive import ArchiveError, read_archive
+from snakemake_executor_ec2.agent.client import Agent, JobStart, Wanted
+from snakemake_executor_ec2.agent.protocol import Line, parse_line
+from snakemake_executor_ec2.errors import Ec2ExecutorError
+from snakemake_executor_ec2.ports import Completed
+from snakemake_executor_ec2.report.telling import plain
+from snakemake_executor_ec2.staging.links import LinkRules, dangling, noting
+from snakemake_executor_ec2.staging.machine_links import MachineLinks
+from snakemake_executor_ec2.staging.paths import PathMap, sendings
+from tests.unit.agent.test_archive_hostile import _hostile
+
+T = TypeVar("T")
+_PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+
+_words = st.sampled_from(
+    ["at", "event", "output", "t", "type", "finished", "sample", "started", "exit_code", "failure", "seconds",
+     "peak_mem_mib", "cpu_seconds", "peak_disk_mib", "mem_mib", "disk_mib", "pid", "spot_notice", "lost",
+     "pulse", "answers", "path", "ok", "reason", "files", "locked", "versions", "python", "how", "host_key",
+     "now", "paths", "kind", "why", "state", "readable", "error", "log", "/w/a"]
+)  # fmt: skip
+_scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(0, 1 << 70),
+    st.floats(),
+    st.text(max_size=20),
+    _words,
+)
+_json = st.recursive(
+    _scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(_words, inner, max_size=6)),
+    max_leaves=20,
+)
+_lines = st.one_of(
+    st.binary(max_size=200),
+    _json.map(lambda value: json.dumps(value).encode()),
+    st.sampled_from([b"[" * 200_000, b'{"a":' * 100_000, b"9" * 100_000, b"\xff" * 99, b'{"now": Infinity}']),
+)
+
+
+@settings(max_examples=300, deadline=None, phases=_PHASES)
+@given(line=_lines)
+def test_events(line: bytes) -> None:
+    """A line is understood or left out; offsets and sizes are what a file can have."""
+    parsed = parse_line(line)
+    assert parsed is None or isinstance(parsed, Line)
+    if parsed is not None:
+        assert 0 <= parsed.at.events < 1 << 63
+        assert 0 <= parsed.at.output < 1 << 63
+
+
+class _Says:
+    """A host that answers each command with the same."""
+
+    def __init__(self, output: bytes, exit_code: int) -> None:
+        self._done = Completed(exit_code=exit_code, stdout=output, stderr=output[:1000])
+
+    def run(self, *_: object, **__: object) -> Completed:
+        return self._done
+
+    def upload(self, _: str, write: Callable[[BinaryIO], None]) -> Completed:
+        write(io.BytesIO())
+        return self._done
+
+    def download(self, _: str, read: Callable[[BinaryIO], T], **__: object) -> T:
+        return read(io.BytesIO(self._done.stdout))
+
+    def lines(self, *_: object, **__: object) -> Iterator[bytes]:
+        yield from self._done.stdout.splitlines()
+
+
+@settings(max_examples=300, deadline=None, phases=_PHASES)
+@given(output=_lines, exit_code=st.sampled_from([0, 0, 0, 1, -9]))
+def test_answers(output: bytes, exit_code: int) -> None:
+    """Every command of the agent's, the exchange of host keys among them: a value of the expected form, or
+    a sentence."""
+    agent = Agent(cast(Any, _Says(output, exit_code)))
+    job = JobStart(key="k", command="true", cwd="/w", label="l")
+    asked: list[Callable[[], object]] = [
+        agent.install, agent.new_host_key, agent.rotate_host_key, lambda: agent.guard(1), agent.renew,
+        lambda: agent.software(Wanted(snakemake="9")), lambda: agent.workdir(["/w/a"]),
+        lambda: agent.unpack([]), lambda: agent.pack(["/w/a"], lambda _: None, judge=lambda _t, x, _e: x),
+        lambda: agent.stand_ins([], [], [], 0), lambda: agent.left("k", [], []), lambda: agent.start(job),
+        lambda: list(agent.follow("k")), lambda: agent.status("k"),
+    ]  # fmt: skip
+    for ask in asked:
+        with contextlib.suppress(Ec2ExecutorError):
+            ask()
+
+
+@settings(max_examples=200, deadline=None, phases=_PHASES)
+@given(answer=st.dictionaries(_words, _json, max_size=5))
+def test_what_becomes_a_command_line_elsewhere(answer: dict[str, Any]) -> None:
+    """Versions are `name==version` and nothing else; a host key has the form of one."""
+    for each in answers.locked_of(answer):
+        assert "==" in each
+        assert not each.startswith("-")
+        assert not set(each) & set(" /:@\n'\"$`;=-".replace("=", "").replace("-", ""))
+    assert answers.versions_of(answer, ">=3.11")[0] in "<>=!~0123456789"
+    key = answers.host_key_of(answer)
+    assert key is None or (key.startswith("ssh-ed25519 ") and "\n" not in key)
+
+
+@pytest.mark.parametrize(
+    "locked",
+    [
+        ["--index-url=https://evil.example"], ["a==1", "-r/etc/passwd"], ["a @ https://evil.example/a.whl"],
+        ["a==1 --pre"], ["a==1\n-e ."], ["./a"], ["a==https://x"], ["a"], [["a==1"]], "a==1", ["a==1"] * 9999,
+    ],
+)  # fmt: skip
+def test_versions_that_are_none(locked: object) -> None:
+    """One that has another form spoils them all: nothing of it reaches `uv pip install` elsewhere."""
+    assert answers.locked_of({"locked": locked}) == ()
+    assert answers.locked_of({"locked": ["numpy==2.1.0", "ruamel.yaml==0.18.6", "torch==2.4.1+cpu"]})
+
+
+_SPARSE = ("GNU.sparse.major", "GNU.sparse.realsize")
+_odd_names = st.lists(
+    st.sampled_from(["a", "b", "..", ".", "", ".git", "ec2", "Snakefile", "x\0", "a" * 300]),
+    min_size=1,
+    max_size=5,
+).map("/".join)
+_usual_names = st.sampled_from(["a", "b", "a/x", "a/y", "a/x/z", "b/x"])
+_names = st.integers(0, 15).flatmap(lambda odd: _usual_names if odd else _odd_names)
+_texts = st.lists(
+    st.sampled_from(["..", "..", "a", "b", "x", "y", "z", "here", ".git/config", ".git"]),
+    min_size=1,
+    max_size=4,
+).map("/".join)
+_kinds = st.sampled_from(
+    [tarfile.REGTYPE, *[tarfile.DIRTYPE] * 3, *[tarfile.SYMTYPE] * 4, tarfile.LNKTYPE, tarfile.XHDTYPE]
+)
+
+
+@st.composite
+def _members(draw: st.DrawFn) -> bytes:
+    if draw(st.integers(0, 20)) == 0:
+        return draw(st.binary(max_size=1200))
+    info = tarfile.TarInfo("work/" + draw(_names))
+    info.type = draw(_kinds)
+    info.linkname = draw(st.sampled_from(["", "", "/work/", "/"])) + draw(_texts)
+    info.mode = draw(st.integers(0, 0o7777))
+    data = draw(st.binary(max_size=20))
+    if info.type in (tarfile.DIRTYPE, tarfile.SYMTYPE):
+        data = b""
+    info.size = len(data) if draw(st.integers(0, 20)) else 1 << 33
+    if draw(st.integers(0, 9)) == 0:
+        info.pax_headers = draw(
+            st.dictionaries(
+                st.sampled_from(
+                    ["path", "linkpath", "size", "mtime", "GNU.sparse.major", "GNU.sparse.realsize"]
+                ),
+                st.sampled_from(["1", "-1", "work/b", "9" * 30, "nan", "0.5", "work/../../x", "1e9"]),
+                max_size=4,
+            )
+        )
+    header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    return header + data + bytes(-len(data) % 512)
+
+
+@settings(max_examples=150, deadline=None, phases=_PHASES)
+@given(members=st.lists(_members(), max_size=5, unique=True))
+def test_archives(members: list[bytes]) -> None:
+    """What arrives is where it was asked for; nothing is outside of it, no link leads to what is private,
+    and nothing of what is private is sent on."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(os.path.realpath(name), "here")
+        (folder / ".git").mkdir(parents=True)
+        (folder / ".git" / "config").write_text("private")
+        rules = LinkRules(
+            paths=PathMap(here=folder, there=Path("/work")),
+            made=[folder / "a", folder / "b"],
+            inputs=[],
+            home=folder.parent / "home",
+        )
+
+        def place(name: str) -> str:
+            if name not in ("/work/a", "/work/b"):
+                raise ArchiveError(name)
+            return str(folder / name.rpartition("/")[2])
+
+        known = MachineLinks(folder)
+        with contextlib.suppress(ArchiveError, OSError):
+            read_archive(_hostile(*members), place, judge=noting(rules, known))
+        assert [path.name for path in folder.parent.iterdir()] == ["here"]
+        there = {path.name for path in folder.iterdir()}
+        assert there <= {"a", "b", ".git", ".snakemake"}
+        for made in ("a", "b"):
+            path = folder / made
+            if not os.path.lexists(path):
+                continue
+            assert not os.path.realpath(path).startswith(str(folder / ".git"))
+            for beyond in dangling([folder / "a", folder / "b"], folder):
+                assert os.path.realpath(beyond) == str(beyond)
+            with contextlib.suppress(Ec2ExecutorError, FileNotFoundError):
+                for sent in sendings([path], PathMap(here=folder, there=folder)):
+                    assert sent.content.is_symlink() or folder in sent.content.parents
+
+
+@given(text=st.text())
+def test_what_a_terminal_is_shown(text: str) -> None:
+    """Nothing in it commands the terminal, and what cannot is as it was."""
+    shown = plain(text)
+    assert not any(ord(each) < 32 and each not in "\t\n" for each in shown)
+    assert not set(shown) & set("\x1b\x9b\x7f\u202e\u2066")
+    if text.isprintable():
+        assert shown == text
+    shown.encode()
