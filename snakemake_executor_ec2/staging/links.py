@@ -106,7 +106,7 @@ def noting(rules: LinkRules, known: MachineLinks) -> Callable[[str, str, str | N
 
     def judge(target: str, text: str, end: str | None) -> str:
         text = rules.judge(target, text, end)
-        known.note(Path(target), text, rules.declared_end(target, text))
+        known.note(Path(target), text, rules.declared_end(target, text) if end is not None else None)
         return text
 
     return judge

@@ -60,6 +60,9 @@ def sendings(
     return _Sender(path_map, frozenset(followed), machine_links or MachineLinks(path_map.here)).all(paths)
 
 
+_MOST_LINKS = 40
+
+
 class _Sender:
     def __init__(self, path_map: PathMap, followed: frozenset[Path], machine_links: MachineLinks) -> None:
         self._map = path_map
@@ -68,13 +71,15 @@ class _Sender:
         self._found: dict[Path, Sending] = {}
 
     def all(self, paths: Iterable[Path]) -> list[Sending]:
-        waiting = list(dict.fromkeys(paths))[::-1]
+        waiting = [(path, 0) for path in dict.fromkeys(paths)][::-1]
         seen: set[Path] = set()
         while waiting:
-            path = waiting.pop()
+            path, links = waiting.pop()
+            if links > _MOST_LINKS:
+                raise StagingError(f"{path} is not read: links that a machine made lead in a circle")
             if path not in seen:
                 seen.add(path)
-                waiting += self._one(path)
+                waiting += [(each, links + 1) for each in self._one(path)]
         return list(self._found.values())
 
     def _one(self, path: Path) -> list[Path]:

@@ -67,6 +67,13 @@ def test_what_lies_behind_such_a_link_is_not_read(here: Path) -> None:
             sendings([here / path], PathMap(here=here, there=here))
 
 
+def test_links_in_a_circle_have_an_end(here: Path) -> None:
+    """Also if each time they lead one folder deeper."""
+    link = _note(here, "out/x", "x/y", here / "out" / "x" / "y")
+    with pytest.raises(StagingError, match="in a circle"):
+        sendings([link], PathMap(here=here, there=here))
+
+
 def test_a_folder_that_was_moved_knows_its_links(here: Path) -> None:
     """And a link that the user has put in the place of one is the user's."""
     _note(here, "out", "../thesis.docx")
