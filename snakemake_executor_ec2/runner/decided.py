@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .values import Encoded, compact, encode
+from .values import Encoded, compact, encode, module_of
 
 _MAX_GLOBALS = 400
 """Far more names than any rule's code has that was seen."""
@@ -198,4 +198,4 @@ def _is_the_workflows(file: str | None) -> bool:
 def _is_data(value: Any) -> bool:
     """Whether a value is one that the workflow computes with, and no function or part of Snakemake."""
     foreign = ("snakemake.", "logging", "threading", "_thread", "_io")
-    return not callable(value) and not type(value).__module__.startswith(foreign)
+    return not callable(value) and not module_of(value).startswith(foreign)

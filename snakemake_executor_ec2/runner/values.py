@@ -108,7 +108,7 @@ def encode(value: Any, depth: int = 0) -> Encoded:
         return str.__str__(value)
     if hasattr(value, "_names") and isinstance(value, list):
         return _named_list(value, depth)
-    if kind.__module__ == "numpy" and hasattr(value, "item") and not getattr(value, "shape", None):
+    if module_of(value) == "numpy" and hasattr(value, "item") and not getattr(value, "shape", None):
         return {"t": "numpy", "dtype": str(value.dtype), "v": encode(value.item(), depth + 1)}
     return _opaque(value)
 
@@ -232,9 +232,14 @@ def _many(encoded: Encoded) -> bool:
     return isinstance(content, list) and len(content) > 3
 
 
+def module_of(value: Any) -> str:
+    """The module of a value's class; a class that a Snakefile defines has none."""
+    return type(value).__module__ or ""
+
+
 def _opaque(value: Any) -> Encoded:
     kind = type(value)
-    name = f"{kind.__module__}.{kind.__qualname__}"
+    name = ".".join(filter(None, (module_of(value), kind.__qualname__)))
     return {"t": "opaque", "type": name, "v": _digest(value), "told": f"a value of type {name}"}
 
 
@@ -244,13 +249,13 @@ def _digest(value: Any) -> str | None:
     Tables are compared as Snakemake's own records do (`Persistence._serialize_param_pandas`).
     """
     try:
-        if type(value).__module__.startswith("pandas"):
+        if module_of(value).startswith("pandas"):
             import pandas as pd  # type: ignore[import-untyped]
 
             hashed = pd.util.hash_pandas_object(value).tolist()
             columns = list(map(str, getattr(value, "columns", ())))
             text = repr((hashed, columns))
-        elif type(value).__module__ == "numpy":
+        elif module_of(value) == "numpy":
             text = f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
         else:
             text = repr(value)
