@@ -1,16 +1,18 @@
 """What of Snakemake is read and set here, and differs between its versions; the reason beside each.
 
-Imported at every start of Snakemake: standard library only, and nothing of Snakemake's that a
+Imported at every start of Snakemake: standard library and errors only, and nothing of Snakemake's that a
 coming version no longer has.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+
+from snakemake_executor_ec2.errors import ConfigurationError
 
 # Up to 9, `deployment_method` holds members of an enumeration, `DeploymentMethod`. The next major
 # has no such enumeration: there, `deployment_methods` holds the names of plugins.
@@ -48,6 +50,26 @@ def _attribute(settings: Any) -> str:
 def _name(method: object) -> str:
     text = str(getattr(method, "name", method)).lower().replace("_", "-")
     return _OTHER_NAMES.get(text, text)
+
+
+def require_cores_for_handover(workflow: Any, jobs: Iterable[Any]) -> None:
+    """Refuse `handover:` rules without --cores: Snakemake runs them here, on all cores, and with --jobs
+    alone it does not know how many. It would end the run when such a job's turn comes, after others
+    have been paid for. Raises ConfigurationError."""
+    if workflow.resource_settings.cores is not None:
+        return
+    rules = {str(job.rule.name): job.rule for job in jobs if job.rule.is_handover}
+    told = sorted(name for name, rule in rules.items() if _unset(rule.resources.get("_cores")))
+    if told:
+        raise ConfigurationError(
+            f"`handover: True` of rule {told[0]} gives it all cores of this computer, where Snakemake runs "
+            "it, and --jobs does not say how many these are; add --cores, for instance --cores 1"
+        )
+
+
+def _unset(resource: Any) -> bool:
+    """Whether a resource has no value: newer Snakemakes hold it in a `Resource`, and functions, too."""
+    return getattr(resource, "_value", resource) is None
 
 
 def on_sigterm(handler: Callable[[int, Any], None]) -> Callable[[], None]:

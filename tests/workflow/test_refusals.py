@@ -70,3 +70,33 @@ def test_it_is_refused_in_one_sentence(
     for words in case.says:
         assert words in run.output
     assert ec2_cloud.machine_states().keys() == before.keys()
+
+
+HANDED_OVER = """
+rule last:
+    input: "o.txt"
+    output: "last.txt"
+    handover: True
+    shell: "cat {input} > {output}"
+rule one:
+    output: "o.txt"
+    shell: "touch {output}"
+"""
+
+
+def test_handover_without_cores_is_refused_before_others_are_paid_for(
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
+    """Snakemake ends a run at a `handover:` rule if it does not know the cores; it is told beforehand."""
+    before = ec2_cloud.machine_states()
+
+    refused = run_workflow({"Snakefile": HANDED_OVER})
+
+    assert refused.returncode == 1, refused.output
+    assert "rule last" in refused.output, refused.output
+    assert "--cores" in refused.output, refused.output
+    assert "cannot schedule" not in refused.output, "a thread was left behind"
+    assert ec2_cloud.machine_states().keys() == before.keys()
+
+    done = run_workflow({}, "--cores", "1")
+    assert done.returncode == 0, done.output
