@@ -60,7 +60,10 @@ class OrderedSet(set):  # type: ignore[type-arg]
         return "{" + ", ".join(map(repr, self)) + "}" if self else "set()"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return OrderedSet, (list(self),)
+        return set, (list(self),)  # a script's Python has not this class
+
+    def __deepcopy__(self, _: Any) -> OrderedSet:
+        return OrderedSet(self)
 
 
 class OrderedFrozenSet(frozenset):  # type: ignore[type-arg]
@@ -81,7 +84,10 @@ class OrderedFrozenSet(frozenset):  # type: ignore[type-arg]
         return f"frozenset({{{', '.join(map(repr, self))}}})" if self else "frozenset()"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return OrderedFrozenSet, (list(self),)
+        return frozenset, (list(self),)  # a script's Python has not this class
+
+    def __deepcopy__(self, _: Any) -> OrderedFrozenSet:
+        return OrderedFrozenSet(self)
 
 
 def encode(value: Any, depth: int = 0) -> Encoded:
