@@ -15,7 +15,7 @@ from snakemake_executor_ec2.ssh.connector import SshConnector
 from tests.fakes.remote_host import FakeMachine, FakeRemoteHost
 from tests.sshd import LOOPBACK, Server, Wire, asyncssh_server, find_sshd, openssh
 
-SILENCE_S = 1.0
+SILENCE_S = 3.0
 _SERVERS = {"openssh": openssh, "asyncssh": asyncssh_server}
 
 
