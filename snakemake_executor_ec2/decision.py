@@ -10,22 +10,28 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from snakemake_executor_ec2.runner import decided, values
 
 
 def decision(
-    jobs: Iterable[Any], *, argv: list[str], unneeded_temp_files: Iterable[str], label: Any
+    jobs: Iterable[Any],
+    *,
+    argv: list[str],
+    unneeded_temp_files: Iterable[str],
+    label: Callable[[Any], str],
+    with_globals: bool = True,
 ) -> dict[str, Any]:
     """The document for the jobs of one submission (a job alone, or a group's).
 
-    `argv` are Snakemake's options, without the targets; `label` tells a job to people.
+    `argv` are Snakemake's options, without the targets; `label` tells a job to people. Globals may be large,
+    and a shell command holds what it takes of them: of a job that will hardly need them they are left out.
     """
     configs: dict[str, Any] = {}
     jobs = list(jobs)
-    told = [_of_job(job, label(job), configs) for job in jobs]
+    told = [_of_job(job, label(job), configs, with_globals=with_globals) for job in jobs]
     began_in = str(jobs[0].dag.workflow.workdir_init)
     workdir = os.getcwd()  # noqa: PTH109
     return {
@@ -42,7 +48,19 @@ def decision(
     }
 
 
-def _of_job(job: Any, label: str, configs: dict[str, Any]) -> dict[str, Any]:
+def uncompared(document: Mapping[str, Any]) -> dict[str, str]:
+    """What `run:` bodies read that nothing can compare, by name, with the rule that reads it first."""
+    found: dict[str, str] = {}
+    for job in document["jobs"]:
+        if job["code"]["run"] is not None:
+            doubtful = (path for path, value in job["globals"] if not values.is_compared(value))
+            for path in doubtful:
+                name = ".".join(step for step in path if step != "__globals__")
+                found.setdefault(name, job["rule"])
+    return found
+
+
+def _of_job(job: Any, label: str, configs: dict[str, Any], *, with_globals: bool) -> dict[str, Any]:
     rule = job.rule
     return {
         "label": label,
@@ -57,7 +75,7 @@ def _of_job(job: Any, label: str, configs: dict[str, Any]) -> dict[str, Any]:
         "resources": values.named(job.resources),
         "code": decided.code_of(rule),
         "shell": _shell_text(job),
-        "globals": decided.globals_of(rule),
+        "globals": decided.globals_of(rule) if with_globals else [],
         "config": _config(rule, configs),
     }
 

@@ -20,14 +20,15 @@ def submission(
 ) -> tuple[JobPlan, str]:
     """The plan for a job of Snakemake's, and a sentence on the way that it takes."""
     before, argv = exact_arguments(executor, job)
+    allowed = executor.workflow.executor_settings.direct != "never"
+    direct, way = _direct(job, "--ec2-direct never" if not allowed else "--precommand" if before else "")
     held_to = decision(
         inner_jobs(job),
         argv=argv,
         unneeded_temp_files=executor.dag.get_unneeded_temp_files(job),
         label=label,
+        with_globals=direct is None,
     )
-    allowed = executor.workflow.executor_settings.direct != "never"
-    direct, way = _direct(job, "--ec2-direct never" if not allowed else "--precommand" if before else "")
     plan = plan_job(
         job,
         key=key,
@@ -47,14 +48,16 @@ def preflight(executor: Any, jobs: Iterable[Any], surroundings: Surroundings) ->
     more, on this computer, from what would travel. Raises ConfigurationError with what differs."""
     allowed = executor.workflow.executor_settings.direct != "never"
     told: dict[str, Any] = {}
+    seen: set[str] = set()
     for each in (inner for job in jobs for inner in inner_jobs(job)):
-        if each.rule.name in told:
+        if each.rule.name in seen:
             continue
         # What looks at files that are not there yet cannot be decided yet.
         with suppress(Exception):
             if not allowed or each.dag.get_job_group(each) or _direct(each, "")[0] is None:
                 argv = exact_arguments(executor, each)[1]
                 told[each.rule.name] = decision([each], argv=argv, unneeded_temp_files=(), label=label)
+            seen.add(each.rule.name)
     if not told:
         return
     first = next(iter(told.values()))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_ec2 import preflight
+from snakemake_executor_ec2.decision import uncompared
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import JobPlan
 from snakemake_executor_ec2.plan import (
@@ -43,6 +44,7 @@ class Surroundings:
         self._viewer = Viewer([Path.cwd(), *self._folders], looked_into=parse_reads.listed)
         self._told_of_limit = False
         self._told_of_secrets: set[str] = set()
+        self._told_of_doubts: set[str] = set()
 
     def of(self, job: Any, plan: JobPlan) -> JobPlan:
         """The plan of a job with what its machine sees: files by name, and variables of the environment."""
@@ -107,6 +109,11 @@ class Surroundings:
             self._logger.warning(inventory.too_large(path))
         if self._workflow.executor_settings.show_staging:
             self._logger.info(inventory.of_job(plan, self.sources))
+        doubtful = uncompared(plan.decision) if plan.decision and plan.direct is None else {}
+        for name, rule in doubtful.items():
+            if name not in self._told_of_doubts:
+                self._told_of_doubts.add(name)
+                self._logger.warning(inventory.uncompared(name, rule))
 
     def _gather(self, read_by_parse: Collection[Path], fetched: Path | None) -> Sources:
         settings = self._workflow.executor_settings

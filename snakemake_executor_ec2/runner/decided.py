@@ -4,22 +4,16 @@ and on the machine, which compares. Both ends use this module; Snakemake is impo
 
 from __future__ import annotations
 
+import functools
 import string
-import sys
-import sysconfig
 import types
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from .values import Encoded, compact, encode, module_of
+from .values import Encoded, compact, encode, is_own, is_the_workflows, module_of
 
 _MAX_GLOBALS = 400
 """Far more names than any rule's code has that was seen."""
-_INSTALLED = frozenset(
-    Path(place) for place in (sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()) if place
-)
-"""Where libraries are: their code is no part of a workflow."""
 Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
@@ -151,11 +145,11 @@ def _look_at(
     value: Any, path: tuple[str, ...], names: set[str], found: dict[tuple[str, ...], Encoded], seen: set[int]
 ) -> None:
     if isinstance(value, types.FunctionType):
-        if _is_the_workflows(value.__code__.co_filename):
+        if is_the_workflows(value.__code__.co_filename):
             _look_through(value.__code__, (*path, "__globals__"), value.__globals__, found, seen)
     elif isinstance(value, (types.ModuleType, type)):
         # Of a module or class what the same code names, too: `common.SAMPLES`, `Reader().read()`.
-        if _is_the_workflows(_file_of(value)) and id(value) not in seen:
+        if is_the_workflows(_file_of(value)) and id(value) not in seen:
             seen.add(id(value))
             for name in sorted(names & vars(value).keys()):
                 _look_at(vars(value)[name], (*path, name), names, found, seen)
@@ -190,12 +184,9 @@ def _file_of(value: Any) -> str | None:
     return next((method.__code__.co_filename for method in methods), None)
 
 
-def _is_the_workflows(file: str | None) -> bool:
-    """Whether a file of code belongs to the workflow, and not to an installed library."""
-    return bool(file) and _INSTALLED.isdisjoint(Path(str(file)).parents)
-
-
 def _is_data(value: Any) -> bool:
     """Whether a value is one that the workflow computes with, and no function or part of Snakemake."""
     foreign = ("snakemake.", "logging", "threading", "_thread", "_io")
-    return not callable(value) and not module_of(value).startswith(foreign)
+    if module_of(value).startswith(foreign):
+        return False
+    return not callable(value) or isinstance(value, functools.partial) or is_own(value)

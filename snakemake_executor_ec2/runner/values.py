@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import functools
 import hashlib
 import json
 import pathlib
 import re
+import sys
+import sysconfig
+import threading
+import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -23,6 +28,10 @@ _MAX_DEPTH = 40
 _MAX_COMPARED = 1 << 16
 """Characters of JSON above which a value that is only compared travels as a digest."""
 _MAX_TOLD = 100
+_INSTALLED = frozenset(
+    pathlib.Path(place) for place in (sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()) if place
+)
+"""Where libraries are: their code is no part of a workflow."""
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _TEXTS: dict[type, Callable[[Any], str]] = {
     pathlib.PosixPath: str,
@@ -195,7 +204,16 @@ def named_list(name: str) -> Any:
 
 def same(one: Encoded, other: Encoded) -> bool:
     """Whether two values are the same, types included: `True` is not `1`."""
-    return json.dumps(one) == json.dumps(other)
+    return json.dumps(_untold(one)) == json.dumps(_untold(other))
+
+
+def _untold(encoded: Encoded) -> Encoded:
+    """Without what is only for people."""
+    if isinstance(encoded, list):
+        return [_untold(item) for item in encoded]
+    if not isinstance(encoded, dict):
+        return encoded
+    return {key: _untold(value) for key, value in encoded.items() if key != "told"}
 
 
 def only_order_differs(one: Encoded, other: Encoded) -> bool:
@@ -243,28 +261,108 @@ def module_of(value: Any) -> str:
     return type(value).__module__ or ""
 
 
+def is_the_workflows(file: str | None) -> bool:
+    """Whether a file of code belongs to the workflow, and not to an installed library."""
+    return bool(file) and _INSTALLED.isdisjoint(pathlib.Path(str(file)).parents)
+
+
+def is_own(value: Any) -> bool:
+    """Whether a value is of a class that the workflow defines, in a Snakefile or a module of its own."""
+    module = module_of(value)
+    if not module:
+        return True
+    return is_the_workflows(getattr(sys.modules.get(module), "__file__", None))
+
+
+def is_compared(encoded: Encoded) -> bool:
+    """Whether `same` looks at all of a value: nothing tells foreign objects without a `repr` apart."""
+    if isinstance(encoded, list):
+        return all(map(is_compared, encoded))
+    if not isinstance(encoded, dict):
+        return True
+    if encoded["t"] == "opaque":
+        return encoded["v"] is not None
+    return is_compared(encoded.get("v"))
+
+
 def _opaque(value: Any) -> Encoded:
     kind = type(value)
     name = ".".join(filter(None, (module_of(value), kind.__qualname__)))
-    return {"t": "opaque", "type": name, "v": _digest(value), "told": f"a value of type {name}"}
+    told = f"a value of type {name}"
+    try:
+        if is_own(value) or isinstance(value, functools.partial):
+            digest, told = _digest_of_attributes(value), _told_attributes(value, name)
+        else:
+            digest = _digest(value)
+    except Exception:  # whatever a foreign object's code does
+        digest = None
+    return {"t": "opaque", "type": name, "v": digest, "told": told}
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """What an object holds, or a `functools.partial` is made of."""
+    if isinstance(value, functools.partial):
+        code = getattr(value.func, "__qualname__", type(value.func).__qualname__)
+        return {"func": code, "args": value.args, "keywords": value.keywords}
+    slots = [name for kind in type(value).__mro__ for name in _slots(kind) if hasattr(value, name)]
+    return {**{name: getattr(value, name) for name in slots}, **getattr(value, "__dict__", {})}
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    names = kind.__dict__.get("__slots__", ())
+    return tuple(name for name in ([names] if isinstance(names, str) else names) if not name.startswith("__"))
+
+
+def _digest_of_attributes(value: Any) -> str | None:
+    """Each object once, however often others hold it; None if something in it can't be compared."""
+    known = _objects.known
+    if id(value) in known:
+        return known[id(value)]
+    known[id(value)] = "a circle"
+    _objects.depth += 1
+    try:
+        encoded = [[name, encode(each)] for name, each in sorted(_attributes(value).items())]
+        text = json.dumps(_untold(encoded))
+        known[id(value)] = hashlib.sha256(text.encode()).hexdigest() if is_compared(encoded) else None
+        return known[id(value)]
+    finally:
+        _objects.depth -= 1
+        if not _objects.depth:
+            known.clear()
+
+
+def _told_attributes(value: Any, name: str) -> str:
+    told = ", ".join(f"{key}={each!r:.40}" for key, each in list(_attributes(value).items())[:3])
+    text = _ADDRESS.sub("", f"{name}({told})")
+    return text if len(text) <= _MAX_TOLD else f"{text[:_MAX_TOLD]}…"
+
+
+class _Objects(threading.local):
+    """Objects whose digests are being made, by their ids."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, str | None] = {}
+        self.depth = 0
+
+
+_objects = _Objects()
 
 
 def _digest(value: Any) -> str | None:
-    """What tells a value from another one of its type; None if nothing does on two computers.
+    """What tells a library's value from another one of its type; None if nothing does on two computers.
 
     Tables are compared as Snakemake's own records do (`Persistence._serialize_param_pandas`).
     """
-    try:
-        if module_of(value).startswith("pandas"):
-            import pandas as pd  # type: ignore[import-untyped]
+    if module_of(value).startswith("pandas"):
+        import pandas as pd  # type: ignore[import-untyped]
 
-            hashed = pd.util.hash_pandas_object(value).tolist()
-            columns = list(map(str, getattr(value, "columns", ())))
-            text = repr((hashed, columns))
-        elif module_of(value) == "numpy":
-            text = f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
-        else:
-            text = repr(value)
-    except Exception:  # whatever a foreign object's code does
-        return None
+        hashed = pd.util.hash_pandas_object(value).tolist()
+        columns = list(map(str, getattr(value, "columns", ())))
+        text = repr((hashed, columns))
+    elif module_of(value) == "numpy":
+        text = f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    elif isinstance(value, (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType)):
+        text = getattr(value, "__qualname__", value.__name__)  # their code is the same where the Snakefile is
+    else:
+        text = repr(value)
     return None if _ADDRESS.search(text) else hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

@@ -122,3 +122,11 @@ def _sizes(paths: Iterable[Path]) -> dict[Path, int]:
         elif path.exists():
             sizes[path] = path.stat().st_size
     return sizes
+
+
+def uncompared(name: str, rule: str) -> str:
+    """The sentence for a value of which nobody can say whether a machine's is the same."""
+    return (
+        f"`{name}`, which the code of rule {rule} reads, is an object that cannot be compared: if a machine "
+        "makes another one of it, nobody notices. Give the rule what it needs of it as params."
+    )

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+
+import pytest
+
+from snakemake_executor_ec2.runner import values
 from tests.decision.conftest import Runs
 
 READS = {f"reads/{name}.txt": f"{name}\n" for name in "abc"}
@@ -42,3 +47,75 @@ def test_values_of_classes_in_the_snakefile_are_held_to(runs: Runs) -> None:
     differs = runs.decided({}, "run.txt", "--forcerun", "run", hide=["reads"])
     assert differs.status != 0, differs.output
     assert "STUDY" in differs.output, differs.output
+
+
+_HOLDING = """
+import functools, os
+import helper
+class Study:
+    def __init__(self):
+        self.names = sorted(os.listdir("reads")) if os.path.isdir("reads") else []
+    def get(self): return self.names
+class Slotted:
+    __slots__ = ("names",)
+    def __init__(self): self.names = Study().names
+class Called(Study):
+    def __call__(self): return self.names
+class Around:
+    def __init__(self): self.inner, self.me = [Study()], self
+S, SLOTTED, CALLED, AROUND, FAR = Study(), Slotted(), Called(), Around(), helper.Far()
+PARTIAL = functools.partial(str, S.names)
+rule one:
+    output: "one.txt"
+    run:
+        open(output[0], "w").write(str({code}))
+"""
+_HELPER = """
+import os
+class Far:
+    def __init__(self):
+        self._names = os.path.isdir("reads")
+    def get(self):
+        return self._names
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["S.names", "S.get()", "SLOTTED.names", "CALLED()", "AROUND.inner[0].names", "FAR.get()", "PARTIAL()"],
+)
+def test_objects_are_compared_by_what_they_hold(runs: Runs, code: str) -> None:
+    """Without a `repr` of their own, too: attributes, slots, objects in objects, what is called."""
+    files = {"Snakefile": _HOLDING.replace("{code}", code), "helper.py": _HELPER, **READS}
+
+    differs = runs.decided(files, hide=["reads"])
+
+    assert differs.status != 0, differs.output
+    assert "DIFFERS: rule one was not run" in differs.output
+    assert "one.txt" not in differs.tree
+    assert runs.decided({}).status == 0
+
+
+class _Node:
+    def __init__(self, *others: object) -> None:
+        self.others = list(others)
+
+
+def test_objects_that_hold_each_other_are_compared_once_each() -> None:
+    """Circles and many ways to one object cost no more than the objects there are."""
+    one = _Node()
+    one.others.append(one)
+    chain = _Node()
+    for _ in range(60):
+        chain = _Node(chain, chain)
+    for value in (one, chain):
+        assert values.is_compared(values.encode(value))
+        assert values.same(values.encode(value), values.encode(value))
+
+
+def test_what_cannot_be_compared_is_known_as_such() -> None:
+    """A library's object that shows its address alone; and whatever holds one."""
+    foreign = pytest.Stash()
+    assert not values.is_compared(values.encode(foreign))
+    assert not values.is_compared(values.encode([_Node(foreign)]))
+    assert values.is_compared(values.encode([functools.partial(str, 1), str, len, functools]))
