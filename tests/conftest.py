@@ -21,6 +21,7 @@ def pytest_configure() -> None:
     # A shell's background job is started with SIGINT ignored, and so would be what it starts: here, what
     # is to be ended by Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so does nohup with this one
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -23,7 +23,11 @@ def run(code: str, folder: Path) -> str:
         capture_output=True,
         text=True,
         cwd=folder,
-        env={"HOME": "/home/ec2-user", "PATH": "/usr/bin:/bin"},
+        env={
+            "HOME": "/home/ec2-user",
+            "PATH": "/usr/bin:/bin",
+            "XDG_CACHE_HOME": str(folder.parent / "cache"),
+        },
         check=False,
     )
     assert done.returncode == 0, done.stderr

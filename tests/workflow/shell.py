@@ -23,7 +23,13 @@ class Shell:
         for name, value in cloud.env.items():
             monkeypatch.setenv(name, value)
         self._capfd = capfd
-        self.ec2: Any = boto3.client("ec2", endpoint_url=cloud.endpoint_url)
+        # Not boto3's own session, which keeps the credentials of the first cloud that it saw.
+        session = boto3.Session(
+            aws_access_key_id=cloud.env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=cloud.env["AWS_SECRET_ACCESS_KEY"],
+            region_name=cloud.env["AWS_DEFAULT_REGION"],
+        )
+        self.ec2: Any = session.client("ec2", endpoint_url=cloud.endpoint_url)
 
     def __call__(self, folder: Path, command: str, *arguments: str, status: int = 0) -> str:
         """What `snakemake-ec2` printed to standard output; it has to end with a status."""

@@ -67,7 +67,7 @@ def test_no_secret_is_seen_or_left(run_workflow: WorkflowRunner, ec2_cloud: Embe
     assert buckets.secret_key not in run.output
     (machine,) = alive(ec2_cloud)
     _, noted = ec2_cloud.faults.shell(machine, "cat /var/tmp/arguments")
-    assert "-m snakemake" in noted
+    assert "agent.pyz run" in noted
     words = f"-e {TOKEN} -e {buckets.secret_key} -e {PLANTED}"
     # Not among what programs are installed from: hosts share it, and it is large.
     places = f"--exclude-dir=site-packages --exclude-dir=cache /home /root /tmp /var /etc /run '{run.folder}'"
