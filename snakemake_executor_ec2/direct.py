@@ -14,7 +14,7 @@ import shutil
 from typing import Any
 
 from snakemake_executor_ec2.agent.direct import PLACEHOLDER, Request
-from snakemake_executor_ec2.plan import deployment_tools, is_storage
+from snakemake_executor_ec2.plan import deployment_tools, flagged, is_storage
 from snakemake_executor_ec2.runner import decided
 
 _OTHER_PLACEHOLDER = PLACEHOLDER.replace("tmpdir", "directory-for-temporary-files")
@@ -40,8 +40,8 @@ def direct_request(job: Any) -> Request:
         threads=int(job.threads),
         tmpdir=tmpdir,
         made=tuple(map(str, made)),
-        directories=tuple(str(file) for file in made if _flagged(file, "directory")),
-        kept=tuple(str(file) for file in made if _flagged(file, "update")),
+        directories=tuple(str(file) for file in made if flagged(file, "directory")),
+        kept=tuple(str(file) for file in made if flagged(file, "update")),
         touched=tuple(map(str, job.touch_output)),
     )
 
@@ -89,7 +89,7 @@ def _check_files(job: Any) -> None:
     files = [*job.input, *job.output, *job.log]
     if any(map(is_storage, files)):
         raise NotDirect("it has files in storage")
-    if job.pipe_group or any(_flagged(file, flag) for file in files for flag in _BY_SNAKEMAKE):
+    if job.pipe_group or any(flagged(file, flag) for file in files for flag in _BY_SNAKEMAKE):
         raise NotDirect("it has pipes or services")
 
 
@@ -147,7 +147,3 @@ def _tmpdir(job: Any) -> str | None:
     if not text.startswith("/") or not _NEEDS_NO_QUOTES.fullmatch(text):
         raise NotDirect("its tmpdir is worked out on the machine")
     return text
-
-
-def _flagged(file: Any, flag: str) -> bool:
-    return bool(getattr(file, "flags", {}).get(flag, False))

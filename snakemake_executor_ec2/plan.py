@@ -168,7 +168,7 @@ def label(job: Any) -> str:
 
 def updated(job: Any) -> list[Path]:
     """Outputs that the job changes rather than makes, relative to the working directory."""
-    return [Path(f) for j in inner_jobs(job) for f in j.output if _flagged(f, "update")]
+    return [Path(f) for j in inner_jobs(job) for f in j.output if flagged(f, "update")]
 
 
 def look_in_storage(job: Any, *, outputs: bool) -> None:
@@ -264,7 +264,7 @@ def _flat(values: Any) -> Iterator[str]:
 
 
 def _comes_back(file: Any) -> bool:
-    return not is_storage(file) and not any(_flagged(file, flag) for flag in _STAY_FLAGS)
+    return not is_storage(file) and not any(flagged(file, flag) for flag in _STAY_FLAGS)
 
 
 def is_storage(file: Any) -> bool:
@@ -272,7 +272,8 @@ def is_storage(file: Any) -> bool:
     return bool(getattr(file, "is_storage", False))
 
 
-def _flagged(file: Any, flag: str) -> bool:
+def flagged(file: Any, flag: str) -> bool:
+    """Whether a file of a job has one of Snakemake's flags, such as `update` or `directory`."""
     return bool(getattr(file, "flags", {}).get(flag, False))
 
 
