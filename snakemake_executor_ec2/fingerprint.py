@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from snakemake_executor_ec2.plan import (
     wrapper_of,
 )
 from snakemake_executor_ec2.runner.decided import shell_text
+from snakemake_executor_ec2.staging.file_stats import sizes_and_times
 
 
 def fingerprint(jobs: Iterable[Any], software: Software) -> str:
@@ -32,30 +31,6 @@ def fingerprint(jobs: Iterable[Any], software: Software) -> str:
     facts = sorted(json.dumps(_facts(job), sort_keys=True, default=str) for job in jobs)
     prepared = json.dumps([software.requirements, software.setup])
     return hashlib.sha256("\n".join([*facts, prepared]).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def sizes_and_times(paths: Iterable[Path]) -> dict[str, tuple[int, int]]:
-    """Size and modification time (ns) of what is there; symlinks themselves, not what they lead to."""
-    found = {}
-    for path in paths:
-        try:
-            status = path.lstat()
-        except OSError:
-            continue
-        found[str(path)] = (status.st_size, status.st_mtime_ns)
-    return found
-
-
-def unchanged(landed: Mapping[str, tuple[int, int]], *, touched_until: float) -> bool:
-    """Whether all files are still as they were, or were touched, before `touched_until` (seconds since
-    the epoch): Snakemake touches a job's outputs just before it notes that it is done
-    (`DAG.check_and_touch_output`), a folder by putting a file into it."""
-    found = sizes_and_times(map(Path, landed))
-    return found.keys() == landed.keys() and all(
-        (size == found[path][0] or stat.S_ISDIR(os.lstat(path).st_mode))
-        and (time == found[path][1] or time < found[path][1] <= touched_until * 1e9)
-        for path, (size, time) in landed.items()
-    )
 
 
 def _facts(job: Any) -> dict[str, Any]:

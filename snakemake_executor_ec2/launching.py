@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from snakemake_executor_ec2 import launch
+from snakemake_executor_ec2 import launch, tags
 from snakemake_executor_ec2.control import Control
 from snakemake_executor_ec2.errors import (
     CapacityError,
@@ -34,7 +34,7 @@ from snakemake_executor_ec2.model import (
 )
 from snakemake_executor_ec2.ports import Clock, Cloud
 from snakemake_executor_ec2.report import say
-from snakemake_executor_ec2.sizing import expected
+from snakemake_executor_ec2.sizing import disk, expected
 from snakemake_executor_ec2.sizing.budget import Budget, reckoned_usd
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
 from snakemake_executor_ec2.sizing.lease import lease_s
@@ -110,7 +110,7 @@ class Launcher:
         found = best(self.catalogue, requirements)
         if self.max_cost_usd is not None and found.price is None:
             raise ConfigurationError(say.no_budget_without_price(found))
-        launch.disk_gib(requirements, self.image_for(requirements))
+        disk.disk_gib(requirements, self.image_for(requirements))
         needed_usd = self._reckoned_usd(found, requirements)
         if needed_usd > self._learned.budget.left_at_first_usd:
             raise ConfigurationError(
@@ -319,13 +319,13 @@ class Launcher:
         row = offer.instance_type
         claim_s = round(lease_s(self.claim_s, self.lease_usd, offer.price, plan.requirements))
         return LaunchSpec(
-            token=launch.client_token(
+            token=tags.client_token(
                 self.run_id, plan.key, str(tried.machine_no), str(tried.number), offer.market, row.name, zone
             ),
             offer=offer,
             zone=zone,
             image=image,
-            disk_gib=launch.disk_gib(plan.requirements, image),
+            disk_gib=disk.disk_gib(plan.requirements, image),
             user_data=launch.user_data(
                 host_key=tried.host_key,
                 authorized_keys=self.authorized_keys,
@@ -333,7 +333,7 @@ class Launcher:
                 claim_s=claim_s,
                 ssh_user=self.ssh_user,
             ),
-            tags=launch.tags(
+            tags=tags.tags(
                 run_id=self.run_id,
                 job_key=plan.key,
                 rule=plan.rule,
@@ -349,7 +349,7 @@ class Launcher:
     def _reckoned_usd(self, offer: Offer, requirements: Requirements) -> float:
         if self.max_cost_usd is None:
             return 0.0
-        disk_gib = launch.disk_gib(requirements, self.image_for(requirements))
+        disk_gib = disk.disk_gib(requirements, self.image_for(requirements))
         return reckoned_usd(offer.price, disk_gib, requirements.runtime_min)
 
     def image_for(self, requirements: Requirements) -> Image:

@@ -29,7 +29,7 @@ from snakemake_executor_ec2.errors import (
     NotFetched,
     PreparationError,
 )
-from snakemake_executor_ec2.fingerprint import sizes_and_times
+from snakemake_executor_ec2.formatting import duration
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import (
     Failure,
@@ -49,6 +49,7 @@ from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
 from snakemake_executor_ec2.report.logs import log_path, put_aside
 from snakemake_executor_ec2.sizing.lease import lease_s
+from snakemake_executor_ec2.staging.file_stats import sizes_and_times
 
 _FETCH_PAUSES_S = (2.0, 5.0, 10.0, 30.0, 60.0)
 """Between attempts to fetch results."""
@@ -224,7 +225,7 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
     if not has_results and kit.keep_failed_s:
         bench.lease(kit.keep_failed_s)
         kit.ledger.kept(entry, kit.clock.now() + kit.keep_failed_s)
-        entry.left = f"is kept for {say.duration(kit.keep_failed_s)}: snakemake-ec2 ssh {machine.id}"
+        entry.left = f"is kept for {duration(kit.keep_failed_s)}: snakemake-ec2 ssh {machine.id}"
     return _outcome(plan, kit, entry, result)
 
 

@@ -17,6 +17,7 @@ from snakemake_executor_ec2.errors import (
     LoginRefused,
     PermissionDenied,
 )
+from snakemake_executor_ec2.formatting import duration
 from snakemake_executor_ec2.model import Machine, MachineStatus
 from snakemake_executor_ec2.outage import Neighbours, Outage
 from snakemake_executor_ec2.ports import Clock, Cloud, Connector, RemoteHost
@@ -188,7 +189,7 @@ class Link:
         if first:
             text = say.unreachable(machine, timeout_s, why, self._console())
             raise LoginRefused(text) if isinstance(failure, LoginRefused) else InstanceLost(text)
-        raise InstanceLost(f"machine {machine.id} could not be reached for {say.duration(timeout_s)}: {why}")
+        raise InstanceLost(f"machine {machine.id} could not be reached for {duration(timeout_s)}: {why}")
 
     def _look_at(self, outage: Outage) -> bool:
         """Whether EC2 answers. Raises InstanceLost where waiting longer makes no sense."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.journal import Journal
-from snakemake_executor_ec2.launch import JOB_TAG
 from snakemake_executor_ec2.model import LaunchSpec, Machine
+from snakemake_executor_ec2.tags import JOB_TAG
 
 
 class RecordingCloud(Ec2Cloud):

@@ -25,7 +25,6 @@ from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.estate import Estate
 from snakemake_executor_ec2.hostkeys import HostKeys
 from snakemake_executor_ec2.journal import FOLDER, Journal
-from snakemake_executor_ec2.launch import check_tags
 from snakemake_executor_ec2.launching import Launcher
 from snakemake_executor_ec2.lifecycle import Inherited, Kit, run_job
 from snakemake_executor_ec2.link import Link
@@ -53,6 +52,7 @@ from snakemake_executor_ec2.sizing.requirements import allowed_patterns
 from snakemake_executor_ec2.spending import before_usd
 from snakemake_executor_ec2.ssh.connector import SshConnector
 from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
+from snakemake_executor_ec2.tags import check_tags
 from snakemake_executor_ec2.workbench import AgentWorkbench
 
 _FILES = 8192

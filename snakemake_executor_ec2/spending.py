@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from snakemake_executor_ec2.attempts import Attempt
 from snakemake_executor_ec2.journal import Journal
-from snakemake_executor_ec2.report.cost import cost_usd
+from snakemake_executor_ec2.sizing.cost import cost_usd
 
 RUN, FOLDER, MONTH = "run", "folder", "month"
 PERIODS = (RUN, FOLDER, MONTH)

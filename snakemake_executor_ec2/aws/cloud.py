@@ -20,7 +20,6 @@ from snakemake_executor_ec2.aws.network import Caller, is_internal, public_addre
 from snakemake_executor_ec2.aws.region import Region
 from snakemake_executor_ec2.aws.statuses import StatusBoard, describe_run
 from snakemake_executor_ec2.errors import ConfigurationError, CredentialsExpired
-from snakemake_executor_ec2.launch import RUN_TAG
 from snakemake_executor_ec2.model import (
     Arch,
     Image,
@@ -33,6 +32,7 @@ from snakemake_executor_ec2.model import (
     Price,
 )
 from snakemake_executor_ec2.ports import Clock
+from snakemake_executor_ec2.tags import RUN_TAG
 
 ALLOW_GAP_S = 30.0
 """`allow_ssh_from_here` looks again at most so often for one machine."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, is_transient, translate
 from snakemake_executor_ec2.aws.group import SETTLE_S, SecurityGroup
@@ -11,8 +11,7 @@ from snakemake_executor_ec2.aws.network import Caller, Subnet
 from snakemake_executor_ec2.aws.pace import Pace, Patience
 from snakemake_executor_ec2.aws.statuses import describe_run
 from snakemake_executor_ec2.errors import CapacityError, LaunchError
-from snakemake_executor_ec2.launch import run_instances_request
-from snakemake_executor_ec2.model import LaunchSpec, Machine
+from snakemake_executor_ec2.model import LaunchSpec, Machine, Market
 from snakemake_executor_ec2.ports import Clock
 
 if TYPE_CHECKING:
@@ -32,6 +31,74 @@ _NOT_YET_KNOWN = frozenset(
     {"InvalidGroup.NotFound", "InvalidGroupId.NotFound", "InvalidParameterValue", "InvalidSubnetID.NotFound"}
 )
 """What EC2 may say of a network that was made a moment ago."""
+
+
+def run_instances_request(
+    spec: LaunchSpec, *, subnet_id: str, group_id: str, public_address: bool
+) -> dict[str, Any]:
+    """Keyword arguments for boto3's `run_instances`: one machine, complete.
+
+    The machine ends when it powers off, its volumes end with it and are encrypted, its metadata service
+    wants a session token, and everything that the call makes carries our tags from its first moment.
+    """
+    tags = [{"Key": key, "Value": value} for key, value in sorted(spec.tags.items())]
+    request: dict[str, Any] = {
+        "ClientToken": spec.token,
+        "MinCount": 1,
+        "MaxCount": 1,
+        "ImageId": spec.image.ami,
+        "InstanceType": spec.offer.instance_type.name,
+        "UserData": spec.user_data,
+        # EC2's own default is "stop", which keeps a volume and a bill.
+        "InstanceInitiatedShutdownBehavior": "terminate",
+        "MetadataOptions": {
+            "HttpEndpoint": "enabled",
+            "HttpTokens": "required",
+            "HttpPutResponseHopLimit": 1,
+        },
+        "BlockDeviceMappings": [
+            {
+                "DeviceName": spec.image.root_device,
+                "Ebs": {
+                    "VolumeType": "gp3",
+                    "VolumeSize": spec.disk_gib,
+                    "Encrypted": True,
+                    "DeleteOnTermination": True,
+                },
+            },
+            *(
+                {"DeviceName": name, "Ebs": {"DeleteOnTermination": True, "Encrypted": True}}
+                for name in spec.image.other_devices
+            ),
+        ],
+        "NetworkInterfaces": [
+            {
+                "DeviceIndex": 0,
+                "SubnetId": subnet_id,
+                "Groups": [group_id],
+                "AssociatePublicIpAddress": public_address,
+                "DeleteOnTermination": True,
+            }
+        ],
+        "TagSpecifications": [
+            {"ResourceType": what, "Tags": tags} for what in ("instance", "volume", "network-interface")
+        ],
+    }
+    if spec.instance_profile:
+        kind = "Arn" if spec.instance_profile.startswith("arn:") else "Name"
+        request["IamInstanceProfile"] = {kind: spec.instance_profile}
+    if spec.offer.instance_type.burstable:
+        # The default of T3 and T4g is "unlimited", which bills surplus credits.
+        request["CreditSpecification"] = {"CpuCredits": "standard"}
+    if spec.offer.market is Market.SPOT:
+        request["InstanceMarketOptions"] = {
+            "MarketType": "spot",
+            "SpotOptions": {
+                "SpotInstanceType": "one-time",
+                "InstanceInterruptionBehavior": "terminate",
+            },
+        }
+    return request
 
 
 class Launcher:

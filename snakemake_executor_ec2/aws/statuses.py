@@ -6,9 +6,9 @@ import threading
 from typing import TYPE_CHECKING
 
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, is_transient, translate
-from snakemake_executor_ec2.launch import RUN_TAG
 from snakemake_executor_ec2.model import MachineState, MachineStatus
 from snakemake_executor_ec2.ports import Clock
+from snakemake_executor_ec2.tags import RUN_TAG
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client

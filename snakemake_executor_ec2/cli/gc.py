@@ -10,8 +10,8 @@ from snakemake_executor_ec2.cli import machines
 from snakemake_executor_ec2.cli.common import folder_journal, inventories_of, to_stderr
 from snakemake_executor_ec2.cli.machines import Row
 from snakemake_executor_ec2.errors import Ec2ExecutorError
+from snakemake_executor_ec2.formatting import duration
 from snakemake_executor_ec2.journal import Journal
-from snakemake_executor_ec2.report.say import duration
 from snakemake_executor_ec2.whereabouts import Verdict
 
 

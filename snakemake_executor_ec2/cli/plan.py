@@ -165,10 +165,10 @@ def _order(job: Any) -> tuple[int, str]:
 
 
 def _candidates(submissions: Sequence[Any], launcher: Any, settings: Any) -> tuple[list[Any], list[Any]]:
-    from snakemake_executor_ec2 import launch
     from snakemake_executor_ec2.market import requirements_of
     from snakemake_executor_ec2.plan import label, rule_names
     from snakemake_executor_ec2.report.forecast import Candidate, Refused
+    from snakemake_executor_ec2.sizing import disk
     from snakemake_executor_ec2.sizing.select import select
 
     candidates, refused = [], []
@@ -186,7 +186,7 @@ def _candidates(submissions: Sequence[Any], launcher: Any, settings: Any) -> tup
                 rule="+".join(rule_names(job)),
                 requirements=needed,
                 offers=select(launcher.catalogue, needed),
-                disk_gib=launch.disk_gib(needed, launcher.image_for(needed)),
+                disk_gib=disk.disk_gib(needed, launcher.image_for(needed)),
                 seconds=seconds,
                 seconds_from=source,
             )

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from snakemake_executor_ec2.formatting import usd
 from snakemake_executor_ec2.model import Machine, Market, Offer, Requirements
-from snakemake_executor_ec2.report.cost import cost_usd, usd
+from snakemake_executor_ec2.sizing.cost import cost_usd
 from snakemake_executor_ec2.sizing.quotas import Quota, quota_of
 
 OVERHEAD_S = 90.0

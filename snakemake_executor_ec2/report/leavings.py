@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from snakemake_executor_ec2.report.sizes import size
+from snakemake_executor_ec2.formatting import size
 
 _LARGEST = 3
 _FILES = 5000

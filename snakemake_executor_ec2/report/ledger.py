@@ -12,7 +12,7 @@ from snakemake_executor_ec2.attempts import Attempt
 from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.model import JobPlan, Machine, Phase
 from snakemake_executor_ec2.ports import Clock
-from snakemake_executor_ec2.report.cost import cost_usd
+from snakemake_executor_ec2.sizing.cost import cost_usd
 
 _PAUSE_S = 2.0
 """Between attempts to write the journal, while a job waits for that."""

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from snakemake_executor_ec2.errors import Ec2ExecutorError, LaunchError, PreparationError
+from snakemake_executor_ec2.formatting import duration, ordinal, size, usd
 from snakemake_executor_ec2.model import (
     Failure,
     InstanceType,
@@ -24,11 +25,9 @@ from snakemake_executor_ec2.model import (
     Offer,
     Transfer,
 )
-from snakemake_executor_ec2.report.cost import usd
 from snakemake_executor_ec2.report.hints import hints
 from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.report.ledger import Entry
-from snakemake_executor_ec2.report.sizes import size
 from snakemake_executor_ec2.sizing.quotas import Quota
 
 LOG_LINES = 20
@@ -201,17 +200,6 @@ def reclaimed(plan: JobPlan, error: Ec2ExecutorError, times: int) -> str:
         f"EC2 has taken a spot machine back{often} ({error.message}); starting {plan.label} again on another "
         "machine, which does not count as a retry"
     )
-
-
-def ordinal(number: int) -> str:
-    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
-
-
-def duration(seconds: float) -> str:
-    """For people: `12 hours`, `30 minutes`, `45 s`."""
-    if seconds >= 7200:
-        return f"{seconds / 3600:.3g} hours"
-    return f"{seconds / 60:.3g} minutes" if seconds >= 120 else f"{seconds:.3g} s"
 
 
 def trying_again(plan: JobPlan, error: Ec2ExecutorError) -> str:

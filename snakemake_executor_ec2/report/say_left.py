@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from snakemake_executor_ec2.attempts import Attempt, RunRecord
+from snakemake_executor_ec2.formatting import duration
 from snakemake_executor_ec2.model import JobPlan, Machine
-from snakemake_executor_ec2.report.say import duration
 
 
 def not_ours(run: RunRecord, machines: Sequence[str]) -> str:

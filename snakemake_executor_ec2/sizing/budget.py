@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from snakemake_executor_ec2.model import Price
-from snakemake_executor_ec2.report.cost import usd_per_hour
 from snakemake_executor_ec2.sizing import expected
+from snakemake_executor_ec2.sizing.cost import usd_per_hour
 
 _ROUNDING_USD = 1e-9
 

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from snakemake_executor_ec2.formatting import size
 from snakemake_executor_ec2.model import JobPlan
-from snakemake_executor_ec2.report.sizes import size
 from snakemake_executor_ec2.staging.sources import LIMIT_BYTES, LIMIT_FILES, Reason, Sources
 from snakemake_executor_ec2.staging.view import LIMIT_ENTRIES
 

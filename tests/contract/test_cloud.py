@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from snakemake_executor_ec2 import launch
+from snakemake_executor_ec2 import launch, tags
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.errors import ConfigurationError, LaunchError
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
@@ -108,7 +108,7 @@ def make_spec(cloud: Cloud, *, type_name: str = "m7i.large", zone: str | None = 
     instance_type = next(each for each in cloud.instance_types() if each.name == type_name)
     zones = cloud.zones(type_name)
     return LaunchSpec(
-        token=launch.client_token(RUN, str(next(_numbers))),
+        token=tags.client_token(RUN, str(next(_numbers))),
         offer=Offer(instance_type=instance_type, market=Market.ON_DEMAND, zones=zones, price=None),
         zone=zone or zones[0],
         image=cloud.image(None, Arch.X86_64),
@@ -120,7 +120,7 @@ def make_spec(cloud: Cloud, *, type_name: str = "m7i.large", zone: str | None = 
             claim_s=600,
             ssh_user="ec2-user",
         ),
-        tags=launch.tags(run_id=RUN, job_key="1", rule="align", owner="me", expires_at=0.0),
+        tags=tags.tags(run_id=RUN, job_key="1", rule="align", owner="me", expires_at=0.0),
     )
 
 
@@ -230,7 +230,7 @@ def test_same_spec_same_machine(setup: Setup, cloud: Cloud) -> None:
 def test_other_token_other_machine(cloud: Cloud) -> None:
     """Specs that differ in nothing but their token make two machines."""
     spec = make_spec(cloud)
-    other = replace(spec, token=launch.client_token("another"))
+    other = replace(spec, token=tags.client_token("another"))
     assert cloud.launch(spec).id != cloud.launch(other).id
 
 

@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError, LaunchError, ThrottledError
-from snakemake_executor_ec2.launch import RUN_TAG
 from snakemake_executor_ec2.model import (
     Arch,
     Image,
@@ -30,6 +29,7 @@ from snakemake_executor_ec2.model import (
     Price,
 )
 from snakemake_executor_ec2.ports import Clock
+from snakemake_executor_ec2.tags import RUN_TAG
 
 _BOTH = frozenset({Market.ON_DEMAND, Market.SPOT})
 

@@ -17,8 +17,8 @@ from snakemake_executor_ec2.errors import (
     LaunchError,
 )
 from snakemake_executor_ec2.model import LaunchSpec, Machine
-from snakemake_executor_ec2.report.cost import cost_usd
 from snakemake_executor_ec2.sizing.budget import Budget
+from snakemake_executor_ec2.sizing.cost import cost_usd
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
 from tests.unit.launchers import HOST_KEY, NONE_LEFT, World, needs, plan

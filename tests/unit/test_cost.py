@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from snakemake_executor_ec2.formatting import usd
 from snakemake_executor_ec2.model import Machine, Market, Phase, Price
-from snakemake_executor_ec2.report.cost import cost_usd, table, usd
+from snakemake_executor_ec2.report.cost import table
 from snakemake_executor_ec2.report.ledger import Entry
+from snakemake_executor_ec2.sizing.cost import cost_usd
 
 MACHINE = Machine(
     id="i-1",

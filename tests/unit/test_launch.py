@@ -14,9 +14,11 @@ from botocore.validate import ParamValidator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakemake_executor_ec2 import launch
+from snakemake_executor_ec2 import launch, tags
+from snakemake_executor_ec2.aws import launching
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Arch, Image, KeyPair, LaunchSpec, Market, Offer, Requirements
+from snakemake_executor_ec2.sizing import disk
 from tests.fakes.cloud import instance_type
 
 IMAGE = Image(ami="ami-1", name="Linux", arch=Arch.X86_64, root_device="/dev/xvda", root_gib=8)
@@ -25,7 +27,7 @@ HOST_KEY = KeyPair(
     public="ssh-ed25519 AAAAhost",
 )
 SPEC = LaunchSpec(
-    token=launch.client_token("run", "job"),
+    token=tags.client_token("run", "job"),
     offer=Offer(
         instance_type=instance_type("m7i.large", 2, 8), market=Market.ON_DEMAND, zones=("a",), price=None
     ),
@@ -33,12 +35,12 @@ SPEC = LaunchSpec(
     image=IMAGE,
     disk_gib=20,
     user_data="#cloud-config\n{}\n",
-    tags={"Name": "snakemake: align", launch.RUN_TAG: "run"},
+    tags={"Name": "snakemake: align", tags.RUN_TAG: "run"},
 )
 
 
 def request(spec: LaunchSpec = SPEC, *, public: bool = True) -> dict[str, Any]:
-    return launch.run_instances_request(spec, subnet_id="subnet-1", group_id="sg-1", public_address=public)
+    return launching.run_instances_request(spec, subnet_id="subnet-1", group_id="sg-1", public_address=public)
 
 
 def variant(*, burstable: bool = False, market: Market = Market.ON_DEMAND, **more: Any) -> LaunchSpec:
@@ -123,8 +125,8 @@ def test_tags_are_in_the_call_itself() -> None:
     """Instance, volumes and network interface carry all tags from the first moment."""
     by_type = {each["ResourceType"]: each["Tags"] for each in request()["TagSpecifications"]}
     assert set(by_type) == {"instance", "volume", "network-interface"}
-    for tags in by_type.values():
-        assert {each["Key"]: each["Value"] for each in tags} == SPEC.tags
+    for made in by_type.values():
+        assert {each["Key"]: each["Value"] for each in made} == SPEC.tags
 
 
 def test_what_is_not_asked_for_is_not_sent() -> None:
@@ -316,10 +318,10 @@ def _wait_for(path: Any, *, lines: int) -> None:
 @given(st.lists(st.text()), st.lists(st.text()))
 def test_client_token(one: list[str], other: list[str]) -> None:
     """A token is at most 64 ASCII characters, and the same exactly for the same parts."""
-    token = launch.client_token(*one)
+    token = tags.client_token(*one)
     assert len(token) <= 64
     assert token.isascii()
-    assert (token == launch.client_token(*other)) is (one == other)
+    assert (token == tags.client_token(*other)) is (one == other)
 
 
 def needs(disk_mb: int) -> Requirements:
@@ -329,8 +331,8 @@ def needs(disk_mb: int) -> Requirements:
 @given(st.integers(0, 60_000_000), st.integers(0, 100))
 def test_disk(disk_mb: int, root_gib: int) -> None:
     """The volume holds image, software and the job's disk, rounded up to less than one GiB more."""
-    size = launch.disk_gib(needs(disk_mb), replace(IMAGE, root_gib=root_gib))
-    spare = size * 2**30 - (root_gib + launch.SOFTWARE_GIB) * 2**30 - disk_mb * 10**6
+    size = disk.disk_gib(needs(disk_mb), replace(IMAGE, root_gib=root_gib))
+    spare = size * 2**30 - (root_gib + disk.SOFTWARE_GIB) * 2**30 - disk_mb * 10**6
     assert size >= 8
     assert spare >= 0
     assert spare < 2**30 or size == 8
@@ -339,11 +341,11 @@ def test_disk(disk_mb: int, root_gib: int) -> None:
 def test_disk_beyond_ebs() -> None:
     """A disk that no volume has is refused, naming the resource."""
     with pytest.raises(ConfigurationError, match="disk_mb=100000000"):
-        launch.disk_gib(needs(100_000_000), IMAGE)
+        disk.disk_gib(needs(100_000_000), IMAGE)
 
 
 def make_tags(rule: str = "align", extra: dict[str, str] | None = None) -> dict[str, str]:
-    return launch.tags(run_id="r1", job_key="j1", rule=rule, owner="ann", expires_at=0.0, extra=extra)
+    return tags.tags(run_id="r1", job_key="j1", rule=rule, owner="ann", expires_at=0.0, extra=extra)
 
 
 def test_tags() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.errors import ConfigurationError
-from snakemake_executor_ec2.launch import RUN_TAG
 from snakemake_executor_ec2.model import Arch, Market
+from snakemake_executor_ec2.tags import RUN_TAG
 from tests.contract.test_cloud import make_spec
 from tests.fakes.clock import FakeClock
 from tests.unit.aws.moto_server import environment, moto_server

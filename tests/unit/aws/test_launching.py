@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectionClosedError
 
-from snakemake_executor_ec2 import launch
+from snakemake_executor_ec2 import tags
 from snakemake_executor_ec2.aws.group import SecurityGroup
 from snakemake_executor_ec2.aws.launching import RETRY_S, Launcher
 from snakemake_executor_ec2.aws.network import Caller, Subnet
@@ -166,7 +166,7 @@ def test_pace(world: World) -> None:
     world.ec2.answer("run_instances", STARTED)
     turns: list[float] = []
     start = world.clock.now()
-    specs = [replace(SPEC, token=launch.client_token(str(each))) for each in range(20)]
+    specs = [replace(SPEC, token=tags.client_token(str(each))) for each in range(20)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(world.launch, specs))
     turns = world.clock.slept

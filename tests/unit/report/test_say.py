@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from snakemake_executor_ec2.formatting import duration
 from snakemake_executor_ec2.model import Failure, JobResult, MachineState, MachineStatus, Usage
 from snakemake_executor_ec2.report import say
 from snakemake_executor_ec2.report.ledger import Entry
@@ -117,7 +118,7 @@ def test_a_log_without_snakemake_s_words_is_shown_as_it_is(tmp_path: Path) -> No
 )
 def test_durations(seconds: float, text: str) -> None:
     """In the unit that people would take."""
-    assert say.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,29 @@
+"""Amounts, sizes and times for people."""
+
+from __future__ import annotations
+
+
+def usd(amount: float | None) -> str:
+    """An amount for people: `$0.0031`, `$12.40`, or `?` where it is not known."""
+    if amount is None:
+        return "?"
+    return f"${amount:.4f}" if amount < 1 else f"${amount:,.2f}"
+
+
+def size(count: int) -> str:
+    """Bytes for people, in the powers of ten that Snakemake uses: `84 MB`."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count} B"
+
+
+def ordinal(number: int) -> str:
+    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
+
+
+def duration(seconds: float) -> str:
+    """For people: `12 hours`, `30 minutes`, `45 s`."""
+    if seconds >= 7200:
+        return f"{seconds / 3600:.3g} hours"
+    return f"{seconds / 60:.3g} minutes" if seconds >= 120 else f"{seconds:.3g} s"

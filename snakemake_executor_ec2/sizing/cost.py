@@ -1,0 +1,29 @@
+"""What a machine costs with its disk and address: an estimate."""
+
+from __future__ import annotations
+
+from snakemake_executor_ec2.model import Machine, Price
+
+MINIMUM_BILLED_S = 60.0
+"""EC2 bills Linux machines by the second, the first minute in full."""
+IPV4_USD_PER_HOUR = 0.005
+"""Public IPv4 address. AWS, since February 2024, the same in all regions."""
+GP3_USD_PER_GB_MONTH = 0.08
+"""gp3 volume in us-east-1; other regions differ by up to a half."""
+HOURS_PER_MONTH = 730.0
+
+
+def cost_usd(machine: Machine, seconds: float) -> float | None:
+    """Estimated cost of a machine with its disk and address for a time; None without a price.
+
+    The time counts from the launch call: `pending` is not billed, so this is an upper bound.
+    Traffic out of EC2 ($0.09 per GB after the 100 GB a month that are free) is not included.
+    """
+    if machine.price is None:
+        return None
+    return max(seconds, MINIMUM_BILLED_S) / 3600 * usd_per_hour(machine.price, machine.disk_gib)
+
+
+def usd_per_hour(price: Price, disk_gib: int) -> float:
+    """What an hour of a machine costs with its disk and address."""
+    return price.usd_per_hour + IPV4_USD_PER_HOUR + disk_gib * GP3_USD_PER_GB_MONTH / HOURS_PER_MONTH
