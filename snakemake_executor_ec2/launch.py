@@ -38,7 +38,7 @@ _LAPSED = (
     'END {{ exit !over }}" /proc/uptime {lease}'
 )
 """True in a shell where the lease that an agent keeps in a file (see `agent/lease.py`) is over, and
-neither its guard nor a job's warden has ended the machine for it."""
+neither its guard nor a job's supervisor has ended the machine for it."""
 _TMP_ON_DISK = (
     "! grep -qs '^[^ ]* /tmp tmpfs ' /proc/mounts || "
     "{ d=/var/tmp/snakemake-ec2-tmp; mkdir -p $d && chmod 1777 $d && mount --bind $d /tmp; }"

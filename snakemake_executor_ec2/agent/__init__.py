@@ -7,7 +7,7 @@ Standard library only, Python >= 3.9 (Amazon Linux 2023's own). The controller i
     archive     tar streams                   protocol   bytes of `follow` -> typed events
     landing     files appear when whole       bundle     this package as one file
     files       unpack, pack, workdir
-    warden      runs and watches one job      evidence   why a job failed (pure)
+    supervisor      runs and watches one job      evidence   why a job failed (pure)
     follow      a job's events, as they come  procs, spot, lease, state
     software    Snakemake and a Python        hostkey    a new host key
 

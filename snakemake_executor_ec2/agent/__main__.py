@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:
-        from .landing import ArchiveError
+        from .extract import ArchiveError
         from .state import AgentError
 
         if not isinstance(error, (AgentError, ArchiveError, OSError)):
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("unpack", "pack", "workdir", "guard", "guarding", "start", "renew", "software",
                  "stand-ins", "left", "new-host-key", "rotate-host-key"):  # fmt: skip
         commands.add_parser(name)
-    commands.add_parser("warden").add_argument("label", help="for people who look at `ps`")
+    commands.add_parser("supervisor").add_argument("label", help="for people who look at `ps`")
     commands.add_parser("run").add_argument("file")
     commands.add_parser("status").add_argument("key", nargs="?")
     follow = commands.add_parser("follow")
@@ -90,11 +90,11 @@ def _run(options: argparse.Namespace) -> int:
         from snakemake_executor_ec2.runner import run
 
         return run.main(options.file)
-    from . import warden
+    from . import supervisor
 
     if command == "start":
-        return warden.start()
-    return warden.warden() if command == "warden" else warden.status(options.key)
+        return supervisor.start()
+    return supervisor.supervisor() if command == "supervisor" else supervisor.status(options.key)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
+from .extract import ArchiveError, Item, Judge, Landing, Refused
 from .headers import BadHeader, header, nanoseconds, pax_records
 from .holes import BadHoles, Sparse, data_of, read_pieces, sparse_head, sparse_headers
-from .landing import ArchiveError, Item, Judge, Landing, Refused
 
 __all__ = ["ArchiveError", "Contents", "Entry", "Refused", "read_archive", "write_archive"]
 

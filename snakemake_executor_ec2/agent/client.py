@@ -40,7 +40,7 @@ from snakemake_executor_ec2.agent.archive import (
     write_archive,
 )
 from snakemake_executor_ec2.agent.bundle import bundle, digest
-from snakemake_executor_ec2.agent.landing import Judge
+from snakemake_executor_ec2.agent.extract import Judge
 from snakemake_executor_ec2.agent.protocol import (
     Finished,
     Interrupted,

@@ -1,4 +1,4 @@
-"""Why a job failed, from what the machine shows. Pure: the warden gathers, this decides."""
+"""Why a job failed, from what the machine shows. Pure: the supervisor gathers, this decides."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Facts(NamedTuple):
     exit_code: int
     """Of the job's own command (see `own_exit_code`). Negative: the signal that killed it."""
     over_runtime_s: float | None = None
-    """The limit, where the warden ended the job because of it."""
+    """The limit, where the supervisor ended the job because of it."""
     oom_kills: int = 0
     """Processes that the kernel killed for want of memory while the job ran."""
     oom_line: str = ""

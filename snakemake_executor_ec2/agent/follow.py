@@ -11,8 +11,8 @@ from typing import Any
 
 from . import lease
 from .state import AgentError, job_dir
+from .supervisor import ENDINGS, is_alive
 from .unwatched import settle
-from .warden import ENDINGS, is_alive
 
 _POLL_S = 0.2
 _CHUNK = 64 * 1024
@@ -22,7 +22,7 @@ _ALIVE_S = 2.0
 def follow(key: str, events_at: int, output_at: int, patience_s: float = 90.0) -> int:
     """`follow KEY --events N --output N`: lines of JSON, from those bytes of the two files on.
 
-        {"at": [events, output], "event": {…}}     an event of the warden's
+        {"at": [events, output], "event": {…}}     an event of the supervisor's
         {"at": [events, output], "output": "…"}    what the job printed (surrogateescape)
         {"at": [events, output], "pulse": true}    the answer to a newline on standard input
         {"at": [events, output], "lost": "…"}      the machine went down with the job; nothing more will come

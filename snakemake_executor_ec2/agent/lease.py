@@ -2,7 +2,7 @@
 
 One small file holds when the lease was last renewed (boot time, not wall clock) and for how
 long. It is overwritten in place, so that a full disk does not end a lease that is renewed.
-The `guard` process watches it; each job's warden does too, in case the guard was killed.
+The `guard` process watches it; each job's supervisor does too, in case the guard was killed.
 """
 
 from __future__ import annotations

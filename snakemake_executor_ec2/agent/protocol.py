@@ -112,7 +112,7 @@ def parse_line(line: bytes) -> Line | None:
 
 
 def parse_event(event: Mapping[str, Any]) -> JobEvent | None:
-    """One event of the warden's (a line of `events.jsonl`, or `status`'s `event`).
+    """One event of the supervisor's (a line of `events.jsonl`, or `status`'s `event`).
 
     None for an unknown type. Raises ValueError, TypeError or KeyError for a malformed one.
     """

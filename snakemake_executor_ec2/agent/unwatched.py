@@ -1,4 +1,4 @@
-"""A job whose warden was killed while its machine was well: by the job, which ends as its own failure.
+"""A job whose supervisor was killed while its machine was well: by the job, which ends as its own failure.
 
 `kill -9 -1`, `pkill -u $USER`: the job runs as the user that watches it. Another machine would see the same.
 """
@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from . import lease, procs
-from .journal import EventLog, events_of, last_event
+from .event_log import EventLog, events_of, last_event
 from .state import try_lock
 
 _SURE_AFTER_S = 1.0

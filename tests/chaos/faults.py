@@ -190,7 +190,7 @@ def _spot_reclaim(scene: Scene, machine: str) -> bool:
 def _agent_killed(scene: Scene, machine: str) -> bool:
     """SIGKILL for the process that watches the job, as soon as there is one."""
     # The brackets keep the pattern from fitting the shell that it is in.
-    status, _ = scene.cloud.faults.shell(machine, "pkill -KILL -f '[a]gent.pyz warden'")
+    status, _ = scene.cloud.faults.shell(machine, "pkill -KILL -f '[a]gent.pyz supervisor'")
     if status == 0:
         scene.excused.add(scene.machines("running")[machine])
     return status == 0

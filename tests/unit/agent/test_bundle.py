@@ -45,7 +45,7 @@ def test_nothing_of_the_controllers_goes_to_the_machine() -> None:
     """Agent modules, none of which imports anything but the standard library and its own kind; and the
     runner, which Snakemake's Python runs."""
     members = _members()
-    assert set(members) > {"__main__.py", f"{_OURS}/agent/__main__.py", f"{_OURS}/agent/warden.py"}
+    assert set(members) > {"__main__.py", f"{_OURS}/agent/__main__.py", f"{_OURS}/agent/supervisor.py"}
     assert not {f"{_OURS}/agent/{name}.py" for name in ("bundle", "client", "protocol")} & set(members)
     for name, text in members.items():
         for node in ast.walk(ast.parse(text)):

@@ -128,7 +128,7 @@ def test_it_ends_where_nobody_listens(machine: Machine) -> None:
     machine.end()
 
 
-def test_a_killed_warden_is_told(machine: Machine) -> None:
+def test_a_killed_supervisor_is_told(machine: Machine) -> None:
     """Of a machine that is well, it is the job's own end; of one that was booted since, nothing is known."""
     for key, boot in (("well", None), ("booted", "another")):
         machine.start("echo printed; sleep 30", key=key)
@@ -136,7 +136,7 @@ def test_a_killed_warden_is_told(machine: Machine) -> None:
             (machine.state / "jobs" / key / "boot").write_text(boot)
         process = _follow(machine, key=key)
         for pid, line in machine.processes():
-            if "agent.pyz warden" in line or "sleep" in line:
+            if "agent.pyz supervisor" in line or "sleep" in line:
                 os.kill(pid, signal.SIGKILL)
         last = _rest(process)[-1]
         if boot:
@@ -153,7 +153,7 @@ def test_a_job_that_is_not_there(machine: Machine) -> None:
 
 
 def test_it_costs_next_to_nothing(machine: Machine) -> None:
-    """A job that only runs keeps neither its warden nor its follower busy."""
+    """A job that only runs keeps neither its supervisor nor its follower busy."""
     machine.start("sleep 12")
     process = _follow(machine)
     try:

@@ -1,6 +1,6 @@
-"""`start`, `status`, and the warden: the process that runs one job and watches it.
+"""`start`, `status`, and the supervisor: the process that runs one job and watches it.
 
-The warden lives in a session of its own, so neither the ssh connection nor the controller
+The supervisor lives in a session of its own, so neither the ssh connection nor the controller
 matters to it. It writes `events.jsonl`, one JSON object per line, each with `t` (this
 machine's clock) and `type`:
 
@@ -27,8 +27,8 @@ import time
 from typing import Any
 
 from . import direct, late, lease, procs, unwatched
+from .event_log import EventLog, last_event
 from .evidence import Facts, classify, own_exit_code
-from .journal import EventLog, last_event
 from .spot import SpotNotice
 from .standins import StandIns, keep_from_reading
 from .state import (
@@ -78,7 +78,7 @@ def start() -> int:
             say({**state, "already": True})
             return 0
         label = " ".join(str(request.get("label") or key).split())
-        answer = spawn_detached(["warden", label], request, os.path.join(folder, "warden.log"))
+        answer = spawn_detached(["supervisor", label], request, os.path.join(folder, "supervisor.log"))
     if "error" in answer:
         raise AgentError(str(answer["error"]))
     say({**answer, "already": False})
@@ -109,23 +109,23 @@ def _state(folder: str) -> dict[str, Any]:
 
 
 def is_alive(folder: str) -> bool:
-    """Whether the job's warden lives: it holds a lock."""
-    lock = try_lock(os.path.join(folder, "warden.lock"), shared=True)
+    """Whether the job's supervisor lives: it holds a lock."""
+    lock = try_lock(os.path.join(folder, "supervisor.lock"), shared=True)
     if lock is None:
         return True
     lock.close()
     return False
 
 
-# --- the warden ---------------------------------------------------------------------------
+# --- the supervisor ---------------------------------------------------------------------------
 
 
-def warden() -> int:
+def supervisor() -> int:
     """The process that `start` leaves behind; the job's environment comes on standard input."""
     request = read_request()
     folder = job_dir(str(request["key"]))
-    # only `is_alive` may hold it, for a moment: `start` lets no second warden begin
-    with try_lock(os.path.join(folder, "warden.lock"), wait=True):  # type: ignore[union-attr]
+    # only `is_alive` may hold it, for a moment: `start` lets no second supervisor begin
+    with try_lock(os.path.join(folder, "supervisor.lock"), wait=True):  # type: ignore[union-attr]
         try:
             job = _Job(request, folder)
         except (OSError, AgentError) as error:
@@ -363,7 +363,7 @@ def _wake_on(*signals: signal.Signals) -> int:
 
 def _become_the_job() -> None:
     """Let stand-ins be what they are for this process, and let the kernel, when it is out of memory,
-    choose it and neither sshd nor the warden."""
+    choose it and neither sshd nor the supervisor."""
     if StandIns():
         keep_from_reading()
     try:

@@ -53,7 +53,7 @@ def test_the_environment_reaches_the_job_and_nothing_else(machine: Machine) -> N
     lines = [line for _, line in machine.processes()]
     machine.finish()
     assert machine.output() == b"tercespot loot\n"
-    assert any(line.endswith("agent.pyz warden rule a") for line in lines)
+    assert any(line.endswith("agent.pyz supervisor rule a") for line in lines)
     assert not any("topsecret" in line for line in lines)
     files = [path for path in machine.state.rglob("*") if path.is_file()]
     assert files
@@ -123,24 +123,24 @@ def test_what_a_job_leaves_in_the_background_ends_with_it(machine: Machine) -> N
 
 
 def test_a_machine_that_shuts_down_is_no_failure_of_the_job(machine: Machine) -> None:
-    """The system's SIGTERM reaches the job and the warden: the job was interrupted."""
+    """The system's SIGTERM reaches the job and the supervisor: the job was interrupted."""
     machine.start("sleep 60")
-    pids = [pid for pid, line in machine.processes() if "agent.pyz warden" in line or line == "sleep 60"]
+    pids = [pid for pid, line in machine.processes() if "agent.pyz supervisor" in line or line == "sleep 60"]
     assert len(pids) == 2
     for pid in pids:
-        with contextlib.suppress(ProcessLookupError):  # the warden may have passed it on already
+        with contextlib.suppress(ProcessLookupError):  # the supervisor may have passed it on already
             os.kill(pid, signal.SIGTERM)
     assert machine.finish()["type"] == "interrupted"
     assert machine.ask("status", "job").said["state"] == "interrupted"
 
 
 @pytest.mark.parametrize("by", ["the job", "somebody"])
-def test_a_killed_warden_is_the_jobs_own_failure(machine: Machine, by: str) -> None:
-    """`kill -9 -1` in a job kills its warden: another machine would see the same. What the job has left
+def test_a_killed_supervisor_is_the_jobs_own_failure(machine: Machine, by: str) -> None:
+    """`kill -9 -1` in a job kills its supervisor: another machine would see the same. What the job has left
     running ends, and it is not started again."""
     machine.start("echo $$; kill -9 $PPID; sleep 60 & sleep 60" if by == "the job" else "sleep 60")
     for pid, line in machine.processes():
-        if by == "somebody" and "agent.pyz warden" in line:
+        if by == "somebody" and "agent.pyz supervisor" in line:
             os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
     while (said := machine.ask("status", "job").said)["state"] == "running" and time.monotonic() < deadline:
@@ -221,7 +221,7 @@ def _sampled(machine: Machine, *, mem_mib: int) -> bool:
 
 
 def test_the_kernel_is_to_take_the_job_first(machine: Machine) -> None:
-    """Out of memory, it is the job that dies, not ssh nor the warden."""
+    """Out of memory, it is the job that dies, not ssh nor the supervisor."""
     machine.start("cat /proc/self/oom_score_adj")
     machine.finish()
     if Path("/proc/self/oom_score_adj").exists():
@@ -278,7 +278,7 @@ def test_a_spot_notice_is_told(machine: Machine, metadata: tuple[str, list[str]]
 
 
 @pytest.mark.root
-def test_a_full_disk_does_not_silence_the_warden(machine: Machine, tmp_path: Path) -> None:
+def test_a_full_disk_does_not_silence_the_supervisor(machine: Machine, tmp_path: Path) -> None:
     """A job that fills the disk that the events are on is told as such."""
     small = machine.home / ".snakemake-ec2"
     small.mkdir(exist_ok=True)
