@@ -21,7 +21,7 @@ from snakemake_executor_ec2.plan import (
     workflow_sources,
 )
 from snakemake_executor_ec2.settings import listed
-from snakemake_executor_ec2.staging import environment, inventory, parse_reads
+from snakemake_executor_ec2.staging import describe, environment, parse_reads
 from snakemake_executor_ec2.staging.sources import Sources, gather
 from snakemake_executor_ec2.staging.view import View, Viewer
 
@@ -70,7 +70,7 @@ class Surroundings:
         for name in sorted(secret.difference(declared, self._told_of_secrets)):
             self._told_of_secrets.add(name)
             if found[name] is not None:
-                self._logger.warning(inventory.secret(name))
+                self._logger.warning(describe.secret(name))
         return {name: value for name, value in found.items() if name not in secret}
 
     def check(self, document: Mapping[str, Any], *, declared: Mapping[str, str]) -> None:
@@ -97,23 +97,23 @@ class Surroundings:
         if view.closed and not self._told_of_limit:
             looked_into = sorted(set(view.closed) & set(map(str, parse_reads.listed())))
             if looked_into:
-                raise ConfigurationError(inventory.listed_beyond_limit(looked_into))
+                raise ConfigurationError(describe.listed_beyond_limit(looked_into))
             self._told_of_limit = True
-            self._logger.warning(inventory.beyond_limit(view.closed))
+            self._logger.warning(describe.beyond_limit(view.closed))
         return view
 
     def tell(self, job: Any, plan: JobPlan) -> None:
         """Say what travels with a job, if that was asked for, and what of its params is too large to."""
         for path in set(left_out_params(job)) - self._told_of - set(plan.sources) - set(plan.inputs):
             self._told_of.add(path)
-            self._logger.warning(inventory.too_large(path))
+            self._logger.warning(describe.too_large(path))
         if self._workflow.executor_settings.show_staging:
-            self._logger.info(inventory.of_job(plan, self.sources))
+            self._logger.info(describe.of_job(plan, self.sources))
         doubtful = uncompared(plan.decision) if plan.decision and plan.direct is None else {}
         for name, rule in doubtful.items():
             if name not in self._told_of_doubts:
                 self._told_of_doubts.add(name)
-                self._logger.warning(inventory.uncompared(name, rule))
+                self._logger.warning(describe.uncompared(name, rule))
 
     def _gather(self, read_by_parse: Collection[Path], fetched: Path | None) -> Sources:
         settings = self._workflow.executor_settings
@@ -130,8 +130,8 @@ class Surroundings:
             exclude=listed(settings.exclude),
         )
         self._told_of.update(found.too_large)
-        for sentence in inventory.warnings(found, Path.cwd()):
+        for sentence in describe.warnings(found, Path.cwd()):
             self._logger.warning(sentence)
         if settings.show_staging:
-            self._logger.info(inventory.of_sources(found, Path.cwd()))
+            self._logger.info(describe.of_sources(found, Path.cwd()))
         return found

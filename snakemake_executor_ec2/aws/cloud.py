@@ -11,14 +11,14 @@ from botocore.exceptions import ClientError
 
 from snakemake_executor_ec2.aws.cache import DiskCache
 from snakemake_executor_ec2.aws.clients import Clients
-from snakemake_executor_ec2.aws.ending import Terminator
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, is_denied, is_transient, translate
-from snakemake_executor_ec2.aws.group import SecurityGroup
 from snakemake_executor_ec2.aws.health import HealthBoard
-from snakemake_executor_ec2.aws.launching import Launcher
 from snakemake_executor_ec2.aws.network import Caller, is_internal, public_address
 from snakemake_executor_ec2.aws.region import Region
+from snakemake_executor_ec2.aws.run_instances import Launcher
+from snakemake_executor_ec2.aws.security_group import SecurityGroup
 from snakemake_executor_ec2.aws.statuses import StatusBoard, describe_run
+from snakemake_executor_ec2.aws.terminate import Terminator
 from snakemake_executor_ec2.errors import ConfigurationError, CredentialsExpired
 from snakemake_executor_ec2.model import (
     Arch,

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_ec2.aws.clients import Clients
-from snakemake_executor_ec2.aws.ending import Terminator
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, translate
 from snakemake_executor_ec2.aws.pace import Patience
+from snakemake_executor_ec2.aws.terminate import Terminator
 from snakemake_executor_ec2.clock import SystemClock
 from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.model import MachineState, Market

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snakemake_executor_ec2 import launch, tags
-from snakemake_executor_ec2.aws import launching
+from snakemake_executor_ec2.aws.run_instances import run_instances_request
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Arch, Image, KeyPair, LaunchSpec, Market, Offer, Requirements
 from snakemake_executor_ec2.sizing import disk
@@ -40,7 +40,9 @@ SPEC = LaunchSpec(
 
 
 def request(spec: LaunchSpec = SPEC, *, public: bool = True) -> dict[str, Any]:
-    return launching.run_instances_request(spec, subnet_id="subnet-1", group_id="sg-1", public_address=public)
+    return run_instances_request(
+        spec, subnet_id="subnet-1", group_id="sg-1", public_address=public
+    )
 
 
 def variant(*, burstable: bool = False, market: Market = Market.ON_DEMAND, **more: Any) -> LaunchSpec:

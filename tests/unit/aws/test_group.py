@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from snakemake_executor_ec2.aws.group import SecurityGroup
+from snakemake_executor_ec2.aws.security_group import SecurityGroup
 from snakemake_executor_ec2.errors import ConfigurationError
 from tests.fakes.clock import FakeClock
 from tests.unit.aws.scripted import ScriptedClients, client_error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.staging import inventory, sources
+from snakemake_executor_ec2.staging import describe, sources
 from snakemake_executor_ec2.staging.sources import Reason, Sources, gather
 
 
@@ -96,7 +96,7 @@ def test_what_is_left_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     found = _gather(tmp_path, include=["asked.py", "nothing*"])
 
     assert _names(found, tmp_path) == {"asked.py"}
-    large, unmatched = inventory.warnings(found, tmp_path)
+    large, unmatched = describe.warnings(found, tmp_path)
     assert "large.py is larger than" in large
     assert "--ec2-include" in large
     assert "nothing*" in unmatched
@@ -110,7 +110,7 @@ def test_a_folder_with_too_many_files_is_told(tmp_path: Path, monkeypatch: pytes
     found = _gather(tmp_path)
 
     assert _names(found, tmp_path) == {"a.py", "b.py"}
-    (sentence,) = inventory.warnings(found, tmp_path)
+    (sentence,) = describe.warnings(found, tmp_path)
     assert str(tmp_path) in sentence
 
 
@@ -119,7 +119,7 @@ def test_the_inventory_counts_by_reason(tmp_path: Path) -> None:
     _place(tmp_path, "big.tsv").write_text("x" * 2000)
     _place(tmp_path, "a.py", "notes.py")
 
-    text = inventory.of_sources(_gather(tmp_path, include=["*.tsv"], exclude=["notes.py"]), tmp_path)
+    text = describe.of_sources(_gather(tmp_path, include=["*.tsv"], exclude=["notes.py"]), tmp_path)
 
     assert "with every job travel 2 files of 2 kB" in text
     assert "1 file of 2 kB, --ec2-include: big.tsv 2 kB" in text

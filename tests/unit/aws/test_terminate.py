@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from snakemake_executor_ec2.aws.ending import Terminator
+from snakemake_executor_ec2.aws.terminate import Terminator
 from snakemake_executor_ec2.errors import LaunchError, PermissionDenied, ThrottledError
 from tests.fakes.clock import FakeClock
 from tests.unit.aws.scripted import ScriptedClients, client_error, instance, reservations

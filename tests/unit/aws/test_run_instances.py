@@ -10,9 +10,9 @@ import pytest
 from botocore.exceptions import ConnectionClosedError
 
 from snakemake_executor_ec2 import tags
-from snakemake_executor_ec2.aws.group import SecurityGroup
-from snakemake_executor_ec2.aws.launching import RETRY_S, Launcher
 from snakemake_executor_ec2.aws.network import Caller, Subnet
+from snakemake_executor_ec2.aws.run_instances import RETRY_S, Launcher
+from snakemake_executor_ec2.aws.security_group import SecurityGroup
 from snakemake_executor_ec2.errors import (
     CapacityError,
     ConfigurationError,
