@@ -20,7 +20,7 @@ from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.lifecycle import Inherited
 from snakemake_executor_ec2.model import MachineState
 from snakemake_executor_ec2.ports import Connector
-from snakemake_executor_ec2.report import say_left
+from snakemake_executor_ec2.report import kept_results
 from snakemake_executor_ec2.staging.file_stats import unchanged
 from snakemake_executor_ec2.whereabouts import Verdict
 
@@ -166,7 +166,7 @@ class Estate:
         """Say that machines are left alone, of a run of another computer or of a folder that was copied."""
         machines = [name for name, state in states.items() if state in _AT_WORK]
         if machines:
-            self._tell(say_left.not_ours(run, machines))
+            self._tell(kept_results.not_ours(run, machines))
 
     def _is_here(self, run: RunRecord) -> bool:
         """Whether its machines are shown to us: another account's look as if there were none."""
@@ -197,7 +197,7 @@ class Estate:
         if attempt.may_go_on and not self._another_s(attempt):
             lease_s = attempt.lease_s or run.lease_s
             lapsed = self._now() > self._journal.last_seen(run) + lease_s
-            self._tell(say_left.ended_without_us(attempt, lease_s if lapsed else None))
+            self._tell(kept_results.ended_without_us(attempt, lease_s if lapsed else None))
             self._journal.end(attempt.id, "lapsed" if lapsed else "lost", machine_ended=True)
 
     def _another_s(self, attempt: Attempt) -> bool:

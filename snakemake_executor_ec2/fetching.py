@@ -13,7 +13,7 @@ from snakemake_executor_ec2.errors import NotFetched, ResultsRefused, StagingErr
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import JobPlan
 from snakemake_executor_ec2.ports import RemoteHost
-from snakemake_executor_ec2.report import say, say_left
+from snakemake_executor_ec2.report import kept_results, messages
 from snakemake_executor_ec2.staging.links import LINKS_IN_A_ROW, LinkRules, dangling, noting
 from snakemake_executor_ec2.staging.machine_links import MachineLinks
 from snakemake_executor_ec2.staging.paths import PathMap
@@ -46,7 +46,7 @@ class Fetching:
         files, size = _there(fetched), fetched.size
         self._check_all_there(fetched, must)
         if fetched.skipped:
-            self.tell(say_left.not_sendable(plan, fetched.skipped))
+            self.tell(kept_results.not_sendable(plan, fetched.skipped))
         # A link is fetched as such; where what it leads to is not here, that is fetched, too.
         for _ in range(LINKS_IN_A_ROW):
             beyond = dangling((*must, *may), plan.workdir)
@@ -71,7 +71,9 @@ class Fetching:
         if missing:
             raise StagingError(f"the job ended well, but left no {', '.join(missing)}")
         if "stand-in" in kinds.values():
-            raise StagingError(say.made_of_stand_ins([p for p, kind in kinds.items() if kind == "stand-in"]))
+            raise StagingError(
+                messages.made_of_stand_ins([p for p, kind in kinds.items() if kind == "stand-in"])
+            )
 
     def _fetch(self, must: Sequence[Path], may: Sequence[Path], *, succeeded: bool) -> Fetched:
         """Bring files from the machine to where they belong. Raises NotFetched; after a failure there

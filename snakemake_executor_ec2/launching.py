@@ -33,7 +33,7 @@ from snakemake_executor_ec2.model import (
     SpotUse,
 )
 from snakemake_executor_ec2.ports import Clock, Cloud
-from snakemake_executor_ec2.report import say
+from snakemake_executor_ec2.report import messages
 from snakemake_executor_ec2.sizing import disk, expected
 from snakemake_executor_ec2.sizing.budget import Budget, reckoned_usd
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
@@ -109,12 +109,12 @@ class Launcher:
             return known
         found = best(self.catalogue, requirements)
         if self.max_cost_usd is not None and found.price is None:
-            raise ConfigurationError(say.no_budget_without_price(found))
+            raise ConfigurationError(messages.no_budget_without_price(found))
         disk.disk_gib(requirements, self.image_for(requirements))
         needed_usd = self._reckoned_usd(found, requirements)
         if needed_usd > self._learned.budget.left_at_first_usd:
             raise ConfigurationError(
-                say.budget_too_small(
+                messages.budget_too_small(
                     found, needed_usd, requirements.runtime_min, self.max_cost_usd or 0, self.before_usd
                 )
             )
@@ -170,11 +170,11 @@ class Launcher:
             waiting_since = now if waiting_since is None else waiting_since
             left_s = waiting_since + self.capacity_timeout_s - now
             if left_s <= 0:
-                raise CapacityError(say.nowhere(codes, tried.quota, self.capacity_timeout_s))
+                raise CapacityError(messages.nowhere(codes, tried.quota, self.capacity_timeout_s))
             if tried.quota is not None:
                 self._tell_quota(tried.quota)
             else:
-                text = say.waiting_for_capacity(plan, self.capacity_timeout_s)
+                text = messages.waiting_for_capacity(plan, self.capacity_timeout_s)
                 self._tell_once(f"capacity {plan.rule}", text)
             self.pause(control, min(left_s, _LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**number))
             number += 1
@@ -266,14 +266,14 @@ class Launcher:
             gate.release(row, market)
             self._learned.shortages.note(spec)
             tried.codes.add(error.code)
-            self.tell(say.no_capacity(spec, error))
+            self.tell(messages.no_capacity(spec, error))
             return None, True
         except PermissionDenied as error:
             gate.release(row, market)
             if error.action != _SPOT_ROLE_ACTION or tried.plan.requirements.spot is SpotUse.ONLY:
                 raise
             self._learned.no_spot = True
-            self._tell_once("no spot", say.no_spot(error))
+            self._tell_once("no spot", messages.no_spot(error))
             return None, False
         except BaseException:
             gate.release(row, market)
@@ -294,12 +294,12 @@ class Launcher:
             except ThrottledError as error:
                 if self.clock.monotonic() - started >= self.capacity_timeout_s:
                     raise
-                self._tell_once("throttled", say.throttled(error))
+                self._tell_once("throttled", messages.throttled(error))
             except CredentialsExpired as error:
                 # A night may pass until somebody logs in again; what runs does not need them.
                 if self.clock.monotonic() - started >= self.claim_s:
                     raise
-                self._tell_once("expired", say.expired(error))
+                self._tell_once("expired", messages.expired(error))
             self.pause(control, pause_s)
             pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
 
@@ -383,14 +383,16 @@ class Launcher:
             other, others_limit = self._limit_of(offer)
             if other and others_limit is not None and offer.instance_type.vcpus <= others_limit:
                 return
-        raise ConfigurationError(say.quota_too_small(quota, limit, found.instance_type, self.cloud.region))
+        raise ConfigurationError(
+            messages.quota_too_small(quota, limit, found.instance_type, self.cloud.region)
+        )
 
     def _limit_of(self, offer: Offer) -> tuple[Quota | None, float | None]:
         quota = quota_of(offer.instance_type.name, offer.market)
         return quota, self.quota_vcpus(quota) if quota else None
 
     def _tell_quota(self, quota: Quota) -> None:
-        self._tell_once(f"quota {quota.code}", say.waiting_for_quota(quota, self.quota_vcpus(quota)))
+        self._tell_once(f"quota {quota.code}", messages.waiting_for_quota(quota, self.quota_vcpus(quota)))
 
     def _tell_once(self, what: str, text: str) -> None:
         with self._learned.lock:

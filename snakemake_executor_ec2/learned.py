@@ -10,7 +10,7 @@ from snakemake_executor_ec2.control import Control
 from snakemake_executor_ec2.errors import BudgetReached
 from snakemake_executor_ec2.model import JobPlan, KeyPair, Offer, Requirements
 from snakemake_executor_ec2.ports import Clock
-from snakemake_executor_ec2.report import say
+from snakemake_executor_ec2.report import messages
 from snakemake_executor_ec2.sizing.budget import Budget
 from snakemake_executor_ec2.sizing.quotas import Gate, Quota
 from snakemake_executor_ec2.sizing.shortages import Shortages
@@ -62,8 +62,8 @@ class Learned:
         most = budget.most_usd or 0.0
         if not budget.is_running() and not budget.fits(needed_usd):
             runtime = plan.requirements.runtime_min
-            raise BudgetReached(say.budget_reached(needed_usd, runtime, budget.spent_usd(), most))
-        return say.waiting_for_budget(budget.spent_usd(), budget.set_aside_usd(), most)
+            raise BudgetReached(messages.budget_reached(needed_usd, runtime, budget.spent_usd(), most))
+        return messages.waiting_for_budget(budget.spent_usd(), budget.set_aside_usd(), most)
 
     def forget_quota(self, quota: Quota) -> None:
         """Ask EC2 for the limit again."""

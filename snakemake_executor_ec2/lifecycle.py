@@ -44,7 +44,7 @@ from snakemake_executor_ec2.model import (
 )
 from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.ports import Clock, Cloud, Connector, Launches, Workbench
-from snakemake_executor_ec2.report import say, say_left
+from snakemake_executor_ec2.report import kept_results, messages
 from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
 from snakemake_executor_ec2.report.logs import log_path, put_aside
@@ -127,7 +127,11 @@ def run_job(plan: JobPlan, kit: Kit, control: Control, inherited: Inherited | No
             lost += not error.for_want_of_capacity
             if not outcome.cancelled and lost < MACHINES_PER_JOB and reclaimed <= RECLAIMS_PER_JOB:
                 by_spot = error.by_spot
-                kit.tell(say.reclaimed(plan, error, reclaimed) if by_spot else say.trying_again(plan, error))
+                kit.tell(
+                    messages.reclaimed(plan, error, reclaimed)
+                    if by_spot
+                    else messages.trying_again(plan, error)
+                )
                 machine_no += 1
                 continue
         except Ec2ExecutorError as error:
@@ -144,10 +148,10 @@ def _failed(
     """The outcome of a story that an error has ended."""
     if control.cancelled or isinstance(error, Cancelled):
         ending = "left" if entry is not None and entry.left else "cancelled"
-        outcome = JobOutcome(ok=False, cancelled=True, message=say.cancelled(plan))
+        outcome = JobOutcome(ok=False, cancelled=True, message=messages.cancelled(plan))
     else:
         ending = "lost" if isinstance(error, InstanceLost) else "failed"
-        outcome = JobOutcome(ok=False, message=say.failed_by(plan, entry, error, kit.clock.now()))
+        outcome = JobOutcome(ok=False, message=messages.failed_by(plan, entry, error, kit.clock.now()))
     if entry is not None:
         entry.ending = ending
     return outcome
@@ -169,7 +173,7 @@ def _on_a_machine(
         _link(kit, control, machine, kit.cloud, kit.connector, (host_key.public,)) as link,
         _machine(plan, kit, control, kit.cloud, entry, machine, link),
     ):
-        kit.tell(say.launched(plan, machine))
+        kit.tell(messages.launched(plan, machine))
         control.check()
         with kit.ledger.phase(entry, Phase.BOOT):
             link.open(max(kit.boot_timeout_s, _METAL_BOOTS_S if ".metal" in machine.instance_type else 0))
@@ -191,7 +195,7 @@ def _go_on(plan: JobPlan, kit: Kit, control: Control, entry: Entry, inherited: I
         _link(kit, control, machine, inherited.cloud, inherited.connector, attempt.host_keys) as link,
         _machine(plan, kit, control, inherited.cloud, entry, machine, link),
     ):
-        kit.tell(say.adopted(plan, machine))
+        kit.tell(messages.adopted(plan, machine))
         bench = kit.workbench(link)
         bench.resume(memo)
         return _to_its_end(plan, kit, control, entry, bench)
@@ -204,13 +208,13 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
     has_results = False
     try:
         with kit.ledger.phase(entry, Phase.RUN):
-            kit.tell(say.running(plan, machine))
+            kit.tell(messages.running(plan, machine))
             result = bench.run(plan, log_path(plan, kit.log_folder))
             has_results = result.exit_code == 0
-            kit.tell(say.ended(plan, result))
+            kit.tell(messages.ended(plan, result))
         with kit.ledger.phase(entry, Phase.STAGE_OUT), _renewing(kit.lease_of(machine, plan), bench):
             fetched = _fetch(plan, kit, control, bench, has_results=has_results)
-            kit.tell(say.retrieved(plan, fetched))
+            kit.tell(messages.retrieved(plan, fetched))
             if has_results:
                 kit.ledger.landed(entry, sizes_and_times(plan.outputs))
                 _remembered(plan, kit, partial(_wait_for_room, control))
@@ -218,9 +222,9 @@ def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: 
     except Ec2ExecutorError as error:
         not_fetched = isinstance(error, NotFetched)
         if control.detached:
-            entry.left = say.detached(kit.lease_of(machine, plan))
+            entry.left = messages.detached(kit.lease_of(machine, plan))
         elif control.leaves(unfetched=bool(result and not_fetched), results=has_results or not_fetched):
-            entry.left = say_left.keeps_results(machine, kit.lease_of(machine, plan))
+            entry.left = kept_results.keeps_results(machine, kit.lease_of(machine, plan))
         raise
     if not has_results and kit.keep_failed_s:
         bench.lease(kit.keep_failed_s)
@@ -243,7 +247,7 @@ def _fetch(plan: JobPlan, kit: Kit, control: Control, bench: Workbench, *, has_r
                 raise
             if error.here and not told:
                 told = True
-                kit.tell(say.cannot_store(plan, error))
+                kit.tell(messages.cannot_store(plan, error))
         wait_for_room = partial(_wait_for_room, control) if has_results else control.wait
         wait_for_room(_FETCH_PAUSES_S[min(failures, len(_FETCH_PAUSES_S) - 1)])
         failures += 1
@@ -274,7 +278,7 @@ def _machine(
         raise lost from error
     finally:
         if entry.left:
-            kit.tell(say.left(plan, machine, entry.left))
+            kit.tell(messages.left(plan, machine, entry.left))
         else:
             with kit.ledger.phase(entry, Phase.TERMINATE):
                 try:
@@ -283,9 +287,9 @@ def _machine(
                 except Ec2ExecutorError as error:
                     # What the job made is here. Credentials may have run out: the machine needs none
                     # to end, and the run's last sweep tries again.
-                    kit.tell(say.not_terminated(machine, error, goes=kit.workbench(link).let_go()))
+                    kit.tell(messages.not_terminated(machine, error, goes=kit.workbench(link).let_go()))
             if entry.ended_at is not None:
-                kit.tell(say.terminated(plan, entry, kit.clock.now()))
+                kit.tell(messages.terminated(plan, entry, kit.clock.now()))
         kit.launcher.released(machine, no_capacity=no_capacity)
 
 
@@ -303,7 +307,7 @@ def _end_behind(error: Ec2ExecutorError, kit: Kit, cloud: Cloud, machine: Machin
         with suppress(Ec2ExecutorError):
             status = cloud.status(machine.id)
             if status.state.is_gone:
-                text = lost.message if lost else say.gone(machine, status)
+                text = lost.message if lost else messages.gone(machine, status)
                 return InstanceLost(text, reason=status.reason or status.state)
     return lost
 
@@ -365,7 +369,7 @@ def _make_ready(
     bench.rotate_host_key(pin)
 
     def send() -> None:
-        kit.tell(say.staged(plan, bench.stage_in(plan)))
+        kit.tell(messages.staged(plan, bench.stage_in(plan)))
 
     with _renewing(lease, bench):
         side_by_side = ThreadPoolExecutor(max_workers=2, thread_name_prefix="make ready")
@@ -376,12 +380,12 @@ def _make_ready(
             each.result()
         kit.ledger.ready(entry, bench.memo())
         if not _remembered(plan, kit, control.wait):
-            raise PreparationError(say.journal_unwritten(kit.lease_s))
+            raise PreparationError(messages.journal_unwritten(kit.lease_s))
 
 
 def _remembered(plan: JobPlan, kit: Kit, wait: Callable[[float], None]) -> bool:
     return kit.ledger.remembered(
-        wait, patience_s=kit.lease_s, tell=lambda: kit.tell(say.waits_for_the_journal(plan))
+        wait, patience_s=kit.lease_s, tell=lambda: kit.tell(messages.waits_for_the_journal(plan))
     )
 
 
@@ -392,6 +396,6 @@ def _outcome(plan: JobPlan, kit: Kit, entry: Entry, result: JobResult) -> JobOut
     return JobOutcome(
         ok=False,
         log=log,
-        message=say.job_failed(plan, entry, result, log, kit.clock.now(), kit.leavings),
+        message=messages.job_failed(plan, entry, result, log, kit.clock.now(), kit.leavings),
         for_good=result.failure is Failure.DIFFERS,
     )

@@ -21,7 +21,7 @@ from snakemake_executor_ec2.formatting import duration
 from snakemake_executor_ec2.model import Machine, MachineStatus
 from snakemake_executor_ec2.outage import Neighbours, Outage
 from snakemake_executor_ec2.ports import Clock, Cloud, Connector, RemoteHost
-from snakemake_executor_ec2.report import say
+from snakemake_executor_ec2.report import messages
 
 T = TypeVar("T")
 
@@ -155,7 +155,7 @@ class Link:
             self._control.check()
             status = self._status()
             if status.state.is_gone:
-                raise InstanceLost(say.gone(machine, status), reason=status.reason)
+                raise InstanceLost(messages.gone(machine, status), reason=status.reason)
             if status.address:
                 try:
                     host = self._connector.connect(
@@ -167,7 +167,7 @@ class Link:
                     self._control.on_cancel(host.close)
                     self._neighbours.note(machine.id, clock.monotonic())
                     if told:
-                        self._tell(say.answers_again(machine))
+                        self._tell(messages.answers_again(machine))
                     return host
                 if attempts == 0 or clock.monotonic() - last_check > _ADDRESS_CHECK_S:
                     last_check = clock.monotonic()
@@ -175,7 +175,7 @@ class Link:
             ec2_answers = round_began - started < _ASK_EC2_AFTER_S or self._look_at(outage)
             if not first and not told and failure and clock.monotonic() - started > _TELL_AFTER_S:
                 told = True
-                self._tell(say.silent(machine, failure, self._patience_s))
+                self._tell(messages.silent(machine, failure, self._patience_s))
             self._control.wait(_PAUSES_S[min(attempts, len(_PAUSES_S) - 1)])
             attempts += bool(failure)
             if first and not ec2_answers:
@@ -187,7 +187,7 @@ class Link:
         if isinstance(failure, HostKeyMismatch):
             raise failure
         if first:
-            text = say.unreachable(machine, timeout_s, why, self._console())
+            text = messages.unreachable(machine, timeout_s, why, self._console())
             raise LoginRefused(text) if isinstance(failure, LoginRefused) else InstanceLost(text)
         raise InstanceLost(f"machine {machine.id} could not be reached for {duration(timeout_s)}: {why}")
 

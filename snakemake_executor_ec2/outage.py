@@ -16,7 +16,7 @@ import threading
 from dataclasses import dataclass
 
 from snakemake_executor_ec2.errors import ConnectError
-from snakemake_executor_ec2.report import say
+from snakemake_executor_ec2.report import messages
 
 ALONE_FACTOR = 3
 """So much longer is a machine waited for that EC2 finds nothing wrong with."""
@@ -47,7 +47,7 @@ class Neighbours:
         with self._lock:
             if not self._let_in_at and len(self._unreached) >= UNREACHED:
                 why = list(self._unreached.values())[-1]
-                raise ConnectError(say.none_lets_us_in(len(self._unreached), why))
+                raise ConnectError(messages.none_lets_us_in(len(self._unreached), why))
 
     def answered_since(self, machine_id: str, since: float) -> bool:
         """Whether any other machine let us in after a moment."""

@@ -41,10 +41,10 @@ from snakemake_executor_ec2.ports import Connector
 from snakemake_executor_ec2.pulse import Pulse
 from snakemake_executor_ec2.recording import RecordingCloud
 from snakemake_executor_ec2.rehearsal import rehearsing
-from snakemake_executor_ec2.report import say, say_left
-from snakemake_executor_ec2.report.cost import table
+from snakemake_executor_ec2.report import kept_results, messages
 from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
+from snakemake_executor_ec2.report.run_table import table
 from snakemake_executor_ec2.report.telling import unbroken
 from snakemake_executor_ec2.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.sizing.lease import DEFAULT_S, DEFAULT_USD
@@ -285,7 +285,7 @@ class Run:
                 future.set_result(run_job(plan, self._kit, control, inherited))
             except BaseException as error:
                 # Raised on, it would end the run, and with it the machines of all other jobs.
-                future.set_result(JobOutcome(ok=False, message=say.executor_bug(plan, error)))
+                future.set_result(JobOutcome(ok=False, message=messages.executor_bug(plan, error)))
 
         thread = threading.Thread(target=tell_it, name=f"job {plan.key}", daemon=True)
         story = Story(future, control, thread)
@@ -296,12 +296,12 @@ class Run:
     def require_folder(self) -> None:
         """Raise ConfigurationError once the working folder was deleted: the run cannot go on."""
         if self._folder_gone:
-            raise ConfigurationError(say_left.folder_gone(self._folder))
+            raise ConfigurationError(kept_results.folder_gone(self._folder))
 
     def _forsake(self) -> None:
         """The folder was deleted: nobody wants results any more, so the machines end at once."""
         self._folder_gone = True
-        self._warn(say_left.folder_gone(self._folder))
+        self._warn(kept_results.folder_gone(self._folder))
         for story in list(self._stories):
             story.control.cancel(abandon=True)
 

@@ -38,7 +38,7 @@ from snakemake_executor_ec2.hostkeys import HostKeys
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import Clock, RemoteHost
-from snakemake_executor_ec2.report import say
+from snakemake_executor_ec2.report import messages
 from snakemake_executor_ec2.staging.paths import PathMap, sendings
 from snakemake_executor_ec2.staging.view import View
 
@@ -93,7 +93,7 @@ class AgentWorkbench:
         ahead = self._link.call(guard)
         self._ahead_ns = round(ahead * 10**9)
         if abs(ahead) >= _WORTH_TELLING_S:
-            self._tell(say.clocks_differ(ahead))
+            self._tell(messages.clocks_differ(ahead))
 
     def memo(self) -> Mapping[str, Any]:
         return {
@@ -213,7 +213,7 @@ class AgentWorkbench:
                         self._append(file, position.output, line.event.data)
                     if isinstance(line.event, SpotNotice):
                         # Most jobs are lost, but one that ends within the two minutes is done.
-                        self._tell(say.spot_notice(plan, line.event.at))
+                        self._tell(messages.spot_notice(plan, line.event.at))
                     position = line.at
                     if isinstance(line.event, Finished):
                         return line.event.result
@@ -321,7 +321,7 @@ class AgentWorkbench:
         roots = [(str(self._paths.to_machine(root)), str(root)) for root in view.roots]
         own = [str(self._paths.to_machine(path)) for path in plan.own]
         if self._link.call(lambda host: Agent(host).stand_ins(lists, roots, own, self._ahead_ns)):
-            self._tell(say.stand_ins_readable(plan))
+            self._tell(messages.stand_ins_readable(plan))
 
     def _make_parents(self, plan: JobPlan, sent: Iterable[Path]) -> None:
         """Folders for what is sent, and for what the job makes, outside of its working directory."""
@@ -350,7 +350,7 @@ def own_umask() -> int:
 
 def ahead_s(before: float, there: float | None, after: float) -> float:
     """By how much a machine's clock is ahead, when it said `there` between `before` and `after`;
-    0 where that may well be nothing, or it did not say."""
+    0 where that may well be nothing, or it did not messages."""
     if there is None:
         return 0.0
     ahead = there - (before + after) / 2

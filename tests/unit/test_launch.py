@@ -40,9 +40,7 @@ SPEC = LaunchSpec(
 
 
 def request(spec: LaunchSpec = SPEC, *, public: bool = True) -> dict[str, Any]:
-    return run_instances_request(
-        spec, subnet_id="subnet-1", group_id="sg-1", public_address=public
-    )
+    return run_instances_request(spec, subnet_id="subnet-1", group_id="sg-1", public_address=public)
 
 
 def variant(*, burstable: bool = False, market: Market = Market.ON_DEMAND, **more: Any) -> LaunchSpec:

@@ -9,7 +9,7 @@ import pytest
 
 from snakemake_executor_ec2.formatting import duration
 from snakemake_executor_ec2.model import Failure, JobResult, MachineState, MachineStatus, Usage
-from snakemake_executor_ec2.report import say
+from snakemake_executor_ec2.report import messages
 from snakemake_executor_ec2.report.ledger import Entry
 from tests.unit import launchers
 
@@ -29,7 +29,7 @@ Shutting down, this might take some time.
 
 def told(result: JobResult, log: Path) -> str:
     entry = Entry(label=PLAN.label, record=1, machine=launchers.World().launch())
-    return say.job_failed(
+    return messages.job_failed(
         PLAN, entry, result, log, entry.machine.launched_at + 3600 if entry.machine else 0.0
     )
 
@@ -132,7 +132,7 @@ def test_durations(seconds: float, text: str) -> None:
 def test_who_ended_a_machine(reason: str, said: str) -> None:
     """`kill` and the console are somebody; a lease, a crash and EC2 are not."""
     status = MachineStatus(state=MachineState.TERMINATED, reason=reason, message=f"{reason}: so it is")
-    text = say.gone(launchers.World().launch(), status)
+    text = messages.gone(launchers.World().launch(), status)
     assert re.search(said, text), text
     assert ("by itself" in text) == (reason != "Client.UserInitiatedShutdown")
 
@@ -148,8 +148,8 @@ def test_who_ended_a_machine(reason: str, said: str) -> None:
 def test_a_refused_connection_is_no_matter_of_the_network(why: str, port: bool) -> None:
     """Who refuses was reached: nothing listens there."""
     for text in (
-        say.unreachable(launchers.World().launch(), 300, why, ""),
-        say.none_lets_us_in(2, why),
+        messages.unreachable(launchers.World().launch(), 300, why, ""),
+        messages.none_lets_us_in(2, why),
     ):
         assert ("--ec2-ssh-port" in text) == port
         assert ("this network may not let ssh out" in text) == (not port)
