@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from snakemake_executor_ec2 import launch, tags
-from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.errors import (
     CapacityError,
     ConfigurationError,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from snakemake_executor_ec2.aws.pace import Pace
-from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.errors import BudgetReached
 from snakemake_executor_ec2.model import JobPlan, KeyPair, Offer, Requirements
 from snakemake_executor_ec2.ports import Clock
@@ -14,6 +13,7 @@ from snakemake_executor_ec2.report import messages
 from snakemake_executor_ec2.sizing.budget import Budget
 from snakemake_executor_ec2.sizing.quotas import Gate, Quota
 from snakemake_executor_ec2.sizing.shortages import Shortages
+from snakemake_executor_ec2.timing import Pace
 
 LAUNCHES_PER_S = 2.0
 """Launch calls of all jobs together; EC2's bucket refills at this rate (unverified)."""

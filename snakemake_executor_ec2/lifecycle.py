@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from snakemake_executor_ec2.attempts import Attempt
-from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.errors import (
     Cancelled,
     Ec2ExecutorError,

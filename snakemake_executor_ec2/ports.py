@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
-from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.model import (
     Arch,
     Image,

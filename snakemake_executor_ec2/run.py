@@ -19,8 +19,7 @@ from snakemake_executor_ec2.agent.client import Software as Installed
 from snakemake_executor_ec2.attempts import RunRecord
 from snakemake_executor_ec2.aws.cache import default_directory
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
-from snakemake_executor_ec2.clock import SystemClock
-from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.estate import Estate
 from snakemake_executor_ec2.hostkeys import HostKeys
@@ -53,6 +52,7 @@ from snakemake_executor_ec2.spending import before_usd
 from snakemake_executor_ec2.ssh.connector import SshConnector
 from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
 from snakemake_executor_ec2.tags import check_tags
+from snakemake_executor_ec2.timing import SystemClock
 from snakemake_executor_ec2.workbench import AgentWorkbench
 
 _FILES = 8192

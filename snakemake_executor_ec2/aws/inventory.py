@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_ec2.aws.clients import Clients
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, translate
-from snakemake_executor_ec2.aws.pace import Patience
 from snakemake_executor_ec2.aws.terminate import Terminator
-from snakemake_executor_ec2.clock import SystemClock
 from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.model import MachineState, Market
 from snakemake_executor_ec2.tags import EXPIRES_TAG, FOLDER_TAG, JOB_TAG, OWNER_TAG, RULE_TAG, RUN_TAG
+from snakemake_executor_ec2.timing import Patience, SystemClock
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, is_transient, translate
 from snakemake_executor_ec2.aws.network import Caller, Subnet
-from snakemake_executor_ec2.aws.pace import Pace, Patience
 from snakemake_executor_ec2.aws.security_group import SETTLE_S, SecurityGroup
 from snakemake_executor_ec2.aws.statuses import describe_run
 from snakemake_executor_ec2.errors import CapacityError, LaunchError
 from snakemake_executor_ec2.model import LaunchSpec, Machine, Market
 from snakemake_executor_ec2.ports import Clock
+from snakemake_executor_ec2.timing import Pace, Patience
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef

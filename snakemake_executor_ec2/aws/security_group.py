@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, is_denied, is_transient, translate
-from snakemake_executor_ec2.aws.pace import Patience
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.tags import RUN_TAG
+from snakemake_executor_ec2.timing import Patience
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import IpPermissionTypeDef, TagTypeDef

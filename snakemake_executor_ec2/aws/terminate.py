@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, code_of, is_transient, translate
-from snakemake_executor_ec2.aws.pace import Patience
 from snakemake_executor_ec2.aws.statuses import describe_machine, describe_run
 from snakemake_executor_ec2.errors import CredentialsExpired, Ec2ExecutorError
 from snakemake_executor_ec2.model import MachineState
 from snakemake_executor_ec2.ports import Clock
+from snakemake_executor_ec2.timing import Patience
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.aws.clients import Clients

@@ -59,11 +59,11 @@ def main(words: Sequence[str]) -> int:
 
 def _forecast(dag: Any, settings: Any) -> Any:
     """The forecast for a DAG of Snakemake's. Raises Ec2ExecutorError."""
-    from snakemake_executor_ec2.clock import SystemClock
     from snakemake_executor_ec2.launching import Launcher
     from snakemake_executor_ec2.market import catalogue_of
     from snakemake_executor_ec2.report.forecast import forecast, merged
     from snakemake_executor_ec2.sizing.quotas import quota_of
+    from snakemake_executor_ec2.timing import SystemClock
 
     with ExitStack() as stack:
         cloud = _cloud(settings, stack)
@@ -116,10 +116,10 @@ def _before_usd(settings: Any) -> dict[str, float]:
 def _cloud(settings: Any, stack: ExitStack) -> Any:
     from snakemake_executor_ec2.aws.cache import default_directory
     from snakemake_executor_ec2.aws.cloud import Ec2Cloud
-    from snakemake_executor_ec2.clock import SystemClock
     from snakemake_executor_ec2.rehearsal import rehearsing
     from snakemake_executor_ec2.settings import listed
     from snakemake_executor_ec2.sizing.requirements import allowed_patterns
+    from snakemake_executor_ec2.timing import SystemClock
 
     if settings.cloud == "local":
         stack.enter_context(rehearsing())

@@ -11,8 +11,8 @@ from pathlib import Path
 from snakemake_executor_ec2.attempts import RunRecord
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.cli.common import attempt_named, folder_journal, inventory_with, to_stderr
-from snakemake_executor_ec2.clock import SystemClock
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
+from snakemake_executor_ec2.timing import SystemClock
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import re
 import threading
 from dataclasses import dataclass, field
 
-from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.model import InstanceType, Market
 from snakemake_executor_ec2.ports import Clock
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import JobPlan, JobResult, Software, Transfer

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.errors import CapacityError, QuotaError
 from snakemake_executor_ec2.launching import Launcher
 from snakemake_executor_ec2.model import JobPlan, KeyPair, Machine, Market, Requirements

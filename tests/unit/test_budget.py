@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.errors import (
     BudgetReached,
     Cancelled,

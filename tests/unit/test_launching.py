@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from snakemake_executor_ec2.control import Control
+from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.errors import (
     Cancelled,
     CapacityError,

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from snakemake_executor_ec2 import workbench
-from snakemake_executor_ec2.clock import SystemClock
 from snakemake_executor_ec2.errors import NotFetched, PreparationError, ResultsRefused, StagingError
 from snakemake_executor_ec2.hostkeys import HostKeys
 from snakemake_executor_ec2.link import Link
 from snakemake_executor_ec2.model import JobPlan, Software
 from snakemake_executor_ec2.outage import Neighbours
+from snakemake_executor_ec2.timing import SystemClock
 from snakemake_executor_ec2.workbench import AgentWorkbench
 from tests.fakes.remote_host import FakeConnector, FakeMachine
 from tests.fakes.workbench import FakeControl

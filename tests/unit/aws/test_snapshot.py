@@ -11,10 +11,10 @@ import pytest
 from snakemake_executor_ec2.aws import snapshot
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.aws.snapshot import Snapshot
-from snakemake_executor_ec2.clock import SystemClock
 from snakemake_executor_ec2.errors import LaunchError
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.model import Market
+from snakemake_executor_ec2.timing import SystemClock
 from tests.unit.aws.moto_server import environment
 from tests.unit.sizing.types import all_types
 

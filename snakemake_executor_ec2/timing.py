@@ -1,11 +1,25 @@
-"""How often and how long to ask AWS: a shared pace for launches, growing pauses after failures."""
+"""Time: the real clock, a shared rate for calls, growing pauses after failures."""
 
 from __future__ import annotations
 
 import random
 import threading
+import time
 
 from snakemake_executor_ec2.ports import Clock
+
+
+class SystemClock:
+    """The controller's clocks (see `ports.Clock`)."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
 
 
 class Pace:
