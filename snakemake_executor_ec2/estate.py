@@ -13,16 +13,16 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from snakemake_executor_ec2.attempts import Attempt, RunRecord
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.errors import Ec2ExecutorError
-from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.lifecycle import Inherited
 from snakemake_executor_ec2.model import MachineState
 from snakemake_executor_ec2.ports import Connector
+from snakemake_executor_ec2.records.journal import Journal
+from snakemake_executor_ec2.records.rows import Attempt, RunRecord
+from snakemake_executor_ec2.records.whereabouts import Verdict
 from snakemake_executor_ec2.report import kept_results
 from snakemake_executor_ec2.staging.file_stats import unchanged
-from snakemake_executor_ec2.whereabouts import Verdict
 
 _SEEN_AGAIN_S = 60.0
 """How much longer than it was seen last a run may have lived; it shows itself every 30 s."""

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from snakemake_executor_ec2.attempts import Attempt
 from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.errors import (
     Cancelled,
@@ -44,9 +43,10 @@ from snakemake_executor_ec2.model import (
 )
 from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.ports import Clock, Cloud, Connector, Launches, Workbench
+from snakemake_executor_ec2.records.ledger import Entry, Ledger
+from snakemake_executor_ec2.records.rows import Attempt
 from snakemake_executor_ec2.report import kept_results, messages
 from snakemake_executor_ec2.report.leavings import Leavings
-from snakemake_executor_ec2.report.ledger import Entry, Ledger
 from snakemake_executor_ec2.report.logs import log_path, put_aside
 from snakemake_executor_ec2.sizing.lease import lease_s
 from snakemake_executor_ec2.staging.file_stats import sizes_and_times

@@ -14,16 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_ec2 import snakelocks, whereabouts
+from snakemake_executor_ec2 import snakelocks
 from snakemake_executor_ec2.agent.client import Software as Installed
-from snakemake_executor_ec2.attempts import RunRecord
 from snakemake_executor_ec2.aws.cache import default_directory
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.estate import Estate
 from snakemake_executor_ec2.hostkeys import HostKeys
-from snakemake_executor_ec2.journal import FOLDER, Journal
 from snakemake_executor_ec2.launching import Launcher
 from snakemake_executor_ec2.lifecycle import Inherited, Kit, run_job
 from snakemake_executor_ec2.link import Link
@@ -38,11 +36,14 @@ from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.plan import label
 from snakemake_executor_ec2.ports import Connector
 from snakemake_executor_ec2.pulse import Pulse
-from snakemake_executor_ec2.recording import RecordingCloud
+from snakemake_executor_ec2.records import whereabouts
+from snakemake_executor_ec2.records.journal import FOLDER, Journal
+from snakemake_executor_ec2.records.ledger import Entry, Ledger
+from snakemake_executor_ec2.records.recording_cloud import RecordingCloud
+from snakemake_executor_ec2.records.rows import RunRecord
 from snakemake_executor_ec2.rehearsal import rehearsing
 from snakemake_executor_ec2.report import kept_results, messages
 from snakemake_executor_ec2.report.leavings import Leavings
-from snakemake_executor_ec2.report.ledger import Entry, Ledger
 from snakemake_executor_ec2.report.run_table import table
 from snakemake_executor_ec2.report.telling import unbroken
 from snakemake_executor_ec2.settings import ExecutorSettings, listed

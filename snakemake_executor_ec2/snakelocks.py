@@ -20,8 +20,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from snakemake_executor_ec2 import whereabouts
-from snakemake_executor_ec2.whereabouts import Verdict, Whereabouts, judge, of_json
+from snakemake_executor_ec2.records import whereabouts
+from snakemake_executor_ec2.records.whereabouts import (
+    Verdict,
+    Whereabouts,
+    judge,
+    of_json,
+)
 
 _NOTES = Path(".snakemake", "ec2", "runs")
 _LOCKS = Path(".snakemake", "locks")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from snakemake_executor_ec2.attempts import Attempt
-from snakemake_executor_ec2.journal import Journal
+from snakemake_executor_ec2.records.journal import Journal
+from snakemake_executor_ec2.records.rows import Attempt
 from snakemake_executor_ec2.sizing.cost import cost_usd
 
 RUN, FOLDER, MONTH = "run", "folder", "month"

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from snakemake_executor_ec2.attempts import Attempt, RunRecord
 from snakemake_executor_ec2.aws.inventory import Inventory
 from snakemake_executor_ec2.errors import ConfigurationError
-from snakemake_executor_ec2.journal import FOLDER, Journal
+from snakemake_executor_ec2.records.journal import FOLDER, Journal
+from snakemake_executor_ec2.records.rows import Attempt, RunRecord
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

@@ -11,8 +11,8 @@ from snakemake_executor_ec2.cli.common import folder_journal, inventories_of, to
 from snakemake_executor_ec2.cli.machines import Row
 from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.formatting import duration
-from snakemake_executor_ec2.journal import Journal
-from snakemake_executor_ec2.whereabouts import Verdict
+from snakemake_executor_ec2.records.journal import Journal
+from snakemake_executor_ec2.records.whereabouts import Verdict
 
 
 def add(parser: argparse.ArgumentParser) -> None:

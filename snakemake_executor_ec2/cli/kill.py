@@ -16,7 +16,7 @@ from snakemake_executor_ec2.cli.common import (
 )
 from snakemake_executor_ec2.cli.machines import Row, end, gather, tidy
 from snakemake_executor_ec2.errors import ConfigurationError
-from snakemake_executor_ec2.journal import Journal
+from snakemake_executor_ec2.records.journal import Journal
 
 
 def add(parser: argparse.ArgumentParser) -> None:

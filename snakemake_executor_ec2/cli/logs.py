@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from snakemake_executor_ec2.cli.common import attempt_named, folder_journal
-from snakemake_executor_ec2.journal import FOLDER
+from snakemake_executor_ec2.records.journal import FOLDER
 from snakemake_executor_ec2.report.telling import plain
 
 

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from snakemake_executor_ec2 import whereabouts
-from snakemake_executor_ec2.attempts import Attempt, RunRecord
 from snakemake_executor_ec2.aws.inventory import Found, Inventory
 from snakemake_executor_ec2.errors import Ec2ExecutorError
-from snakemake_executor_ec2.journal import FOLDER, Journal
-from snakemake_executor_ec2.whereabouts import Verdict
+from snakemake_executor_ec2.records import whereabouts
+from snakemake_executor_ec2.records.journal import FOLDER, Journal
+from snakemake_executor_ec2.records.rows import Attempt, RunRecord
+from snakemake_executor_ec2.records.whereabouts import Verdict
 
 MARGIN_S = 600.0
 """How long after its tag says so a machine of somebody else counts as overdue: clocks differ."""

@@ -101,7 +101,7 @@ def _forecast(dag: Any, settings: Any) -> Any:
 
 def _before_usd(settings: Any) -> dict[str, float]:
     """What earlier calls here have used up of the budget."""
-    from snakemake_executor_ec2.journal import FOLDER, Journal
+    from snakemake_executor_ec2.records.journal import FOLDER, Journal
     from snakemake_executor_ec2.spending import before_usd
 
     if settings.budget_period in (None, "run") or not (FOLDER / "journal.sqlite").exists():

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from snakemake_executor_ec2.cli.common import folder_journal, inventories_of
 from snakemake_executor_ec2.cli.machines import Row, gather
 from snakemake_executor_ec2.formatting import duration, usd
+from snakemake_executor_ec2.records.whereabouts import Verdict
 from snakemake_executor_ec2.sizing.cost import cost_usd
-from snakemake_executor_ec2.whereabouts import Verdict
 
 _HEADER = ("machine", "rule", "state", "type", "zone", "age", "cost", "lease", "run")
 

@@ -8,10 +8,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from snakemake_executor_ec2.attempts import RunRecord
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.cli.common import attempt_named, folder_journal, inventory_with, to_stderr
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
+from snakemake_executor_ec2.records.rows import RunRecord
 from snakemake_executor_ec2.timing import SystemClock
 
 

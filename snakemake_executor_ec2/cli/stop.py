@@ -11,14 +11,14 @@ import sys
 import time
 from pathlib import Path
 
-from snakemake_executor_ec2 import whereabouts
 from snakemake_executor_ec2.aws.inventory import Inventory
 from snakemake_executor_ec2.cli.common import folder_journal, inventories_of, to_stderr
 from snakemake_executor_ec2.cli.machines import Row, end, gather, tidy
 from snakemake_executor_ec2.cli.ps import print_table
 from snakemake_executor_ec2.errors import ConfigurationError
-from snakemake_executor_ec2.journal import Journal
-from snakemake_executor_ec2.whereabouts import Verdict
+from snakemake_executor_ec2.records import whereabouts
+from snakemake_executor_ec2.records.journal import Journal
+from snakemake_executor_ec2.records.whereabouts import Verdict
 
 _RUN_ENDS_S = 60.0
 """How long a run that was told to end may take until its machines are ended without it."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from snakemake_executor_ec2.attempts import Attempt, RunRecord
 from snakemake_executor_ec2.formatting import duration
 from snakemake_executor_ec2.model import JobPlan, Machine
+from snakemake_executor_ec2.records.rows import Attempt, RunRecord
 
 
 def not_ours(run: RunRecord, machines: Sequence[str]) -> str:

@@ -25,9 +25,9 @@ from snakemake_executor_ec2.model import (
     Offer,
     Transfer,
 )
+from snakemake_executor_ec2.records.ledger import Entry
 from snakemake_executor_ec2.report.hints import hints
 from snakemake_executor_ec2.report.leavings import Leavings
-from snakemake_executor_ec2.report.ledger import Entry
 from snakemake_executor_ec2.sizing.quotas import Quota
 
 LOG_LINES = 20

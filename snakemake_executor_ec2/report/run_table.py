@@ -9,7 +9,7 @@ from snakemake_executor_ec2.formatting import usd
 from snakemake_executor_ec2.model import Phase
 
 if TYPE_CHECKING:
-    from snakemake_executor_ec2.report.ledger import Entry
+    from snakemake_executor_ec2.records.ledger import Entry
 
 
 _PHASES = (Phase.LAUNCH, Phase.BOOT, Phase.PREPARE, Phase.RUN, Phase.STAGE_OUT)

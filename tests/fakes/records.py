@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from snakemake_executor_ec2.attempts import RunRecord
 from snakemake_executor_ec2.model import KeyPair
+from snakemake_executor_ec2.records.rows import RunRecord
 
 _RECORD = RunRecord(
     id="run-1",

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.lifecycle import Inherited, Kit, run_job
 from snakemake_executor_ec2.model import (
     JobOutcome,
@@ -17,7 +16,8 @@ from snakemake_executor_ec2.model import (
     SpotUse,
 )
 from snakemake_executor_ec2.outage import Neighbours
-from snakemake_executor_ec2.report.ledger import Ledger
+from snakemake_executor_ec2.records.journal import Journal
+from snakemake_executor_ec2.records.ledger import Ledger
 from tests.fakes.records import run_record
 from tests.fakes.workbench import FakeControl, FakeWorkbench, Scene
 from tests.unit import launchers

@@ -8,7 +8,7 @@ import pytest
 
 from snakemake_executor_ec2.formatting import usd
 from snakemake_executor_ec2.model import Machine, Market, Phase, Price
-from snakemake_executor_ec2.report.ledger import Entry
+from snakemake_executor_ec2.records.ledger import Entry
 from snakemake_executor_ec2.report.run_table import table
 from snakemake_executor_ec2.sizing.cost import cost_usd
 

@@ -14,11 +14,11 @@ import pytest
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.errors import ThrottledError
 from snakemake_executor_ec2.estate import Estate
-from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.model import MachineState, Phase
 from snakemake_executor_ec2.ports import Connector
+from snakemake_executor_ec2.records.journal import Journal
+from snakemake_executor_ec2.records.whereabouts import here
 from snakemake_executor_ec2.staging.file_stats import sizes_and_times
-from snakemake_executor_ec2.whereabouts import here
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
 from tests.fakes.records import run_record

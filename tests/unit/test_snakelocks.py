@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from snakemake_executor_ec2 import snakelocks
-from snakemake_executor_ec2.whereabouts import FRESH_S, Whereabouts, here
+from snakemake_executor_ec2.records.whereabouts import FRESH_S, Whereabouts, here
 
 LOCK = ".snakemake/locks/0.input.lock"
 

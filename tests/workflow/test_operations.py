@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
+from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.testing import WorkflowRunner
 from tests.workflow.killing import alive, launched_since, wait_for, watched
 from tests.workflow.shell import Shell

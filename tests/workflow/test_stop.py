@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2 import whereabouts
-from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.model import Machine, Market
+from snakemake_executor_ec2.records import whereabouts
+from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.testing import WorkflowRunner
 from tests.fakes.records import run_record
 from tests.unit.launchers import plan

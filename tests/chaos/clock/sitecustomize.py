@@ -38,7 +38,7 @@ if os.environ.get("CHAOS_COMPUTER"):  # another one with the same folder, on whi
     import fcntl
     from dataclasses import replace
 
-    from snakemake_executor_ec2 import whereabouts
+    from snakemake_executor_ec2.records import whereabouts
 
     _here = whereabouts.here
     _name = os.environ["CHAOS_COMPUTER"]

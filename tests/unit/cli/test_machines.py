@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from snakemake_executor_ec2.attempts import Attempt
 from snakemake_executor_ec2.aws.inventory import Found
 from snakemake_executor_ec2.cli import main
 from snakemake_executor_ec2.cli.common import attempt_named
 from snakemake_executor_ec2.cli.machines import MARGIN_S, Row, ends_at, why_orphan
 from snakemake_executor_ec2.cli.ps import cells
 from snakemake_executor_ec2.errors import ConfigurationError
-from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.model import Machine, MachineState, Market, Phase, Price
-from snakemake_executor_ec2.whereabouts import Verdict
+from snakemake_executor_ec2.records.journal import Journal
+from snakemake_executor_ec2.records.rows import Attempt
+from snakemake_executor_ec2.records.whereabouts import Verdict
 from tests.fakes.records import run_record
 from tests.unit import launchers
 

@@ -9,8 +9,8 @@ import pytest
 
 from snakemake_executor_ec2.formatting import duration
 from snakemake_executor_ec2.model import Failure, JobResult, MachineState, MachineStatus, Usage
+from snakemake_executor_ec2.records.ledger import Entry
 from snakemake_executor_ec2.report import messages
-from snakemake_executor_ec2.report.ledger import Entry
 from tests.unit import launchers
 
 PLAN = launchers.plan("a", mem_mb=2000, disk_mb=500, runtime_min=90)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_ec2 import whereabouts
 from snakemake_executor_ec2.model import KeyPair, Machine, Market, Phase, Price
-from snakemake_executor_ec2.whereabouts import Whereabouts
+from snakemake_executor_ec2.records import whereabouts
+from snakemake_executor_ec2.records.whereabouts import Whereabouts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,11 +23,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from snakemake_executor_ec2 import whereabouts
-from snakemake_executor_ec2.attempts import Attempt, RunRecord, attempt_of, run_of
 from snakemake_executor_ec2.errors import ConfigurationError, LaunchError
 from snakemake_executor_ec2.model import JobPlan, LaunchSpec, Machine, Phase
-from snakemake_executor_ec2.whereabouts import Verdict, judge
+from snakemake_executor_ec2.records import whereabouts
+from snakemake_executor_ec2.records.rows import (
+    Attempt,
+    RunRecord,
+    attempt_of,
+    run_of,
+)
+from snakemake_executor_ec2.records.whereabouts import Verdict, judge
 
 FOLDER = Path(".snakemake", "ec2")
 """Where a workflow's folder keeps what this executor knows."""

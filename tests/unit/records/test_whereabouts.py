@@ -14,8 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.journal import Journal
-from snakemake_executor_ec2.whereabouts import FRESH_S, Verdict, Whereabouts, here, judge, of_json
+from snakemake_executor_ec2.records.journal import Journal
+from snakemake_executor_ec2.records.whereabouts import (
+    FRESH_S,
+    Verdict,
+    Whereabouts,
+    here,
+    judge,
+    of_json,
+)
 from tests.fakes.records import run_record
 
 HERE = Whereabouts(host="pc", boot="b1", folder="/w", inode=7, device=1, pid=2**22 + 1)
@@ -120,6 +127,6 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_it_costs_a_start_of_snakemake_nothing() -> None:
     """What is imported at every start stays light."""
-    code = "import sys, snakemake_executor_ec2.whereabouts; print('ssl' in sys.modules)"
+    code = "import sys, snakemake_executor_ec2.records.whereabouts; print('ssl' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from snakemake_executor_ec2 import snakelocks
-from snakemake_executor_ec2.attempts import RunRecord
 from snakemake_executor_ec2.errors import LaunchError
-from snakemake_executor_ec2.journal import FOLDER, Journal
 from snakemake_executor_ec2.model import JobPlan, Machine, Market, Phase, Requirements
+from snakemake_executor_ec2.records.journal import FOLDER, Journal
+from snakemake_executor_ec2.records.rows import RunRecord
 from tests.fakes.records import run_record
 
 PLAN = JobPlan(

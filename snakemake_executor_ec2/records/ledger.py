@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from snakemake_executor_ec2.attempts import Attempt
-from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.model import JobPlan, Machine, Phase
 from snakemake_executor_ec2.ports import Clock
+from snakemake_executor_ec2.records.journal import Journal
+from snakemake_executor_ec2.records.rows import Attempt
 from snakemake_executor_ec2.sizing.cost import cost_usd
 
 _PAUSE_S = 2.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
-from snakemake_executor_ec2.journal import Journal
 from snakemake_executor_ec2.model import LaunchSpec, Machine
+from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.tags import JOB_TAG
 
 

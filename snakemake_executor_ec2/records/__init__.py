@@ -1,0 +1,1 @@
+"""What is kept on disk: runs, attempts, whose they are."""
