@@ -29,7 +29,8 @@ from snakemake_executor_ec2.errors import (
     PreparationError,
 )
 from snakemake_executor_ec2.formatting import duration
-from snakemake_executor_ec2.link import Link
+from snakemake_executor_ec2.machines.connection import Link
+from snakemake_executor_ec2.machines.failure_detector import Neighbours
 from snakemake_executor_ec2.model import (
     Failure,
     JobOutcome,
@@ -41,7 +42,6 @@ from snakemake_executor_ec2.model import (
     Software,
     Transfer,
 )
-from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.ports import Clock, Cloud, Connector, Launches, Workbench
 from snakemake_executor_ec2.records.ledger import Entry, Ledger
 from snakemake_executor_ec2.records.rows import Attempt

@@ -158,7 +158,7 @@ class Connector(Protocol):
 
 
 class Workbench(Protocol):
-    """What the story does on one machine, over a `Link` (see `workbench.py`)."""
+    """What the story does on one machine, over a `Link` (see `machines/session.py`)."""
 
     def move_in(self, lease_s: float) -> None:
         """Install the agent, which from now on powers the machine off when nobody calls for

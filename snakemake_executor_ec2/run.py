@@ -21,10 +21,12 @@ from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.estate import Estate
-from snakemake_executor_ec2.hostkeys import HostKeys
-from snakemake_executor_ec2.launching import Launcher
 from snakemake_executor_ec2.lifecycle import Inherited, Kit, run_job
-from snakemake_executor_ec2.link import Link
+from snakemake_executor_ec2.machines.connection import Link
+from snakemake_executor_ec2.machines.failure_detector import Neighbours
+from snakemake_executor_ec2.machines.host_keys import HostKeys
+from snakemake_executor_ec2.machines.launcher import Launcher
+from snakemake_executor_ec2.machines.session import AgentWorkbench
 from snakemake_executor_ec2.market import catalogue_of, requirements_of
 from snakemake_executor_ec2.model import (
     JobOutcome,
@@ -32,7 +34,6 @@ from snakemake_executor_ec2.model import (
     Requirements,
     Software,
 )
-from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.plan import label
 from snakemake_executor_ec2.ports import Connector
 from snakemake_executor_ec2.pulse import Pulse
@@ -54,7 +55,6 @@ from snakemake_executor_ec2.ssh.connector import SshConnector
 from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
 from snakemake_executor_ec2.tags import check_tags
 from snakemake_executor_ec2.timing import SystemClock
-from snakemake_executor_ec2.workbench import AgentWorkbench
 
 _FILES = 8192
 """Enough for two thousand jobs at a time, and below what macOS allows (10240)."""

@@ -59,7 +59,7 @@ def main(words: Sequence[str]) -> int:
 
 def _forecast(dag: Any, settings: Any) -> Any:
     """The forecast for a DAG of Snakemake's. Raises Ec2ExecutorError."""
-    from snakemake_executor_ec2.launching import Launcher
+    from snakemake_executor_ec2.machines.launcher import Launcher
     from snakemake_executor_ec2.market import catalogue_of
     from snakemake_executor_ec2.report.forecast import forecast, merged
     from snakemake_executor_ec2.sizing.quotas import quota_of

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from snakemake_executor_ec2 import launch, tags
+from snakemake_executor_ec2 import tags
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.errors import ConfigurationError, LaunchError
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
+from snakemake_executor_ec2.machines import user_data
 from snakemake_executor_ec2.model import (
     Arch,
     KeyPair,
@@ -113,7 +114,7 @@ def make_spec(cloud: Cloud, *, type_name: str = "m7i.large", zone: str | None = 
         zone=zone or zones[0],
         image=cloud.image(None, Arch.X86_64),
         disk_gib=20,
-        user_data=launch.user_data(
+        user_data=user_data.cloud_config(
             host_key=KeyPair(private="made-up", public="ssh-ed25519 AAAA"),
             authorized_keys=["ssh-ed25519 BBBB"],
             lifetime_s=600,
@@ -299,7 +300,7 @@ def test_terminate_with_an_unknown_machine(setup: Setup, cloud: Cloud) -> None:
 
 
 def test_allow_ssh_from_here(setup: Setup, cloud: Cloud) -> None:
-    """Opening the way for this computer again raises nothing, before and after a launch."""
+    """Opening the way for this computer again raises nothing, before and after a user_data."""
     cloud.allow_ssh_from_here("127.0.0.1")
     cloud.launch(make_spec(cloud))
     cloud.allow_ssh_from_here("127.0.0.1")

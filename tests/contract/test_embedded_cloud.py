@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from snakemake_executor_ec2 import launch
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
+from snakemake_executor_ec2.machines import user_data
 from snakemake_executor_ec2.model import KeyPair
 from tests.unit.local.conftest import Rig
 
@@ -33,17 +33,17 @@ def test_machine_from_our_own_user_data(rig: Rig) -> None:
     """What we send boots: the host key is the given one, the login key works, the lifetime timer is armed."""
     machine = rig.launch(UserData=None)
     rig.ec2.terminate_instances(InstanceIds=[machine.id])
-    user_data = launch.user_data(
+    text = user_data.cloud_config(
         host_key=KeyPair(private=machine.host_key.private, public=machine.host_key.public),
         authorized_keys=[machine.login_key.public],
         lifetime_s=600,
         claim_s=600,
         ssh_user="ec2-user",
     )
-    ours = rig.launch(UserData=user_data)
+    ours = rig.launch(UserData=text)
     ours.host_key, ours.login_key = machine.host_key, machine.login_key
     assert ours.run("id -un").strip() == "ec2-user"
-    assert ours.run(f"systemctl is-active {launch.LIFETIME_UNIT}.timer").strip() == "active"
+    assert ours.run(f"systemctl is-active {user_data.LIFETIME_UNIT}.timer").strip() == "active"
     log = ours.run("cat /var/log/cloud-init-output.log")
     assert "WARNING" not in log
 
@@ -51,17 +51,17 @@ def test_machine_from_our_own_user_data(rig: Rig) -> None:
 def test_a_machine_that_nobody_moves_in_to_ends(rig: Rig) -> None:
     """Its second timer ends it where there is no agent, and sees an agent that there is."""
     machine = rig.launch()
-    assert machine.run(f"{launch.NO_AGENT}; echo $?").strip() == "0"
+    assert machine.run(f"{user_data.NO_AGENT}; echo $?").strip() == "0"
     machine.run("bash -c 'exec -a agent.pyz sleep 60' >/dev/null 2>&1 &")
-    assert machine.run(f"{launch.NO_AGENT}; echo $?").strip() == "1"
-    user_data = launch.user_data(
+    assert machine.run(f"{user_data.NO_AGENT}; echo $?").strip() == "1"
+    text = user_data.cloud_config(
         host_key=KeyPair(private=machine.host_key.private, public=machine.host_key.public),
         authorized_keys=[],
         lifetime_s=600,
         claim_s=1,
         ssh_user="ec2-user",
     )
-    rig.launch(UserData=user_data).wait_until("terminated")
+    rig.launch(UserData=text).wait_until("terminated")
 
 
 def test_boto3s_waiters(rig: Rig) -> None:
@@ -101,6 +101,6 @@ def test_importing_it_costs_nothing() -> None:
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(launch.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(user_data.__file__).parents[1])},
     )
     assert done.stdout.strip() == "[]"

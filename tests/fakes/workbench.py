@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch
-from snakemake_executor_ec2.link import Link
+from snakemake_executor_ec2.machines.connection import Link
 from snakemake_executor_ec2.model import JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import RemoteHost
 from tests.fakes.clock import FakeClock

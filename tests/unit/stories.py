@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from snakemake_executor_ec2.lifecycle import Inherited, Kit, run_job
+from snakemake_executor_ec2.machines.failure_detector import Neighbours
 from snakemake_executor_ec2.model import (
     JobOutcome,
     JobPlan,
@@ -15,12 +16,11 @@ from snakemake_executor_ec2.model import (
     Software,
     SpotUse,
 )
-from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.records.ledger import Ledger
 from tests.fakes.records import run_record
 from tests.fakes.workbench import FakeControl, FakeWorkbench, Scene
-from tests.unit import launchers
+from tests.unit.machines import launchers
 
 PLAN = launchers.plan("run-1.1.1")
 SPOT = launchers.plan("run-1.1.1", spot=SpotUse.PREFER, runtime_min=10)

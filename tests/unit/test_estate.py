@@ -22,7 +22,7 @@ from snakemake_executor_ec2.staging.file_stats import sizes_and_times
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
 from tests.fakes.records import run_record
-from tests.unit import launchers
+from tests.unit.machines import launchers
 
 ENDPOINT = "https://ec2.us-east-1.example"
 

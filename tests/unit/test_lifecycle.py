@@ -20,7 +20,7 @@ from snakemake_executor_ec2.model import (
     Market,
 )
 from tests.fakes.workbench import NEW_HOST_KEY
-from tests.unit import launchers
+from tests.unit.machines import launchers
 from tests.unit.stories import ONLY_SPOT, RECLAIM, SPOT, World
 
 

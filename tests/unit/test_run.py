@@ -23,7 +23,7 @@ from snakemake_executor_ec2.settings import ExecutorSettings
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
 from tests.fakes.records import run_record
-from tests.unit import launchers
+from tests.unit.machines import launchers
 
 
 class OwnCloud(FakeCloud):

@@ -17,7 +17,7 @@ from snakemake_executor_ec2.records import whereabouts
 from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.testing import WorkflowRunner
 from tests.fakes.records import run_record
-from tests.unit.launchers import plan
+from tests.unit.machines.launchers import plan
 from tests.workflow.killing import alive, wait_for, watched
 from tests.workflow.shell import Shell
 

@@ -24,7 +24,7 @@ from snakemake_executor_ec2.errors import (
 from snakemake_executor_ec2.model import LaunchSpec
 from tests.fakes.clock import FakeClock
 from tests.unit.aws.scripted import ScriptedClients, client_error, instance, reservations
-from tests.unit.test_launch import SPEC
+from tests.unit.machines.test_user_data import SPEC
 
 LOST = ConnectionClosedError(endpoint_url="https://ec2")
 STARTED = {

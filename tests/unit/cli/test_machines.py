@@ -18,7 +18,7 @@ from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.records.rows import Attempt
 from snakemake_executor_ec2.records.whereabouts import Verdict
 from tests.fakes.records import run_record
-from tests.unit import launchers
+from tests.unit.machines import launchers
 
 NOW = 1_800_000_000.0
 MACHINE = Machine(

@@ -10,7 +10,7 @@ import pytest
 from snakemake_executor_ec2.model import JobPlan
 from snakemake_executor_ec2.report.hints import hints, undeclared
 from snakemake_executor_ec2.staging.view import Viewer
-from tests.unit import launchers
+from tests.unit.machines import launchers
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from snakemake_executor_ec2.report.hints import hints
 from snakemake_executor_ec2.report.leavings import Leavings
-from tests.unit import launchers
+from tests.unit.machines import launchers
 
 WORK = Path("/w")
 

@@ -11,7 +11,7 @@ from snakemake_executor_ec2.formatting import duration
 from snakemake_executor_ec2.model import Failure, JobResult, MachineState, MachineStatus, Usage
 from snakemake_executor_ec2.records.ledger import Entry
 from snakemake_executor_ec2.report import messages
-from tests.unit import launchers
+from tests.unit.machines import launchers
 
 PLAN = launchers.plan("a", mem_mb=2000, disk_mb=500, runtime_min=90)
 EPILOGUE = """\

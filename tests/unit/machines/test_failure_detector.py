@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from snakemake_executor_ec2.errors import ConnectError
-from snakemake_executor_ec2.outage import ALONE_FACTOR, Neighbours, Outage
+from snakemake_executor_ec2.machines.failure_detector import ALONE_FACTOR, Neighbours, Outage
 
 PATIENCE_S = 100.0
 

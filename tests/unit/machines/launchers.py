@@ -8,7 +8,7 @@ from typing import Any
 
 from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.errors import CapacityError, QuotaError
-from snakemake_executor_ec2.launching import Launcher
+from snakemake_executor_ec2.machines.launcher import Launcher
 from snakemake_executor_ec2.model import JobPlan, KeyPair, Machine, Market, Requirements
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
 from tests.fakes.clock import FakeClock

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from snakemake_executor_ec2.errors import PreparationError
-from snakemake_executor_ec2.hostkeys import UNRENEWED, HostKeys
+from snakemake_executor_ec2.machines.host_keys import UNRENEWED, HostKeys
 
 
 def test_nothing_is_sent_unless_it_is_allowed() -> None:

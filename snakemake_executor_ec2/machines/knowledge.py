@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.errors import BudgetReached
+from snakemake_executor_ec2.machines.budget import Budget
+from snakemake_executor_ec2.machines.capacity_cache import Shortages
 from snakemake_executor_ec2.model import JobPlan, KeyPair, Offer, Requirements
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.report import messages
-from snakemake_executor_ec2.sizing.budget import Budget
 from snakemake_executor_ec2.sizing.quotas import Gate, Quota
-from snakemake_executor_ec2.sizing.shortages import Shortages
 from snakemake_executor_ec2.timing import Pace
 
 LAUNCHES_PER_S = 2.0

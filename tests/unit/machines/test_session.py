@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2 import workbench
 from snakemake_executor_ec2.errors import NotFetched, PreparationError, ResultsRefused, StagingError
-from snakemake_executor_ec2.hostkeys import HostKeys
-from snakemake_executor_ec2.link import Link
+from snakemake_executor_ec2.machines import session
+from snakemake_executor_ec2.machines.connection import Link
+from snakemake_executor_ec2.machines.failure_detector import Neighbours
+from snakemake_executor_ec2.machines.host_keys import HostKeys
+from snakemake_executor_ec2.machines.session import AgentWorkbench
 from snakemake_executor_ec2.model import JobPlan, Software
-from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.timing import SystemClock
-from snakemake_executor_ec2.workbench import AgentWorkbench
 from tests.fakes.remote_host import FakeConnector, FakeMachine
 from tests.fakes.workbench import FakeControl
-from tests.unit import launchers
+from tests.unit.machines import launchers
 
 ADDRESS = "203.0.113.1"
 
@@ -99,7 +99,7 @@ def test_a_machine_that_is_out_of_memory_is_asked_again(world: World) -> None:
 def test_an_installation_that_hangs_has_an_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine is not asked for ever, and the end of the installer's log is told."""
     for name in ("_SOFTWARE_TIMEOUT_S", "_LAST_CALL_S"):
-        monkeypatch.setattr(workbench, name, 1.0)
+        monkeypatch.setattr(session, name, 1.0)
     software = Software(snakemake="9", setup="echo waiting for godot\nuntil [ -e godot ]; do sleep 0.1; done")
     bench = AgentWorkbench(world.link, SystemClock(), world.said.append, {}, world.host_keys)
     with pytest.raises(PreparationError, match="within an hour") as caught:

@@ -22,11 +22,11 @@ from snakemake_executor_ec2.errors import (
     QuotaError,
     ThrottledError,
 )
-from snakemake_executor_ec2.launching import STAGING_MARGIN_S, TYPES_PER_ROUND
+from snakemake_executor_ec2.machines.launcher import STAGING_MARGIN_S, TYPES_PER_ROUND
 from snakemake_executor_ec2.model import LaunchSpec, Machine, Market, SpotUse
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud, instance_type
-from tests.unit.launchers import HOST_KEY, LIMIT, NONE_LEFT, World, needs, plan
+from tests.unit.machines.launchers import HOST_KEY, LIMIT, NONE_LEFT, World, needs, plan
 
 
 def test_the_cheapest_type_and_the_first_zone() -> None:

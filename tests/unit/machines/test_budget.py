@@ -16,12 +16,12 @@ from snakemake_executor_ec2.errors import (
     ConfigurationError,
     LaunchError,
 )
+from snakemake_executor_ec2.machines.budget import Budget
 from snakemake_executor_ec2.model import LaunchSpec, Machine
-from snakemake_executor_ec2.sizing.budget import Budget
 from snakemake_executor_ec2.sizing.cost import cost_usd
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
-from tests.unit.launchers import HOST_KEY, NONE_LEFT, World, needs, plan
+from tests.unit.machines.launchers import HOST_KEY, NONE_LEFT, World, needs, plan
 
 HOUR_USD = 0.096
 """An hour of c7i.large with its address and disk, a little rounded up."""

@@ -14,9 +14,10 @@ from botocore.validate import ParamValidator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakemake_executor_ec2 import launch, tags
+from snakemake_executor_ec2 import tags
 from snakemake_executor_ec2.aws.run_instances import run_instances_request
 from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.machines import user_data
 from snakemake_executor_ec2.model import Arch, Image, KeyPair, LaunchSpec, Market, Offer, Requirements
 from snakemake_executor_ec2.sizing import disk
 from tests.fakes.cloud import instance_type
@@ -165,7 +166,7 @@ def test_instance_profile(profile: str, words: dict[str, str]) -> None:
 # --- user-data ------------------------------------------------------------------------------
 
 
-def user_data(**more: Any) -> str:
+def user_data_text(**more: Any) -> str:
     fields: dict[str, Any] = {
         "host_key": HOST_KEY,
         "authorized_keys": ["ssh-ed25519 AAAAlogin", "ssh-rsa AAAAown"],
@@ -174,18 +175,18 @@ def user_data(**more: Any) -> str:
         "ssh_user": "ec2-user",
         **more,
     }
-    return launch.user_data(**fields)
+    return user_data.cloud_config(**fields)
 
 
 def parsed(**more: Any) -> dict[str, Any]:
-    found = yaml.safe_load(user_data(**more))
+    found = yaml.safe_load(user_data_text(**more))
     assert isinstance(found, dict)
     return found
 
 
 def test_user_data_is_cloud_config() -> None:
     """cloud-init goes by the first line."""
-    assert user_data().splitlines()[0] == "#cloud-config"
+    assert user_data_text().splitlines()[0] == "#cloud-config"
 
 
 def test_first_act_is_the_timer() -> None:
@@ -245,13 +246,13 @@ def test_root_may_log_in_where_asked() -> None:
 def test_bad_login_names(user: str) -> None:
     """A login name that no system would take is refused, and the option is named."""
     with pytest.raises(ConfigurationError, match="--ec2-ssh-user"):
-        user_data(ssh_user=user)
+        user_data_text(ssh_user=user)
 
 
 def test_too_many_keys() -> None:
     """User-data beyond EC2's 16 KiB is refused before EC2 does."""
     with pytest.raises(ConfigurationError, match="16384"):
-        user_data(authorized_keys=["ssh-rsa " + "A" * 700] * 20)
+        user_data_text(authorized_keys=["ssh-rsa " + "A" * 700] * 20)
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=80))

@@ -16,12 +16,12 @@ from snakemake_executor_ec2.errors import (
     PermissionDenied,
     ThrottledError,
 )
-from snakemake_executor_ec2.link import Link
+from snakemake_executor_ec2.machines.connection import Link
+from snakemake_executor_ec2.machines.failure_detector import Neighbours
 from snakemake_executor_ec2.model import Machine
-from snakemake_executor_ec2.outage import Neighbours
 from snakemake_executor_ec2.ports import RemoteHost
 from tests.fakes.workbench import FakeControl, Scene
-from tests.unit import launchers
+from tests.unit.machines import launchers
 
 ADDRESS = "203.0.113.1"
 LEASE_S, LOST_S = 43_200.0, 600.0

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from snakemake_executor_ec2 import launch
 from snakemake_executor_ec2.agent import lease
 from snakemake_executor_ec2.agent.state import boottime
+from snakemake_executor_ec2.machines import user_data
 from snakemake_executor_ec2.model import KeyPair
 
 pytestmark = pytest.mark.skipif(not Path("/proc/uptime").exists(), reason="there is no /proc/uptime")
@@ -29,7 +29,7 @@ def test_root_sees_a_lease_that_is_over(
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setattr(lease, "boottime", lambda: renewed)
         lease.grant(lease_s)
-    text = launch.user_data(
+    text = user_data.cloud_config(
         host_key=KeyPair(private="", public=""), authorized_keys=[], lifetime_s=9, claim_s=9, ssh_user="ann"
     )
     claim = yaml.safe_load(text)["bootcmd"][1][2]

@@ -10,7 +10,7 @@ from snakemake_executor_ec2.agent.answers import Fetched
 from snakemake_executor_ec2.agent.archive import Refused
 from snakemake_executor_ec2.agent.client import Agent
 from snakemake_executor_ec2.errors import NotFetched, ResultsRefused, StagingError
-from snakemake_executor_ec2.link import Link
+from snakemake_executor_ec2.machines.connection import Link
 from snakemake_executor_ec2.model import JobPlan
 from snakemake_executor_ec2.ports import RemoteHost
 from snakemake_executor_ec2.report import kept_results, messages

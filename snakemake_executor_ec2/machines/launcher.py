@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from snakemake_executor_ec2 import launch, tags
+from snakemake_executor_ec2 import tags
 from snakemake_executor_ec2.cancellation import Control
 from snakemake_executor_ec2.errors import (
     CapacityError,
@@ -21,7 +21,10 @@ from snakemake_executor_ec2.errors import (
     QuotaError,
     ThrottledError,
 )
-from snakemake_executor_ec2.learned import Learned, Round
+from snakemake_executor_ec2.machines import user_data
+from snakemake_executor_ec2.machines.budget import Budget, reckoned_usd
+from snakemake_executor_ec2.machines.capacity_cache import KEEP_S
+from snakemake_executor_ec2.machines.knowledge import Learned, Round
 from snakemake_executor_ec2.model import (
     Image,
     JobPlan,
@@ -35,12 +38,10 @@ from snakemake_executor_ec2.model import (
 from snakemake_executor_ec2.ports import Clock, Cloud
 from snakemake_executor_ec2.report import messages
 from snakemake_executor_ec2.sizing import disk, expected
-from snakemake_executor_ec2.sizing.budget import Budget, reckoned_usd
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
 from snakemake_executor_ec2.sizing.lease import lease_s
 from snakemake_executor_ec2.sizing.quotas import PROBE_S, Quota, quota_of
 from snakemake_executor_ec2.sizing.select import best, offers
-from snakemake_executor_ec2.sizing.shortages import KEEP_S
 
 TYPES_PER_ROUND = 10
 """Types to try at first. Every round in which none was to be had allows as many more: the price
@@ -326,7 +327,7 @@ class Launcher:
             zone=zone,
             image=image,
             disk_gib=disk.disk_gib(plan.requirements, image),
-            user_data=launch.user_data(
+            user_data=user_data.cloud_config(
                 host_key=tried.host_key,
                 authorized_keys=self.authorized_keys,
                 lifetime_s=lifetime_s,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from snakemake_executor_ec2 import launch
+from snakemake_executor_ec2.machines import user_data
 from snakemake_executor_ec2.model import KeyPair
 
 
@@ -19,7 +19,7 @@ from snakemake_executor_ec2.model import KeyPair
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_tmp_is_on_the_disk(tmp_path: Path, *, in_memory: bool) -> None:
     """With real mounts, which nobody but the test's own shell sees."""
-    text = launch.user_data(
+    text = user_data.cloud_config(
         host_key=KeyPair(private="", public=""), authorized_keys=[], lifetime_s=9, claim_s=9, ssh_user="ann"
     )
     command = yaml.safe_load(text)["bootcmd"][2]

@@ -33,9 +33,9 @@ from snakemake_executor_ec2.errors import (
     PreparationError,
     StagingError,
 )
-from snakemake_executor_ec2.fetching import Fetching
-from snakemake_executor_ec2.hostkeys import HostKeys
-from snakemake_executor_ec2.link import Link
+from snakemake_executor_ec2.machines.connection import Link
+from snakemake_executor_ec2.machines.fetching import Fetching
+from snakemake_executor_ec2.machines.host_keys import HostKeys
 from snakemake_executor_ec2.model import JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import Clock, RemoteHost
 from snakemake_executor_ec2.report import messages

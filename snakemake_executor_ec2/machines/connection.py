@@ -18,8 +18,8 @@ from snakemake_executor_ec2.errors import (
     PermissionDenied,
 )
 from snakemake_executor_ec2.formatting import duration
+from snakemake_executor_ec2.machines.failure_detector import Neighbours, Outage
 from snakemake_executor_ec2.model import Machine, MachineStatus
-from snakemake_executor_ec2.outage import Neighbours, Outage
 from snakemake_executor_ec2.ports import Clock, Cloud, Connector, RemoteHost
 from snakemake_executor_ec2.report import messages
 
@@ -43,7 +43,7 @@ class Link:
     What is run must bear being run again. `host_keys` are the only ones that are accepted;
     they may be replaced when the machine's key is rotated. `patience_s`: how long a machine is
     waited for that may be there; `lost_after_s`: how long one that seems to have crashed is
-    (see `outage.py`).
+    (see `machines/failure_detector.py`).
     """
 
     def __init__(

@@ -48,7 +48,7 @@ _TMP_ON_DISK = (
 _LOGIN_NAME = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 
 
-def user_data(
+def cloud_config(
     *, host_key: KeyPair, authorized_keys: Sequence[str], lifetime_s: int, claim_s: int, ssh_user: str
 ) -> str:
     """A cloud-config: when the machine ends, what its host key is and who may log in.

@@ -1,0 +1,1 @@
+"""One machine: getting it, reaching it, using it."""
