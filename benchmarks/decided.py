@@ -96,9 +96,9 @@ def _ways(work: Path, measured: dict[str, Any]) -> dict[str, Callable[[], object
 
 def measure(executor: Any) -> dict[str, Any]:
     """In a Snakemake's process: what all its jobs' documents and commands cost."""
-    from snakemake_executor_ec2.decision import decision
-    from snakemake_executor_ec2.direct import NotDirect, direct_request
-    from snakemake_executor_ec2.plan import label
+    from snakemake_executor_ec2.plugin.decision import decision
+    from snakemake_executor_ec2.plugin.direct import NotDirect, direct_request
+    from snakemake_executor_ec2.plugin.job_plan import label
     from snakemake_executor_ec2.runner.arguments import exact_arguments
 
     jobs = [job for job in executor.dag.needrun_jobs() if not job.is_local]

@@ -7,9 +7,9 @@ from typing import Any
 
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Arch, Market, Requirements, SpotUse
-from snakemake_executor_ec2.plan import label, resources
+from snakemake_executor_ec2.plugin.job_plan import label, resources
+from snakemake_executor_ec2.plugin.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.ports import Cloud
-from snakemake_executor_ec2.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.sizing.catalogue import Catalogue, Limits
 from snakemake_executor_ec2.sizing.ceiling import DEFAULT_USD_PER_HOUR
 from snakemake_executor_ec2.sizing.requirements import allowed_patterns, requirements

@@ -88,7 +88,7 @@ class JobPlan:
     attempt: int
     command: str
     decision: Mapping[str, Any] | None = field(default=None, repr=False)
-    """What the machine's Snakemake is held to (see `decision.py`). With it, `command` is what a shell
+    """What the machine's Snakemake is held to (see `plugin/decision.py`). With it, `command` is what a shell
     does before Snakemake starts; None: `command` is the job itself."""
     direct: Mapping[str, Any] | None = field(default=None, repr=False)
     """The job's own command and what belongs around it (`agent/direct.py`), if it needs no Snakemake on the
@@ -120,7 +120,7 @@ class JobPlan:
     incomplete: tuple[Path, ...] = ()
     """What comes back where it exists after a failure: outputs, with `--keep-incomplete`."""
     fingerprint: str = ""
-    """The same for submissions that would give the same results (see `fingerprint.py`)."""
+    """The same for submissions that would give the same results (see `plugin/fingerprint.py`)."""
 
 
 # --- what EC2 has -------------------------------------------------------------------------

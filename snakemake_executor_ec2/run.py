@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_ec2 import snakelocks
 from snakemake_executor_ec2.agent.client import Software as Installed
 from snakemake_executor_ec2.aws.cache import default_directory
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
@@ -34,7 +33,11 @@ from snakemake_executor_ec2.model import (
     Requirements,
     Software,
 )
-from snakemake_executor_ec2.plan import label
+from snakemake_executor_ec2.plugin import stale_locks
+from snakemake_executor_ec2.plugin.broken_pipe import unbroken
+from snakemake_executor_ec2.plugin.job_plan import label
+from snakemake_executor_ec2.plugin.rehearsal import rehearsing
+from snakemake_executor_ec2.plugin.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.ports import Connector
 from snakemake_executor_ec2.pulse import Pulse
 from snakemake_executor_ec2.records import whereabouts
@@ -42,12 +45,9 @@ from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.ledger import Entry, Ledger
 from snakemake_executor_ec2.records.recording_cloud import RecordingCloud
 from snakemake_executor_ec2.records.rows import RunRecord
-from snakemake_executor_ec2.rehearsal import rehearsing
 from snakemake_executor_ec2.report import kept_results, messages
 from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.report.run_table import table
-from snakemake_executor_ec2.report.telling import unbroken
-from snakemake_executor_ec2.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.sizing.lease import DEFAULT_S, DEFAULT_USD
 from snakemake_executor_ec2.sizing.requirements import allowed_patterns
 from snakemake_executor_ec2.spending import before_usd
@@ -168,7 +168,7 @@ class Run:
                 where=where,
             )
         )
-        snakelocks.note(self._folder, self.id, lock_files)
+        stale_locks.note(self._folder, self.id, lock_files)
         pulse = Pulse(self._folder, beat=lambda: journal.beat(self.id), gone=self._forsake)
         self._stack.callback(pulse.stop)
         pulse.start()

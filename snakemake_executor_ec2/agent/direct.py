@@ -1,6 +1,6 @@
 """Runs a rule's own command, with what Snakemake does around it (`Job.prepare`, `shell`), on the machine.
 
-The controller's `direct.py` says which jobs, and makes the request. Also imported there.
+The controller's `plugin/direct.py` says which jobs, and makes the request. Also imported there.
 """
 
 from __future__ import annotations

@@ -61,9 +61,9 @@ ENDINGS = ("finished", "interrupted")
 def start() -> int:
     """`start`: run a job, once per key -> {"state": "running", "pid": …, "already": false}
 
-    The request: key, command, decision (see `runner/run.py`), direct (see `direct.py`), cwd, env, unset,
-    umask, label, path_prepend, runtime_s, lease_s (left out: the lease that is), poweroff (for tests). `env`
-    stays in memory. A job that runs or has ended is not started again: "already" is true and "state" is
+    The request: key, command, decision (see `runner/run.py`), direct (see `plugin/direct.py`), cwd, env,
+    unset, umask, label, path_prepend, runtime_s, lease_s (left out: the lease that is), poweroff (for
+    tests). `env` stays in memory. A job that runs or has ended is not started again: "already" is true and "state" is
     as `status` says.
     """
     request = read_request()

@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from snakemake_executor_ec2.cli.common import attempt_named, folder_journal
+from snakemake_executor_ec2.plugin.broken_pipe import plain
 from snakemake_executor_ec2.records.journal import FOLDER
-from snakemake_executor_ec2.report.telling import plain
 
 
 def add(parser: argparse.ArgumentParser) -> None:

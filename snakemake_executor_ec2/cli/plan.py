@@ -42,7 +42,7 @@ def main(words: Sequence[str]) -> int:
     own.add_argument("--json", action="store_true")
     options, rest = own.parse_known_args(list(words))
 
-    from snakemake_executor_ec2.cli.dag import look_at_jobs
+    from snakemake_executor_ec2.plugin.dag import look_at_jobs
     from snakemake_executor_ec2.report.forecast import Forecast, table
 
     found: list[Forecast] = []
@@ -116,8 +116,8 @@ def _before_usd(settings: Any) -> dict[str, float]:
 def _cloud(settings: Any, stack: ExitStack) -> Any:
     from snakemake_executor_ec2.aws.cache import default_directory
     from snakemake_executor_ec2.aws.cloud import Ec2Cloud
-    from snakemake_executor_ec2.rehearsal import rehearsing
-    from snakemake_executor_ec2.settings import listed
+    from snakemake_executor_ec2.plugin.rehearsal import rehearsing
+    from snakemake_executor_ec2.plugin.settings import listed
     from snakemake_executor_ec2.sizing.requirements import allowed_patterns
     from snakemake_executor_ec2.timing import SystemClock
 
@@ -159,14 +159,14 @@ def _submissions(dag: Any) -> tuple[list[Any], int]:
 
 
 def _order(job: Any) -> tuple[int, str]:
-    from snakemake_executor_ec2.plan import label, rule_names
+    from snakemake_executor_ec2.plugin.job_plan import label, rule_names
 
     return (0, "+".join(rule_names(job)) + label(job))
 
 
 def _candidates(submissions: Sequence[Any], launcher: Any, settings: Any) -> tuple[list[Any], list[Any]]:
     from snakemake_executor_ec2.market import requirements_of
-    from snakemake_executor_ec2.plan import label, rule_names
+    from snakemake_executor_ec2.plugin.job_plan import label, rule_names
     from snakemake_executor_ec2.report.forecast import Candidate, Refused
     from snakemake_executor_ec2.sizing import disk
     from snakemake_executor_ec2.sizing.select import select
@@ -196,7 +196,7 @@ def _candidates(submissions: Sequence[Any], launcher: Any, settings: Any) -> tup
 
 def _seconds(job: Any, runtime_min: int | None) -> tuple[float | None, str]:
     """How long a job is expected to run: as it did before, else its limit."""
-    from snakemake_executor_ec2.plan import inner_jobs
+    from snakemake_executor_ec2.plugin.job_plan import inner_jobs
 
     measured = [_benchmark(each) for each in inner_jobs(job)]
     known = [each for each in measured if each is not None]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from . import decided, values
 
 Decision = dict[str, Any]
-"""One of the document's `jobs` (see `decision.py`)."""
+"""One of the document's `jobs` (see `plugin/decision.py`)."""
 
 
 class Decisions(Protocol):

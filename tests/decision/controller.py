@@ -27,12 +27,12 @@ from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 import snakemake_executor_plugin_ec2 as plugin
 from snakemake_executor_ec2.agent.direct import prepare, touch
-from snakemake_executor_ec2.decision import decision
-from snakemake_executor_ec2.direct import NotDirect, direct_request
-from snakemake_executor_ec2.executor import Executor
-from snakemake_executor_ec2.plan import inner_jobs, label
+from snakemake_executor_ec2.plugin.decision import decision
+from snakemake_executor_ec2.plugin.direct import NotDirect, direct_request
+from snakemake_executor_ec2.plugin.executor import Executor
+from snakemake_executor_ec2.plugin.job_plan import inner_jobs, label
+from snakemake_executor_ec2.plugin.settings import common_settings
 from snakemake_executor_ec2.runner.arguments import exact_arguments
-from snakemake_executor_ec2.settings import common_settings
 
 _AGENT = [sys.executable, "-m", "snakemake_executor_ec2.agent", "run"]
 

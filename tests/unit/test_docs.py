@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import snakemake_executor_ec2
-from snakemake_executor_ec2.settings import ExecutorSettings
+from snakemake_executor_ec2.plugin.settings import ExecutorSettings
 
 POLICY = Path(snakemake_executor_ec2.__file__).parent / "aws/policy.json"
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
-from snakemake_executor_ec2.settings import ExecutorSettings
+from snakemake_executor_ec2.plugin.settings import ExecutorSettings
 
 # Snakemake does not close all that it opens, and here it lives in the tests' own process.
 LEAVES_FILES_OPEN = pytest.mark.filterwarnings(

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.preflight import NO_NAMESPACE
+from snakemake_executor_ec2.plugin.preflight import NO_NAMESPACE
 from snakemake_executor_ec2.testing import WorkflowRunner
 
 
 def _has_namespaces() -> bool:
-    child = [sys.executable, "-P", "-m", "snakemake_executor_ec2.preflight", "/nowhere", "[]"]
+    child = [sys.executable, "-P", "-m", "snakemake_executor_ec2.plugin.preflight", "/nowhere", "[]"]
     return subprocess.run(child, capture_output=True, check=False).returncode != NO_NAMESPACE
 
 

@@ -48,7 +48,7 @@ def _replace_local(module: ModuleType) -> None:
 
     def workflow(self: Any, *arguments: Any, **settings: Any) -> Any:
         # On the command line the executor is chosen, and its settings made, before the parse.
-        from snakemake_executor_ec2.settings import ExecutorSettings
+        from snakemake_executor_ec2.plugin.settings import ExecutorSettings
 
         ExecutorSettings()
         return make_workflow(self, *arguments, **settings)
@@ -61,7 +61,7 @@ def _replace_local(module: ModuleType) -> None:
         workflow = self.workflow_api
         main = workflow.workflow_settings.exec_mode == workflow.workflow_settings.exec_mode.DEFAULT
         if executor == "local" and pseudo_executor is None and main:
-            from snakemake_executor_ec2.settings import ExecutorSettings
+            from snakemake_executor_ec2.plugin.settings import ExecutorSettings
 
             executor = "ec2"
             settings["executor_settings"] = ExecutorSettings(

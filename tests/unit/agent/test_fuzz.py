@@ -21,8 +21,8 @@ from snakemake_executor_ec2.agent.archive import ArchiveError, read_archive
 from snakemake_executor_ec2.agent.client import Agent, JobStart, Wanted
 from snakemake_executor_ec2.agent.protocol import Line, parse_line
 from snakemake_executor_ec2.errors import Ec2ExecutorError
+from snakemake_executor_ec2.plugin.broken_pipe import plain
 from snakemake_executor_ec2.ports import Completed
-from snakemake_executor_ec2.report.telling import plain
 from snakemake_executor_ec2.staging.links import LinkRules, dangling, noting
 from snakemake_executor_ec2.staging.machine_links import MachineLinks
 from snakemake_executor_ec2.staging.paths import PathMap, sendings

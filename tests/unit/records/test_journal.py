@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2 import snakelocks
 from snakemake_executor_ec2.errors import LaunchError
 from snakemake_executor_ec2.model import JobPlan, Machine, Market, Phase, Requirements
+from snakemake_executor_ec2.plugin import stale_locks
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.rows import RunRecord
 from tests.fakes.records import run_record
@@ -169,7 +169,7 @@ def test_a_lock_is_noted_before_there_is_a_run(tmp_path: Path) -> None:
     locks.mkdir(parents=True)
     (locks / "0.input.lock").write_text("another's")
     go_there = "import os; from pathlib import Path; from snakemake_executor_ec2 import snakelocks\n"
-    go_there += "snakelocks.listen(); os.chdir('below')\n"
+    go_there += "stale_locks.listen(); os.chdir('below')\n"
     lock = (
         "Path('.snakemake/locks/0.input.lock').read_text()\n"
         "Path('.snakemake/locks/1.input.lock').write_text('x')\n"
@@ -190,11 +190,11 @@ def test_lock_files_of_the_living_and_of_others_stay(journal: Journal, tmp_path:
     for name in ("0.input.lock", "1.input.lock"):
         (locks / name).write_text("x")
     journal.begin_run(_run())
-    snakelocks.note(tmp_path, "r1", [".snakemake/locks/0.input.lock"])
-    snakelocks.release_of_dead_runs(tmp_path)
+    stale_locks.note(tmp_path, "r1", [".snakemake/locks/0.input.lock"])
+    stale_locks.release_of_dead_runs(tmp_path)
     assert len(list(locks.iterdir())) == 2, "the run lives"
     journal.leave_run("r1", detached=False)
-    snakelocks.release_of_dead_runs(tmp_path)
+    stale_locks.release_of_dead_runs(tmp_path)
 
     assert [path.name for path in locks.iterdir()] == ["1.input.lock"]
 
@@ -203,11 +203,11 @@ def test_who_looks_for_locks_does_not_make_a_dead_run_younger(journal: Journal, 
     """When a run was last seen, from which its machines' leases count, stays as it was."""
     journal.begin_run(_run())
     (run,) = journal.runs()
-    snakelocks.note(tmp_path, "r1", [])
+    stale_locks.note(tmp_path, "r1", [])
     lock = tmp_path / FOLDER / "runs" / "r1.lock"
     os.utime(lock, (50.0, 50.0))
     journal.leave_run("r1", detached=False)
     for _ in range(2):
-        snakelocks.release_of_dead_runs(tmp_path)
+        stale_locks.release_of_dead_runs(tmp_path)
         assert not lock.read_text()
         assert journal.last_seen(run) == 50.0

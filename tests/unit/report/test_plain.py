@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from snakemake_executor_ec2.report.telling import plain, unbroken
+from snakemake_executor_ec2.plugin.broken_pipe import plain, unbroken
 
 
 @pytest.mark.parametrize(

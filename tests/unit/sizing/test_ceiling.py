@@ -10,7 +10,7 @@ from snakemake_executor_ec2.aws import snapshot
 from snakemake_executor_ec2.errors import NoFittingInstance
 from snakemake_executor_ec2.market import catalogue_of
 from snakemake_executor_ec2.model import InstanceType
-from snakemake_executor_ec2.settings import ExecutorSettings
+from snakemake_executor_ec2.plugin.settings import ExecutorSettings
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
 from snakemake_executor_ec2.sizing.ceiling import DEFAULT_USD_PER_HOUR
 from snakemake_executor_ec2.sizing.select import best, select

@@ -14,7 +14,7 @@ import shutil
 from typing import Any
 
 from snakemake_executor_ec2.agent.direct import PLACEHOLDER, Request
-from snakemake_executor_ec2.plan import deployment_tools, flagged, is_storage
+from snakemake_executor_ec2.plugin.job_plan import deployment_tools, flagged, is_storage
 from snakemake_executor_ec2.runner import decided
 
 _OTHER_PLACEHOLDER = PLACEHOLDER.replace("tmpdir", "directory-for-temporary-files")

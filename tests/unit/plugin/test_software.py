@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from snakemake_storage_plugin_s3 import StorageProvider, StorageProviderSettings
 
-from snakemake_executor_ec2.software import lacks_bucket_credentials, storage_in_use
+from snakemake_executor_ec2.plugin.software import lacks_bucket_credentials, storage_in_use
 
 
 def _workflow(*keys: str | None, profile: str | None = None) -> Any:

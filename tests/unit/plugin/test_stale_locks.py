@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2 import snakelocks
+from snakemake_executor_ec2.plugin import stale_locks
 from snakemake_executor_ec2.records.whereabouts import FRESH_S, Whereabouts, here
 
 LOCK = ".snakemake/locks/0.input.lock"
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
     (folder / ".snakemake/locks").mkdir(parents=True)
     (folder / ".snakemake/ec2/runs").mkdir(parents=True)
     (folder / LOCK).write_text("o.txt\n")
-    snakelocks.note(folder, "r1", [LOCK])
+    stale_locks.note(folder, "r1", [LOCK])
     return folder
 
 
@@ -38,7 +38,7 @@ def noted_by(folder: Path, where: Whereabouts, age_s: float) -> None:
 
 def test_of_a_dead_run_of_this_computer(folder: Path) -> None:
     """Nobody holds its lock: its files go, at once."""
-    snakelocks.release_of_dead_runs(folder)
+    stale_locks.release_of_dead_runs(folder)
     assert not (folder / LOCK).exists()
 
 
@@ -46,14 +46,14 @@ def test_of_a_dead_run_of_this_computer(folder: Path) -> None:
 def test_of_another_computer(folder: Path, age_s: float) -> None:
     """A lock that does not reach us (node-local `flock`) is no proof: the files stay."""
     noted_by(folder, replace(here(folder), host="other", boot="other"), age_s)
-    snakelocks.release_of_dead_runs(folder)
+    stale_locks.release_of_dead_runs(folder)
     assert (folder / LOCK).exists()
 
 
 def test_of_the_time_before_this_computer_was_started(folder: Path) -> None:
     """Its heart does not beat any more: the files go."""
     noted_by(folder, replace(here(folder), boot="before", device=99), 10 * FRESH_S)
-    snakelocks.release_of_dead_runs(folder)
+    stale_locks.release_of_dead_runs(folder)
     assert not (folder / LOCK).exists()
 
 
@@ -65,7 +65,7 @@ def test_in_a_copy(folder: Path) -> None:
         subprocess.run(["cp", "-a", str(folder), str(each)], check=True)
     (busy / LOCK).write_text("another\n")
     for each in (copy, busy):
-        snakelocks.release_of_dead_runs(each)
+        stale_locks.release_of_dead_runs(each)
     assert not (copy / LOCK).exists()
     assert (busy / LOCK).exists()
     assert (folder / LOCK).exists()
@@ -75,5 +75,5 @@ def test_notes_of_an_earlier_version(folder: Path) -> None:
     """They have no whereabouts, and are read as they were meant."""
     notes = folder / ".snakemake/ec2/runs/r1.lock"
     notes.write_text(json.dumps(json.loads(notes.read_text())["files"]))
-    snakelocks.release_of_dead_runs(folder)
+    stale_locks.release_of_dead_runs(folder)
     assert not (folder / LOCK).exists()

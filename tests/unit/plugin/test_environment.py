@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from snakemake_executor_ec2.staging import environment
+from snakemake_executor_ec2.plugin import environment
 
 
 class Workflow:

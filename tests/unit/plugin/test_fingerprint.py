@@ -16,8 +16,8 @@ from snakemake.settings.types import (
     ResourceSettings,
 )
 
-from snakemake_executor_ec2.fingerprint import fingerprint
 from snakemake_executor_ec2.model import Software
+from snakemake_executor_ec2.plugin.fingerprint import fingerprint
 from tests.workflow.in_process import LEAVES_FILES_OPEN
 
 pytestmark = LEAVES_FILES_OPEN

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.staging import parse_reads
+from snakemake_executor_ec2.plugin import parse_reads
 
 
 class Workflow:

@@ -10,8 +10,8 @@ from types import CodeType
 
 import pytest
 
-from snakemake_executor_ec2.staging import parse_reads
-from snakemake_executor_ec2.staging.imports import Imports, imports
+from snakemake_executor_ec2.plugin import parse_reads
+from snakemake_executor_ec2.plugin.imports import Imports, imports
 
 YAML = f"pyyaml=={version('pyyaml')}"
 

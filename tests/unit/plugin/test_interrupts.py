@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import pytest
 
-from snakemake_executor_ec2 import snakemake_private
-from snakemake_executor_ec2.interrupts import Interrupts
+from snakemake_executor_ec2.plugin import snakemake_private
+from snakemake_executor_ec2.plugin.interrupts import Interrupts
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The child: takes a mount namespace, puts the made folders in the place of the real ones, and resolves.
 
-    python -m snakemake_executor_ec2.preflight DOCUMENT '[[MADE, ROOT], …]'
+    python -m snakemake_executor_ec2.plugin.preflight DOCUMENT '[[MADE, ROOT], …]'
 
 An ordinary user needs a user namespace for it, in which nothing but the mounts is different.
 """
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from snakemake_executor_ec2.agent.standins import keep_from_reading
-from snakemake_executor_ec2.preflight import NO_NAMESPACE
+from snakemake_executor_ec2.plugin.preflight import NO_NAMESPACE
 from snakemake_executor_ec2.runner import run
 
 _CLONE_NEWNS = 0x00020000

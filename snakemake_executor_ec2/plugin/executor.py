@@ -23,15 +23,14 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
-from snakemake_executor_ec2 import snakemake_private
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError, StagingError
-from snakemake_executor_ec2.staging import parse_reads
+from snakemake_executor_ec2.plugin import parse_reads, snakemake_private
 
 if TYPE_CHECKING:
-    from snakemake_executor_ec2.interrupts import Interrupts
     from snakemake_executor_ec2.model import JobOutcome
+    from snakemake_executor_ec2.plugin.interrupts import Interrupts
+    from snakemake_executor_ec2.plugin.surroundings import Surroundings
     from snakemake_executor_ec2.run import Run
-    from snakemake_executor_ec2.surroundings import Surroundings
 
 
 class _Settled:
@@ -59,7 +58,7 @@ class Executor(RemoteExecutor):
     _interrupts: Interrupts | None = None
 
     def __post_init__(self) -> None:
-        from snakemake_executor_ec2.interrupts import Interrupts
+        from snakemake_executor_ec2.plugin.interrupts import Interrupts
 
         self._run: Run | None = None
         self._failed_for_good: dict[Any, str] = {}
@@ -110,9 +109,9 @@ class Executor(RemoteExecutor):
         self.report_job_submission(info)
 
     def _handed_over(self, job: Any, run: Run) -> SubmittedJobInfo:
-        from snakemake_executor_ec2.fingerprint import fingerprint
-        from snakemake_executor_ec2.plan import inner_jobs, outputs_of
-        from snakemake_executor_ec2.submission import submission
+        from snakemake_executor_ec2.plugin.fingerprint import fingerprint
+        from snakemake_executor_ec2.plugin.job_plan import inner_jobs, outputs_of
+        from snakemake_executor_ec2.plugin.submission import submission
 
         mark = fingerprint(inner_jobs(job), run.software)
         noted = {key for each in inner_jobs(job) for key in self.workflow.persistence.external_jobids(each)}
@@ -133,8 +132,8 @@ class Executor(RemoteExecutor):
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
-        from snakemake_executor_ec2.plan import look_in_storage
-        from snakemake_executor_ec2.report.telling import plain
+        from snakemake_executor_ec2.plugin.broken_pipe import plain
+        from snakemake_executor_ec2.plugin.job_plan import look_in_storage
 
         # The base class' thread calls before `__post_init__` has run.
         if self._interrupts is not None:
@@ -163,12 +162,12 @@ class Executor(RemoteExecutor):
             self.report_job_error(info, aux_logs=aux_logs)
 
     def handle_job_success(self, job: Any) -> None:
-        from snakemake_executor_ec2.plan import remove_empty_logs
+        from snakemake_executor_ec2.plugin.job_plan import remove_empty_logs
 
         remove_empty_logs(job)
 
     def _wait_thread(self) -> None:
-        from snakemake_executor_ec2.report.telling import lead_nowhere, nobody_reads
+        from snakemake_executor_ec2.plugin.broken_pipe import lead_nowhere, nobody_reads
 
         try:
             super()._wait_thread()
@@ -210,7 +209,7 @@ class Executor(RemoteExecutor):
 
     def format_job_exec(self, job: Any) -> str:
         # The cache between workflows is this computer's: it is asked and filled here, see below.
-        from snakemake_executor_ec2.plan import deployment_tools, inner_jobs
+        from snakemake_executor_ec2.plugin.job_plan import deployment_tools, inner_jobs
 
         settings = self.workflow.workflow_settings
         cache, settings.cache = settings.cache, None
@@ -254,7 +253,7 @@ class Executor(RemoteExecutor):
 
     def _hear(self) -> None:
         """The run is ending: by a signal, perhaps."""
-        from snakemake_executor_ec2.report.telling import ended_by
+        from snakemake_executor_ec2.plugin.broken_pipe import ended_by
 
         interrupts = self._interrupts
         if interrupts is None or interrupts.is_heard:
@@ -272,7 +271,7 @@ class Executor(RemoteExecutor):
 
     def _keep_here(self) -> None:
         """Make local rules of those that would have no effect on a machine, and say so."""
-        from snakemake_executor_ec2.plan import label, rules_that_stay
+        from snakemake_executor_ec2.plugin.job_plan import label, rules_that_stay
 
         would_travel = [job for job in self.dag.needrun_jobs() if not job.is_local]
         self.workflow.localrules(*rules_that_stay(self.workflow))
@@ -281,7 +280,7 @@ class Executor(RemoteExecutor):
 
     @contextmanager
     def _only_storage_in_use(self) -> Iterator[None]:
-        from snakemake_executor_ec2.software import storage_in_use
+        from snakemake_executor_ec2.plugin.software import storage_in_use
 
         workflow, every = self.workflow, self.workflow.storage_provider_settings
         workflow.storage_provider_settings = {
@@ -295,7 +294,7 @@ class Executor(RemoteExecutor):
     def _is_cached(self, job: Any) -> bool:
         """Whether a job's outputs are kept in the cache between workflows (`--cache`), which is
         a folder of this computer: what machines put into buckets is not."""
-        from snakemake_executor_ec2.plan import is_storage
+        from snakemake_executor_ec2.plugin.job_plan import is_storage
 
         if self.workflow.workflow_settings.cache is None or job.is_group():
             return False
@@ -318,7 +317,7 @@ class Executor(RemoteExecutor):
 
         The machine's Snakemake makes such a backup too, of its own copy.
         """
-        from snakemake_executor_ec2.plan import updated
+        from snakemake_executor_ec2.plugin.job_plan import updated
 
         for path in updated(job):
             if path.exists():
@@ -327,10 +326,10 @@ class Executor(RemoteExecutor):
     def _start(self, jobs: list[Any], *, all_known: bool) -> Run:
         from snakemake.exceptions import InputFunctionException
 
-        from snakemake_executor_ec2.plan import outputs_of, snakemake_locks
+        from snakemake_executor_ec2.plugin.job_plan import outputs_of, snakemake_locks
+        from snakemake_executor_ec2.plugin.software import lacks_bucket_credentials, software_for
+        from snakemake_executor_ec2.plugin.submission import preflight
         from snakemake_executor_ec2.run import Run
-        from snakemake_executor_ec2.software import lacks_bucket_credentials, software_for
-        from snakemake_executor_ec2.submission import preflight
 
         run = Run(
             self.workflow.executor_settings,
@@ -365,14 +364,14 @@ class Executor(RemoteExecutor):
     @cached_property
     def _fetched_sources(self) -> Path | None:
         """A copy, in the working directory, of what Snakemake has fetched from elsewhere for this run."""
-        from snakemake_executor_ec2.plan import fetched_sources
+        from snakemake_executor_ec2.plugin.job_plan import fetched_sources
 
         cache = fetched_sources(self.workflow)
         return Path(shutil.copytree(cache, Path(self.tmpdir, "sources"))) if cache else None
 
     @cached_property
     def _surroundings(self) -> Surroundings:
-        from snakemake_executor_ec2.surroundings import Surroundings
+        from snakemake_executor_ec2.plugin.surroundings import Surroundings
 
         read, fetched = self._read_by_parse, self._fetched_sources
         return Surroundings(self.workflow, read_by_parse=read, fetched=fetched, logger=self.logger)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from snakemake_executor_ec2.snakemake_private import deploying_only, deployment_methods
+from snakemake_executor_ec2.plugin.snakemake_private import deploying_only, deployment_methods
 
 _COMING = """
 import enum, sys
@@ -61,7 +61,8 @@ def test_the_plugin_is_imported_with_the_coming_interface() -> None:
     """Without `DeploymentMethod` and with usages of shared file systems that are new, the plugin's
     package and what it imports when jobs come can be imported."""
     done = run_python(
-        _COMING + "import snakemake_executor_plugin_ec2, snakemake_executor_ec2.plan; print('fine')"
+        _COMING
+        + "import snakemake_executor_plugin_ec2, snakemake_executor_ec2.plugin.job_plan; print('fine')"
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")

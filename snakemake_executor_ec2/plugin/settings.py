@@ -9,18 +9,17 @@ from typing import Any, List, Optional
 
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
-from snakemake_executor_ec2 import snakelocks
-from snakemake_executor_ec2.staging import environment, parse_reads
+from snakemake_executor_ec2.plugin import environment, parse_reads, stale_locks
 
 common_settings = CommonSettings(
     non_local_exec=True,
     # Snakemake then prepares software (conda, containers) on the machine and not here. The
-    # executor gives back to the controller what staging provides, see `executor.py`.
+    # executor gives back to the controller what staging provides, see `plugin/executor.py`.
     implies_no_shared_fs=True,
     job_deploy_sources=False,
     # `--envvars` values travel over the authenticated channel, never on a command line.
     pass_envvar_declarations_to_cmd=False,
-    # The machine gets its storage plugins with its Snakemake, see `software.py`.
+    # The machine gets its storage plugins with its Snakemake, see `plugin/software.py`.
     auto_deploy_default_storage_provider=False,
     can_transfer_local_files=True,
     init_seconds_before_status_checks=0,
@@ -206,7 +205,7 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
 
     def __post_init__(self) -> None:
-        snakelocks.listen()
+        stale_locks.listen()
         # Snakemake makes these settings when this executor was chosen, before it parses.
         parse_reads.listen()
         environment.listen()

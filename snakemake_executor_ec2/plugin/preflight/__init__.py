@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_ec2.errors import ConfigurationError
-from snakemake_executor_ec2.preflight.folders import make_folders
+from snakemake_executor_ec2.plugin.preflight.folders import make_folders
 from snakemake_executor_ec2.staging.view import View
 
 NO_NAMESPACE = 97
@@ -52,7 +52,7 @@ def check(
         spec.write_text(json.dumps({**document, "check": True}))
         with make_folders(view, set(sent)) as folders:
             # -P: modules of the workflow's are not ours to import.
-            child = [sys.executable, "-P", "-m", "snakemake_executor_ec2.preflight"]
+            child = [sys.executable, "-P", "-m", "snakemake_executor_ec2.plugin.preflight"]
             command = [*child, str(spec), json.dumps(folders)]
             try:
                 done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Snakemake's job → `JobPlan`. With `executor.py`, the only module that knows Snakemake."""
+"""Snakemake's job → `JobPlan`. With `plugin/executor.py`, the only module that knows Snakemake."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_ec2 import snakemake_private
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import JobPlan, Requirements
+from snakemake_executor_ec2.plugin import snakemake_private
 from snakemake_executor_ec2.staging.private import private_in
 from snakemake_executor_ec2.staging.sources import LIMIT_BYTES
 

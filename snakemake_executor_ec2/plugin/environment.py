@@ -16,7 +16,7 @@ from pathlib import Path
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
-from snakemake_executor_ec2.staging import parse_reads
+from snakemake_executor_ec2.plugin import parse_reads
 
 _TRANSPARENT = frozenset({"os", "posixpath", "genericpath", "pathlib", "pathlib._local"})
 """Modules that look up what their caller asks for."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_ec2.model import Software
-from snakemake_executor_ec2.plan import (
+from snakemake_executor_ec2.plugin.job_plan import (
     container_images,
     deployment_tools,
     environment_files,

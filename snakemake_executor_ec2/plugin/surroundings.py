@@ -9,19 +9,19 @@ from logging import Logger
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_ec2 import preflight
-from snakemake_executor_ec2.decision import uncompared
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import JobPlan
-from snakemake_executor_ec2.plan import (
+from snakemake_executor_ec2.plugin import environment, parse_reads, preflight
+from snakemake_executor_ec2.plugin.decision import uncompared
+from snakemake_executor_ec2.plugin.job_plan import (
     inner_jobs,
     left_out_params,
     workflow_data,
     workflow_folders,
     workflow_sources,
 )
-from snakemake_executor_ec2.settings import listed
-from snakemake_executor_ec2.staging import describe, environment, parse_reads
+from snakemake_executor_ec2.plugin.settings import listed
+from snakemake_executor_ec2.staging import describe
 from snakemake_executor_ec2.staging.sources import Sources, gather
 from snakemake_executor_ec2.staging.view import View, Viewer
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from snakemake_executor_ec2.decision import decision
-from snakemake_executor_ec2.direct import NotDirect, direct_request
 from snakemake_executor_ec2.model import JobPlan, Requirements
-from snakemake_executor_ec2.plan import inner_jobs, label, plan_job
+from snakemake_executor_ec2.plugin.decision import decision
+from snakemake_executor_ec2.plugin.direct import NotDirect, direct_request
+from snakemake_executor_ec2.plugin.job_plan import inner_jobs, label, plan_job
+from snakemake_executor_ec2.plugin.surroundings import Surroundings
 from snakemake_executor_ec2.runner.arguments import exact_arguments
 from snakemake_executor_ec2.staging.sources import Sources
-from snakemake_executor_ec2.surroundings import Surroundings
 
 
 def submission(

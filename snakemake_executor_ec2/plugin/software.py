@@ -11,9 +11,9 @@ from typing import Any
 
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Software
-from snakemake_executor_ec2.plan import workflow_folders
-from snakemake_executor_ec2.staging import parse_reads
-from snakemake_executor_ec2.staging.imports import imports
+from snakemake_executor_ec2.plugin import parse_reads
+from snakemake_executor_ec2.plugin.imports import imports
+from snakemake_executor_ec2.plugin.job_plan import workflow_folders
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 

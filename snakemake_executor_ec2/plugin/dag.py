@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from snakemake_executor_ec2.settings import ExecutorSettings
+from snakemake_executor_ec2.plugin.settings import ExecutorSettings
 
 Look = Callable[[Any, ExecutorSettings], None]
 """Is given the DAG and our settings."""
@@ -53,7 +53,7 @@ def _built(dag_api: Any, given: dict[str, Any]) -> tuple[Any, ExecutorSettings]:
     from snakemake.settings.types import ExecutionSettings
     from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
-    from snakemake_executor_ec2.plan import rules_that_stay
+    from snakemake_executor_ec2.plugin.job_plan import rules_that_stay
 
     api = dag_api.workflow_api
     plugin = ExecutorPluginRegistry().get_plugin("ec2")
