@@ -1,1 +1,1 @@
-"""Run each Snakemake job on its own EC2 machine. Start reading in `lifecycle.py`."""
+"""Run each Snakemake job on its own EC2 machine. Start reading in `controller/job.py`."""

@@ -59,8 +59,8 @@ def main(words: Sequence[str]) -> int:
 
 def _forecast(dag: Any, settings: Any) -> Any:
     """The forecast for a DAG of Snakemake's. Raises Ec2ExecutorError."""
+    from snakemake_executor_ec2.controller.market import catalogue_of
     from snakemake_executor_ec2.machines.launcher import Launcher
-    from snakemake_executor_ec2.market import catalogue_of
     from snakemake_executor_ec2.report.forecast import forecast, merged
     from snakemake_executor_ec2.sizing.quotas import quota_of
     from snakemake_executor_ec2.timing import SystemClock
@@ -101,8 +101,8 @@ def _forecast(dag: Any, settings: Any) -> Any:
 
 def _before_usd(settings: Any) -> dict[str, float]:
     """What earlier calls here have used up of the budget."""
+    from snakemake_executor_ec2.controller.spending import before_usd
     from snakemake_executor_ec2.records.journal import FOLDER, Journal
-    from snakemake_executor_ec2.spending import before_usd
 
     if settings.budget_period in (None, "run") or not (FOLDER / "journal.sqlite").exists():
         return {}
@@ -165,7 +165,7 @@ def _order(job: Any) -> tuple[int, str]:
 
 
 def _candidates(submissions: Sequence[Any], launcher: Any, settings: Any) -> tuple[list[Any], list[Any]]:
-    from snakemake_executor_ec2.market import requirements_of
+    from snakemake_executor_ec2.controller.market import requirements_of
     from snakemake_executor_ec2.plugin.job_plan import label, rule_names
     from snakemake_executor_ec2.report.forecast import Candidate, Refused
     from snakemake_executor_ec2.sizing import disk

@@ -1,4 +1,4 @@
-"""What Snakemake calls: jobs come in, outcomes go out. The story of a job is in `lifecycle.py`.
+"""What Snakemake calls: jobs come in, outcomes go out. The story of a job is in `controller/job.py`.
 
 Imported at every start of Snakemake, whatever the executor: everything heavy (boto3, paramiko,
 and with them most of this package) is imported when the first job comes.
@@ -27,10 +27,10 @@ from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError, 
 from snakemake_executor_ec2.plugin import parse_reads, snakemake_private
 
 if TYPE_CHECKING:
+    from snakemake_executor_ec2.controller.run import Run
     from snakemake_executor_ec2.model import JobOutcome
     from snakemake_executor_ec2.plugin.interrupts import Interrupts
     from snakemake_executor_ec2.plugin.surroundings import Surroundings
-    from snakemake_executor_ec2.run import Run
 
 
 class _Settled:
@@ -326,10 +326,10 @@ class Executor(RemoteExecutor):
     def _start(self, jobs: list[Any], *, all_known: bool) -> Run:
         from snakemake.exceptions import InputFunctionException
 
+        from snakemake_executor_ec2.controller.run import Run
         from snakemake_executor_ec2.plugin.job_plan import outputs_of, snakemake_locks
         from snakemake_executor_ec2.plugin.software import lacks_bucket_credentials, software_for
         from snakemake_executor_ec2.plugin.submission import preflight
-        from snakemake_executor_ec2.run import Run
 
         run = Run(
             self.workflow.executor_settings,

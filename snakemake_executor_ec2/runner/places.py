@@ -2,7 +2,7 @@
 
 `~` leads to the controller's home, and relative paths before a `workdir:` count from where Snakemake was
 started there. Libraries and the commands of rules have the machine's own home, in which they may write.
-For the process in which `run.py` runs Snakemake.
+For the process in which `controller/run.py` runs Snakemake.
 """
 
 from __future__ import annotations

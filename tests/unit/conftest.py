@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.stories import World
+from tests.unit.controller.stories import World
 
 
 @pytest.fixture

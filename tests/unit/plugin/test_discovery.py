@@ -31,7 +31,7 @@ def test_discovery_imports_nothing_heavy() -> None:
 def test_only_adapters_import_their_libraries() -> None:
     """boto3 is `aws/`'s, paramiko is `ssh/`'s: one seam for each outside system."""
     code = (
-        "import sys, snakemake_executor_ec2.lifecycle, snakemake_executor_ec2.machines.launcher, "
+        "import sys, snakemake_executor_ec2.controller.job, snakemake_executor_ec2.machines.launcher, "
         "snakemake_executor_ec2.machines.session; print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

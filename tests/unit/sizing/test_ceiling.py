@@ -7,8 +7,8 @@ from functools import cache
 import pytest
 
 from snakemake_executor_ec2.aws import snapshot
+from snakemake_executor_ec2.controller.market import catalogue_of
 from snakemake_executor_ec2.errors import NoFittingInstance
-from snakemake_executor_ec2.market import catalogue_of
 from snakemake_executor_ec2.model import InstanceType
 from snakemake_executor_ec2.plugin.settings import ExecutorSettings
 from snakemake_executor_ec2.sizing.catalogue import Catalogue

@@ -7,21 +7,21 @@ from dataclasses import replace
 
 import pytest
 
+from snakemake_executor_ec2.controller.job import MACHINES_PER_JOB, RECLAIMS_PER_JOB
 from snakemake_executor_ec2.errors import (
     ConnectionLost,
     CredentialsExpired,
     InstanceLost,
     PreparationError,
 )
-from snakemake_executor_ec2.lifecycle import MACHINES_PER_JOB, RECLAIMS_PER_JOB
 from snakemake_executor_ec2.model import (
     Failure,
     JobResult,
     Market,
 )
 from tests.fakes.workbench import NEW_HOST_KEY
+from tests.unit.controller.stories import ONLY_SPOT, RECLAIM, SPOT, World
 from tests.unit.machines import launchers
-from tests.unit.stories import ONLY_SPOT, RECLAIM, SPOT, World
 
 
 def test_the_story(world: World) -> None:

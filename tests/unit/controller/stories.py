@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.lifecycle import Inherited, Kit, run_job
+from snakemake_executor_ec2.controller.job import Inherited, Kit, run_job
 from snakemake_executor_ec2.machines.failure_detector import Neighbours
 from snakemake_executor_ec2.model import (
     JobOutcome,

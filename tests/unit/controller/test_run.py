@@ -10,8 +10,9 @@ from typing import cast
 import pytest
 
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
+from snakemake_executor_ec2.controller.recovery import Estate
+from snakemake_executor_ec2.controller.run import Run, allow_many_files
 from snakemake_executor_ec2.errors import ThrottledError
-from snakemake_executor_ec2.estate import Estate
 from snakemake_executor_ec2.model import MachineState, Software
 from snakemake_executor_ec2.plugin.settings import ExecutorSettings
 from snakemake_executor_ec2.ports import Connector
@@ -19,7 +20,6 @@ from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.records.ledger import Ledger
 from snakemake_executor_ec2.records.recording_cloud import RecordingCloud
 from snakemake_executor_ec2.records.rows import RunRecord
-from snakemake_executor_ec2.run import Run, allow_many_files
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
 from tests.fakes.records import run_record

@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
+from snakemake_executor_ec2.controller.recovery import Estate
 from snakemake_executor_ec2.errors import ThrottledError
-from snakemake_executor_ec2.estate import Estate
 from snakemake_executor_ec2.model import MachineState, Phase
 from snakemake_executor_ec2.ports import Connector
 from snakemake_executor_ec2.records.journal import Journal

@@ -7,18 +7,18 @@ from dataclasses import replace
 
 import pytest
 
+from snakemake_executor_ec2.controller.job import Inherited
 from snakemake_executor_ec2.errors import (
     Cancelled,
     Ec2ExecutorError,
     NotFetched,
 )
-from snakemake_executor_ec2.lifecycle import Inherited
 from snakemake_executor_ec2.model import (
     Failure,
     JobResult,
 )
 from tests.fakes.workbench import FakeControl
-from tests.unit.stories import PLAN, World
+from tests.unit.controller.stories import PLAN, World
 
 
 def test_results_that_find_no_room_stay_on_the_machine(world: World) -> None:

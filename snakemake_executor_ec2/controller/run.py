@@ -18,15 +18,17 @@ from snakemake_executor_ec2.agent.client import Software as Installed
 from snakemake_executor_ec2.aws.cache import default_directory
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.cancellation import Control
+from snakemake_executor_ec2.controller.heartbeat import Pulse
+from snakemake_executor_ec2.controller.job import Inherited, Kit, run_job
+from snakemake_executor_ec2.controller.market import catalogue_of, requirements_of
+from snakemake_executor_ec2.controller.recovery import Estate
+from snakemake_executor_ec2.controller.spending import before_usd
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
-from snakemake_executor_ec2.estate import Estate
-from snakemake_executor_ec2.lifecycle import Inherited, Kit, run_job
 from snakemake_executor_ec2.machines.connection import Link
 from snakemake_executor_ec2.machines.failure_detector import Neighbours
 from snakemake_executor_ec2.machines.host_keys import HostKeys
 from snakemake_executor_ec2.machines.launcher import Launcher
 from snakemake_executor_ec2.machines.session import AgentWorkbench
-from snakemake_executor_ec2.market import catalogue_of, requirements_of
 from snakemake_executor_ec2.model import (
     JobOutcome,
     JobPlan,
@@ -39,7 +41,6 @@ from snakemake_executor_ec2.plugin.job_plan import label
 from snakemake_executor_ec2.plugin.rehearsal import rehearsing
 from snakemake_executor_ec2.plugin.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.ports import Connector
-from snakemake_executor_ec2.pulse import Pulse
 from snakemake_executor_ec2.records import whereabouts
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.ledger import Entry, Ledger
@@ -50,7 +51,6 @@ from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.report.run_table import table
 from snakemake_executor_ec2.sizing.lease import DEFAULT_S, DEFAULT_USD
 from snakemake_executor_ec2.sizing.requirements import allowed_patterns
-from snakemake_executor_ec2.spending import before_usd
 from snakemake_executor_ec2.ssh.connector import SshConnector
 from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
 from snakemake_executor_ec2.tags import check_tags
