@@ -8,7 +8,7 @@ from collections.abc import Callable
 from snakemake_executor_ec2.errors import Cancelled
 
 
-class Control:
+class CancelToken:
     """Shared by one job's thread and whoever may cancel it."""
 
     def __init__(self) -> None:

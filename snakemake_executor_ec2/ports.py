@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
-from snakemake_executor_ec2.cancellation import Control
+from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.model import (
     Arch,
     Image,
@@ -157,8 +157,8 @@ class Connector(Protocol):
         """
 
 
-class Workbench(Protocol):
-    """What the story does on one machine, over a `Link` (see `machines/session.py`)."""
+class Session(Protocol):
+    """What the story does on one machine, over a `Connection` (see `machines/session.py`)."""
 
     def move_in(self, lease_s: float) -> None:
         """Install the agent, which from now on powers the machine off when nobody calls for
@@ -209,7 +209,13 @@ class Launches(Protocol):
     """Gets machines for plans (see `launching.Launcher`)."""
 
     def launch(
-        self, plan: JobPlan, host_key: KeyPair, machine_no: int, control: Control, *, reclaimed: int = 0
+        self,
+        plan: JobPlan,
+        host_key: KeyPair,
+        machine_no: int,
+        cancel: CancelToken,
+        *,
+        reclaimed: int = 0,
     ) -> Machine:
         """The best machine that is to be had now, the `machine_no`th for this plan, after
         `reclaimed` spot machines that EC2 took back. Waits while there is none.

@@ -22,7 +22,7 @@ class SystemClock:
         time.sleep(seconds)
 
 
-class Pace:
+class RateLimiter:
     """At most so many calls a second, over all threads, evenly spread."""
 
     def __init__(self, per_second: float, clock: Clock) -> None:
@@ -46,7 +46,7 @@ class Pace:
             return turn - now
 
 
-class Patience:
+class Backoff:
     """Pauses that double up to a limit, with jitter, until a time is over. One per operation."""
 
     def __init__(self, clock: Clock, *, total_s: float, first_s: float = 0.5, most_s: float = 8.0) -> None:

@@ -63,8 +63,8 @@ def start() -> int:
 
     The request: key, command, decision (see `runner/run.py`), direct (see `plugin/direct.py`), cwd, env,
     unset, umask, label, path_prepend, runtime_s, lease_s (left out: the lease that is), poweroff (for
-    tests). `env` stays in memory. A job that runs or has ended is not started again: "already" is true and "state" is
-    as `status` says.
+    tests). `env` stays in memory. A job that runs or has ended is not started again: "already" is true and
+    "state" is as `status` says.
     """
     request = read_request()
     key = str(request.get("key", ""))

@@ -13,7 +13,7 @@ from snakemake_executor_ec2.aws.terminate import Terminator
 from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.model import MachineState, Market
 from snakemake_executor_ec2.tags import EXPIRES_TAG, FOLDER_TAG, JOB_TAG, OWNER_TAG, RULE_TAG, RUN_TAG
-from snakemake_executor_ec2.timing import Patience, SystemClock
+from snakemake_executor_ec2.timing import Backoff, SystemClock
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
@@ -98,7 +98,7 @@ class Inventory:
         gone. Waits, for a while, until the machines have let go of them. Raises LaunchError."""
         wanted = {group: run for group, run in self.groups().items() if run in run_ids}
         left = dict(wanted)
-        patience = Patience(self._clock, total_s=GROUP_S, first_s=1.0, most_s=5.0)
+        patience = Backoff(self._clock, total_s=GROUP_S, first_s=1.0, most_s=5.0)
         while left:
             left = {group: run for group, run in left.items() if not self.delete_group(group)}
             if left and not patience.pause():

@@ -12,7 +12,7 @@ from snakemake_executor_ec2.aws.statuses import describe_run
 from snakemake_executor_ec2.errors import CapacityError, LaunchError
 from snakemake_executor_ec2.model import LaunchSpec, Machine, Market
 from snakemake_executor_ec2.ports import Clock
-from snakemake_executor_ec2.timing import Pace, Patience
+from snakemake_executor_ec2.timing import Backoff, RateLimiter
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
@@ -112,7 +112,7 @@ class Launcher:
         self._group = group
         self._caller = caller
         self._clock = clock
-        self._pace = Pace(LAUNCHES_PER_S, clock)
+        self._pace = RateLimiter(LAUNCHES_PER_S, clock)
 
     def launch(self, spec: LaunchSpec, subnets: Sequence[Subnet]) -> Machine:
         """Start one machine in a zone's subnets, the first that has addresses left.
@@ -134,8 +134,8 @@ class Launcher:
         request = run_instances_request(
             spec, subnet_id=subnet.id, group_id=group_id, public_address=subnet.public
         )
-        patience = Patience(self._clock, total_s=RETRY_S)
-        settling = Patience(self._clock, total_s=SETTLE_S)
+        patience = Backoff(self._clock, total_s=RETRY_S)
+        settling = Backoff(self._clock, total_s=SETTLE_S)
         while True:
             self._pace.wait()
             try:

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, is_denied, is_transient, translate
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.tags import RUN_TAG
-from snakemake_executor_ec2.timing import Patience
+from snakemake_executor_ec2.timing import Backoff
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import IpPermissionTypeDef, TagTypeDef
@@ -89,7 +89,7 @@ class SecurityGroup:
                 return True
             group_id, self._id = self._id, None
             self._open_to.clear()
-        patience = Patience(self._clock, total_s=_DELETE_S, first_s=1.0, most_s=5.0)
+        patience = Backoff(self._clock, total_s=_DELETE_S, first_s=1.0, most_s=5.0)
         while True:
             try:
                 self._clients.ec2.delete_security_group(GroupId=group_id)
@@ -161,7 +161,7 @@ class SecurityGroup:
                 self._open_to.add(network)
 
     def _authorize(self, group_id: str, network: str) -> None:
-        patience = Patience(self._clock, total_s=SETTLE_S)
+        patience = Backoff(self._clock, total_s=SETTLE_S)
         while True:
             try:
                 self._clients.ec2.authorize_security_group_ingress(

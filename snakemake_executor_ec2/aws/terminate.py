@@ -14,7 +14,7 @@ from snakemake_executor_ec2.aws.statuses import describe_machine, describe_run
 from snakemake_executor_ec2.errors import CredentialsExpired, Ec2ExecutorError
 from snakemake_executor_ec2.model import MachineState
 from snakemake_executor_ec2.ports import Clock
-from snakemake_executor_ec2.timing import Patience
+from snakemake_executor_ec2.timing import Backoff
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.aws.clients import Clients
@@ -74,7 +74,7 @@ class Terminator:
 
         Warns about what could not be ended, and returns False; raises nothing of AWS's.
         """
-        patience = Patience(self._clock, total_s=SWEEP_S, first_s=_SWEEP_GAP_S, most_s=4.0)
+        patience = Backoff(self._clock, total_s=SWEEP_S, first_s=_SWEEP_GAP_S, most_s=4.0)
         clean = 0
         failure: Ec2ExecutorError | None = None
         alive: list[str] = []
@@ -104,7 +104,7 @@ class Terminator:
 
     def _end_batch(self, batch: list[str], failures: dict[str, Ec2ExecutorError]) -> None:
         """EC2 ends all or none: whatever it objects to is taken out first."""
-        patience = Patience(self._clock, total_s=TERMINATE_S)
+        patience = Backoff(self._clock, total_s=TERMINATE_S)
         while batch:
             try:
                 batch = self._call(batch)

@@ -16,7 +16,7 @@ BEAT_S = 30.0
 LOOK_S = 2.0
 
 
-class Pulse:
+class Heartbeat:
     """A thread that beats, and that calls `gone` once if the folder was deleted."""
 
     def __init__(self, folder: Path, *, beat: Callable[[], None], gone: Callable[[], None]) -> None:
@@ -25,7 +25,7 @@ class Pulse:
         self._beat = beat
         self._gone = gone
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._live, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._live, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         self._thread.start()

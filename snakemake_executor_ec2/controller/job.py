@@ -5,7 +5,7 @@
 A machine is owned by a `with` from the moment EC2 gave it to us: it is terminated on every
 way out but three, which say so (`Entry.left`): the user detached, it has results that
 could not be fetched, it failed and is kept for a look. Whatever is asked of the machine goes
-through a `Link`, which is mended when it breaks, so that a lost connection costs no more than
+through a `Connection`, which is mended when it breaks, so that a lost connection costs no more than
 its own length. Every phase is in the journal before it begins; a story whose teller was killed
 goes on in `_go_on`.
 """
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from snakemake_executor_ec2.cancellation import Control
+from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import (
     Cancelled,
     Ec2ExecutorError,
@@ -29,8 +29,8 @@ from snakemake_executor_ec2.errors import (
     PreparationError,
 )
 from snakemake_executor_ec2.formatting import duration
-from snakemake_executor_ec2.machines.connection import Link
-from snakemake_executor_ec2.machines.failure_detector import Neighbours
+from snakemake_executor_ec2.machines.connection import Connection
+from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.model import (
     Failure,
     JobOutcome,
@@ -42,7 +42,7 @@ from snakemake_executor_ec2.model import (
     Software,
     Transfer,
 )
-from snakemake_executor_ec2.ports import Clock, Cloud, Connector, Launches, Workbench
+from snakemake_executor_ec2.ports import Clock, Cloud, Connector, Launches, Session
 from snakemake_executor_ec2.records.ledger import Entry, Ledger
 from snakemake_executor_ec2.records.rows import Attempt
 from snakemake_executor_ec2.report import kept_results, messages
@@ -76,7 +76,7 @@ class Inherited:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kit:
+class RunContext:
     """Everything that a story needs from the world, the same for all jobs of a run."""
 
     cloud: Cloud
@@ -85,13 +85,13 @@ class Kit:
     launcher: Launches
     ledger: Ledger
     new_key_pair: Callable[[], KeyPair]
-    workbench: Callable[[Link], Workbench]
+    session: Callable[[Connection], Session]
     software: Software
     boot_timeout_s: float
     lease_s: float
     lost_after_s: float
     """How long a machine that seems to have crashed is waited for."""
-    neighbours: Neighbours
+    reachability: Reachability
     keep_failed_s: float
     """How long a failed job's machine is kept for a look; 0: not at all."""
     log_folder: Path
@@ -106,7 +106,9 @@ class Kit:
         return lease_s(self.lease_s, self.lease_usd, machine.price, plan.requirements)
 
 
-def run_job(plan: JobPlan, kit: Kit, control: Control, inherited: Inherited | None = None) -> JobOutcome:
+def run_job(
+    plan: JobPlan, context: RunContext, cancel: CancelToken, inherited: Inherited | None = None
+) -> JobOutcome:
     """Run one job on a machine of its own, or go on with one that runs or has ended already.
     Whatever goes wrong is in the outcome."""
     machine_no = lost = reclaimed = 0
@@ -114,20 +116,20 @@ def run_job(plan: JobPlan, kit: Kit, control: Control, inherited: Inherited | No
         entry: Entry | None = None
         try:
             if inherited and not machine_no:
-                entry = kit.ledger.reopen(inherited.attempt)
-                outcome = _go_on(plan, kit, control, entry, inherited)
+                entry = context.ledger.reopen(inherited.attempt)
+                outcome = _go_on(plan, context, cancel, entry, inherited)
             else:
-                host_key = kit.new_key_pair()
-                entry = kit.ledger.open(plan, machine_no, host_key.public)
-                outcome = _on_a_machine(plan, kit, control, entry, host_key, machine_no, reclaimed)
+                host_key = context.new_key_pair()
+                entry = context.ledger.open(plan, machine_no, host_key.public)
+                outcome = _on_a_machine(plan, context, cancel, entry, host_key, machine_no, reclaimed)
             entry.ending = "done" if outcome.ok else "failed"
         except InstanceLost as error:
-            outcome = _failed(plan, kit, control, entry, error)
+            outcome = _failed(plan, context, cancel, entry, error)
             reclaimed += error.for_want_of_capacity
             lost += not error.for_want_of_capacity
             if not outcome.cancelled and lost < MACHINES_PER_JOB and reclaimed <= RECLAIMS_PER_JOB:
                 by_spot = error.by_spot
-                kit.tell(
+                context.tell(
                     messages.reclaimed(plan, error, reclaimed)
                     if by_spot
                     else messages.trying_again(plan, error)
@@ -135,23 +137,27 @@ def run_job(plan: JobPlan, kit: Kit, control: Control, inherited: Inherited | No
                 machine_no += 1
                 continue
         except Ec2ExecutorError as error:
-            outcome = _failed(plan, kit, control, entry, error)
+            outcome = _failed(plan, context, cancel, entry, error)
         finally:
             if entry is not None:
-                kit.ledger.close(entry)
+                context.ledger.close(entry)
         return outcome
 
 
 def _failed(
-    plan: JobPlan, kit: Kit, control: Control, entry: Entry | None, error: Ec2ExecutorError
+    plan: JobPlan,
+    context: RunContext,
+    cancel: CancelToken,
+    entry: Entry | None,
+    error: Ec2ExecutorError,
 ) -> JobOutcome:
     """The outcome of a story that an error has ended."""
-    if control.cancelled or isinstance(error, Cancelled):
+    if cancel.cancelled or isinstance(error, Cancelled):
         ending = "left" if entry is not None and entry.left else "cancelled"
         outcome = JobOutcome(ok=False, cancelled=True, message=messages.cancelled(plan))
     else:
         ending = "lost" if isinstance(error, InstanceLost) else "failed"
-        outcome = JobOutcome(ok=False, message=messages.failed_by(plan, entry, error, kit.clock.now()))
+        outcome = JobOutcome(ok=False, message=messages.failed_by(plan, entry, error, context.clock.now()))
     if entry is not None:
         entry.ending = ending
     return outcome
@@ -159,141 +165,166 @@ def _failed(
 
 def _on_a_machine(
     plan: JobPlan,
-    kit: Kit,
-    control: Control,
+    context: RunContext,
+    cancel: CancelToken,
     entry: Entry,
     host_key: KeyPair,
     machine_no: int,
     reclaimed: int,
 ) -> JobOutcome:
-    with kit.ledger.phase(entry, Phase.LAUNCH):
-        machine = kit.launcher.launch(plan, host_key, machine_no, control, reclaimed=reclaimed)
+    with context.ledger.phase(entry, Phase.LAUNCH):
+        machine = context.launcher.launch(plan, host_key, machine_no, cancel, reclaimed=reclaimed)
     entry.machine = machine
     with (
-        _link(kit, control, machine, kit.cloud, kit.connector, (host_key.public,)) as link,
-        _machine(plan, kit, control, kit.cloud, entry, machine, link),
+        _connection(
+            context, cancel, machine, context.cloud, context.connector, (host_key.public,)
+        ) as connection,
+        _machine(plan, context, cancel, context.cloud, entry, machine, connection),
     ):
-        kit.tell(messages.launched(plan, machine))
-        control.check()
-        with kit.ledger.phase(entry, Phase.BOOT):
-            link.open(max(kit.boot_timeout_s, _METAL_BOOTS_S if ".metal" in machine.instance_type else 0))
-        bench = kit.workbench(link)
-        put_aside(log_path(plan, kit.log_folder), machine_no)
-        with kit.ledger.phase(entry, Phase.PREPARE):
-            _make_ready(plan, kit, control, entry, link, bench)
-        return _to_its_end(plan, kit, control, entry, bench)
+        context.tell(messages.launched(plan, machine))
+        cancel.check()
+        with context.ledger.phase(entry, Phase.BOOT):
+            connection.open(
+                max(context.boot_timeout_s, _METAL_BOOTS_S if ".metal" in machine.instance_type else 0)
+            )
+        session = context.session(connection)
+        put_aside(log_path(plan, context.log_folder), machine_no)
+        with context.ledger.phase(entry, Phase.PREPARE):
+            _make_ready(plan, context, cancel, entry, connection, session)
+        return _to_its_end(plan, context, cancel, entry, session)
 
 
-def _go_on(plan: JobPlan, kit: Kit, control: Control, entry: Entry, inherited: Inherited) -> JobOutcome:
+def _go_on(
+    plan: JobPlan, context: RunContext, cancel: CancelToken, entry: Entry, inherited: Inherited
+) -> JobOutcome:
     """The rest of a story that a run before ours began: the job runs, or has ended, on its machine."""
     attempt = inherited.attempt
     machine, memo = attempt.machine, attempt.bench
     assert machine is not None
     assert memo is not None
-    kit.launcher.adopted(machine, plan.requirements)
+    context.launcher.adopted(machine, plan.requirements)
     with (
-        _link(kit, control, machine, inherited.cloud, inherited.connector, attempt.host_keys) as link,
-        _machine(plan, kit, control, inherited.cloud, entry, machine, link),
+        _connection(
+            context, cancel, machine, inherited.cloud, inherited.connector, attempt.host_keys
+        ) as connection,
+        _machine(plan, context, cancel, inherited.cloud, entry, machine, connection),
     ):
-        kit.tell(messages.adopted(plan, machine))
-        bench = kit.workbench(link)
-        bench.resume(memo)
-        return _to_its_end(plan, kit, control, entry, bench)
+        context.tell(messages.adopted(plan, machine))
+        session = context.session(connection)
+        session.resume(memo)
+        return _to_its_end(plan, context, cancel, entry, session)
 
 
-def _to_its_end(plan: JobPlan, kit: Kit, control: Control, entry: Entry, bench: Workbench) -> JobOutcome:
+def _to_its_end(
+    plan: JobPlan, context: RunContext, cancel: CancelToken, entry: Entry, session: Session
+) -> JobOutcome:
     machine = entry.machine
     assert machine is not None
     result: JobResult | None = None
     has_results = False
     try:
-        with kit.ledger.phase(entry, Phase.RUN):
-            kit.tell(messages.running(plan, machine))
-            result = bench.run(plan, log_path(plan, kit.log_folder))
+        with context.ledger.phase(entry, Phase.RUN):
+            context.tell(messages.running(plan, machine))
+            result = session.run(plan, log_path(plan, context.log_folder))
             has_results = result.exit_code == 0
-            kit.tell(messages.ended(plan, result))
-        with kit.ledger.phase(entry, Phase.STAGE_OUT), _renewing(kit.lease_of(machine, plan), bench):
-            fetched = _fetch(plan, kit, control, bench, has_results=has_results)
-            kit.tell(messages.retrieved(plan, fetched))
+            context.tell(messages.ended(plan, result))
+        with (
+            context.ledger.phase(entry, Phase.STAGE_OUT),
+            _renewing(context.lease_of(machine, plan), session),
+        ):
+            fetched = _fetch(plan, context, cancel, session, has_results=has_results)
+            context.tell(messages.retrieved(plan, fetched))
             if has_results:
-                kit.ledger.landed(entry, sizes_and_times(plan.outputs))
-                _remembered(plan, kit, partial(_wait_for_room, control))
-                kit.leavings.note(plan.rule, bench.left(plan))
+                context.ledger.landed(entry, sizes_and_times(plan.outputs))
+                _remembered(plan, context, partial(_wait_for_room, cancel))
+                context.leavings.note(plan.rule, session.left(plan))
     except Ec2ExecutorError as error:
         not_fetched = isinstance(error, NotFetched)
-        if control.detached:
-            entry.left = messages.detached(kit.lease_of(machine, plan))
-        elif control.leaves(unfetched=bool(result and not_fetched), results=has_results or not_fetched):
-            entry.left = kept_results.keeps_results(machine, kit.lease_of(machine, plan))
+        if cancel.detached:
+            entry.left = messages.detached(context.lease_of(machine, plan))
+        elif cancel.leaves(unfetched=bool(result and not_fetched), results=has_results or not_fetched):
+            entry.left = kept_results.keeps_results(machine, context.lease_of(machine, plan))
         raise
-    if not has_results and kit.keep_failed_s:
-        bench.lease(kit.keep_failed_s)
-        kit.ledger.kept(entry, kit.clock.now() + kit.keep_failed_s)
-        entry.left = f"is kept for {duration(kit.keep_failed_s)}: snakemake-ec2 ssh {machine.id}"
-    return _outcome(plan, kit, entry, result)
+    if not has_results and context.keep_failed_s:
+        session.lease(context.keep_failed_s)
+        context.ledger.kept(entry, context.clock.now() + context.keep_failed_s)
+        entry.left = f"is kept for {duration(context.keep_failed_s)}: snakemake-ec2 ssh {machine.id}"
+    return _outcome(plan, context, entry, result)
 
 
-def _fetch(plan: JobPlan, kit: Kit, control: Control, bench: Workbench, *, has_results: bool) -> Transfer:
+def _fetch(
+    plan: JobPlan, context: RunContext, cancel: CancelToken, session: Session, *, has_results: bool
+) -> Transfer:
     """Stage out: again for as long as a lease is long where this computer cannot take the results, a
     few times where something else is in the way (what is still written to, for instance)."""
-    started = kit.clock.monotonic()
+    started = context.clock.monotonic()
     failures, told = 0, False
     while True:
         try:
-            return bench.stage_out(plan, succeeded=has_results)
+            return session.stage_out(plan, succeeded=has_results)
         except NotFetched as error:
-            waited_s = kit.clock.monotonic() - started
-            if waited_s > kit.lease_s or (not error.here and failures >= _FETCHES_AGAIN):
+            waited_s = context.clock.monotonic() - started
+            if waited_s > context.lease_s or (not error.here and failures >= _FETCHES_AGAIN):
                 raise
             if error.here and not told:
                 told = True
-                kit.tell(messages.cannot_store(plan, error))
-        wait_for_room = partial(_wait_for_room, control) if has_results else control.wait
+                context.tell(messages.cannot_store(plan, error))
+        wait_for_room = partial(_wait_for_room, cancel) if has_results else cancel.wait
         wait_for_room(_FETCH_PAUSES_S[min(failures, len(_FETCH_PAUSES_S) - 1)])
         failures += 1
 
 
-def _wait_for_room(control: Control, seconds: float) -> None:
+def _wait_for_room(cancel: CancelToken, seconds: float) -> None:
     """Wait before results are stored again. Who ends the run then wants room for them, not to lose
     them: their machine keeps them."""
     try:
-        control.wait(seconds)
+        cancel.wait(seconds)
     except Cancelled as error:
         raise NotFetched("cancelled before there was room for the results", here=True) from error
 
 
 @contextmanager
 def _machine(
-    plan: JobPlan, kit: Kit, control: Control, cloud: Cloud, entry: Entry, machine: Machine, link: Link
+    plan: JobPlan,
+    context: RunContext,
+    cancel: CancelToken,
+    cloud: Cloud,
+    entry: Entry,
+    machine: Machine,
+    connection: Connection,
 ) -> Iterator[None]:
     """A machine that ends with the block, whatever happens in it, unless it is left on purpose."""
     no_capacity = False
     try:
         yield
     except Ec2ExecutorError as error:
-        lost = None if control.cancelled else _end_behind(error, kit, cloud, machine)
+        lost = None if cancel.cancelled else _end_behind(error, context, cloud, machine)
         no_capacity = lost is not None and lost.for_want_of_capacity
         if lost is None or lost is error:
             raise
         raise lost from error
     finally:
         if entry.left:
-            kit.tell(messages.left(plan, machine, entry.left))
+            context.tell(messages.left(plan, machine, entry.left))
         else:
-            with kit.ledger.phase(entry, Phase.TERMINATE):
+            with context.ledger.phase(entry, Phase.TERMINATE):
                 try:
                     cloud.terminate([machine.id])
-                    entry.ended_at = kit.clock.now()
+                    entry.ended_at = context.clock.now()
                 except Ec2ExecutorError as error:
                     # What the job made is here. Credentials may have run out: the machine needs none
                     # to end, and the run's last sweep tries again.
-                    kit.tell(messages.not_terminated(machine, error, goes=kit.workbench(link).let_go()))
+                    context.tell(
+                        messages.not_terminated(machine, error, goes=context.session(connection).let_go())
+                    )
             if entry.ended_at is not None:
-                kit.tell(messages.terminated(plan, entry, kit.clock.now()))
-        kit.launcher.released(machine, no_capacity=no_capacity)
+                context.tell(messages.terminated(plan, entry, context.clock.now()))
+        context.launcher.released(machine, no_capacity=no_capacity)
 
 
-def _end_behind(error: Ec2ExecutorError, kit: Kit, cloud: Cloud, machine: Machine) -> InstanceLost | None:
+def _end_behind(
+    error: Ec2ExecutorError, context: RunContext, cloud: Cloud, machine: Machine
+) -> InstanceLost | None:
     """What the end of the machine is told as, where it is behind an error; None where it is not.
 
     A machine that goes down ends what we run on it before it ends the connection: an installation
@@ -303,7 +334,7 @@ def _end_behind(error: Ec2ExecutorError, kit: Kit, cloud: Cloud, machine: Machin
     if isinstance(error, NotFetched) or (lost and lost.reason):
         return lost
     for pause_s in _EC2_KNOWS_AFTER_S:
-        kit.clock.sleep(pause_s)
+        context.clock.sleep(pause_s)
         with suppress(Ec2ExecutorError):
             status = cloud.status(machine.id)
             if status.state.is_gone:
@@ -313,7 +344,7 @@ def _end_behind(error: Ec2ExecutorError, kit: Kit, cloud: Cloud, machine: Machin
 
 
 @contextmanager
-def _renewing(lease_s: float, bench: Workbench) -> Iterator[None]:
+def _renewing(lease_s: float, session: Session) -> Iterator[None]:
     """Something that may take longer than a lease: files on their way, an installation. Only a
     job that is followed renews the lease by itself."""
     over = threading.Event()
@@ -321,7 +352,7 @@ def _renewing(lease_s: float, bench: Workbench) -> Iterator[None]:
     def renew() -> None:
         while not over.wait(lease_s / 4):
             with suppress(Ec2ExecutorError):  # whoever works on the machine hears of it, too
-                bench.renew()
+                session.renew()
 
     threading.Thread(target=renew, name="lease", daemon=True).start()
     try:
@@ -331,71 +362,81 @@ def _renewing(lease_s: float, bench: Workbench) -> Iterator[None]:
 
 
 @contextmanager
-def _link(
-    kit: Kit, control: Control, machine: Machine, cloud: Cloud, connector: Connector, keys: tuple[str, ...]
-) -> Iterator[Link]:
-    link = Link(
+def _connection(
+    context: RunContext,
+    cancel: CancelToken,
+    machine: Machine,
+    cloud: Cloud,
+    connector: Connector,
+    keys: tuple[str, ...],
+) -> Iterator[Connection]:
+    connection = Connection(
         cloud=cloud,
         connector=connector,
-        clock=kit.clock,
-        control=control,
+        clock=context.clock,
+        cancel=cancel,
         machine=machine,
         host_keys=keys,
-        patience_s=kit.lease_s,
-        lost_after_s=kit.lost_after_s,
-        neighbours=kit.neighbours,
-        tell=kit.tell,
+        patience_s=context.lease_s,
+        lost_after_s=context.lost_after_s,
+        reachability=context.reachability,
+        tell=context.tell,
     )
     try:
-        yield link
+        yield connection
     finally:
-        link.close()
+        connection.close()
 
 
 def _make_ready(
-    plan: JobPlan, kit: Kit, control: Control, entry: Entry, link: Link, bench: Workbench
+    plan: JobPlan,
+    context: RunContext,
+    cancel: CancelToken,
+    entry: Entry,
+    connection: Connection,
+    session: Session,
 ) -> None:
     """Move in: the agent, the machine's end on its own, its own host key; then software and
     inputs side by side. No data flows before the host key is one that only the machine knows."""
 
     def pin(*host_keys: str) -> None:
-        link.host_keys = host_keys
-        kit.ledger.pinned(entry, host_keys)
+        connection.host_keys = host_keys
+        context.ledger.pinned(entry, host_keys)
 
     assert entry.machine is not None
-    lease = kit.lease_of(entry.machine, plan)
-    bench.move_in(lease)
-    kit.ledger.leased(entry, lease)
-    bench.rotate_host_key(pin)
+    lease = context.lease_of(entry.machine, plan)
+    session.move_in(lease)
+    context.ledger.leased(entry, lease)
+    session.rotate_host_key(pin)
 
     def send() -> None:
-        kit.tell(messages.staged(plan, bench.stage_in(plan)))
+        context.tell(messages.staged(plan, session.stage_in(plan)))
 
-    with _renewing(lease, bench):
+    with _renewing(lease, session):
         side_by_side = ThreadPoolExecutor(max_workers=2, thread_name_prefix="make ready")
-        install = side_by_side.submit(bench.install_software, kit.software.of_job(plan))
+        install = side_by_side.submit(session.install_software, context.software.of_job(plan))
         ended, _ = wait([install, side_by_side.submit(send)], return_when=FIRST_EXCEPTION)
         side_by_side.shutdown(wait=False)  # where one failed, the other ends with its machine
         for each in ended:
             each.result()
-        kit.ledger.ready(entry, bench.memo())
-        if not _remembered(plan, kit, control.wait):
-            raise PreparationError(messages.journal_unwritten(kit.lease_s))
+        context.ledger.ready(entry, session.memo())
+        if not _remembered(plan, context, cancel.wait):
+            raise PreparationError(messages.journal_unwritten(context.lease_s))
 
 
-def _remembered(plan: JobPlan, kit: Kit, wait: Callable[[float], None]) -> bool:
-    return kit.ledger.remembered(
-        wait, patience_s=kit.lease_s, tell=lambda: kit.tell(messages.waits_for_the_journal(plan))
+def _remembered(plan: JobPlan, context: RunContext, wait: Callable[[float], None]) -> bool:
+    return context.ledger.remembered(
+        wait, patience_s=context.lease_s, tell=lambda: context.tell(messages.waits_for_the_journal(plan))
     )
 
 
-def _outcome(plan: JobPlan, kit: Kit, entry: Entry, result: JobResult) -> JobOutcome:
-    log = log_path(plan, kit.log_folder)
+def _outcome(plan: JobPlan, context: RunContext, entry: Entry, result: JobResult) -> JobOutcome:
+    log = log_path(plan, context.log_folder)
     if result.exit_code == 0:
         return JobOutcome(ok=True, log=log)
     return JobOutcome(
         ok=False,
         log=log,
-        message=messages.job_failed(plan, entry, result, log, kit.clock.now(), kit.leavings),
+        message=messages.job_failed(plan, entry, result, log, context.clock.now(), context.leavings),
         for_good=result.failure is Failure.DIFFERS,
     )

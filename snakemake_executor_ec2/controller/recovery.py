@@ -29,7 +29,7 @@ _SEEN_AGAIN_S = 60.0
 _AT_WORK = frozenset({MachineState.PENDING, MachineState.RUNNING})
 
 
-class Estate:
+class Recovery:
     """Threads may ask it for jobs. `cloud_of` gives a cloud for an earlier run's id."""
 
     def __init__(

@@ -17,18 +17,18 @@ from typing import Any
 from snakemake_executor_ec2.agent.client import Software as Installed
 from snakemake_executor_ec2.aws.cache import default_directory
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
-from snakemake_executor_ec2.cancellation import Control
-from snakemake_executor_ec2.controller.heartbeat import Pulse
-from snakemake_executor_ec2.controller.job import Inherited, Kit, run_job
+from snakemake_executor_ec2.cancellation import CancelToken
+from snakemake_executor_ec2.controller.heartbeat import Heartbeat
+from snakemake_executor_ec2.controller.job import Inherited, RunContext, run_job
 from snakemake_executor_ec2.controller.market import catalogue_of, requirements_of
-from snakemake_executor_ec2.controller.recovery import Estate
+from snakemake_executor_ec2.controller.recovery import Recovery
 from snakemake_executor_ec2.controller.spending import before_usd
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
-from snakemake_executor_ec2.machines.connection import Link
-from snakemake_executor_ec2.machines.failure_detector import Neighbours
+from snakemake_executor_ec2.machines.connection import Connection
+from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.machines.host_keys import HostKeys
 from snakemake_executor_ec2.machines.launcher import Launcher
-from snakemake_executor_ec2.machines.session import AgentWorkbench
+from snakemake_executor_ec2.machines.session import MachineSession
 from snakemake_executor_ec2.model import (
     JobOutcome,
     JobPlan,
@@ -65,9 +65,9 @@ _GRACE_S = 120.0
 class Story:
     """A job that is under way in a thread of its own."""
 
-    def __init__(self, future: Future[JobOutcome], control: Control, thread: threading.Thread) -> None:
+    def __init__(self, future: Future[JobOutcome], cancel: CancelToken, thread: threading.Thread) -> None:
         self._future = future
-        self.control = control
+        self.cancel_token = cancel
         self.thread = thread
 
     def done(self) -> bool:
@@ -100,7 +100,7 @@ class Run:
         self._entries: tuple[Entry, ...] = ()
         self._folder = Path.cwd()
         self._journal: Journal | None = None
-        self._estate: Estate | None = None
+        self._recovery: Recovery | None = None
         self._detached = False
         self._folder_gone = False
         self.id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
@@ -169,15 +169,15 @@ class Run:
             )
         )
         stale_locks.note(self._folder, self.id, lock_files)
-        pulse = Pulse(self._folder, beat=lambda: journal.beat(self.id), gone=self._forsake)
-        self._stack.callback(pulse.stop)
-        pulse.start()
+        heartbeat = Heartbeat(self._folder, beat=lambda: journal.beat(self.id), gone=self._forsake)
+        self._stack.callback(heartbeat.stop)
+        heartbeat.start()
 
         def connector_of(run: RunRecord) -> Connector:
             keys = [run.login] if run.login else []
             return SshConnector(user=run.ssh_user, port=run.ssh_port, login_keys=(*keys, *login_keys[1:]))
 
-        self._estate = Estate(
+        self._recovery = Recovery(
             journal=journal,
             run_id=self.id,
             region=cloud.region,
@@ -188,11 +188,11 @@ class Run:
             connector_of=connector_of,
             tell=self._tell,
         )
-        neighbours = Neighbours()
+        reachability = Reachability()
         host_keys = HostKeys(first_is_enough=settings.allow_first_host_key, tell=self._tell)
 
         def may_launch() -> None:
-            neighbours.check()
+            reachability.check()
             host_keys.check()
 
         self._launcher = Launcher(
@@ -220,23 +220,23 @@ class Run:
         )
         locks: dict[Software, Installed] = {}
 
-        def workbench(link: Link) -> AgentWorkbench:
-            return AgentWorkbench(link, self._clock, self._tell, locks, host_keys)
+        def session(connection: Connection) -> MachineSession:
+            return MachineSession(connection, self._clock, self._tell, locks, host_keys)
 
-        self._kit = Kit(
+        self._context = RunContext(
             cloud=cloud,
             connector=SshConnector(user=ssh_user, port=port, login_keys=tuple(login_keys)),
             clock=self._clock,
             launcher=self._launcher,
             ledger=self._ledger,
             new_key_pair=new_key_pair,
-            workbench=workbench,
+            session=session,
             software=self.software,
             boot_timeout_s=settings.boot_timeout or 300,
             lease_s=lease_s,
             lease_usd=lease_usd,
             lost_after_s=600 if settings.lost_after is None else settings.lost_after,
-            neighbours=neighbours,
+            reachability=reachability,
             keep_failed_s=0 if settings.cloud == "local" else (settings.keep_failed or 0) * 60,
             log_folder=self._folder / FOLDER / "logs",
             tell=self._tell,
@@ -261,35 +261,35 @@ class Run:
         return f"{self.id}.{jobid}.{attempt}"
 
     def settle(self, outputs: Collection[Path], *, all_known: bool) -> None:
-        """End what dead runs of this folder left and nobody wants (see `Estate.settle`)."""
-        assert self._estate is not None
-        self._estate.settle(outputs, all_known=all_known)
+        """End what dead runs of this folder left and nobody wants (see `Recovery.settle`)."""
+        assert self._recovery is not None
+        self._recovery.settle(outputs, all_known=all_known)
 
     def landed(self, fingerprint: str, keys: Collection[str]) -> str | None:
         """The key of a submission whose results a dead run has fetched; None: there is none."""
-        attempt = self._estate and self._estate.finished(fingerprint, keys)
+        attempt = self._recovery and self._recovery.finished(fingerprint, keys)
         if attempt:
             self._tell(f"the results of {attempt.label} are here already: an earlier run fetched them")
         return attempt.key if attempt else None
 
     def inherit(self, fingerprint: str, outputs: Collection[Path]) -> Inherited | None:
         """A job that a dead run left at work, which is ours from now on; None: there is none."""
-        return self._estate.take(fingerprint, outputs) if self._estate else None
+        return self._recovery.take(fingerprint, outputs) if self._recovery else None
 
     def submit(self, plan: JobPlan, inherited: Inherited | None = None) -> Story:
         """Begin a job's story in a thread."""
-        control = Control()
+        cancel = CancelToken()
         future: Future[JobOutcome] = Future()
 
         def tell_it() -> None:
             try:
-                future.set_result(run_job(plan, self._kit, control, inherited))
+                future.set_result(run_job(plan, self._context, cancel, inherited))
             except BaseException as error:
                 # Raised on, it would end the run, and with it the machines of all other jobs.
                 future.set_result(JobOutcome(ok=False, message=messages.executor_bug(plan, error)))
 
         thread = threading.Thread(target=tell_it, name=f"job {plan.key}", daemon=True)
-        story = Story(future, control, thread)
+        story = Story(future, cancel, thread)
         self._stories.append(story)
         thread.start()
         return story
@@ -304,7 +304,7 @@ class Run:
         self._folder_gone = True
         self._warn(kept_results.folder_gone(self._folder))
         for story in list(self._stories):
-            story.control.cancel(abandon=True)
+            story.cancel_token.cancel(abandon=True)
 
     def cancel(self, *, detach: bool = False, keep_results: bool = False) -> None:
         """End all stories and wait, for a while, until they have given their machines back; with
@@ -313,7 +313,7 @@ class Run:
         keep_results = keep_results and not self._folder_gone
         self._detached = self._detached or detach
         for story in self._stories:
-            story.control.cancel(detach=detach, keep_results=keep_results)
+            story.cancel_token.cancel(detach=detach, keep_results=keep_results)
         for story in self._stories:
             story.thread.join(timeout=_GRACE_S)
 
@@ -322,9 +322,9 @@ class Run:
         called again where it was interrupted."""
         self.cancel(keep_results=True)  # where Snakemake ends early, on an error of its own
         self._stories.clear()
-        if self._estate is not None:
-            self._leave(self._estate)
-            self._estate = None
+        if self._recovery is not None:
+            self._leave(self._recovery)
+            self._recovery = None
         self._stack.close()
         entries, self._entries = self._entries, ()
         if any(entry.machine for entry in entries):
@@ -332,7 +332,7 @@ class Run:
                 self._tell(line)
             self._tell("EC2 machines of this run:\n" + table(entries, self._clock.now()))
 
-    def _leave(self, estate: Estate) -> None:
+    def _leave(self, recovery: Recovery) -> None:
         """End what is left of this run and of those before it, but for what stays on purpose."""
         assert self._journal is not None
         self._entries = self._ledger.entries
@@ -346,7 +346,7 @@ class Run:
                 self._journal.close_run(self.id)
         except Ec2ExecutorError as error:
             self._warn(error.message)
-        estate.close(left=left, detached=self._detached)
+        recovery.close(left=left, detached=self._detached)
         self._journal.leave_run(self.id, detached=self._detached)
 
     def _costs_usd(self) -> dict[str, float]:

@@ -11,7 +11,7 @@ KEEP_S = 180.0
 """How long a lack of capacity is remembered; Karpenter's figure."""
 
 
-class Shortages:
+class CapacityCache:
     """Remembers (market, type, zone) for a while. Threads share it."""
 
     def __init__(self, clock: Clock, keep_s: float = KEEP_S) -> None:

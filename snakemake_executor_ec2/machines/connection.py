@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from snakemake_executor_ec2.cancellation import Control
+from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import (
     ConnectError,
     ConnectionLost,
@@ -18,7 +18,7 @@ from snakemake_executor_ec2.errors import (
     PermissionDenied,
 )
 from snakemake_executor_ec2.formatting import duration
-from snakemake_executor_ec2.machines.failure_detector import Neighbours, Outage
+from snakemake_executor_ec2.machines.failure_detector import FailureDetector, Reachability
 from snakemake_executor_ec2.model import Machine, MachineStatus
 from snakemake_executor_ec2.ports import Clock, Cloud, Connector, RemoteHost
 from snakemake_executor_ec2.report import messages
@@ -37,7 +37,7 @@ _TELL_AFTER_S = 60.0
 """After so long without an answer the user is told."""
 
 
-class Link:
+class Connection:
     """Runs things on a machine over a connection that is opened again when it was lost.
 
     What is run must bear being run again. `host_keys` are the only ones that are accepted;
@@ -52,29 +52,29 @@ class Link:
         cloud: Cloud,
         connector: Connector,
         clock: Clock,
-        control: Control,
+        cancel: CancelToken,
         machine: Machine,
         host_keys: tuple[str, ...],
         patience_s: float,
         lost_after_s: float,
-        neighbours: Neighbours,
+        reachability: Reachability,
         tell: Callable[[str], None],
     ) -> None:
         self._cloud = cloud
         self._connector = connector
         self._clock = clock
-        self._control = control
+        self._cancel = cancel
         self._machine = machine
         self.machine_id = machine.id
         self._patience_s = patience_s
         self._lost_after_s = lost_after_s
-        self._neighbours = neighbours
+        self._reachability = reachability
         self._tell = tell
         self._host: RemoteHost | None = None
         self._last: MachineStatus | None = None
         self._lock = threading.Lock()
         self.host_keys = host_keys
-        control.on_cancel(self.close)
+        cancel.on_cancel(self.close)
 
     def open(self, timeout_s: float) -> None:
         """Connect for the first time, to a machine that may still be booting.
@@ -96,7 +96,7 @@ class Link:
             try:
                 return use(host)
             except ConnectionLost:
-                self._control.check()
+                self._cancel.check()
                 self._drop(host)
 
     def once(self, use: Callable[[RemoteHost], T]) -> T | None:
@@ -147,12 +147,12 @@ class Link:
     def _reach(self, timeout_s: float, *, first: bool) -> RemoteHost:
         machine, clock = self._machine, self._clock
         started = last_check = clock.monotonic()
-        outage = Outage(began=started, lost_after_s=self._lost_after_s)
+        detector = FailureDetector(began=started, lost_after_s=self._lost_after_s)
         failure: ConnectError | None = None
         attempts, told = 0, False
         at_most_s = max(timeout_s, self._patience_s)
         while (round_began := clock.monotonic()) - started < timeout_s:
-            self._control.check()
+            self._cancel.check()
             status = self._status()
             if status.state.is_gone:
                 raise InstanceLost(messages.gone(machine, status), reason=status.reason)
@@ -164,26 +164,26 @@ class Link:
                 except ConnectError as error:
                     failure = error
                 else:
-                    self._control.on_cancel(host.close)
-                    self._neighbours.note(machine.id, clock.monotonic())
+                    self._cancel.on_cancel(host.close)
+                    self._reachability.note(machine.id, clock.monotonic())
                     if told:
                         self._tell(messages.answers_again(machine))
                     return host
                 if attempts == 0 or clock.monotonic() - last_check > _ADDRESS_CHECK_S:
                     last_check = clock.monotonic()
                     self._let_us_in(status.address)
-            ec2_answers = round_began - started < _ASK_EC2_AFTER_S or self._look_at(outage)
+            ec2_answers = round_began - started < _ASK_EC2_AFTER_S or self._look_at(detector)
             if not first and not told and failure and clock.monotonic() - started > _TELL_AFTER_S:
                 told = True
                 self._tell(messages.silent(machine, failure, self._patience_s))
-            self._control.wait(_PAUSES_S[min(attempts, len(_PAUSES_S) - 1)])
+            self._cancel.wait(_PAUSES_S[min(attempts, len(_PAUSES_S) - 1)])
             attempts += bool(failure)
             if first and not ec2_answers:
                 # Our own network is down: that is not the machine's boot taking long.
                 timeout_s = min(at_most_s, timeout_s + clock.monotonic() - round_began)
         why = failure.message if failure else "EC2 gave it no address"
         if first:
-            self._neighbours.note_unreached(machine.id, why)
+            self._reachability.note_unreached(machine.id, why)
         if isinstance(failure, HostKeyMismatch):
             raise failure
         if first:
@@ -191,7 +191,7 @@ class Link:
             raise LoginRefused(text) if isinstance(failure, LoginRefused) else InstanceLost(text)
         raise InstanceLost(f"machine {machine.id} could not be reached for {duration(timeout_s)}: {why}")
 
-    def _look_at(self, outage: Outage) -> bool:
+    def _look_at(self, detector: FailureDetector) -> bool:
         """Whether EC2 answers. Raises InstanceLost where waiting longer makes no sense."""
         machine, now = self._machine, self._clock.monotonic()
         try:
@@ -199,10 +199,10 @@ class Link:
         except PermissionDenied:
             impaired = False  # which is an answer: the line to EC2 is up
         except Ec2ExecutorError:
-            outage.ec2_is_silent()
+            detector.ec2_is_silent()
             return False
-        others_answer = self._neighbours.answered_since(machine.id, outage.began)
-        outage.seen(now, impaired=impaired, others_answer=others_answer)
-        if why := outage.why_lost(now):
+        others_answer = self._reachability.answered_since(machine.id, detector.began)
+        detector.seen(now, impaired=impaired, others_answer=others_answer)
+        if why := detector.why_lost(now):
             raise InstanceLost(f"machine {machine.id} {why}")
         return True

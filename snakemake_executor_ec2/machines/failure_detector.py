@@ -24,7 +24,7 @@ UNREACHED = 2
 """After so many machines of a run that never let us in, and none that did, no more are launched."""
 
 
-class Neighbours:
+class Reachability:
     """When the machines of a run let us in last, by `Clock.monotonic`. Threads share it."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Neighbours:
 
 
 @dataclass(kw_only=True)
-class Outage:
+class FailureDetector:
     """One machine that does not answer, and what was seen meanwhile. Times are of `Clock.monotonic`."""
 
     began: float

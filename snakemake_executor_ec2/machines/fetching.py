@@ -10,7 +10,7 @@ from snakemake_executor_ec2.agent.answers import Fetched
 from snakemake_executor_ec2.agent.archive import Refused
 from snakemake_executor_ec2.agent.client import Agent
 from snakemake_executor_ec2.errors import NotFetched, ResultsRefused, StagingError
-from snakemake_executor_ec2.machines.connection import Link
+from snakemake_executor_ec2.machines.connection import Connection
 from snakemake_executor_ec2.model import JobPlan
 from snakemake_executor_ec2.ports import RemoteHost
 from snakemake_executor_ec2.report import kept_results, messages
@@ -28,7 +28,7 @@ class Fetching:
 
     plan: JobPlan
     paths: PathMap
-    link: Link
+    connection: Connection
     ahead_ns: int
     tell: Callable[[str], None]
 
@@ -105,7 +105,7 @@ class Fetching:
             )
 
         try:
-            return self.link.call(fetch)
+            return self.connection.call(fetch)
         except ResultsRefused:
             raise
         except StagingError as error:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from snakemake_executor_ec2.cancellation import Control
+from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import BudgetReached
 from snakemake_executor_ec2.machines.budget import Budget
-from snakemake_executor_ec2.machines.capacity_cache import Shortages
+from snakemake_executor_ec2.machines.capacity_cache import CapacityCache
 from snakemake_executor_ec2.model import JobPlan, KeyPair, Offer, Requirements
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.report import messages
-from snakemake_executor_ec2.sizing.quotas import Gate, Quota
-from snakemake_executor_ec2.timing import Pace
+from snakemake_executor_ec2.sizing.quotas import Quota, QuotaLimiter
+from snakemake_executor_ec2.timing import RateLimiter
 
 LAUNCHES_PER_S = 2.0
 """Launch calls of all jobs together; EC2's bucket refills at this rate (unverified)."""
@@ -27,7 +27,7 @@ class Round:
     host_key: KeyPair
     machine_no: int
     number: int
-    control: Control
+    cancel: CancelToken
     codes: set[str]
     """EC2's codes, of the rounds before, too."""
     quota: Quota | None = None
@@ -36,15 +36,15 @@ class Round:
     """What the machine is reckoned to need for which there is too little left of the budget."""
 
 
-class Learned:
+class LaunchState:
     """What the jobs of a run have found out."""
 
     def __init__(self, clock: Clock, keep_s: float, budget: Budget) -> None:
         self.lock = threading.Lock()
         self.budget = budget
-        self.gate = Gate(clock)
-        self.shortages = Shortages(clock, keep_s)
-        self.pace = Pace(LAUNCHES_PER_S, clock)
+        self.gate = QuotaLimiter(clock)
+        self.shortages = CapacityCache(clock, keep_s)
+        self.pace = RateLimiter(LAUNCHES_PER_S, clock)
         self.checked: dict[Requirements, Offer] = {}
         self.quotas: dict[str, float | None] = {}
         self.told: set[str] = set()

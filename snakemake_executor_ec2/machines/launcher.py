@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from snakemake_executor_ec2 import tags
-from snakemake_executor_ec2.cancellation import Control
+from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import (
     CapacityError,
     ConfigurationError,
@@ -24,7 +24,7 @@ from snakemake_executor_ec2.errors import (
 from snakemake_executor_ec2.machines import user_data
 from snakemake_executor_ec2.machines.budget import Budget, reckoned_usd
 from snakemake_executor_ec2.machines.capacity_cache import KEEP_S
-from snakemake_executor_ec2.machines.knowledge import Learned, Round
+from snakemake_executor_ec2.machines.launch_state import LaunchState, Round
 from snakemake_executor_ec2.model import (
     Image,
     JobPlan,
@@ -89,15 +89,15 @@ class Launcher:
     """That of machines of earlier runs, if the budget is also theirs."""
     may_launch: Callable[[], None] = lambda: None
     """Raises an Ec2ExecutorError where another machine would be of no use."""
-    pause: Callable[[Control, float], None] = Control.wait
+    pause: Callable[[CancelToken, float], None] = CancelToken.wait
     """Sleeps until the job is cancelled; tests let their own time pass."""
-    _learned: Learned = field(init=False)
+    _state: LaunchState = field(init=False)
 
     def __post_init__(self) -> None:
         # With a short timeout, a lack of capacity is asked about again in time.
         keep_s = min(KEEP_S, self.capacity_timeout_s / 10)
         budget = Budget(self.max_cost_usd, self.costs_usd, self.before_usd)
-        object.__setattr__(self, "_learned", Learned(self.clock, keep_s, budget))
+        object.__setattr__(self, "_state", LaunchState(self.clock, keep_s, budget))
 
     def check(self, requirements: Requirements) -> Offer:
         """The best offer for a job, found before anything is launched.
@@ -105,7 +105,7 @@ class Launcher:
         Raises ConfigurationError: nothing fits, the image is not there, the disk is too large, the
         account's limit is below the smallest machine that fits, a price limit can't be kept.
         """
-        known = self._learned.checked.get(requirements)
+        known = self._state.checked.get(requirements)
         if known is not None:
             return known
         found = best(self.catalogue, requirements)
@@ -113,34 +113,40 @@ class Launcher:
             raise ConfigurationError(messages.no_budget_without_price(found))
         disk.disk_gib(requirements, self.image_for(requirements))
         needed_usd = self._reckoned_usd(found, requirements)
-        if needed_usd > self._learned.budget.left_at_first_usd:
+        if needed_usd > self._state.budget.left_at_first_usd:
             raise ConfigurationError(
                 messages.budget_too_small(
                     found, needed_usd, requirements.runtime_min, self.max_cost_usd or 0, self.before_usd
                 )
             )
         self._check_quota(requirements, found)
-        self._learned.checked[requirements] = found
+        self._state.checked[requirements] = found
         return found
 
     def quota_vcpus(self, quota: Quota) -> float | None:
         """The account's limit; None where it is not known. Asked for once."""
-        with self._learned.lock:
-            if quota.code not in self._learned.quotas:
-                self._learned.quotas[quota.code] = value = self.cloud.quota(quota.code)
+        with self._state.lock:
+            if quota.code not in self._state.quotas:
+                self._state.quotas[quota.code] = value = self.cloud.quota(quota.code)
                 if value is not None:
-                    self._learned.gate.set_limit(quota, value)
-            return self._learned.quotas[quota.code]
+                    self._state.gate.set_limit(quota, value)
+            return self._state.quotas[quota.code]
 
     def launch(
-        self, plan: JobPlan, host_key: KeyPair, machine_no: int, control: Control, *, reclaimed: int = 0
+        self,
+        plan: JobPlan,
+        host_key: KeyPair,
+        machine_no: int,
+        cancel: CancelToken,
+        *,
+        reclaimed: int = 0,
     ) -> Machine:
         """See `ports.Launches`."""
-        control.on_cancel(self._learned.gate.wake)
+        cancel.on_cancel(self._state.gate.wake)
         waiting_since: float | None = None
         number, codes = 0, set[str]()
         while True:
-            control.check()
+            cancel.check()
             self.may_launch()
             wanted = self._wanted(plan.requirements, reclaimed)
             tried = Round(
@@ -149,22 +155,22 @@ class Launcher:
                 host_key=host_key,
                 machine_no=machine_no,
                 number=number,
-                control=control,
+                cancel=cancel,
             )
             machine = self._try_all(tried, wanted)
             if machine is not None:
                 return machine
             now = self.clock.monotonic()
             if tried.beyond_budget_usd is not None:
-                text = self._learned.wait_for_budget(plan, tried.beyond_budget_usd)
+                text = self._state.wait_for_budget(plan, tried.beyond_budget_usd)
                 self._tell_once("budget", text)
-                self._learned.gate.wait(control, BUDGET_PAUSE_S)
+                self._state.gate.wait(cancel, BUDGET_PAUSE_S)
                 waiting_since = None
                 continue
-            if tried.quota is not None and self._learned.gate.in_use(tried.quota) > 0:
+            if tried.quota is not None and self._state.gate.in_use(tried.quota) > 0:
                 # One of our own machines will end. Until then, that is no reason to give up.
                 self._tell_quota(tried.quota)
-                self._learned.gate.wait(control, PROBE_S)
+                self._state.gate.wait(cancel, PROBE_S)
                 waiting_since = None
                 continue
             self._check_possible(tried, wanted)
@@ -177,34 +183,34 @@ class Launcher:
             else:
                 text = messages.waiting_for_capacity(plan, self.capacity_timeout_s)
                 self._tell_once(f"capacity {plan.rule}", text)
-            self.pause(control, min(left_s, _LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**number))
+            self.pause(cancel, min(left_s, _LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**number))
             number += 1
 
     def adopted(self, machine: Machine, requirements: Requirements) -> None:
         """See `ports.Launches`."""
         needed_usd = reckoned_usd(machine.price, machine.disk_gib, requirements.runtime_min)
-        self._learned.budget.adopted(machine.id, needed_usd)
-        with self._learned.lock:
-            if machine.id in self._learned.holding:
+        self._state.budget.adopted(machine.id, needed_usd)
+        with self._state.lock:
+            if machine.id in self._state.holding:
                 return
-            self._learned.holding.add(machine.id)
+            self._state.holding.add(machine.id)
         instance_type = self.catalogue.named(machine.instance_type)
         if instance_type is not None:
-            self._learned.gate.count(instance_type, machine.market)
+            self._state.gate.count(instance_type, machine.market)
 
     def released(self, machine: Machine, *, no_capacity: bool = False) -> None:
         """A machine that `launch` gave or `adopted` took has ended; saying it twice is fine.
         `no_capacity`: EC2 has taken it back."""
         if no_capacity:
-            self._learned.shortages.note_reclaimed(machine)
-        self._learned.budget.released(machine.id)
-        with self._learned.lock:
-            if machine.id not in self._learned.holding:
+            self._state.shortages.note_reclaimed(machine)
+        self._state.budget.released(machine.id)
+        with self._state.lock:
+            if machine.id not in self._state.holding:
                 return
-            self._learned.holding.remove(machine.id)
+            self._state.holding.remove(machine.id)
         instance_type = self.catalogue.named(machine.instance_type)
         if instance_type is not None:
-            self._learned.gate.release(instance_type, machine.market)
+            self._state.gate.release(instance_type, machine.market)
 
     def lifetime_of(self, requirements: Requirements) -> int:
         """Seconds after which the machine ends whatever happens; a rule's runtime shortens it, and
@@ -219,30 +225,30 @@ class Launcher:
         """A machine of the first offer that EC2 has one of; what it said otherwise is in `tried`."""
         for offer in self._some(wanted, TYPES_PER_ROUND * (tried.number + 1)):
             needed_usd = self._reckoned_usd(offer, wanted)
-            if not self._learned.budget.fits(needed_usd):
+            if not self._state.budget.fits(needed_usd):
                 # Whatever comes after it is dearer, or spot that is taken back more often.
                 tried.beyond_budget_usd = needed_usd
                 return None
             for zone in offer.zones:
-                if self._learned.is_empty(offer, zone):
+                if self._state.is_empty(offer, zone):
                     continue
                 machine, go_on = self._try(tried, offer, zone)
                 if machine is not None:
                     return machine
                 if not go_on:
                     break
-            if self._learned.no_spot and wanted.spot is SpotUse.PREFER:
+            if self._state.no_spot and wanted.spot is SpotUse.PREFER:
                 return self._try_all(tried, self._wanted(wanted, 0))
         return None
 
     def _try(self, tried: Round, offer: Offer, zone: str) -> tuple[Machine | None, bool]:
         """A machine, or whether another zone may have one."""
-        gate, row, market = self._learned.gate, offer.instance_type, offer.market
+        gate, row, market = self._state.gate, offer.instance_type, offer.market
         if gate.has_room(row, market):
-            wait_s = self._learned.pace.turn()
+            wait_s = self._state.pace.turn()
             if wait_s > 0:
-                self.pause(tried.control, wait_s)
-            if self._learned.is_empty(offer, zone):
+                self.pause(tried.cancel, wait_s)
+            if self._state.is_empty(offer, zone):
                 return None, True  # another job has found out in the meantime
         if not gate.reserve(row, market):
             tried.quota = tried.quota or quota_of(row.name, market)
@@ -251,12 +257,12 @@ class Launcher:
         try:
             # Looked at again: others have launched while this job waited for its turn.
             needed_usd = self._reckoned_usd(offer, tried.plan.requirements)
-            with self._learned.budget.launching(needed_usd) as launched:
+            with self._state.budget.launching(needed_usd) as launched:
                 if launched is None:
                     gate.release(row, market)
                     tried.beyond_budget_usd = needed_usd
                     return None, False
-                machine = self._launch(spec, tried.control)
+                machine = self._launch(spec, tried.cancel)
                 launched(machine.id)
         except QuotaError as error:
             gate.refused(row, market)
@@ -265,7 +271,7 @@ class Launcher:
             return None, False
         except CapacityError as error:
             gate.release(row, market)
-            self._learned.shortages.note(spec)
+            self._state.shortages.note(spec)
             tried.codes.add(error.code)
             self.tell(messages.no_capacity(spec, error))
             return None, True
@@ -273,18 +279,18 @@ class Launcher:
             gate.release(row, market)
             if error.action != _SPOT_ROLE_ACTION or tried.plan.requirements.spot is SpotUse.ONLY:
                 raise
-            self._learned.no_spot = True
+            self._state.no_spot = True
             self._tell_once("no spot", messages.no_spot(error))
             return None, False
         except BaseException:
             gate.release(row, market)
             raise
         gate.launched(row, market)
-        with self._learned.lock:
-            self._learned.holding.add(machine.id)
+        with self._state.lock:
+            self._state.holding.add(machine.id)
         return machine, False
 
-    def _launch(self, spec: LaunchSpec, control: Control) -> Machine:
+    def _launch(self, spec: LaunchSpec, cancel: CancelToken) -> Machine:
         """One machine for a token. While EC2 does not answer, or asks to wait, the very same again:
         it may have started the machine, and for another spec it would start another one."""
         started = self.clock.monotonic()
@@ -301,7 +307,7 @@ class Launcher:
                 if self.clock.monotonic() - started >= self.claim_s:
                     raise
                 self._tell_once("expired", messages.expired(error))
-            self.pause(control, pause_s)
+            self.pause(cancel, pause_s)
             pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
 
     def _some(self, wanted: Requirements, most_types: int) -> Iterator[Offer]:
@@ -361,7 +367,7 @@ class Launcher:
 
     def _wanted(self, requirements: Requirements, reclaimed: int) -> Requirements:
         """The requirements, with spot only for as long as it is worth it."""
-        if requirements.spot is SpotUse.PREFER and (self._learned.no_spot or reclaimed >= expected.ATTEMPTS):
+        if requirements.spot is SpotUse.PREFER and (self._state.no_spot or reclaimed >= expected.ATTEMPTS):
             return replace(requirements, spot=SpotUse.NEVER)
         return requirements
 
@@ -369,7 +375,7 @@ class Launcher:
         """Raise QuotaError where waiting can't help: nothing of ours runs, and the limit is below
         the smallest machine that fits."""
         if tried.quota is not None:
-            self._learned.forget_quota(tried.quota)
+            self._state.forget_quota(tried.quota)
             self._check_quota(wanted, best(self.catalogue, wanted))
 
     def _check_quota(self, requirements: Requirements, found: Offer) -> None:
@@ -396,8 +402,8 @@ class Launcher:
         self._tell_once(f"quota {quota.code}", messages.waiting_for_quota(quota, self.quota_vcpus(quota)))
 
     def _tell_once(self, what: str, text: str) -> None:
-        with self._learned.lock:
-            if what in self._learned.told:
+        with self._state.lock:
+            if what in self._state.told:
                 return
-            self._learned.told.add(what)
+            self._state.told.add(what)
         self.tell(text)

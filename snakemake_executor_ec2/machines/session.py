@@ -1,4 +1,4 @@
-"""What the story does on one machine: the agent's commands, over a `Link` (see `agent/`)."""
+"""What the story does on one machine: the agent's commands, over a `Connection` (see `agent/`)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from snakemake_executor_ec2.errors import (
     PreparationError,
     StagingError,
 )
-from snakemake_executor_ec2.machines.connection import Link
+from snakemake_executor_ec2.machines.connection import Connection
 from snakemake_executor_ec2.machines.fetching import Fetching
 from snakemake_executor_ec2.machines.host_keys import HostKeys
 from snakemake_executor_ec2.model import JobPlan, JobResult, Software, Transfer
@@ -58,19 +58,19 @@ _SAME_TIME_S = 1.0
 _WORTH_TELLING_S = 60.0
 
 
-class AgentWorkbench:
-    """`ports.Workbench` for a machine with Python 3.9 or newer. One for each machine."""
+class MachineSession:
+    """`ports.Session` for a machine with Python 3.9 or newer. One for each machine."""
 
     def __init__(
         self,
-        link: Link,
+        connection: Connection,
         clock: Clock,
         tell: Callable[[str], None],
         locks: dict[Software, Installed],
         host_keys: HostKeys,
     ) -> None:
         """`locks` is shared by a run's machines: what a first one worked out. So is `host_keys`."""
-        self._link = link
+        self._connection = connection
         self._clock = clock
         self._tell = tell
         self._locks = locks
@@ -83,14 +83,14 @@ class AgentWorkbench:
         self._ahead_ns = 0
 
     def move_in(self, lease_s: float) -> None:
-        self._link.call(lambda host: Agent(host).install())
+        self._connection.call(lambda host: Agent(host).install())
 
         def guard(host: RemoteHost) -> float:
             before = self._clock.now()
             there = Agent(host).guard(lease_s)
             return ahead_s(before, there, self._clock.now())
 
-        ahead = self._link.call(guard)
+        ahead = self._connection.call(guard)
         self._ahead_ns = round(ahead * 10**9)
         if abs(ahead) >= _WORTH_TELLING_S:
             self._tell(messages.clocks_differ(ahead))
@@ -106,13 +106,13 @@ class AgentWorkbench:
         self._search_path = tuple(memo["path"])
         self._there = Path(memo["workdir"])
         self._ahead_ns = int(memo.get("ahead_ns", 0))
-        self._link.call(lambda host: Agent(host).install())
+        self._connection.call(lambda host: Agent(host).install())
 
     def lease(self, lease_s: float) -> None:
-        self._link.call(lambda host: Agent(host).guard(lease_s))
+        self._connection.call(lambda host: Agent(host).guard(lease_s))
 
     def renew(self) -> None:
-        self._link.call(lambda host: Agent(host).renew())
+        self._connection.call(lambda host: Agent(host).renew())
 
     def let_go(self) -> bool:
         def guard(host: RemoteHost) -> bool:
@@ -120,19 +120,19 @@ class AgentWorkbench:
             return True
 
         with suppress(StagingError, PreparationError):  # the agent is not there (yet), or cannot be run
-            return self._link.once(guard) or False
+            return self._connection.once(guard) or False
         return False
 
     def rotate_host_key(self, pin: Callable[..., None]) -> None:
         try:
-            new = self._link.call(lambda host: Agent(host).new_host_key())
-            pin(*self._link.host_keys, new)
-            self._link.call(lambda host: Agent(host).rotate_host_key())
+            new = self._connection.call(lambda host: Agent(host).new_host_key())
+            pin(*self._connection.host_keys, new)
+            self._connection.call(lambda host: Agent(host).rotate_host_key())
             pin(new)
         except (ConnectionLost, HostKeyMismatch):
             raise
         except ConnectError as error:
-            self._host_keys.not_renewed(self._link.machine_id, error.message)
+            self._host_keys.not_renewed(self._connection.machine_id, error.message)
         else:
             self._host_keys.renewed()
 
@@ -161,7 +161,7 @@ class AgentWorkbench:
             asked_last = left <= 0  # it may have been finished while the line was down
             return Agent(host).software(wanted, timeout_s=max(left, _LAST_CALL_S))
 
-        installed = self._link.call(install)
+        installed = self._connection.call(install)
         self._search_path = installed.path
         if installed.locked:
             self._locks.setdefault(alike, installed)
@@ -176,7 +176,7 @@ class AgentWorkbench:
             raise StagingError(f"{error.filename} cannot be sent: it does not exist (any more)") from error
         self._make_parents(plan, [each.name for each in sending])
         entries = [Entry(path=str(each.content), name=str(each.name)) for each in sending]
-        size = self._link.call(lambda host: Agent(host).unpack(entries, shift_ns=self._ahead_ns))
+        size = self._connection.call(lambda host: Agent(host).unpack(entries, shift_ns=self._ahead_ns))
         if plan.view is not None:
             self._show(plan, plan.view)
         return Transfer(files=len(entries), bytes=size, seconds=self._clock.monotonic() - started)
@@ -198,7 +198,7 @@ class AgentWorkbench:
             decision=plan.decision,
             direct=plan.direct if self._paths.there == plan.workdir else None,
         )
-        self._link.call(lambda host: Agent(host).start(job))
+        self._connection.call(lambda host: Agent(host).start(job))
         # What is in the log already is not fetched again; the events, which are few, are.
         position = Position(output=log.stat().st_size if log.exists() else 0)
 
@@ -222,7 +222,7 @@ class AgentWorkbench:
             raise ConnectionLost("the machine stopped telling of the job")
 
         try:
-            return self._link.call(follow)
+            return self._connection.call(follow)
         except Cancelled as error:
             if self._log_is_stuck:
                 raise NotFetched("what the job printed found no room here", here=True) from error
@@ -231,7 +231,11 @@ class AgentWorkbench:
     def stage_out(self, plan: JobPlan, *, succeeded: bool) -> Transfer:
         started = self._clock.monotonic()
         fetching = Fetching(
-            plan=plan, paths=self._paths, link=self._link, ahead_ns=self._ahead_ns, tell=self._tell_once
+            plan=plan,
+            paths=self._paths,
+            connection=self._connection,
+            ahead_ns=self._ahead_ns,
+            tell=self._tell_once,
         )
         files, size = fetching.results(succeeded=succeeded)
         return Transfer(files=files, bytes=size, seconds=self._clock.monotonic() - started)
@@ -244,7 +248,7 @@ class AgentWorkbench:
             return Agent(host).left(plan.key, [*map(str, roots)], own)
 
         with suppress(StagingError):  # it is only told
-            found = self._link.once(ask) or {}
+            found = self._connection.once(ask) or {}
             return {self._paths.to_controller(Path(path)): size for path, size in found.items()}
         return {}
 
@@ -298,15 +302,15 @@ class AgentWorkbench:
             self._tell(text)
 
     def _make_workdir(self, plan: JobPlan) -> PathMap:
-        answer = self._link.call(lambda host: Agent(host).workdir([str(plan.workdir)]))[0]
+        answer = self._connection.call(lambda host: Agent(host).workdir([str(plan.workdir)]))[0]
         if answer.ok:
             return PathMap(here=plan.workdir, there=plan.workdir)
-        home = self._link.call(lambda host: host.run('echo; printf %s "$HOME"', timeout_s=60))
+        home = self._connection.call(lambda host: host.run('echo; printf %s "$HOME"', timeout_s=60))
         said = os.fsdecode(home.stdout.rpartition(b"\n")[2])
         if not _HOME.fullmatch(said):
             raise StagingError("the machine does not say which home directory its user has")
         other = Path(said, ".snakemake-ec2", "work")
-        again = self._link.call(lambda host: Agent(host).workdir([str(other)]))[0]
+        again = self._connection.call(lambda host: Agent(host).workdir([str(other)]))[0]
         if not again.ok:
             raise StagingError(f"no working directory can be made on the machine: {again.reason}")
         self._tell(
@@ -320,7 +324,7 @@ class AgentWorkbench:
         lists = view.encoded()
         roots = [(str(self._paths.to_machine(root)), str(root)) for root in view.roots]
         own = [str(self._paths.to_machine(path)) for path in plan.own]
-        if self._link.call(lambda host: Agent(host).stand_ins(lists, roots, own, self._ahead_ns)):
+        if self._connection.call(lambda host: Agent(host).stand_ins(lists, roots, own, self._ahead_ns)):
             self._tell(messages.stand_ins_readable(plan))
 
     def _make_parents(self, plan: JobPlan, sent: Iterable[Path]) -> None:
@@ -334,7 +338,7 @@ class AgentWorkbench:
         )
         if not outside:
             return
-        for answer in self._link.call(lambda host: Agent(host).workdir([], parents=outside)):
+        for answer in self._connection.call(lambda host: Agent(host).workdir([], parents=outside)):
             if not answer.ok:
                 raise StagingError(f"{answer.path} cannot be used on the machine: {answer.reason}")
 

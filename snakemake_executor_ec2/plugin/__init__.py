@@ -1,1 +1,1 @@
-"""Snakemake's side: options, jobs as Snakemake has them, what it is told. Only this package knows Snakemake."""
+"""Snakemake's side: options, jobs as Snakemake has them, what it is told. Nothing else knows Snakemake."""

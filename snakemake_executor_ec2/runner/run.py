@@ -3,8 +3,8 @@
 Snakemake parses the Snakefile again and resolves the job again, from what was sent. The file, made by
 the controller (`plugin/decision.py`), says what must come out of that. What can be set is set to the decided
 value: input, output, log, benchmark, params, resources, config. What can't is compared before anything runs:
-the rule's code, the formatted shell command, the globals that `run:` bodies read. A difference ends the job with
-a sentence.
+the rule's code, the formatted shell command, the globals that `run:` bodies read. A difference ends the job
+with a sentence.
 
 Runs in Snakemake's own Python, not in the agent's. Uses parts of Snakemake that it does not promise to keep;
 all are in this module and in `decided.py`.

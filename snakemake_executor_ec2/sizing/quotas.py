@@ -9,7 +9,7 @@ import re
 import threading
 from dataclasses import dataclass, field
 
-from snakemake_executor_ec2.cancellation import Control
+from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.model import InstanceType, Market
 from snakemake_executor_ec2.ports import Clock
 
@@ -81,7 +81,7 @@ class _Use:
 
 
 @dataclass
-class Gate:
+class QuotaLimiter:
     """Lets launches through as far as the account's limits are known. Threads share it.
 
     Nothing is known at first, or what Service Quotas tells. When EC2 refuses, what is in use then
@@ -169,7 +169,7 @@ class Gate:
         with self._changed:
             return self._uses.setdefault(quota.code, _Use()).in_use
 
-    def wait(self, control: Control, seconds: float) -> None:
+    def wait(self, control: CancelToken, seconds: float) -> None:
         """Until a machine of ours ends, or for some seconds. Raises Cancelled."""
         with self._changed:
             if not control.cancelled:

@@ -1,4 +1,4 @@
-"""A job's story on fakes: EC2, the line, the workbench and time; the journal is real."""
+"""A job's story on fakes: EC2, the line, the session and time; the journal is real."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.controller.job import Inherited, Kit, run_job
-from snakemake_executor_ec2.machines.failure_detector import Neighbours
+from snakemake_executor_ec2.controller.job import Inherited, RunContext, run_job
+from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.model import (
     JobOutcome,
     JobPlan,
@@ -19,7 +19,7 @@ from snakemake_executor_ec2.model import (
 from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.records.ledger import Ledger
 from tests.fakes.records import run_record
-from tests.fakes.workbench import FakeControl, FakeWorkbench, Scene
+from tests.fakes.session import FakeControl, FakeSession, Scene
 from tests.unit.machines import launchers
 
 PLAN = launchers.plan("run-1.1.1")
@@ -29,7 +29,7 @@ RECLAIM = "Server.SpotInstanceTermination"
 
 
 class World(launchers.World):
-    """A kit on fakes, with a real journal."""
+    """A context on fakes, with a real journal."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -39,27 +39,27 @@ class World(launchers.World):
         for name in ("run-0", "run-1"):
             self.journal.begin_run(run_record(name))
         self.ledger = Ledger(self.clock, self.journal, "run-1")
-        self.control = FakeControl(self.clock)
-        self.kit = Kit(
+        self.cancel_token = FakeControl(self.clock)
+        self.context = RunContext(
             cloud=self.cloud,
             connector=self.scene,
             clock=self.clock,
             launcher=self.launcher,
             ledger=self.ledger,
             new_key_pair=lambda: launchers.HOST_KEY,
-            workbench=lambda link: FakeWorkbench(link, self.scene),
+            session=lambda connection: FakeSession(connection, self.scene),
             software=Software(snakemake="9"),
             boot_timeout_s=60.0,
             lease_s=3600.0,
             lost_after_s=600.0,
-            neighbours=Neighbours(),
+            reachability=Reachability(),
             keep_failed_s=0.0,
             log_folder=folder / "logs",
             tell=self.said.append,
         )
 
     def story(self, plan: JobPlan = PLAN, inherited: Inherited | None = None) -> JobOutcome:
-        return run_job(plan, self.kit, self.control, inherited)
+        return run_job(plan, self.context, self.cancel_token, inherited)
 
     def no_room(self, *, until_s: float) -> None:
         """The journal cannot be written until so many seconds of the fake time have passed."""

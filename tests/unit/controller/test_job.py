@@ -19,7 +19,7 @@ from snakemake_executor_ec2.model import (
     JobResult,
     Market,
 )
-from tests.fakes.workbench import NEW_HOST_KEY
+from tests.fakes.session import NEW_HOST_KEY
 from tests.unit.controller.stories import ONLY_SPOT, RECLAIM, SPOT, World
 from tests.unit.machines import launchers
 

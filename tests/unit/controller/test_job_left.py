@@ -17,7 +17,7 @@ from snakemake_executor_ec2.model import (
     Failure,
     JobResult,
 )
-from tests.fakes.workbench import FakeControl
+from tests.fakes.session import FakeControl
 from tests.unit.controller.stories import PLAN, World
 
 
@@ -61,23 +61,23 @@ def test_what_would_be_done_twice_waits_for_the_journal(world: World) -> None:
 
 def test_a_journal_that_cannot_be_written_for_a_lease(world: World) -> None:
     """A job that was not started by then fails, and says why; one that is done is done."""
-    world.scene.happens["move in"] = lambda: world.no_room(until_s=2 * world.kit.lease_s)
+    world.scene.happens["move in"] = lambda: world.no_room(until_s=2 * world.context.lease_s)
     outcome = world.story()
     assert "the journal could not be written for 60 minutes" in outcome.message
     assert "run" not in world.scene.steps
     assert not world.cloud.alive
 
-    world.clock.sleep(2 * world.kit.lease_s)
-    world.scene.happens["stage out"] = lambda: world.no_room(until_s=2 * world.kit.lease_s)
+    world.clock.sleep(2 * world.context.lease_s)
+    world.scene.happens["stage out"] = lambda: world.no_room(until_s=2 * world.context.lease_s)
     assert world.story().ok
-    world.clock.sleep(2 * world.kit.lease_s)
+    world.clock.sleep(2 * world.context.lease_s)
 
 
 def test_who_ends_a_run_without_room_does_not_lose_results(world: World) -> None:
     """Ctrl-C while there is no room for results, or to note that they are here: the machine keeps them."""
 
     def ctrl_c(_: float) -> None:
-        world.control.cancel()
+        world.cancel_token.cancel()
 
     def no_room() -> None:
         world.clock.on_sleep = ctrl_c
@@ -88,7 +88,7 @@ def test_who_ends_a_run_without_room_does_not_lose_results(world: World) -> None
         world.clock.on_sleep = ctrl_c
 
     for happening in (no_room, no_room_for_notes):
-        world.control = FakeControl(world.clock)
+        world.cancel_token = FakeControl(world.clock)
         world.scene.happens["stage out"] = happening
         assert world.story().cancelled
         (machine,) = world.cloud.alive
@@ -116,7 +116,7 @@ def test_where_snakemake_breaks_down(
     """What a job has made stays where it is, unless the user ends the run; a job that runs ends."""
 
     def break_down() -> None:
-        world.control.cancel(keep_results=not asked_for)
+        world.cancel_token.cancel(keep_results=not asked_for)
         raise raises("no more")
 
     world.scene.happens[at] = break_down
@@ -154,12 +154,12 @@ def test_results_that_can_be_fetched_a_moment_later(world: World) -> None:
 
 def test_ctrl_c_ends_the_machine_and_detach_does_not(world: World) -> None:
     """Cancelled while the job runs: the machine ends, unless the user detached."""
-    world.scene.happens["run"] = world.control.cancel
+    world.scene.happens["run"] = world.cancel_token.cancel
     assert world.story().cancelled
     assert not world.cloud.alive
 
-    world.control = FakeControl(world.clock)
-    world.scene.happens["run"] = lambda: world.control.cancel(detach=True)
+    world.cancel_token = FakeControl(world.clock)
+    world.scene.happens["run"] = lambda: world.cancel_token.cancel(detach=True)
     assert world.story().cancelled
     assert len(world.cloud.alive) == 1
     assert any("works on until its lease of 60 minutes ends" in each for each in world.said)
@@ -168,7 +168,7 @@ def test_ctrl_c_ends_the_machine_and_detach_does_not(world: World) -> None:
 
 def test_a_failed_machine_is_kept_for_a_look(world: World) -> None:
     """With the lease that was asked for, and in the journal, so that nobody ends it before."""
-    world.kit = replace(world.kit, keep_failed_s=300.0)
+    world.context = replace(world.context, keep_failed_s=300.0)
     world.scene.results = [JobResult(exit_code=3, failure=Failure.EXIT)]
     assert not world.story().ok
     assert world.scene.steps[-1] == "lease 300"
@@ -198,7 +198,7 @@ def test_a_job_is_gone_on_with(world: World) -> None:
 
 def test_a_lease_is_renewed_while_something_takes_long(world: World) -> None:
     """Files on their way and installations hold the machine as a job that is followed does."""
-    world.kit = replace(world.kit, lease_s=0.04)
+    world.context = replace(world.context, lease_s=0.04)
     renewed = threading.Event()
     world.scene.happens["renew"] = renewed.set
     world.scene.happens["stage in"] = lambda: renewed.wait(30)

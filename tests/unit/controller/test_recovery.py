@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
-from snakemake_executor_ec2.controller.recovery import Estate
+from snakemake_executor_ec2.controller.recovery import Recovery
 from snakemake_executor_ec2.errors import ThrottledError
 from snakemake_executor_ec2.model import MachineState, Phase
 from snakemake_executor_ec2.ports import Connector
@@ -71,10 +71,10 @@ class World:
         self.said: list[str] = []
         self.clouds: dict[str, OldCloud] = {}
         self._record("new")
-        self.estate = self._estate_of("new", self.journal)
+        self.recovery = self._estate_of("new", self.journal)
 
-    def _estate_of(self, name: str, journal: Journal) -> Estate:
-        return Estate(
+    def _estate_of(self, name: str, journal: Journal) -> Recovery:
+        return Recovery(
             journal=journal,
             run_id=name,
             region="us-east-1",
@@ -106,7 +106,7 @@ class World:
         cloud.pending_s = 0
         return DeadRun(id=name, cloud=cloud, world=launchers.World(cloud, self.clock), journal=self.journal)
 
-    def another(self, name: str) -> Estate:
+    def another(self, name: str) -> Recovery:
         """What another call in the same folder, which goes on at the same time, makes of it."""
         self.run(name, alive=True)
         return self._estate_of(name, self.open[-1])
@@ -130,7 +130,7 @@ def test_what_was_being_prepared_ends_at_once(world: World) -> None:
     for phase in (Phase.LAUNCH, Phase.BOOT, Phase.PREPARE, Phase.TERMINATE):
         old.left(f"old.{phase.value}", phase)
     running = old.left("old.run", Phase.RUN)
-    world.estate.settle([Path("/w/old.run")], all_known=True)
+    world.recovery.settle([Path("/w/old.run")], all_known=True)
     assert world.alive() == [running]
     assert "ending 4 machines that run old left behind" in world.said[0]
 
@@ -139,13 +139,13 @@ def test_a_job_that_is_asked_for_is_taken_once(world: World) -> None:
     """Its machine is then ours; another job like it gets none."""
     old = world.run("old")
     machine = old.left("old.1", Phase.RUN)
-    world.estate.settle([Path("/w/old.1")], all_known=True)
-    assert world.estate.take("mark of another", []) is None
-    taken = world.estate.take("mark of old.1", [])
+    world.recovery.settle([Path("/w/old.1")], all_known=True)
+    assert world.recovery.take("mark of another", []) is None
+    taken = world.recovery.take("mark of old.1", [])
     assert taken is not None
     assert taken.attempt.machine is not None
     assert f"old {taken.attempt.machine.id}" == machine
-    assert world.estate.take("mark of old.1", []) is None
+    assert world.recovery.take("mark of old.1", []) is None
     assert world.journal.attempts()[0].owner == "new"
 
 
@@ -153,9 +153,9 @@ def test_a_job_that_is_asked_for_is_taken_once(world: World) -> None:
 def test_a_job_that_nobody_will_ask_for(world: World, all_known: bool, stays: bool) -> None:
     """It ends at once where all jobs are known, else when the run is over."""
     world.run("old").left("old.1", Phase.RUN)
-    world.estate.settle([Path("/w/something else")], all_known=all_known)
+    world.recovery.settle([Path("/w/something else")], all_known=all_known)
     assert bool(world.alive()) == stays
-    world.estate.close(left=(), detached=False)
+    world.recovery.close(left=(), detached=False)
     assert not world.alive()
 
 
@@ -165,8 +165,8 @@ def test_a_run_that_is_alive_is_let_alone(world: World) -> None:
     world.run("elsewhere", endpoint="https://another.example").left("elsewhere.1", Phase.BOOT)
     world.run("another's", account="222").left("another's.1", Phase.BOOT)
     before = world.alive()
-    world.estate.settle([], all_known=True)
-    world.estate.close(left=(), detached=False)
+    world.recovery.settle([], all_known=True)
+    world.recovery.close(left=(), detached=False)
     assert world.alive() == before
     assert len(before) == 3
     assert len(world.journal.runs()) == 4
@@ -176,13 +176,13 @@ def test_a_job_that_has_changed(world: World) -> None:
     """What makes the same outputs in another way ends as soon as the new one begins, others do not."""
     old = world.run("old")
     changed, other = old.left("old.1", Phase.RUN), old.left("old.2", Phase.RUN)
-    world.estate.settle([Path("/w/old.1"), Path("/w/old.2")], all_known=True)
+    world.recovery.settle([Path("/w/old.1"), Path("/w/old.2")], all_known=True)
     assert world.alive() == sorted([changed, other])
 
-    assert world.estate.take("another mark", [Path("/w/old.1")]) is None
+    assert world.recovery.take("another mark", [Path("/w/old.1")]) is None
     assert world.alive() == [other]
     assert any("which has changed since it was started" in each for each in world.said)
-    inherited = world.estate.take("mark of old.2", [Path("/w/old.2")])
+    inherited = world.recovery.take("mark of old.2", [Path("/w/old.2")])
     assert inherited is not None
     assert inherited.attempt.key == "old.2"
 
@@ -192,7 +192,7 @@ def test_a_run_in_another_region(world: World) -> None:
     west = ENDPOINT.replace("us-east-1", "eu-west-1")
     world.run("west", region="eu-west-1", endpoint=west, lease_s=1e10).left("west.1", Phase.RUN)
     world.run("over", region="eu-west-1", endpoint=west)
-    world.estate.settle([], all_known=True)
+    world.recovery.settle([], all_known=True)
     (said,) = world.said
     assert "run west left something in eu-west-1" in said
     assert len(world.alive()) == 1
@@ -202,7 +202,7 @@ def test_a_run_in_another_region(world: World) -> None:
 def test_a_run_of_this_account(world: World, account: str | None) -> None:
     """It is looked after, and so is one of whose account nothing is known."""
     world.run("old", account=account).left("old.1", Phase.BOOT)
-    world.estate.settle([], all_known=True)
+    world.recovery.settle([], all_known=True)
     assert not world.alive()
 
 
@@ -211,14 +211,14 @@ def test_what_one_live_run_asks_for_is_not_another_s(world: World) -> None:
     old = world.run("old")
     machines = [old.left("old.1", Phase.RUN), old.left("old.2", Phase.RUN)]
     other = world.another("other")
-    world.estate.settle([Path("/w/old.1"), Path("/w/old.2")], all_known=True)
+    world.recovery.settle([Path("/w/old.1"), Path("/w/old.2")], all_known=True)
     other.settle([Path("/w/old.2")], all_known=True)
-    assert world.estate.take("mark of old.1", []) is not None
+    assert world.recovery.take("mark of old.1", []) is not None
     assert other.take("mark of old.2", []) is None
     other.close(left=(), detached=False)
     assert world.alive() == machines
 
-    world.estate.close(left=(), detached=False)
+    world.recovery.close(left=(), detached=False)
     assert not world.alive()
 
 
@@ -226,9 +226,9 @@ def test_what_one_run_may_ask_for_is_left_to_one_that_does(world: World) -> None
     """The first does not yet know all of its jobs, and ends before the second asks."""
     machine = world.run("old").left("old.1", Phase.RUN)
     other = world.another("other")
-    world.estate.settle([], all_known=False)
+    world.recovery.settle([], all_known=False)
     other.settle([Path("/w/old.1")], all_known=True)
-    world.estate.close(left=(), detached=False)
+    world.recovery.close(left=(), detached=False)
     assert world.alive() == [machine]
     assert other.take("mark of old.1", []) is not None
 
@@ -236,9 +236,9 @@ def test_what_one_run_may_ask_for_is_left_to_one_that_does(world: World) -> None
 def test_a_machine_that_stays_is_its_old_run_s(world: World) -> None:
     """Its lease counts from the last sign of whoever worked with it, not of a run that did not come to it."""
     machine = world.run("detached", detached=True).left("detached.1", Phase.RUN)
-    world.estate.settle([Path("/w/detached.1")], all_known=True)
+    world.recovery.settle([Path("/w/detached.1")], all_known=True)
     assert world.journal.attempts()[0].owner == "new"
-    world.estate.close(left=(), detached=False)
+    world.recovery.close(left=(), detached=False)
     assert world.alive() == [machine]
     assert world.journal.attempts()[0].owner == "detached"
 
@@ -247,20 +247,20 @@ def test_what_stays_on_purpose(world: World) -> None:
     """A detached run's jobs and a failed one's machine that is kept for a look, until its time is over."""
     detached = world.run("detached", detached=True).left("detached.1", Phase.RUN)
     kept = world.run("old").left("old.1", Phase.STAGE_OUT, kept_until=world.clock.now() + 300)
-    world.estate.settle([], all_known=True)
-    world.estate.close(left=(), detached=False)
+    world.recovery.settle([], all_known=True)
+    world.recovery.close(left=(), detached=False)
     assert world.alive() == [detached, kept]
 
     world.clock.advance(301)
-    world.estate.settle([], all_known=True)
+    world.recovery.settle([], all_known=True)
     assert world.alive() == [detached]
 
 
 def test_a_run_without_a_machine_is_tidied_up(world: World) -> None:
     """Its security group goes (`Cloud.close`) and its key is erased."""
     world.run("old").left("old.1", Phase.BOOT)
-    world.estate.settle([], all_known=True)
-    world.estate.close(left=(), detached=False)
+    world.recovery.settle([], all_known=True)
+    world.recovery.close(left=(), detached=False)
     assert world.clouds["old"].closed == 1
     (record,) = [run for run in world.journal.runs(closed=True) if run.id == "old"]
     assert record.closed
@@ -271,14 +271,14 @@ def test_a_run_whose_machines_could_not_be_ended(world: World) -> None:
     """Its key stays, and the next call looks again."""
     old = world.run("old")
     machine = old.left("old.1", Phase.RUN)
-    world.estate.settle([], all_known=False)
+    world.recovery.settle([], all_known=False)
     old.cloud.fail("terminate", ThrottledError("AWS did not answer"), times=2)
-    world.estate.close(left=(), detached=False)
+    world.recovery.close(left=(), detached=False)
     assert world.alive() == [machine]
     assert "old" in [run.id for run in world.journal.runs()]
 
-    world.estate.settle([], all_known=True)
-    world.estate.close(left=(), detached=False)
+    world.recovery.settle([], all_known=True)
+    world.recovery.close(left=(), detached=False)
     assert not world.alive()
     assert "old" not in [run.id for run in world.journal.runs()]
 
@@ -288,13 +288,13 @@ def test_results_that_are_here_already(world: World, tmp_path: Path) -> None:
     output = tmp_path / "o"
     output.write_text("made")
     world.run("old").left("old.1", Phase.TERMINATE, landed=sizes_and_times([output]))
-    assert world.estate.finished("mark of old.1", ["another key"]) is None
-    assert world.estate.finished("another mark", ["old.1"]) is None
-    found = world.estate.finished("mark of old.1", ["old.1"])
+    assert world.recovery.finished("mark of old.1", ["another key"]) is None
+    assert world.recovery.finished("another mark", ["old.1"]) is None
+    found = world.recovery.finished("mark of old.1", ["old.1"])
     assert found is not None
     assert found.key == "old.1"
     output.write_text("changed")
-    assert world.estate.finished("mark of old.1", ["old.1"]) is None
+    assert world.recovery.finished("mark of old.1", ["old.1"]) is None
 
 
 def test_results_that_snakemake_had_touched(world: World, tmp_path: Path) -> None:
@@ -308,11 +308,11 @@ def test_results_that_snakemake_had_touched(world: World, tmp_path: Path) -> Non
     world.run("old").left("old.1", Phase.TERMINATE, landed=sizes_and_times([output, folder]))
     output.touch()
     (folder / ".snakemake_timestamp").touch()
-    assert world.estate.finished("mark of old.1", ["old.1"]) is not None
+    assert world.recovery.finished("mark of old.1", ["old.1"]) is not None
 
     later = time.time() + 600
     os.utime(output, (later, later))
-    assert world.estate.finished("mark of old.1", ["old.1"]) is None
+    assert world.recovery.finished("mark of old.1", ["old.1"]) is None
 
 
 @pytest.mark.parametrize("host", ["another", None])
@@ -326,10 +326,10 @@ def test_what_is_not_ours_to_judge_is_told_and_left_alone(world: World, host: st
         world.journal._db.execute("UPDATE runs SET ended_at=NULL WHERE id='old'")
         os.utime(world.folder / ".snakemake/ec2/runs/old.lock", (0, 0))
     machines = [old.left("old.1", Phase.RUN), old.left("old.2", Phase.BOOT)]
-    world.estate.settle([Path("/w/old.1")], all_known=True)
-    assert world.estate.take("mark of old.1", [Path("/w/old.1")]) is None
-    assert world.estate.finished("mark of old.1", ["old.1"]) is None
-    world.estate.close(left=(), detached=False)
+    world.recovery.settle([Path("/w/old.1")], all_known=True)
+    assert world.recovery.take("mark of old.1", [Path("/w/old.1")]) is None
+    assert world.recovery.finished("mark of old.1", ["old.1"]) is None
+    world.recovery.close(left=(), detached=False)
     assert world.alive() == sorted(machines)
     (said,) = world.said
     assert said.startswith("2 machines of run old (")
@@ -345,8 +345,8 @@ def test_a_machine_that_ended_meanwhile_is_told_of_once(world: World, lease_s: f
     old = world.run("old", lease_s=lease_s)
     _, machine = old.left("old.1", Phase.RUN).split()
     old.cloud.end(machine, reason="Client.InstanceInitiatedShutdown")
-    world.estate.settle([Path("/w/old.1")], all_known=True)
-    world.estate.settle([Path("/w/old.1")], all_known=True)
+    world.recovery.settle([Path("/w/old.1")], all_known=True)
+    world.recovery.settle([Path("/w/old.1")], all_known=True)
     (said,) = world.said
     assert said.startswith(f"{machine} of rule align (old.1), which an earlier run left at work, {why}")
     assert said.endswith("; the job starts anew")

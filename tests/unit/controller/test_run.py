@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
-from snakemake_executor_ec2.controller.recovery import Estate
+from snakemake_executor_ec2.controller.recovery import Recovery
 from snakemake_executor_ec2.controller.run import Run, allow_many_files
 from snakemake_executor_ec2.errors import ThrottledError
 from snakemake_executor_ec2.model import MachineState, Software
@@ -57,7 +57,7 @@ class World:
         journal.begin_run(run_record(run.id, began_at=clock.now()))
         run._journal, run._ledger = journal, Ledger(clock, journal, run.id)
         run._cloud = cast("RecordingCloud", self.cloud)
-        run._estate = Estate(
+        run._recovery = Recovery(
             journal=journal,
             run_id=run.id,
             region="us-east-1",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_ec2.cancellation import Control
+from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import CapacityError, QuotaError
 from snakemake_executor_ec2.machines.launcher import Launcher
 from snakemake_executor_ec2.model import JobPlan, KeyPair, Machine, Market, Requirements
@@ -70,13 +70,13 @@ class World:
         self.spot_prices = self.cloud.prices(Market.SPOT)
 
     def launch(self, key: str = "1", *, reclaimed: int = 0, no: int = 1, **more: Any) -> Machine:
-        return self.launcher.launch(plan(key, **more), HOST_KEY, no, Control(), reclaimed=reclaimed)
+        return self.launcher.launch(plan(key, **more), HOST_KEY, no, CancelToken(), reclaimed=reclaimed)
 
     @property
     def tried(self) -> list[tuple[str, str]]:
         return [(each.offer.instance_type.name, each.zone[-1]) for each in self.cloud.launches]
 
-    def _pause(self, control: Control, seconds: float) -> None:
-        control.check()
+    def _pause(self, cancel: CancelToken, seconds: float) -> None:
+        cancel.check()
         self.clock.sleep(seconds)
         self.on_pause()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from snakemake_executor_ec2.cancellation import Control
+from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import (
     BudgetReached,
     Cancelled,
@@ -135,19 +135,19 @@ def test_a_waiting_job_can_be_cancelled() -> None:
     """Ctrl-C does not wait for a budget."""
     world = Spender(1.2 * HOUR_USD)
     world.launch("1")
-    control = Control()
+    cancel = CancelToken()
     ended: list[BaseException] = []
 
     def wait() -> None:
         try:
-            world.launcher.launch(plan("2"), HOST_KEY, 1, control)
+            world.launcher.launch(plan("2"), HOST_KEY, 1, cancel)
         except Cancelled as error:
             ended.append(error)
 
     waiting = threading.Thread(target=wait)
     waiting.start()
     waiting.join(0.2)
-    control.cancel()
+    cancel.cancel()
     waiting.join(5)
     assert len(ended) == 1
 
@@ -159,7 +159,7 @@ def test_a_launch_under_way_counts() -> None:
 
     def meanwhile(_: LaunchSpec) -> LaunchError | None:
         world.cloud.refuse = lambda _: None
-        seen.append(world.launcher._learned.budget.fits(HOUR_USD))
+        seen.append(world.launcher._state.budget.fits(HOUR_USD))
         return NONE_LEFT
 
     world.cloud.refuse = meanwhile
@@ -174,7 +174,7 @@ def test_a_machine_that_needs_longer_than_was_reckoned_counts_with_what_it_costs
     world = Spender(3 * HOUR_USD)
     world.launch("1", runtime_min=60)
     world.clock.advance(2.5 * 3600)
-    assert not world.launcher._learned.budget.fits(HOUR_USD)
+    assert not world.launcher._state.budget.fits(HOUR_USD)
 
 
 def test_adopted_machines_count() -> None:
@@ -182,9 +182,9 @@ def test_adopted_machines_count() -> None:
     world = Spender(2.5 * HOUR_USD)
     machine = replace(world.launch("1"), id="i-earlier")
     world.launcher.adopted(machine, needs(runtime_min=60))
-    assert not world.launcher._learned.budget.fits(HOUR_USD)
+    assert not world.launcher._state.budget.fits(HOUR_USD)
     world.launcher.released(machine)
-    assert world.launcher._learned.budget.fits(HOUR_USD)
+    assert world.launcher._state.budget.fits(HOUR_USD)
 
 
 def test_earlier_calls_count_once() -> None:

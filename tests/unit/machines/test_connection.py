@@ -16,11 +16,11 @@ from snakemake_executor_ec2.errors import (
     PermissionDenied,
     ThrottledError,
 )
-from snakemake_executor_ec2.machines.connection import Link
-from snakemake_executor_ec2.machines.failure_detector import Neighbours
+from snakemake_executor_ec2.machines.connection import Connection
+from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.model import Machine
 from snakemake_executor_ec2.ports import RemoteHost
-from tests.fakes.workbench import FakeControl, Scene
+from tests.fakes.session import FakeControl, Scene
 from tests.unit.machines import launchers
 
 ADDRESS = "203.0.113.1"
@@ -28,24 +28,24 @@ LEASE_S, LOST_S = 43_200.0, 600.0
 
 
 class World(launchers.World):
-    """A machine and a link to it."""
+    """A machine and a connection to it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.scene = Scene(self.cloud)
-        self.control = FakeControl(self.clock)
-        self.neighbours = Neighbours()
+        self.cancel_token = FakeControl(self.clock)
+        self.reachability = Reachability()
         self.machine: Machine = self.launch()
-        self.link = Link(
+        self.connection = Connection(
             cloud=self.cloud,
             connector=self.scene,
             clock=self.clock,
-            control=self.control,
+            cancel=self.cancel_token,
             machine=self.machine,
             host_keys=("ssh-ed25519 AAAA",),
             patience_s=LEASE_S,
             lost_after_s=LOST_S,
-            neighbours=self.neighbours,
+            reachability=self.reachability,
             tell=self.said.append,
         )
         self.began = self.clock.monotonic()
@@ -65,20 +65,20 @@ class World(launchers.World):
         self.clock.on_sleep = look
 
     def call(self) -> str:
-        """Something that is done over the link, once, however often it is tried."""
+        """Something that is done over the connection, once, however often it is tried."""
 
         def use(host: RemoteHost) -> str:
             if not self.scene.answers(ADDRESS):
                 raise ConnectionLost("The connection broke off.")
             return "done"
 
-        return self.link.call(use)
+        return self.connection.call(use)
 
 
 @pytest.fixture
 def world() -> World:
     made = World()
-    made.link.open(60.0)
+    made.connection.open(60.0)
     made.began = made.clock.monotonic()
     return made
 
@@ -128,7 +128,7 @@ def test_a_machine_that_alone_is_silent(world: World, without_permission: bool) 
         denied = PermissionDenied("no", action="ec2:DescribeInstanceStatus")
         world.cloud.fail("is_impaired", denied, times=10_000)
     world.scene.silent.add(ADDRESS)
-    world.at(100.0, lambda: world.neighbours.note("i-other", world.clock.monotonic()))
+    world.at(100.0, lambda: world.reachability.note("i-other", world.clock.monotonic()))
     with pytest.raises(InstanceLost, match="while EC2 and other machines do"):
         world.call()
     assert 1900 <= world.waited_s < 1920
@@ -164,7 +164,7 @@ def test_what_ec2_said_last_holds_while_it_says_nothing(world: World) -> None:
 def test_cancelled(world: World) -> None:
     """Whoever waits for a machine hears of Ctrl-C."""
     world.scene.silent.add(ADDRESS)
-    world.at(50.0, world.control.cancel)
+    world.at(50.0, world.cancel_token.cancel)
     with pytest.raises(Cancelled):
         world.call()
     assert world.waited_s < 60
@@ -175,7 +175,7 @@ def test_a_first_connection_has_its_own_patience() -> None:
     world = World()
     world.scene.silent.add(ADDRESS)
     with pytest.raises(InstanceLost, match="did not let us in within 60 s"):
-        world.link.open(60.0)
+        world.connection.open(60.0)
     assert 60 <= world.waited_s < 70
 
 
@@ -185,9 +185,9 @@ def test_a_boot_during_an_outage_of_ours() -> None:
     world.scene.silent.add(ADDRESS)
     world.cloud.fail("is_impaired", ThrottledError("no answer"), times=120)  # one every 5 s
     world.at(590.0, world.scene.silent.clear)
-    world.link.open(60.0)
+    world.connection.open(60.0)
     assert 590 <= world.waited_s < 600
-    world.neighbours.check()
+    world.reachability.check()
 
 
 def test_a_boot_is_not_waited_for_for_ever() -> None:
@@ -196,7 +196,7 @@ def test_a_boot_is_not_waited_for_for_ever() -> None:
     world.scene.silent.add(ADDRESS)
     world.cloud.fail("is_impaired", ThrottledError("no answer"), times=100_000)
     with pytest.raises(InstanceLost, match="did not let us in"):
-        world.link.open(60.0)
+        world.connection.open(60.0)
     assert LEASE_S <= world.waited_s < LEASE_S + 20
 
 
@@ -212,7 +212,7 @@ def test_what_another_machine_would_do_as_well(
 
     monkeypatch.setattr(world.scene, "connect", refuse)
     with pytest.raises(kind, match="not here"):
-        world.link.open(60.0)
-    world.neighbours.note_unreached("i-other", "not here")
+        world.connection.open(60.0)
+    world.reachability.note_unreached("i-other", "not here")
     with pytest.raises(ConnectError, match="2 machines"):
-        world.neighbours.check()
+        world.reachability.check()

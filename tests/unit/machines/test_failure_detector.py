@@ -5,68 +5,68 @@ from __future__ import annotations
 import pytest
 
 from snakemake_executor_ec2.errors import ConnectError
-from snakemake_executor_ec2.machines.failure_detector import ALONE_FACTOR, Neighbours, Outage
+from snakemake_executor_ec2.machines.failure_detector import ALONE_FACTOR, FailureDetector, Reachability
 
 PATIENCE_S = 100.0
 
 
 @pytest.fixture
-def outage() -> Outage:
-    return Outage(began=0.0, lost_after_s=PATIENCE_S)
+def detector() -> FailureDetector:
+    return FailureDetector(began=0.0, lost_after_s=PATIENCE_S)
 
 
-def test_a_crash_is_believed_after_a_while(outage: Outage) -> None:
+def test_a_crash_is_believed_after_a_while(detector: FailureDetector) -> None:
     """EC2's checks have to fail for as long as the setting says, without a pause."""
-    outage.seen(10.0, impaired=True, others_answer=False)
-    outage.seen(60.0, impaired=False, others_answer=False)
-    outage.seen(70.0, impaired=True, others_answer=False)
-    assert not outage.why_lost(169.0)
-    assert "crashed" in outage.why_lost(170.0)
+    detector.seen(10.0, impaired=True, others_answer=False)
+    detector.seen(60.0, impaired=False, others_answer=False)
+    detector.seen(70.0, impaired=True, others_answer=False)
+    assert not detector.why_lost(169.0)
+    assert "crashed" in detector.why_lost(170.0)
 
 
-def test_a_machine_that_ec2_finds_well_is_waited_for(outage: Outage) -> None:
+def test_a_machine_that_ec2_finds_well_is_waited_for(detector: FailureDetector) -> None:
     """Where nothing else of ours answers either, it may be that our network lets no ssh out: for ever."""
-    outage.seen(10.0, impaired=False, others_answer=False)
-    assert not outage.why_lost(1e9)
+    detector.seen(10.0, impaired=False, others_answer=False)
+    assert not detector.why_lost(1e9)
 
 
-def test_a_machine_that_alone_does_not_answer(outage: Outage) -> None:
+def test_a_machine_that_alone_does_not_answer(detector: FailureDetector) -> None:
     """Where other machines let us in it counts as lost, but after a longer time."""
-    outage.seen(10.0, impaired=False, others_answer=True)
-    assert not outage.why_lost(9.0 + ALONE_FACTOR * PATIENCE_S)
-    assert "other machines do" in outage.why_lost(10.0 + ALONE_FACTOR * PATIENCE_S)
+    detector.seen(10.0, impaired=False, others_answer=True)
+    assert not detector.why_lost(9.0 + ALONE_FACTOR * PATIENCE_S)
+    assert "other machines do" in detector.why_lost(10.0 + ALONE_FACTOR * PATIENCE_S)
 
 
-def test_while_our_own_network_is_down_nothing_counts(outage: Outage) -> None:
+def test_while_our_own_network_is_down_nothing_counts(detector: FailureDetector) -> None:
     """Whatever was seen before, it begins anew once EC2 answers again."""
-    outage.seen(10.0, impaired=True, others_answer=True)
-    outage.ec2_is_silent()
-    assert not outage.why_lost(1e9)
-    outage.seen(5000.0, impaired=True, others_answer=False)
-    assert not outage.why_lost(5099.0)
-    assert outage.why_lost(5100.0)
+    detector.seen(10.0, impaired=True, others_answer=True)
+    detector.ec2_is_silent()
+    assert not detector.why_lost(1e9)
+    detector.seen(5000.0, impaired=True, others_answer=False)
+    assert not detector.why_lost(5099.0)
+    assert detector.why_lost(5100.0)
 
 
 def test_none_lets_us_in() -> None:
     """Two machines that never let us in are enough, and one that did is enough to go on."""
-    neighbours = Neighbours()
-    neighbours.note_unreached("a", "no answer")
-    neighbours.note_unreached("a", "no answer")
-    neighbours.check()
-    neighbours.note_unreached("b", "no answer in time.")
+    reachability = Reachability()
+    reachability.note_unreached("a", "no answer")
+    reachability.note_unreached("a", "no answer")
+    reachability.check()
+    reachability.note_unreached("b", "no answer in time.")
     with pytest.raises(
         ConnectError, match=r"2 machines .* not one let us in \(no answer in time\): .*ssh out"
     ):
-        neighbours.check()
-    neighbours.note("c", 10.0)
-    neighbours.check()
+        reachability.check()
+    reachability.note("c", 10.0)
+    reachability.check()
 
 
 def test_neighbours_are_others_and_later() -> None:
     """Only another machine, and only a connection made since the outage began, shows that our line is up."""
-    neighbours = Neighbours()
-    neighbours.note("a", 10.0)
-    neighbours.note("b", 20.0)
-    assert neighbours.answered_since("a", 15.0)
-    assert not neighbours.answered_since("a", 20.0)
-    assert not neighbours.answered_since("b", 15.0)
+    reachability = Reachability()
+    reachability.note("a", 10.0)
+    reachability.note("b", 20.0)
+    assert reachability.answered_since("a", 15.0)
+    assert not reachability.answered_since("a", 20.0)
+    assert not reachability.answered_since("b", 15.0)

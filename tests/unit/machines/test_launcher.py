@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from snakemake_executor_ec2.cancellation import Control
+from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import (
     Cancelled,
     CapacityError,
@@ -171,10 +171,10 @@ def test_cancelled_while_it_waits() -> None:
     """A cancelled job stops waiting at once."""
     world = World()
     world.cloud.refuse = lambda _: NONE_LEFT
-    control = Control()
-    world.on_pause = control.cancel
+    cancel = CancelToken()
+    world.on_pause = cancel.cancel
     with pytest.raises(Cancelled):
-        world.launcher.launch(plan(), HOST_KEY, 1, control)
+        world.launcher.launch(plan(), HOST_KEY, 1, cancel)
 
 
 # --- the account's limits -------------------------------------------------------------------

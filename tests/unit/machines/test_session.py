@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 
 from snakemake_executor_ec2.errors import NotFetched, PreparationError, ResultsRefused, StagingError
-from snakemake_executor_ec2.machines import session
-from snakemake_executor_ec2.machines.connection import Link
-from snakemake_executor_ec2.machines.failure_detector import Neighbours
+from snakemake_executor_ec2.machines import session as session_module
+from snakemake_executor_ec2.machines.connection import Connection
+from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.machines.host_keys import HostKeys
-from snakemake_executor_ec2.machines.session import AgentWorkbench
+from snakemake_executor_ec2.machines.session import MachineSession
 from snakemake_executor_ec2.model import JobPlan, Software
 from snakemake_executor_ec2.timing import SystemClock
 from tests.fakes.remote_host import FakeConnector, FakeMachine
-from tests.fakes.workbench import FakeControl
+from tests.fakes.session import FakeControl
 from tests.unit.machines import launchers
 
 ADDRESS = "203.0.113.1"
 
 
 class World(launchers.World):
-    """A machine with the agent on it, and a workbench there."""
+    """A machine with the agent on it, and a session there."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -32,22 +32,22 @@ class World(launchers.World):
         self.folder = folder
         self.there = FakeMachine(home=folder / "home", host_key=launchers.HOST_KEY.public)
         self.there.home.mkdir()
-        self.control = FakeControl(self.clock)
-        self.link = Link(
+        self.cancel_token = FakeControl(self.clock)
+        self.connection = Connection(
             cloud=self.cloud,
             connector=FakeConnector({ADDRESS: self.there}),
             clock=self.clock,
-            control=self.control,
+            cancel=self.cancel_token,
             machine=self.launch(),
             host_keys=(launchers.HOST_KEY.public,),
             patience_s=3600.0,
             lost_after_s=600.0,
-            neighbours=Neighbours(),
+            reachability=Reachability(),
             tell=self.said.append,
         )
         self.host_keys = HostKeys(first_is_enough=False, tell=self.said.append)
-        self.bench = AgentWorkbench(self.link, self.clock, self.said.append, {}, self.host_keys)
-        self.bench.move_in(lease_s=0)
+        self.session = MachineSession(self.connection, self.clock, self.said.append, {}, self.host_keys)
+        self.session.move_in(lease_s=0)
 
     def plan(self, command: str, **more: object) -> JobPlan:
         """A job whose working directory is there already."""
@@ -59,7 +59,7 @@ class World(launchers.World):
 def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path)
     yield made
-    made.link.close()
+    made.connection.close()
 
 
 def test_a_log_that_cannot_be_made_is_made_later(world: World) -> None:
@@ -68,8 +68,8 @@ def test_a_log_that_cannot_be_made_is_made_later(world: World) -> None:
     log.parent.write_text("in the way")
     world.clock.on_sleep = lambda _: log.parent.unlink(missing_ok=True)
     plan = world.plan("echo printed")
-    world.bench.stage_in(plan)
-    assert world.bench.run(plan, log).exit_code == 0
+    world.session.stage_in(plan)
+    assert world.session.run(plan, log).exit_code == 0
     assert log.read_text() == "printed\n"
     assert sum("cannot be written (File exists)" in each for each in world.said) == 1
 
@@ -78,20 +78,20 @@ def test_who_ends_the_run_before_the_log_can_be_written(world: World) -> None:
     """The job may well have ended: that what it made is not here is said, not that it was cancelled."""
     log = world.folder / "logs" / "job.log"
     log.parent.write_text("in the way")
-    world.clock.on_sleep = lambda _: world.control.cancel()
+    world.clock.on_sleep = lambda _: world.cancel_token.cancel()
     plan = world.plan("echo printed")
-    world.bench.stage_in(plan)
+    world.session.stage_in(plan)
     with pytest.raises(NotFetched):
-        world.bench.run(plan, log)
+        world.session.run(plan, log)
 
 
 def test_a_machine_that_is_out_of_memory_is_asked_again(world: World) -> None:
     """That it cannot tell of the job ends no job that works on."""
     world.there.starved_at = " follow "
     plan = world.plan("echo one; sleep 1; echo two")
-    world.bench.stage_in(plan)
+    world.session.stage_in(plan)
     log = world.folder / "log"
-    assert world.bench.run(plan, log).exit_code == 0
+    assert world.session.run(plan, log).exit_code == 0
     assert log.read_text() == "one\ntwo\n"
     assert any("cannot tell how it is (fork: Cannot allocate memory)" in each for each in world.said)
 
@@ -99,11 +99,11 @@ def test_a_machine_that_is_out_of_memory_is_asked_again(world: World) -> None:
 def test_an_installation_that_hangs_has_an_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine is not asked for ever, and the end of the installer's log is told."""
     for name in ("_SOFTWARE_TIMEOUT_S", "_LAST_CALL_S"):
-        monkeypatch.setattr(session, name, 1.0)
+        monkeypatch.setattr(session_module, name, 1.0)
     software = Software(snakemake="9", setup="echo waiting for godot\nuntil [ -e godot ]; do sleep 0.1; done")
-    bench = AgentWorkbench(world.link, SystemClock(), world.said.append, {}, world.host_keys)
+    session = MachineSession(world.connection, SystemClock(), world.said.append, {}, world.host_keys)
     with pytest.raises(PreparationError, match="within an hour") as caught:
-        bench.install_software(software)
+        session.install_software(software)
     (world.there.home / "godot").touch()
     assert caught.value.log.endswith("waiting for godot\n")
     assert sum(each.endswith(" software") for each in world.there.commands) == 2
@@ -125,10 +125,10 @@ def test_what_no_later_call_could_fetch(world: World, command: str, why: str) ->
     """It is refused for good, by name and with the reason."""
     output = world.folder / "work" / "o"
     plan = world.plan(command, outputs=(output,))
-    world.bench.stage_in(plan)
-    assert world.bench.run(plan, world.folder / "log").exit_code == 0
+    world.session.stage_in(plan)
+    assert world.session.run(plan, world.folder / "log").exit_code == 0
     with pytest.raises(ResultsRefused, match=why) as caught:
-        world.bench.stage_out(plan, succeeded=True)
+        world.session.stage_out(plan, succeeded=True)
     assert str(output) in caught.value.message
     assert not isinstance(caught.value, NotFetched)
 
@@ -136,8 +136,8 @@ def test_what_no_later_call_could_fetch(world: World, command: str, why: str) ->
 def test_an_output_that_was_not_made_is_not_waited_for(world: World) -> None:
     """It is the job's failure, and no other try would find it."""
     plan = world.plan("true", outputs=(world.folder / "work" / "o",))
-    world.bench.stage_in(plan)
-    world.bench.run(plan, world.folder / "log")
+    world.session.stage_in(plan)
+    world.session.run(plan, world.folder / "log")
     with pytest.raises(StagingError, match="left no") as caught:
-        world.bench.stage_out(plan, succeeded=True)
+        world.session.stage_out(plan, succeeded=True)
     assert not isinstance(caught.value, NotFetched)

@@ -6,7 +6,7 @@ import pytest
 
 from snakemake_executor_ec2.local.wrap import quotas as embedded
 from snakemake_executor_ec2.model import Market
-from snakemake_executor_ec2.sizing.quotas import PROBE_S, Gate, Quota, quota_of
+from snakemake_executor_ec2.sizing.quotas import PROBE_S, Quota, QuotaLimiter, quota_of
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import instance_type
 from tests.unit.sizing.types import all_types
@@ -62,7 +62,7 @@ def test_the_same_as_the_embedded_cloud_enforces() -> None:
 
 def test_open_until_ec2_refuses() -> None:
     """What is in use when EC2 refuses is the limit; a machine that ends makes room."""
-    gate = Gate(FakeClock())
+    gate = QuotaLimiter(FakeClock())
     for _ in range(2):
         assert gate.reserve(LARGE, Market.ON_DEMAND)
         gate.launched(LARGE, Market.ON_DEMAND)
@@ -78,7 +78,7 @@ def test_open_until_ec2_refuses() -> None:
 def test_one_tries_beyond_from_time_to_time() -> None:
     """After 15 s one launch goes beyond the limit; where that works, the next may follow at once."""
     clock = FakeClock()
-    gate = Gate(clock)
+    gate = QuotaLimiter(clock)
     gate.set_limit(STANDARD, 2)
     assert gate.reserve(LARGE, Market.ON_DEMAND)
     assert not gate.reserve(LARGE, Market.ON_DEMAND)
@@ -91,7 +91,7 @@ def test_one_tries_beyond_from_time_to_time() -> None:
 
 def test_markets_and_classes_are_counted_apart() -> None:
     """A full limit stands in the way of its own machines only."""
-    gate = Gate(FakeClock())
+    gate = QuotaLimiter(FakeClock())
     gate.set_limit(STANDARD, 0)
     assert not gate.reserve(LARGE, Market.ON_DEMAND)
     assert gate.reserve(LARGE, Market.SPOT)

@@ -1,4 +1,4 @@
-"""A line and a workbench in memory: what a story does on a machine, without a machine.
+"""A line and a session in memory: what a story does on a machine, without a machine.
 
 Machines are those of a `FakeCloud`. A test says what happens at a step, once:
 
@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from snakemake_executor_ec2.cancellation import Control
+from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch
-from snakemake_executor_ec2.machines.connection import Link
+from snakemake_executor_ec2.machines.connection import Connection
 from snakemake_executor_ec2.model import JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import RemoteHost
 from tests.fakes.clock import FakeClock
@@ -79,22 +79,22 @@ class FakeLine:
         self.is_open = False
 
 
-class FakeWorkbench:
-    """See `ports.Workbench`."""
+class FakeSession:
+    """See `ports.Session`."""
 
-    def __init__(self, link: Link, scene: Scene) -> None:
-        self._link = link
+    def __init__(self, connection: Connection, scene: Scene) -> None:
+        self._connection = connection
         self._scene = scene
 
     def _step(self, name: str) -> None:
-        self._link.call(lambda host: cast("FakeLine", host).step(name))
+        self._connection.call(lambda host: cast("FakeLine", host).step(name))
 
     def move_in(self, lease_s: float) -> None:  # noqa: ARG002 - nobody counts here
         self._step("move in")
 
     def rotate_host_key(self, pin: Callable[..., None]) -> None:
         self._step("make host key")
-        pin(*self._link.host_keys, NEW_HOST_KEY)
+        pin(*self._connection.host_keys, NEW_HOST_KEY)
         self._step("rotate")
         pin(NEW_HOST_KEY)
 
@@ -119,7 +119,7 @@ class FakeWorkbench:
             cast("FakeLine", host).step("let go")
             return True
 
-        return self._link.once(step) or False
+        return self._connection.once(step) or False
 
     def stage_in(self, plan: JobPlan) -> Transfer:  # noqa: ARG002 - nothing travels
         self._step("stage in")
@@ -141,8 +141,8 @@ class FakeWorkbench:
         return {plan.workdir / "side.txt": 7} if "run" in self._scene.steps else {}
 
 
-class FakeControl(Control):
-    """A `Control` whose waits move the fake time on."""
+class FakeControl(CancelToken):
+    """A `CancelToken` whose waits move the fake time on."""
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__()
