@@ -206,16 +206,10 @@ class Session(Protocol):
 
 
 class Launches(Protocol):
-    """Gets machines for plans (see `launching.Launcher`)."""
+    """Gets machines for plans (see `machines.launcher`)."""
 
     def launch(
-        self,
-        plan: JobPlan,
-        host_key: KeyPair,
-        machine_no: int,
-        cancel: CancelToken,
-        *,
-        reclaimed: int = 0,
+        self, plan: JobPlan, host_key: KeyPair, machine_no: int, cancel: CancelToken, *, reclaimed: int = 0
     ) -> Machine:
         """The best machine that is to be had now, the `machine_no`th for this plan, after
         `reclaimed` spot machines that EC2 took back. Waits while there is none.

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
-from snakemake_executor_ec2.controller.job import Inherited
+from snakemake_executor_ec2.controller.context import Inherited
 from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.model import MachineState
 from snakemake_executor_ec2.ports import Connector

@@ -18,8 +18,9 @@ from snakemake_executor_ec2.agent.client import Software as Installed
 from snakemake_executor_ec2.aws.cache import default_directory
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.cancellation import CancelToken
+from snakemake_executor_ec2.controller.context import Inherited, RunContext
 from snakemake_executor_ec2.controller.heartbeat import Heartbeat
-from snakemake_executor_ec2.controller.job import Inherited, RunContext, run_job
+from snakemake_executor_ec2.controller.job import run_job
 from snakemake_executor_ec2.controller.market import catalogue_of, requirements_of
 from snakemake_executor_ec2.controller.recovery import Recovery
 from snakemake_executor_ec2.controller.spending import before_usd
@@ -29,12 +30,7 @@ from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.machines.host_keys import HostKeys
 from snakemake_executor_ec2.machines.launcher import Launcher
 from snakemake_executor_ec2.machines.session import MachineSession
-from snakemake_executor_ec2.model import (
-    JobOutcome,
-    JobPlan,
-    Requirements,
-    Software,
-)
+from snakemake_executor_ec2.model import JobOutcome, JobPlan, Requirements, Software
 from snakemake_executor_ec2.plugin import stale_locks
 from snakemake_executor_ec2.plugin.broken_pipe import unbroken
 from snakemake_executor_ec2.plugin.job_plan import label

@@ -19,7 +19,7 @@ LAUNCHES_PER_S = 2.0
 """Launch calls of all jobs together; EC2's bucket refills at this rate (unverified)."""
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Round:
     """One way through the offers for one job, and what EC2 said."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 
 from snakemake_executor_ec2 import tags
 from snakemake_executor_ec2.cancellation import CancelToken
@@ -55,6 +56,13 @@ BUDGET_PAUSE_S = 5.0
 _SPOT_ROLE_ACTION = "iam:CreateServiceLinkedRole"
 _FIRST_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 60.0
+
+
+class _Next(Enum):
+    """Where a machine may be had if it is not to be had here."""
+
+    ZONE = auto()
+    OFFER = auto()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +113,7 @@ class Launcher:
         Raises ConfigurationError: nothing fits, the image is not there, the disk is too large, the
         account's limit is below the smallest machine that fits, a price limit can't be kept.
         """
-        known = self._state.checked.get(requirements)
-        if known is not None:
+        if known := self._state.checked.get(requirements):
             return known
         found = best(self.catalogue, requirements)
         if self.max_cost_usd is not None and found.price is None:
@@ -133,13 +140,7 @@ class Launcher:
             return self._state.quotas[quota.code]
 
     def launch(
-        self,
-        plan: JobPlan,
-        host_key: KeyPair,
-        machine_no: int,
-        cancel: CancelToken,
-        *,
-        reclaimed: int = 0,
+        self, plan: JobPlan, host_key: KeyPair, machine_no: int, cancel: CancelToken, *, reclaimed: int = 0
     ) -> Machine:
         """See `ports.Launches`."""
         cancel.on_cancel(self._state.gate.wake)
@@ -149,21 +150,13 @@ class Launcher:
             cancel.check()
             self.may_launch()
             wanted = self._wanted(plan.requirements, reclaimed)
-            tried = Round(
-                codes=codes,
-                plan=plan,
-                host_key=host_key,
-                machine_no=machine_no,
-                number=number,
-                cancel=cancel,
-            )
+            tried = Round(plan, host_key, machine_no, number, cancel, codes)
             machine = self._try_all(tried, wanted)
             if machine is not None:
                 return machine
             now = self.clock.monotonic()
             if tried.beyond_budget_usd is not None:
-                text = self._state.wait_for_budget(plan, tried.beyond_budget_usd)
-                self._tell_once("budget", text)
+                self._tell_once("budget", self._state.wait_for_budget(plan, tried.beyond_budget_usd))
                 self._state.gate.wait(cancel, BUDGET_PAUSE_S)
                 waiting_since = None
                 continue
@@ -181,8 +174,9 @@ class Launcher:
             if tried.quota is not None:
                 self._tell_quota(tried.quota)
             else:
-                text = messages.waiting_for_capacity(plan, self.capacity_timeout_s)
-                self._tell_once(f"capacity {plan.rule}", text)
+                self._tell_once(
+                    f"capacity {plan.rule}", messages.waiting_for_capacity(plan, self.capacity_timeout_s)
+                )
             self.pause(cancel, min(left_s, _LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**number))
             number += 1
 
@@ -194,8 +188,7 @@ class Launcher:
             if machine.id in self._state.holding:
                 return
             self._state.holding.add(machine.id)
-        instance_type = self.catalogue.named(machine.instance_type)
-        if instance_type is not None:
+        if instance_type := self.catalogue.named(machine.instance_type):
             self._state.gate.count(instance_type, machine.market)
 
     def released(self, machine: Machine, *, no_capacity: bool = False) -> None:
@@ -208,8 +201,7 @@ class Launcher:
             if machine.id not in self._state.holding:
                 return
             self._state.holding.remove(machine.id)
-        instance_type = self.catalogue.named(machine.instance_type)
-        if instance_type is not None:
+        if instance_type := self.catalogue.named(machine.instance_type):
             self._state.gate.release(instance_type, machine.market)
 
     def lifetime_of(self, requirements: Requirements) -> int:
@@ -232,27 +224,27 @@ class Launcher:
             for zone in offer.zones:
                 if self._state.is_empty(offer, zone):
                     continue
-                machine, go_on = self._try(tried, offer, zone)
-                if machine is not None:
-                    return machine
-                if not go_on:
+                answer = self._try(tried, offer, zone)
+                if isinstance(answer, Machine):
+                    return answer
+                if answer is _Next.OFFER:
                     break
             if self._state.no_spot and wanted.spot is SpotUse.PREFER:
                 return self._try_all(tried, self._wanted(wanted, 0))
         return None
 
-    def _try(self, tried: Round, offer: Offer, zone: str) -> tuple[Machine | None, bool]:
-        """A machine, or whether another zone may have one."""
+    def _try(self, tried: Round, offer: Offer, zone: str) -> Machine | _Next:
+        """A machine, or where to ask next. Why not here is noted in `tried`."""
         gate, row, market = self._state.gate, offer.instance_type, offer.market
         if gate.has_room(row, market):
             wait_s = self._state.pace.turn()
             if wait_s > 0:
                 self.pause(tried.cancel, wait_s)
             if self._state.is_empty(offer, zone):
-                return None, True  # another job has found out in the meantime
+                return _Next.ZONE  # another job has found out in the meantime
         if not gate.reserve(row, market):
             tried.quota = tried.quota or quota_of(row.name, market)
-            return None, False
+            return _Next.OFFER
         spec = self._spec(tried, offer, zone)
         try:
             # Looked at again: others have launched while this job waited for its turn.
@@ -261,34 +253,34 @@ class Launcher:
                 if launched is None:
                     gate.release(row, market)
                     tried.beyond_budget_usd = needed_usd
-                    return None, False
+                    return _Next.OFFER
                 machine = self._launch(spec, tried.cancel)
                 launched(machine.id)
         except QuotaError as error:
             gate.refused(row, market)
             tried.codes.add(error.code)
             tried.quota = tried.quota or quota_of(row.name, market)
-            return None, False
+            return _Next.OFFER
         except CapacityError as error:
             gate.release(row, market)
             self._state.shortages.note(spec)
             tried.codes.add(error.code)
             self.tell(messages.no_capacity(spec, error))
-            return None, True
+            return _Next.ZONE
         except PermissionDenied as error:
             gate.release(row, market)
             if error.action != _SPOT_ROLE_ACTION or tried.plan.requirements.spot is SpotUse.ONLY:
                 raise
             self._state.no_spot = True
             self._tell_once("no spot", messages.no_spot(error))
-            return None, False
+            return _Next.OFFER
         except BaseException:
             gate.release(row, market)
             raise
         gate.launched(row, market)
         with self._state.lock:
             self._state.holding.add(machine.id)
-        return machine, False
+        return machine
 
     def _launch(self, spec: LaunchSpec, cancel: CancelToken) -> Machine:
         """One machine for a token. While EC2 does not answer, or asks to wait, the very same again:
@@ -320,10 +312,9 @@ class Launcher:
             yield offer
 
     def _spec(self, tried: Round, offer: Offer, zone: str) -> LaunchSpec:
-        plan = tried.plan
+        plan, row = tried.plan, offer.instance_type
         image = self.image_for(plan.requirements)
         lifetime_s = self.lifetime_of(plan.requirements)
-        row = offer.instance_type
         claim_s = round(lease_s(self.claim_s, self.lease_usd, offer.price, plan.requirements))
         return LaunchSpec(
             token=tags.client_token(

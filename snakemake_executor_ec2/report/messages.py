@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from snakemake_executor_ec2.errors import Ec2ExecutorError, LaunchError, PreparationError
+from snakemake_executor_ec2.errors import Ec2ExecutorError, InstanceLost, LaunchError, PreparationError
 from snakemake_executor_ec2.formatting import duration, ordinal, size, usd
 from snakemake_executor_ec2.model import (
     Failure,
@@ -194,16 +194,15 @@ def spot_notice(plan: JobPlan, at: str) -> str:
     )
 
 
-def reclaimed(plan: JobPlan, error: Ec2ExecutorError, times: int) -> str:
-    often = "" if times == 1 else f", for the {ordinal(times)} time"
+def starts_again(plan: JobPlan, error: InstanceLost, reclaimed: int) -> str:
+    """Another machine for a job that lost one; `reclaimed`: how many spot machines it has lost."""
+    if not error.by_spot:
+        return f"{error.message}; starting {plan.label} again on another machine"
+    often = "" if reclaimed == 1 else f", for the {ordinal(reclaimed)} time"
     return (
         f"EC2 has taken a spot machine back{often} ({error.message}); starting {plan.label} again on another "
         "machine, which does not count as a retry"
     )
-
-
-def trying_again(plan: JobPlan, error: Ec2ExecutorError) -> str:
-    return f"{error.message}; starting {plan.label} again on another machine"
 
 
 def gone(machine: Machine, status: MachineStatus) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.controller.job import Inherited, RunContext, run_job
+from snakemake_executor_ec2.controller.context import Inherited, RunContext
+from snakemake_executor_ec2.controller.job import run_job
 from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.model import (
     JobOutcome,

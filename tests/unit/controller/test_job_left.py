@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from snakemake_executor_ec2.controller.job import Inherited
+from snakemake_executor_ec2.controller.context import Inherited
 from snakemake_executor_ec2.errors import (
     Cancelled,
     Ec2ExecutorError,
