@@ -20,6 +20,7 @@ from snakemake_executor_ec2.model import (
     KeyPair,
     LaunchSpec,
     Machine,
+    MachineState,
     MachineStatus,
     Market,
     Price,
@@ -48,6 +49,18 @@ class Cloud(Protocol):
 
     @property
     def region(self) -> str: ...
+
+    @property
+    def endpoint(self) -> str:
+        """The URL of the EC2 that answers."""
+
+    @property
+    def account(self) -> str | None:
+        """The AWS account's number; None: not known."""
+
+    def take_over(self) -> Mapping[str, MachineState]:
+        """Look after what an earlier process of the same run left: `close` ends it. Returns the
+        machines that there are, with their states."""
 
     def check(self) -> None:
         """Find out, before anything is launched, that credentials and region work.
@@ -203,6 +216,16 @@ class Session(Protocol):
     def left(self, plan: JobPlan) -> Mapping[Path, int]:
         """Files that a job which has ended left beside what it declares, with sizes; none if that
         cannot be told now."""
+
+
+class LaunchRecords(Protocol):
+    """What is kept of launches, so that a machine is found again after a crash."""
+
+    def intend(self, job_key: str, spec: LaunchSpec) -> None:
+        """Before EC2 is asked. Raises LaunchError if it cannot be noted."""
+
+    def launched(self, token: str, machine: Machine) -> None:
+        """What came of the launch with this token."""
 
 
 class Launches(Protocol):

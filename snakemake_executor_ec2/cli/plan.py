@@ -59,38 +59,29 @@ def main(words: Sequence[str]) -> int:
 
 def _forecast(dag: Any, settings: Any) -> Any:
     """The forecast for a DAG of Snakemake's. Raises Ec2ExecutorError."""
-    from snakemake_executor_ec2.controller.market import catalogue_of
-    from snakemake_executor_ec2.machines.launcher import Launcher
+    from snakemake_executor_ec2.controller import compose
+    from snakemake_executor_ec2.plugin.rehearsal import rehearsing
+    from snakemake_executor_ec2.plugin.run_config import run_config
     from snakemake_executor_ec2.report.forecast import forecast, merged
     from snakemake_executor_ec2.sizing.quotas import quota_of
     from snakemake_executor_ec2.timing import SystemClock
 
+    config, clock = run_config(settings), SystemClock()
     with ExitStack() as stack:
-        cloud = _cloud(settings, stack)
+        if settings.cloud == "local":
+            stack.enter_context(rehearsing())
+            _to_stderr("The embedded cloud answers, not AWS.")
+        cloud = compose.cloud(config, "plan", clock, _to_stderr)
         cloud.check()
-        launcher = Launcher(
-            cloud=cloud,
-            catalogue=catalogue_of(cloud, settings),
-            clock=SystemClock(),
-            run_id="plan",
-            owner="",
-            ami=settings.ami,
-            ssh_user=settings.ssh_user or "ec2-user",
-            authorized_keys=(),
-            user_tags={},
-            lifetime_s=0,
-            tell=_to_stderr,
-            max_cost_usd=settings.max_cost,
-            before_usd=_before_usd(settings),
-        )
+        feasibility = compose.feasibility(config, cloud, clock, before_usd=_before_usd(config.budget_period))
         submissions, local_jobs = _submissions(dag)
-        candidates, refused = _candidates(submissions, launcher, settings)
+        candidates, refused = _candidates(submissions, config, feasibility)
         used = {quota_of(job.offers[0].instance_type.name, job.offers[0].market) for job in candidates}
         plan = forecast(
             merged(candidates, _rule_benchmarks(dag)),
             region=cloud.region,
             refused=refused,
-            quotas={quota.code: launcher.quota_vcpus(quota) for quota in used if quota},
+            quotas={quota.code: feasibility.quota_vcpus(quota) for quota in used if quota},
             jobs_at_a_time=dag.workflow.resource_settings.nodes,
             local_jobs=local_jobs,
         )
@@ -99,41 +90,18 @@ def _forecast(dag: Any, settings: Any) -> Any:
     return plan
 
 
-def _before_usd(settings: Any) -> dict[str, float]:
+def _before_usd(period: str) -> dict[str, float]:
     """What earlier calls here have used up of the budget."""
     from snakemake_executor_ec2.controller.spending import before_usd
     from snakemake_executor_ec2.records.journal import FOLDER, Journal
 
-    if settings.budget_period in (None, "run") or not (FOLDER / "journal.sqlite").exists():
+    if period == "run" or not (FOLDER / "journal.sqlite").exists():
         return {}
     journal = Journal(Path.cwd(), now=time.time, warn=_to_stderr)
     try:
-        return before_usd(journal, settings.budget_period, time.time())
+        return before_usd(journal, period, time.time())
     finally:
         journal.close()
-
-
-def _cloud(settings: Any, stack: ExitStack) -> Any:
-    from snakemake_executor_ec2.aws.cache import default_directory
-    from snakemake_executor_ec2.aws.cloud import Ec2Cloud
-    from snakemake_executor_ec2.plugin.rehearsal import rehearsing
-    from snakemake_executor_ec2.plugin.settings import listed
-    from snakemake_executor_ec2.sizing.requirements import allowed_patterns
-    from snakemake_executor_ec2.timing import SystemClock
-
-    if settings.cloud == "local":
-        stack.enter_context(rehearsing())
-        _to_stderr("The embedded cloud answers, not AWS.")
-    return Ec2Cloud(
-        run_id="plan",
-        region=settings.region,
-        profile=settings.profile,
-        subnets=listed(settings.subnets),
-        allowed_types=allowed_patterns(listed(settings.instance_types)),
-        cache_dir=default_directory(),
-        clock=SystemClock(),
-        warn=_to_stderr,
-    )
 
 
 def _rehearsal_prices(region: str) -> str:
@@ -164,9 +132,9 @@ def _order(job: Any) -> tuple[int, str]:
     return (0, "+".join(rule_names(job)) + label(job))
 
 
-def _candidates(submissions: Sequence[Any], launcher: Any, settings: Any) -> tuple[list[Any], list[Any]]:
-    from snakemake_executor_ec2.controller.market import requirements_of
+def _candidates(submissions: Sequence[Any], config: Any, feasibility: Any) -> tuple[list[Any], list[Any]]:
     from snakemake_executor_ec2.plugin.job_plan import label, rule_names
+    from snakemake_executor_ec2.plugin.job_requirements import requirements_of
     from snakemake_executor_ec2.report.forecast import Candidate, Refused
     from snakemake_executor_ec2.sizing import disk
     from snakemake_executor_ec2.sizing.select import select
@@ -174,8 +142,7 @@ def _candidates(submissions: Sequence[Any], launcher: Any, settings: Any) -> tup
     candidates, refused = [], []
     for job in submissions:
         try:
-            needed = requirements_of(job, settings)
-            launcher.check(needed)
+            needed = requirements_of(job, config, feasibility)
         except ConfigurationError as error:
             reason = error.message.removeprefix(f"{label(job)}: ")
             refused.append(Refused(label=label(job), reason=reason))
@@ -185,8 +152,8 @@ def _candidates(submissions: Sequence[Any], launcher: Any, settings: Any) -> tup
             Candidate(
                 rule="+".join(rule_names(job)),
                 requirements=needed,
-                offers=select(launcher.catalogue, needed),
-                disk_gib=disk.disk_gib(needed, launcher.image_for(needed)),
+                offers=select(feasibility.catalogue, needed),
+                disk_gib=disk.disk_gib(needed, feasibility.image_for(needed)),
                 seconds=seconds,
                 seconds_from=source,
             )

@@ -8,16 +8,15 @@ ends it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.controller.context import Inherited
 from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.model import MachineState
-from snakemake_executor_ec2.ports import Connector
+from snakemake_executor_ec2.ports import Cloud, Connector
 from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.records.rows import Attempt, RunRecord
 from snakemake_executor_ec2.records.whereabouts import Verdict
@@ -41,7 +40,7 @@ class Recovery:
         endpoint: str,
         account: str | None,
         now: Callable[[], float],
-        cloud_of: Callable[[str], Ec2Cloud],
+        cloud_of: Callable[[str], Cloud],
         connector_of: Callable[[RunRecord], Connector],
         tell: Callable[[str], None],
     ) -> None:
@@ -54,7 +53,7 @@ class Recovery:
         self._connector_of = connector_of
         self._tell = tell
         self._lock = threading.Lock()
-        self._dead: dict[str, tuple[RunRecord, Ec2Cloud]] = {}
+        self._dead: dict[str, tuple[RunRecord, Cloud]] = {}
         self._waiting: list[Attempt] = []
 
     def settle(self, wanted: Collection[Path], *, all_known: bool) -> None:
@@ -162,7 +161,7 @@ class Recovery:
                 f"--ec2-region {run.region} to go on with it, or see `snakemake-ec2 ps` and `gc`"
             )
 
-    def _tell_of_others(self, run: RunRecord, states: dict[str, MachineState]) -> None:
+    def _tell_of_others(self, run: RunRecord, states: Mapping[str, MachineState]) -> None:
         """Say that machines are left alone, of a run of another computer or of a folder that was copied."""
         machines = [name for name, state in states.items() if state in _AT_WORK]
         if machines:
@@ -174,7 +173,7 @@ class Recovery:
         return (run.region, run.endpoint) == self._here and same_account
 
     def _staying(
-        self, run: RunRecord, states: dict[str, MachineState], wanted: set[Path], all_known: bool
+        self, run: RunRecord, states: Mapping[str, MachineState], wanted: set[Path], all_known: bool
     ) -> set[str]:
         stays = set()
         for attempt in self._journal.attempts(run.id):

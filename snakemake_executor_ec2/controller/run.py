@@ -2,54 +2,39 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import resource
 import secrets
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from snakemake_executor_ec2.agent.client import Software as Installed
-from snakemake_executor_ec2.aws.cache import default_directory
-from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.cancellation import CancelToken
+from snakemake_executor_ec2.controller import compose
+from snakemake_executor_ec2.controller.compose import Logins
+from snakemake_executor_ec2.controller.config import RunConfig
 from snakemake_executor_ec2.controller.context import Inherited, RunContext
 from snakemake_executor_ec2.controller.heartbeat import Heartbeat
 from snakemake_executor_ec2.controller.job import run_job
-from snakemake_executor_ec2.controller.market import catalogue_of, requirements_of
 from snakemake_executor_ec2.controller.recovery import Recovery
 from snakemake_executor_ec2.controller.spending import before_usd
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
-from snakemake_executor_ec2.machines.connection import Connection
 from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.machines.host_keys import HostKeys
-from snakemake_executor_ec2.machines.launcher import Launcher
-from snakemake_executor_ec2.machines.session import MachineSession
-from snakemake_executor_ec2.model import JobOutcome, JobPlan, Requirements, Software
-from snakemake_executor_ec2.plugin import stale_locks
-from snakemake_executor_ec2.plugin.broken_pipe import unbroken
-from snakemake_executor_ec2.plugin.job_plan import label
-from snakemake_executor_ec2.plugin.rehearsal import rehearsing
-from snakemake_executor_ec2.plugin.settings import ExecutorSettings, listed
-from snakemake_executor_ec2.ports import Connector
+from snakemake_executor_ec2.model import JobOutcome, JobPlan, Software
 from snakemake_executor_ec2.records import whereabouts
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.ledger import Entry, Ledger
-from snakemake_executor_ec2.records.recording_cloud import RecordingCloud
 from snakemake_executor_ec2.records.rows import RunRecord
+from snakemake_executor_ec2.records.whereabouts import Whereabouts
 from snakemake_executor_ec2.report import kept_results, messages
 from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.report.run_table import table
-from snakemake_executor_ec2.sizing.lease import DEFAULT_S, DEFAULT_USD
-from snakemake_executor_ec2.sizing.requirements import allowed_patterns
-from snakemake_executor_ec2.ssh.connector import SshConnector
-from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
-from snakemake_executor_ec2.tags import check_tags
+from snakemake_executor_ec2.ssh.keys import new_key_pair
 from snakemake_executor_ec2.timing import SystemClock
 
 _FILES = 8192
@@ -79,16 +64,16 @@ class Run:
 
     def __init__(
         self,
-        settings: ExecutorSettings,
+        config: RunConfig,
         *,
         software: Software,
         tell: Callable[[str], None],
         warn: Callable[[str], None],
     ) -> None:
-        self._settings = settings
+        self.config = config
         self.software = software
-        self._tell = unbroken(tell)
-        self._warn = unbroken(warn)
+        self._tell = tell
+        self._warn = warn
         self._clock = SystemClock()
         self._stack = ExitStack()
         self._stories: list[Story] = []
@@ -101,156 +86,97 @@ class Run:
         self._folder_gone = False
         self.id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
-    def open(self, lock_files: Sequence[str] = ()) -> None:
+    def open(self, rehearsing: AbstractContextManager[int] | None = None) -> None:
         """Connect to EC2 and find out what there is. Nothing is launched.
 
+        `rehearsing` is the embedded cloud, which lives as long as the run and gives its ssh port.
         Raises ConfigurationError or PermissionDenied: no credentials, no such region, ….
         """
-        settings = self._settings
-        _check_times(settings)
         allow_many_files()
-        login = new_key_pair()
-        login_keys = [login]
-        authorized = [login.public]
-        if settings.ssh_key:
-            own = load_key_pair(Path(settings.ssh_key).expanduser())
-            login_keys.append(own)
-            authorized.append(own.public)
-        user_tags = _tags(listed(settings.tags))
-        if settings.cloud == "local":
-            self._stack.enter_context(rehearsing())
-            self._tell("Rehearsing on the embedded cloud of this computer: nothing is billed.")
-            if settings.detach or settings.keep_failed:
-                self._warn(
-                    "the embedded cloud ends with this run, and its machines with it: --ec2-detach and "
-                    "--ec2-keep-failed have no effect here; `snakemake-ec2 cloud` serves one that stays"
-                )
-        port = int(os.environ.get("SNAKEMAKE_EC2_SSH_PORT") or settings.ssh_port or 22)
-        self._journal = journal = Journal(self._folder, now=self._clock.now, warn=self._warn)
+        logins = Logins.of(self.config)
+        if rehearsing is not None:
+            self.config = replace(self.config, ssh_port=self._stack.enter_context(rehearsing))
+        config, clock = self.config, self._clock
+        self._journal = journal = Journal(self._folder, now=clock.now, warn=self._warn)
         self._stack.callback(journal.close)
-
-        def common() -> dict[str, Any]:
-            return {
-                "region": settings.region,
-                "profile": settings.profile,
-                "subnets": listed(settings.subnets),
-                "ssh_from": settings.ssh_from,
-                "ssh_port": port,
-                "allowed_types": allowed_patterns(settings.instance_types),
-                "cache_dir": default_directory(),
-                "clock": self._clock,
-                "warn": self._warn,
-            }
-
-        self._cloud = cloud = RecordingCloud(journal=journal, run_id=self.id, **common())
+        self._cloud = cloud = compose.cloud(config, self.id, clock, self._warn)
         cloud.check()
-        self._ledger = Ledger(self._clock, journal, self.id)
-        ssh_user = settings.ssh_user or "ec2-user"
+        self._ledger = Ledger(clock, journal, self.id)
         where = whereabouts.here(self._folder)
-        lease_s = DEFAULT_S if settings.lease is None else settings.lease * 60.0
-        lease_usd = DEFAULT_USD if settings.lease is None else None
-        journal.begin_run(
-            RunRecord(
-                id=self.id,
-                began_at=self._clock.now(),
-                pid=os.getpid(),
-                region=cloud.region,
-                endpoint=cloud.endpoint,
-                ssh_user=ssh_user,
-                ssh_port=port,
-                login=login,
-                lease_s=lease_s,
-                account=cloud.account,
-                where=where,
-            )
-        )
-        stale_locks.note(self._folder, self.id, lock_files)
+        journal.begin_run(self._record(logins, where))
         heartbeat = Heartbeat(self._folder, beat=lambda: journal.beat(self.id), gone=self._forsake)
         self._stack.callback(heartbeat.stop)
         heartbeat.start()
-
-        def connector_of(run: RunRecord) -> Connector:
-            keys = [run.login] if run.login else []
-            return SshConnector(user=run.ssh_user, port=run.ssh_port, login_keys=(*keys, *login_keys[1:]))
-
         self._recovery = Recovery(
             journal=journal,
             run_id=self.id,
             region=cloud.region,
             endpoint=cloud.endpoint,
             account=cloud.account,
-            now=self._clock.now,
-            cloud_of=lambda run_id: Ec2Cloud(run_id=run_id, **common()),
-            connector_of=connector_of,
+            now=clock.now,
+            cloud_of=lambda run_id: compose.cloud(config, run_id, clock, self._warn),
+            connector_of=logins.connector_of,
             tell=self._tell,
         )
-        reachability = Reachability()
-        host_keys = HostKeys(first_is_enough=settings.allow_first_host_key, tell=self._tell)
-
-        def may_launch() -> None:
-            reachability.check()
-            host_keys.check()
-
-        self._launcher = Launcher(
-            cloud=cloud,
-            catalogue=catalogue_of(cloud, settings),
-            clock=self._clock,
-            run_id=self.id,
-            owner=getpass.getuser(),
-            ami=settings.ami,
-            ssh_user=ssh_user,
-            authorized_keys=tuple(authorized),
-            user_tags=user_tags,
-            instance_profile=settings.instance_profile,
-            lifetime_s=(settings.lifetime or 10080) * 60,
-            # The lease begins when the agent comes. A machine that boots slowly is waited for.
-            claim_s=max(int(lease_s), settings.boot_timeout or 300),
-            lease_usd=lease_usd,
-            folder=where.tag,
-            tell=self._tell,
-            capacity_timeout_s=1800 if settings.capacity_timeout is None else settings.capacity_timeout,
-            max_cost_usd=settings.max_cost,
+        self.feasibility = compose.feasibility(
+            config,
+            cloud,
+            clock,
             costs_usd=self._costs_usd,
-            before_usd=before_usd(journal, settings.budget_period or "run", self._clock.now()),
-            may_launch=may_launch,
+            before_usd=before_usd(journal, config.budget_period, clock.now()),
         )
-        locks: dict[Software, Installed] = {}
+        self._context = self._story_context(logins, where.tag, journal)
 
-        def session(connection: Connection) -> MachineSession:
-            return MachineSession(connection, self._clock, self._tell, locks, host_keys)
+    def _record(self, logins: Logins, where: Whereabouts) -> RunRecord:
+        return RunRecord(
+            id=self.id,
+            began_at=self._clock.now(),
+            pid=os.getpid(),
+            region=self._cloud.region,
+            endpoint=self._cloud.endpoint,
+            ssh_user=self.config.ssh_user,
+            ssh_port=self.config.ssh_port,
+            login=logins.own,
+            lease_s=self.config.lease_s,
+            account=self._cloud.account,
+            where=where,
+        )
 
-        self._context = RunContext(
-            cloud=cloud,
-            connector=SshConnector(user=ssh_user, port=port, login_keys=tuple(login_keys)),
-            clock=self._clock,
-            launcher=self._launcher,
+    def _story_context(self, logins: Logins, folder: str, journal: Journal) -> RunContext:
+        """What all jobs' stories share; `folder` names this one in machines' tags."""
+        config, clock = self.config, self._clock
+        reachability = Reachability()
+        host_keys = HostKeys(first_is_enough=config.allow_first_host_key, tell=self._tell)
+        launcher = compose.launcher(
+            config,
+            self.feasibility,
+            logins,
+            clock,
+            records=journal,
+            run_id=self.id,
+            folder=folder,
+            may_launch=compose.launch_guard(reachability, host_keys),
+            tell=self._tell,
+        )
+        return RunContext(
+            cloud=self._cloud,
+            connector=logins.connector(config),
+            clock=clock,
+            launcher=launcher,
             ledger=self._ledger,
             new_key_pair=new_key_pair,
-            session=session,
+            session=compose.sessions(clock, host_keys, self._tell),
             software=self.software,
-            boot_timeout_s=settings.boot_timeout or 300,
-            lease_s=lease_s,
-            lease_usd=lease_usd,
-            lost_after_s=600 if settings.lost_after is None else settings.lost_after,
+            boot_timeout_s=config.boot_timeout_s,
+            lease_s=config.lease_s,
+            lease_usd=config.lease_usd,
+            lost_after_s=config.lost_after_s,
             reachability=reachability,
-            keep_failed_s=0 if settings.cloud == "local" else (settings.keep_failed or 0) * 60,
+            keep_failed_s=config.keep_failed_s,
             log_folder=self._folder / FOLDER / "logs",
             tell=self._tell,
             leavings=self._leavings,
         )
-
-    def check(self, job: Any) -> None:
-        """Find out, before anything costs money, whether a job of Snakemake's can be run at all."""
-        self.requirements_of(job)
-
-    def requirements_of(self, job: Any) -> Requirements:
-        """What a job needs. Raises ConfigurationError, which names the rule."""
-        needed = requirements_of(job, self._settings)
-        try:
-            self._launcher.check(needed)
-        except ConfigurationError as error:
-            raise type(error)(f"{label(job)}: {error.message}") from error
-        return needed
 
     def key_for(self, jobid: int, attempt: int) -> str:
         """A name for a submission, unique among all runs."""
@@ -305,7 +231,7 @@ class Run:
     def cancel(self, *, detach: bool = False, keep_results: bool = False) -> None:
         """End all stories and wait, for a while, until they have given their machines back; with
         `detach`, those whose jobs run stay, with `keep_results` those that have results."""
-        detach = detach and self._settings.cloud != "local" and not self._folder_gone
+        detach = detach and self.config.can_detach and not self._folder_gone
         keep_results = keep_results and not self._folder_gone
         self._detached = self._detached or detach
         for story in self._stories:
@@ -360,21 +286,3 @@ def allow_many_files() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(ValueError, OSError):  # macOS has a limit of its own below
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _check_times(settings: ExecutorSettings) -> None:
-    """Raise ConfigurationError for a time in which nothing could be done."""
-    for name in ("lease", "lifetime", "boot_timeout"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise ConfigurationError(f"--ec2-{name.replace('_', '-')} {value}: must be at least 1")
-
-
-def _tags(items: tuple[str, ...]) -> dict[str, str]:
-    tags = {}
-    for item in items:
-        key, sign, value = item.partition("=")
-        if not sign or not key:
-            raise ConfigurationError(f"--ec2-tags {item!r}: a tag is written as name=value")
-        tags[key] = value
-    return check_tags(tags)

@@ -35,7 +35,7 @@ class Budget:
         `before_usd` the same of earlier runs that count towards the budget."""
         self.most_usd = most_usd
         self._costs_usd = costs_usd
-        self._before = before_usd
+        self.before = before_usd
         self._before_usd = sum(before_usd.values())
         self._lock = threading.Lock()
         self._launching: list[float] = []
@@ -108,6 +108,6 @@ class Budget:
         """What is spent, and for each machine that runs what it is reckoned to need in the end."""
         costs = self._costs_usd()
         return self._before_usd + sum(
-            max(costs.get(name, 0.0), running.get(name, 0.0)) - self._before.get(name, 0.0)
+            max(costs.get(name, 0.0), running.get(name, 0.0)) - self.before.get(name, 0.0)
             for name in {*costs, *running}
         )

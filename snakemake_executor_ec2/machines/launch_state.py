@@ -9,7 +9,7 @@ from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import BudgetReached
 from snakemake_executor_ec2.machines.budget import Budget
 from snakemake_executor_ec2.machines.capacity_cache import CapacityCache
-from snakemake_executor_ec2.model import JobPlan, KeyPair, Offer, Requirements
+from snakemake_executor_ec2.model import JobPlan, KeyPair, Offer
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.report import messages
 from snakemake_executor_ec2.sizing.quotas import Quota, QuotaLimiter
@@ -39,21 +39,19 @@ class Round:
 class LaunchState:
     """What the jobs of a run have found out."""
 
-    def __init__(self, clock: Clock, keep_s: float, budget: Budget) -> None:
+    def __init__(self, clock: Clock, keep_s: float, budget: Budget, limiter: QuotaLimiter) -> None:
         self.lock = threading.Lock()
         self.budget = budget
-        self.gate = QuotaLimiter(clock)
-        self.shortages = CapacityCache(clock, keep_s)
-        self.pace = RateLimiter(LAUNCHES_PER_S, clock)
-        self.checked: dict[Requirements, Offer] = {}
-        self.quotas: dict[str, float | None] = {}
+        self.limiter = limiter
+        self.capacity = CapacityCache(clock, keep_s)
+        self.rate = RateLimiter(LAUNCHES_PER_S, clock)
         self.told: set[str] = set()
         self.holding: set[str] = set()
         """Machines that count towards the account's limits."""
         self.no_spot = False
 
     def is_empty(self, offer: Offer, zone: str) -> bool:
-        return self.shortages.has(offer.market, offer.instance_type.name, zone)
+        return self.capacity.has(offer.market, offer.instance_type.name, zone)
 
     def wait_for_budget(self, plan: JobPlan, needed_usd: float) -> str:
         """What to tell while machines run that may need less than was set aside for them. Raises
@@ -64,8 +62,3 @@ class LaunchState:
             runtime = plan.requirements.runtime_min
             raise BudgetReached(messages.budget_reached(needed_usd, runtime, budget.spent_usd(), most))
         return messages.waiting_for_budget(budget.spent_usd(), budget.set_aside_usd(), most)
-
-    def forget_quota(self, quota: Quota) -> None:
-        """Ask EC2 for the limit again."""
-        with self.lock:
-            self.quotas.pop(quota.code, None)

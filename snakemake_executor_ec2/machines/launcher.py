@@ -16,18 +16,17 @@ from snakemake_executor_ec2 import tags
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import (
     CapacityError,
-    ConfigurationError,
     CredentialsExpired,
     PermissionDenied,
     QuotaError,
     ThrottledError,
 )
 from snakemake_executor_ec2.machines import user_data
-from snakemake_executor_ec2.machines.budget import Budget, reckoned_usd
+from snakemake_executor_ec2.machines.budget import reckoned_usd
 from snakemake_executor_ec2.machines.capacity_cache import KEEP_S
+from snakemake_executor_ec2.machines.feasibility import Feasibility
 from snakemake_executor_ec2.machines.launch_state import LaunchState, Round
 from snakemake_executor_ec2.model import (
-    Image,
     JobPlan,
     KeyPair,
     LaunchSpec,
@@ -36,10 +35,9 @@ from snakemake_executor_ec2.model import (
     Requirements,
     SpotUse,
 )
-from snakemake_executor_ec2.ports import Clock, Cloud
+from snakemake_executor_ec2.ports import Clock, LaunchRecords
 from snakemake_executor_ec2.report import messages
 from snakemake_executor_ec2.sizing import disk, expected
-from snakemake_executor_ec2.sizing.catalogue import Catalogue
 from snakemake_executor_ec2.sizing.lease import lease_s
 from snakemake_executor_ec2.sizing.quotas import PROBE_S, Quota, quota_of
 from snakemake_executor_ec2.sizing.select import best, offers
@@ -69,12 +67,11 @@ class _Next(Enum):
 class Launcher:
     """Turns plans into launches, for all jobs of a run: what one learns, the others know."""
 
-    cloud: Cloud
-    catalogue: Catalogue
+    feasibility: Feasibility
+    records: LaunchRecords
     clock: Clock
     run_id: str
     owner: str
-    ami: str | None
     ssh_user: str
     authorized_keys: tuple[str, ...]
     user_tags: Mapping[str, str]
@@ -90,11 +87,6 @@ class Launcher:
     """What it may cost until then."""
     capacity_timeout_s: float = CAPACITY_TIMEOUT_S
     """How long a job waits for a machine while none of our own holds the account's limit."""
-    max_cost_usd: float | None = None
-    costs_usd: Callable[[], Mapping[str, float]] = dict
-    """The estimated cost of each of the run's machines up to now, those that still run included."""
-    before_usd: Mapping[str, float] = field(default_factory=dict)
-    """That of machines of earlier runs, if the budget is also theirs."""
     may_launch: Callable[[], None] = lambda: None
     """Raises an Ec2ExecutorError where another machine would be of no use."""
     pause: Callable[[CancelToken, float], None] = CancelToken.wait
@@ -104,46 +96,14 @@ class Launcher:
     def __post_init__(self) -> None:
         # With a short timeout, a lack of capacity is asked about again in time.
         keep_s = min(KEEP_S, self.capacity_timeout_s / 10)
-        budget = Budget(self.max_cost_usd, self.costs_usd, self.before_usd)
-        object.__setattr__(self, "_state", LaunchState(self.clock, keep_s, budget))
-
-    def check(self, requirements: Requirements) -> Offer:
-        """The best offer for a job, found before anything is launched.
-
-        Raises ConfigurationError: nothing fits, the image is not there, the disk is too large, the
-        account's limit is below the smallest machine that fits, a price limit can't be kept.
-        """
-        if known := self._state.checked.get(requirements):
-            return known
-        found = best(self.catalogue, requirements)
-        if self.max_cost_usd is not None and found.price is None:
-            raise ConfigurationError(messages.no_budget_without_price(found))
-        disk.disk_gib(requirements, self.image_for(requirements))
-        needed_usd = self._reckoned_usd(found, requirements)
-        if needed_usd > self._state.budget.left_at_first_usd:
-            raise ConfigurationError(
-                messages.budget_too_small(
-                    found, needed_usd, requirements.runtime_min, self.max_cost_usd or 0, self.before_usd
-                )
-            )
-        self._check_quota(requirements, found)
-        self._state.checked[requirements] = found
-        return found
-
-    def quota_vcpus(self, quota: Quota) -> float | None:
-        """The account's limit; None where it is not known. Asked for once."""
-        with self._state.lock:
-            if quota.code not in self._state.quotas:
-                self._state.quotas[quota.code] = value = self.cloud.quota(quota.code)
-                if value is not None:
-                    self._state.gate.set_limit(quota, value)
-            return self._state.quotas[quota.code]
+        state = LaunchState(self.clock, keep_s, self.feasibility.budget, self.feasibility.limiter)
+        object.__setattr__(self, "_state", state)
 
     def launch(
         self, plan: JobPlan, host_key: KeyPair, machine_no: int, cancel: CancelToken, *, reclaimed: int = 0
     ) -> Machine:
         """See `ports.Launches`."""
-        cancel.on_cancel(self._state.gate.wake)
+        cancel.on_cancel(self._state.limiter.wake)
         waiting_since: float | None = None
         number, codes = 0, set[str]()
         while True:
@@ -157,13 +117,13 @@ class Launcher:
             now = self.clock.monotonic()
             if tried.beyond_budget_usd is not None:
                 self._tell_once("budget", self._state.wait_for_budget(plan, tried.beyond_budget_usd))
-                self._state.gate.wait(cancel, BUDGET_PAUSE_S)
+                self._state.limiter.wait(cancel, BUDGET_PAUSE_S)
                 waiting_since = None
                 continue
-            if tried.quota is not None and self._state.gate.in_use(tried.quota) > 0:
+            if tried.quota is not None and self._state.limiter.in_use(tried.quota) > 0:
                 # One of our own machines will end. Until then, that is no reason to give up.
                 self._tell_quota(tried.quota)
-                self._state.gate.wait(cancel, PROBE_S)
+                self._state.limiter.wait(cancel, PROBE_S)
                 waiting_since = None
                 continue
             self._check_possible(tried, wanted)
@@ -188,21 +148,21 @@ class Launcher:
             if machine.id in self._state.holding:
                 return
             self._state.holding.add(machine.id)
-        if instance_type := self.catalogue.named(machine.instance_type):
-            self._state.gate.count(instance_type, machine.market)
+        if instance_type := self.feasibility.catalogue.named(machine.instance_type):
+            self._state.limiter.count(instance_type, machine.market)
 
     def released(self, machine: Machine, *, no_capacity: bool = False) -> None:
         """A machine that `launch` gave or `adopted` took has ended; saying it twice is fine.
         `no_capacity`: EC2 has taken it back."""
         if no_capacity:
-            self._state.shortages.note_reclaimed(machine)
+            self._state.capacity.note_reclaimed(machine)
         self._state.budget.released(machine.id)
         with self._state.lock:
             if machine.id not in self._state.holding:
                 return
             self._state.holding.remove(machine.id)
-        if instance_type := self.catalogue.named(machine.instance_type):
-            self._state.gate.release(instance_type, machine.market)
+        if instance_type := self.feasibility.catalogue.named(machine.instance_type):
+            self._state.limiter.release(instance_type, machine.market)
 
     def lifetime_of(self, requirements: Requirements) -> int:
         """Seconds after which the machine ends whatever happens; a rule's runtime shortens it, and
@@ -216,7 +176,7 @@ class Launcher:
     def _try_all(self, tried: Round, wanted: Requirements) -> Machine | None:
         """A machine of the first offer that EC2 has one of; what it said otherwise is in `tried`."""
         for offer in self._some(wanted, TYPES_PER_ROUND * (tried.number + 1)):
-            needed_usd = self._reckoned_usd(offer, wanted)
+            needed_usd = self.feasibility.reckoned_usd(offer, wanted)
             if not self._state.budget.fits(needed_usd):
                 # Whatever comes after it is dearer, or spot that is taken back more often.
                 tried.beyond_budget_usd = needed_usd
@@ -235,49 +195,49 @@ class Launcher:
 
     def _try(self, tried: Round, offer: Offer, zone: str) -> Machine | _Next:
         """A machine, or where to ask next. Why not here is noted in `tried`."""
-        gate, row, market = self._state.gate, offer.instance_type, offer.market
-        if gate.has_room(row, market):
-            wait_s = self._state.pace.turn()
+        limiter, row, market = self._state.limiter, offer.instance_type, offer.market
+        if limiter.has_room(row, market):
+            wait_s = self._state.rate.turn()
             if wait_s > 0:
                 self.pause(tried.cancel, wait_s)
             if self._state.is_empty(offer, zone):
                 return _Next.ZONE  # another job has found out in the meantime
-        if not gate.reserve(row, market):
+        if not limiter.reserve(row, market):
             tried.quota = tried.quota or quota_of(row.name, market)
             return _Next.OFFER
         spec = self._spec(tried, offer, zone)
         try:
             # Looked at again: others have launched while this job waited for its turn.
-            needed_usd = self._reckoned_usd(offer, tried.plan.requirements)
+            needed_usd = self.feasibility.reckoned_usd(offer, tried.plan.requirements)
             with self._state.budget.launching(needed_usd) as launched:
                 if launched is None:
-                    gate.release(row, market)
+                    limiter.release(row, market)
                     tried.beyond_budget_usd = needed_usd
                     return _Next.OFFER
                 machine = self._launch(spec, tried.cancel)
                 launched(machine.id)
         except QuotaError as error:
-            gate.refused(row, market)
+            limiter.refused(row, market)
             tried.codes.add(error.code)
             tried.quota = tried.quota or quota_of(row.name, market)
             return _Next.OFFER
         except CapacityError as error:
-            gate.release(row, market)
-            self._state.shortages.note(spec)
+            limiter.release(row, market)
+            self._state.capacity.note(spec)
             tried.codes.add(error.code)
             self.tell(messages.no_capacity(spec, error))
             return _Next.ZONE
         except PermissionDenied as error:
-            gate.release(row, market)
+            limiter.release(row, market)
             if error.action != _SPOT_ROLE_ACTION or tried.plan.requirements.spot is SpotUse.ONLY:
                 raise
             self._state.no_spot = True
             self._tell_once("no spot", messages.no_spot(error))
             return _Next.OFFER
         except BaseException:
-            gate.release(row, market)
+            limiter.release(row, market)
             raise
-        gate.launched(row, market)
+        limiter.launched(row, market)
         with self._state.lock:
             self._state.holding.add(machine.id)
         return machine
@@ -289,7 +249,7 @@ class Launcher:
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                return self.cloud.launch(spec)
+                return self._recorded_launch(spec)
             except ThrottledError as error:
                 if self.clock.monotonic() - started >= self.capacity_timeout_s:
                     raise
@@ -302,18 +262,25 @@ class Launcher:
             self.pause(cancel, pause_s)
             pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
 
+    def _recorded_launch(self, spec: LaunchSpec) -> Machine:
+        """What cannot be noted beforehand is not launched: nobody would know of it after a crash."""
+        self.records.intend(spec.tags[tags.JOB_TAG], spec)
+        machine = self.feasibility.cloud.launch(spec)
+        self.records.launched(spec.token, machine)
+        return machine
+
     def _some(self, wanted: Requirements, most_types: int) -> Iterator[Offer]:
         """The best offers, of so many different types."""
         names: set[str] = set()
-        for offer in offers(self.catalogue, wanted):
+        for offer in offers(self.feasibility.catalogue, wanted):
             names.add(offer.instance_type.name)
-            if len(names) > most_types or (offer.price is None and self.max_cost_usd is not None):
+            if len(names) > most_types or (offer.price is None and self._state.budget.most_usd is not None):
                 return  # unknown prices come last
             yield offer
 
     def _spec(self, tried: Round, offer: Offer, zone: str) -> LaunchSpec:
         plan, row = tried.plan, offer.instance_type
-        image = self.image_for(plan.requirements)
+        image = self.feasibility.image_for(plan.requirements)
         lifetime_s = self.lifetime_of(plan.requirements)
         claim_s = round(lease_s(self.claim_s, self.lease_usd, offer.price, plan.requirements))
         return LaunchSpec(
@@ -344,16 +311,6 @@ class Launcher:
             claim_s=claim_s,
         )
 
-    def _reckoned_usd(self, offer: Offer, requirements: Requirements) -> float:
-        if self.max_cost_usd is None:
-            return 0.0
-        disk_gib = disk.disk_gib(requirements, self.image_for(requirements))
-        return reckoned_usd(offer.price, disk_gib, requirements.runtime_min)
-
-    def image_for(self, requirements: Requirements) -> Image:
-        """The rule's machine image, else the run's, else Amazon's."""
-        return self.cloud.image(requirements.ami or self.ami, requirements.arch, gpu=requirements.gpus > 0)
-
     # --- limits -------------------------------------------------------------------------------
 
     def _wanted(self, requirements: Requirements, reclaimed: int) -> Requirements:
@@ -366,31 +323,13 @@ class Launcher:
         """Raise QuotaError where waiting can't help: nothing of ours runs, and the limit is below
         the smallest machine that fits."""
         if tried.quota is not None:
-            self._state.forget_quota(tried.quota)
-            self._check_quota(wanted, best(self.catalogue, wanted))
-
-    def _check_quota(self, requirements: Requirements, found: Offer) -> None:
-        """Raise ConfigurationError where `found` and all others that fit are larger than their limits.
-
-        Families whose limit is not known don't count: they are rare and dear, and not what is meant.
-        """
-        quota, limit = self._limit_of(found)
-        if quota is None or limit is None or found.instance_type.vcpus <= limit:
-            return
-        for offer in offers(self.catalogue, requirements):
-            other, others_limit = self._limit_of(offer)
-            if other and others_limit is not None and offer.instance_type.vcpus <= others_limit:
-                return
-        raise ConfigurationError(
-            messages.quota_too_small(quota, limit, found.instance_type, self.cloud.region)
-        )
-
-    def _limit_of(self, offer: Offer) -> tuple[Quota | None, float | None]:
-        quota = quota_of(offer.instance_type.name, offer.market)
-        return quota, self.quota_vcpus(quota) if quota else None
+            self.feasibility.forget_quota(tried.quota)
+            self.feasibility.check_quota(wanted, best(self.feasibility.catalogue, wanted))
 
     def _tell_quota(self, quota: Quota) -> None:
-        self._tell_once(f"quota {quota.code}", messages.waiting_for_quota(quota, self.quota_vcpus(quota)))
+        self._tell_once(
+            f"quota {quota.code}", messages.waiting_for_quota(quota, self.feasibility.quota_vcpus(quota))
+        )
 
     def _tell_once(self, what: str, text: str) -> None:
         with self._state.lock:

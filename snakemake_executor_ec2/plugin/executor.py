@@ -111,6 +111,7 @@ class Executor(RemoteExecutor):
     def _handed_over(self, job: Any, run: Run) -> SubmittedJobInfo:
         from snakemake_executor_ec2.plugin.fingerprint import fingerprint
         from snakemake_executor_ec2.plugin.job_plan import inner_jobs, outputs_of
+        from snakemake_executor_ec2.plugin.job_requirements import requirements_of
         from snakemake_executor_ec2.plugin.submission import submission
 
         mark = fingerprint(inner_jobs(job), run.software)
@@ -121,9 +122,8 @@ class Executor(RemoteExecutor):
         self._back_up_updated(job)
         inherited = run.inherit(mark, outputs_of(inner_jobs(job)))
         key = inherited.attempt.key if inherited else run.key_for(job.jobid, job.attempt)
-        plan, way = submission(
-            self, job, key=key, requirements=run.requirements_of(job), sources=self._surroundings.sources
-        )
+        needed = requirements_of(job, run.config, run.feasibility)
+        plan, way = submission(self, job, key=key, requirements=needed, sources=self._surroundings.sources)
         self._surroundings.tell(job, plan)
         (self.logger.info if self.workflow.executor_settings.show_staging else self.logger.debug)(way)
         story = run.submit(self._surroundings.of(job, replace(plan, fingerprint=mark)), inherited)
@@ -327,16 +327,18 @@ class Executor(RemoteExecutor):
         from snakemake.exceptions import InputFunctionException
 
         from snakemake_executor_ec2.controller.run import Run
+        from snakemake_executor_ec2.plugin import stale_locks
+        from snakemake_executor_ec2.plugin.broken_pipe import unbroken
         from snakemake_executor_ec2.plugin.job_plan import outputs_of, snakemake_locks
+        from snakemake_executor_ec2.plugin.job_requirements import requirements_of
+        from snakemake_executor_ec2.plugin.rehearsal import rehearsal
+        from snakemake_executor_ec2.plugin.run_config import run_config
         from snakemake_executor_ec2.plugin.software import lacks_bucket_credentials, software_for
         from snakemake_executor_ec2.plugin.submission import preflight
 
-        run = Run(
-            self.workflow.executor_settings,
-            software=software_for(self.workflow, self.logger.warning),
-            tell=self.logger.info,
-            warn=self.logger.warning,
-        )
+        settings = self.workflow.executor_settings
+        tell, warn = unbroken(self.logger.info), unbroken(self.logger.warning)
+        run = Run(run_config(settings), software=software_for(self.workflow, warn), tell=tell, warn=warn)
         self._run = run
         if lacks_bucket_credentials(self.workflow, self.envvars()):
             self.logger.warning(
@@ -346,11 +348,12 @@ class Executor(RemoteExecutor):
             )
         # The last line of defence where Snakemake is ended without a shutdown.
         atexit.register(self._finish)
-        run.open(lock_files=snakemake_locks(self.workflow.persistence))
+        run.open(rehearsal(settings, tell, warn))
+        stale_locks.note(Path.cwd(), run.id, snakemake_locks(self.workflow.persistence))
         for job in jobs:
             # Functions that look at files which are not there yet are asked again in time.
             with suppress(InputFunctionException):
-                run.check(job)
+                requirements_of(job, run.config, run.feasibility)
         preflight(self, jobs, self._surroundings)
         run.settle(outputs_of(jobs), all_known=all_known)
         return run

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.plugin.settings import ExecutorSettings
+
+_PORT = "SNAKEMAKE_EC2_SSH_PORT"
 
 
 @contextmanager
-def rehearsing() -> Iterator[None]:
-    """An embedded cloud that lives as long as the block. Raises ConfigurationError where its packages
-    are missing or it does not start."""
+def rehearsing() -> Iterator[int]:
+    """An embedded cloud that lives as long as the block, and the port of its machines' ssh servers.
+    Raises ConfigurationError if its packages are missing or it does not start."""
     try:
         from snakemake_executor_ec2.local.cloud import CloudStartError, EmbeddedCloud
     except ImportError as error:
@@ -25,13 +28,13 @@ def rehearsing() -> Iterator[None]:
         except CloudStartError as error:
             raise ConfigurationError(str(error)) from error
         stack.enter_context(_environment(embedded.env, embedded.unset))
-        yield
+        yield int(embedded.env[_PORT])
 
 
 @contextmanager
 def _environment(variables: Mapping[str, str], unset: Iterable[str]) -> Iterator[None]:
     """Environment variables that point every AWS client of this process somewhere else."""
-    ours = {*variables, *unset, "SNAKEMAKE_EC2_SSH_PORT"}
+    ours = {*variables, *unset, _PORT}
     before = {name: os.environ.pop(name, None) for name in ours}
     os.environ.update(variables)
     try:
@@ -41,3 +44,18 @@ def _environment(variables: Mapping[str, str], unset: Iterable[str]) -> Iterator
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def rehearsal(
+    settings: ExecutorSettings, tell: Callable[[str], None], warn: Callable[[str], None]
+) -> AbstractContextManager[int] | None:
+    """The embedded cloud of a run, if that is what the user wants; it is told what it cannot do."""
+    if settings.cloud != "local":
+        return None
+    tell("Rehearsing on the embedded cloud of this computer: nothing is billed.")
+    if settings.detach or settings.keep_failed:
+        warn(
+            "the embedded cloud ends with this run, and its machines with it: --ec2-detach and "
+            "--ec2-keep-failed have no effect here; `snakemake-ec2 cloud` serves one that stays"
+        )
+    return rehearsing()

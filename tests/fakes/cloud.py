@@ -86,6 +86,9 @@ class FakeMachine:
 class FakeCloud:
     """A `Cloud` in memory. One object is one run's view of it."""
 
+    endpoint = "https://ec2.fake"
+    account = "123456789012"
+
     def __init__(
         self,
         clock: Clock,
@@ -242,6 +245,10 @@ class FakeCloud:
     def console_output(self, machine_id: str) -> str:
         self._raise_planned("console_output")
         return self.console if machine_id in self.machines else ""
+
+    def take_over(self) -> dict[str, MachineState]:
+        self._raise_planned("take_over")
+        return {name: self.status(name).state for name in self.machines}
 
     def close(self) -> bool:
         self.closed += 1

@@ -10,15 +10,14 @@ from typing import cast
 import pytest
 
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
+from snakemake_executor_ec2.controller.config import RunConfig
 from snakemake_executor_ec2.controller.recovery import Recovery
 from snakemake_executor_ec2.controller.run import Run, allow_many_files
 from snakemake_executor_ec2.errors import ThrottledError
-from snakemake_executor_ec2.model import MachineState, Software
-from snakemake_executor_ec2.plugin.settings import ExecutorSettings
+from snakemake_executor_ec2.model import Software
 from snakemake_executor_ec2.ports import Connector
 from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.records.ledger import Ledger
-from snakemake_executor_ec2.records.recording_cloud import RecordingCloud
 from snakemake_executor_ec2.records.rows import RunRecord
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
@@ -31,10 +30,6 @@ class OwnCloud(FakeCloud):
 
     interrupted = False
     """The next `close` is ended by Ctrl-C."""
-
-    def take_over(self) -> dict[str, MachineState]:
-        self._raise_planned("take_over")
-        return {name: self.status(name).state for name in self.machines}
 
     def close(self) -> bool:
         if self.interrupted:
@@ -51,12 +46,12 @@ class World:
         self.cloud = OwnCloud(clock)
         self.said: list[str] = []
         self.run = run = Run(
-            ExecutorSettings(), software=Software(snakemake="9"), tell=self.said.append, warn=self.said.append
+            RunConfig(), software=Software(snakemake="9"), tell=self.said.append, warn=self.said.append
         )
         self.journal = journal = Journal(folder, now=clock.now, warn=pytest.fail)
         journal.begin_run(run_record(run.id, began_at=clock.now()))
         run._journal, run._ledger = journal, Ledger(clock, journal, run.id)
-        run._cloud = cast("RecordingCloud", self.cloud)
+        run._cloud = cast("Ec2Cloud", self.cloud)
         run._recovery = Recovery(
             journal=journal,
             run_id=run.id,
@@ -64,7 +59,7 @@ class World:
             endpoint="",
             account=None,
             now=clock.now,
-            cloud_of=lambda _: cast("Ec2Cloud", self.cloud),
+            cloud_of=lambda _: self.cloud,
             connector_of=lambda record: cast("Connector", record),
             tell=self.said.append,
         )

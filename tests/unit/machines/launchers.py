@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import CapacityError, QuotaError
+from snakemake_executor_ec2.machines.budget import Budget
+from snakemake_executor_ec2.machines.feasibility import Feasibility
 from snakemake_executor_ec2.machines.launcher import Launcher
-from snakemake_executor_ec2.model import JobPlan, KeyPair, Machine, Market, Requirements
+from snakemake_executor_ec2.model import JobPlan, KeyPair, LaunchSpec, Machine, Market, Requirements
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
+from snakemake_executor_ec2.sizing.quotas import QuotaLimiter
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
 
@@ -42,12 +45,21 @@ def plan(key: str = "1", **more: Any) -> JobPlan:
 class World:
     """A launcher on a fake cloud; its pauses take no time."""
 
-    def __init__(self, cloud: FakeCloud | None = None, clock: FakeClock | None = None, **more: Any) -> None:
+    def __init__(
+        self,
+        cloud: FakeCloud | None = None,
+        clock: FakeClock | None = None,
+        *,
+        max_cost_usd: float | None = None,
+        costs_usd: Callable[[], Mapping[str, float]] = dict,
+        **more: Any,
+    ) -> None:
         self.clock = clock or FakeClock()
         self.cloud = cloud or FakeCloud(self.clock)
         self.said: list[str] = []
         self.on_pause: Callable[[], None] = lambda: None
-        self.launcher = Launcher(
+        self.spot_prices = self.cloud.prices(Market.SPOT)
+        self.feasibility = Feasibility(
             cloud=self.cloud,
             catalogue=Catalogue(
                 self.cloud.instance_types(),
@@ -55,10 +67,15 @@ class World:
                 prices=self.cloud.prices(Market.ON_DEMAND),
                 spot_prices=lambda: self.spot_prices,
             ),
+            budget=Budget(max_cost_usd, costs_usd, {}),
+            limiter=QuotaLimiter(self.clock),
+        )
+        self.launcher = Launcher(
+            feasibility=self.feasibility,
+            records=self,
             clock=self.clock,
             run_id="run-1",
             owner="me",
-            ami=None,
             ssh_user="ec2-user",
             authorized_keys=("ssh-ed25519 BBBB",),
             user_tags={},
@@ -67,7 +84,16 @@ class World:
             pause=self._pause,
             **more,
         )
-        self.spot_prices = self.cloud.prices(Market.SPOT)
+        self.intended: list[LaunchSpec] = []
+        self.machines_by_token: dict[str, Machine] = {}
+
+    def intend(self, job_key: str, spec: LaunchSpec) -> None:
+        assert job_key
+        self.intended.append(spec)
+
+    def launched(self, token: str, machine: Machine) -> None:
+        assert token in {spec.token for spec in self.intended}
+        self.machines_by_token[token] = machine
 
     def launch(self, key: str = "1", *, reclaimed: int = 0, no: int = 1, **more: Any) -> Machine:
         return self.launcher.launch(plan(key, **more), HOST_KEY, no, CancelToken(), reclaimed=reclaimed)

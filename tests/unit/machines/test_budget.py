@@ -80,10 +80,10 @@ def test_known_jobs_are_looked_at_before_the_first_launch() -> None:
     with pytest.raises(
         ConfigurationError, match=r"c7i\.large, is reckoned to cost \$1\.15 .*runtime of 720 min"
     ):
-        world.launcher.check(needs(runtime_min=720))
+        world.feasibility.check(needs(runtime_min=720))
     with pytest.raises(ConfigurationError, match=r"for an hour, as the rule has no runtime"):
-        Spender(0.05).launcher.check(needs())
-    world.launcher.check(needs())
+        Spender(0.05).feasibility.check(needs())
+    world.feasibility.check(needs())
 
 
 def test_twenty_jobs_at_once_under_a_budget_for_three() -> None:
@@ -205,7 +205,7 @@ def test_a_budget_needs_prices() -> None:
     clock = FakeClock()
     world = World(FakeCloud(clock, prices={}), clock, max_cost_usd=1.0)
     with pytest.raises(ConfigurationError, match="--ec2-max-cost"):
-        world.launcher.check(needs())
+        world.feasibility.check(needs())
 
 
 def test_a_budget_launches_nothing_of_unknown_price() -> None:

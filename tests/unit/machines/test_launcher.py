@@ -197,7 +197,7 @@ def test_twenty_jobs_and_a_limit_of_four(told: bool) -> None:
     world = World()
     if told:
         world.cloud.quotas["L-1216C47A"] = 4
-        world.launcher.check(needs())
+        world.feasibility.check(needs())
     world.cloud.refuse = quota_of_4(world)
     most: list[int] = []
 
@@ -224,8 +224,8 @@ def test_a_limit_below_the_smallest_type_is_refused_early() -> None:
     world = World()
     world.cloud.quotas["L-1216C47A"] = 1
     with pytest.raises(ConfigurationError, match=r"2 vCPUs.*L-1216C47A.*is 1 .*request-service-quota"):
-        world.launcher.check(needs())
-    world.launcher.check(needs(spot=SpotUse.ONLY))
+        world.feasibility.check(needs())
+    world.feasibility.check(needs(spot=SpotUse.ONLY))
 
 
 def test_a_limit_that_others_use_up() -> None:
@@ -320,7 +320,7 @@ def test_the_rule_s_own_image() -> None:
     """`ec2_ami` goes before the run's image, and is checked before anything is launched."""
     world = World()
     with pytest.raises(ConfigurationError, match="ami-nowhere"):
-        world.launcher.check(needs(ami="ami-nowhere"))
+        world.feasibility.check(needs(ami="ami-nowhere"))
 
 
 def test_waiting_jobs_wake_one_another() -> None:

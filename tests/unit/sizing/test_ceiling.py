@@ -7,9 +7,10 @@ from functools import cache
 import pytest
 
 from snakemake_executor_ec2.aws import snapshot
-from snakemake_executor_ec2.controller.market import catalogue_of
+from snakemake_executor_ec2.controller import compose
 from snakemake_executor_ec2.errors import NoFittingInstance
 from snakemake_executor_ec2.model import InstanceType
+from snakemake_executor_ec2.plugin.run_config import run_config
 from snakemake_executor_ec2.plugin.settings import ExecutorSettings
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
 from snakemake_executor_ec2.sizing.ceiling import DEFAULT_USD_PER_HOUR
@@ -33,7 +34,8 @@ class Region(FakeCloud):
 
 
 def catalogue(*further: InstanceType, max_price: float | None = None) -> Catalogue:
-    return catalogue_of(Region(*further), ExecutorSettings(max_price=max_price))
+    config = run_config(ExecutorSettings(max_price=max_price))
+    return compose.catalogue(config, Region(*further))
 
 
 def test_nothing_above_the_ceiling_is_offered_unasked() -> None:

@@ -1,0 +1,160 @@
+"""Puts the parts of a run together, from its configuration. Each part is made here and nowhere else."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from snakemake_executor_ec2.agent.client import Software as Installed
+from snakemake_executor_ec2.aws.cache import default_directory
+from snakemake_executor_ec2.aws.cloud import Ec2Cloud
+from snakemake_executor_ec2.controller.config import RunConfig
+from snakemake_executor_ec2.machines.budget import Budget
+from snakemake_executor_ec2.machines.connection import Connection
+from snakemake_executor_ec2.machines.failure_detector import Reachability
+from snakemake_executor_ec2.machines.feasibility import Feasibility
+from snakemake_executor_ec2.machines.host_keys import HostKeys
+from snakemake_executor_ec2.machines.launcher import Launcher
+from snakemake_executor_ec2.machines.session import MachineSession
+from snakemake_executor_ec2.model import KeyPair, Market, Software
+from snakemake_executor_ec2.ports import Clock, Cloud, LaunchRecords
+from snakemake_executor_ec2.records.rows import RunRecord
+from snakemake_executor_ec2.sizing.catalogue import Catalogue, Limits
+from snakemake_executor_ec2.sizing.quotas import QuotaLimiter
+from snakemake_executor_ec2.ssh.connector import SshConnector
+from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logins:
+    """Keys that may log in to a run's machines: one that is made for it, and perhaps the user's own."""
+
+    own: KeyPair = field(default_factory=new_key_pair)
+    users: tuple[KeyPair, ...] = ()
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Logins:
+        """Raises ConfigurationError if the user's key cannot be read."""
+        return cls(users=(load_key_pair(config.ssh_key),) if config.ssh_key else ())
+
+    @property
+    def authorized(self) -> tuple[str, ...]:
+        """Their public halves, for the machines."""
+        return tuple(key.public for key in (self.own, *self.users))
+
+    def connector(self, config: RunConfig) -> SshConnector:
+        """The way to this run's machines."""
+        return SshConnector(user=config.ssh_user, port=config.ssh_port, login_keys=(self.own, *self.users))
+
+    def connector_of(self, run: RunRecord) -> SshConnector:
+        """The way to the machines of an earlier run, whose key the journal has kept."""
+        kept = (run.login,) if run.login else ()
+        return SshConnector(user=run.ssh_user, port=run.ssh_port, login_keys=(*kept, *self.users))
+
+
+def cloud(config: RunConfig, run_id: str, clock: Clock, warn: Callable[[str], None]) -> Ec2Cloud:
+    """EC2 for a run, not asked for anything yet."""
+    return Ec2Cloud(
+        run_id=run_id,
+        region=config.region,
+        profile=config.profile,
+        subnets=config.subnets,
+        ssh_from=config.ssh_from,
+        ssh_port=config.ssh_port,
+        allowed_types=config.instance_types,
+        cache_dir=default_directory(),
+        clock=clock,
+        warn=warn,
+    )
+
+
+def catalogue(config: RunConfig, cloud: Cloud) -> Catalogue:
+    """The region's types and prices within the user's limits. Raises Ec2ExecutorError."""
+    return Catalogue(
+        cloud.instance_types(),
+        zones=cloud.zones,
+        prices=cloud.prices(Market.ON_DEMAND),
+        spot_prices=lambda: cloud.prices(Market.SPOT),
+        limits=Limits(
+            exclude=config.exclude_types,
+            free_tier=config.free_tier,
+            max_usd_per_hour=config.max_usd_per_hour,
+            by_default=config.price_limit_is_default,
+        ),
+        region=cloud.region,
+    )
+
+
+def feasibility(
+    config: RunConfig,
+    cloud: Cloud,
+    clock: Clock,
+    *,
+    costs_usd: Callable[[], Mapping[str, float]] = dict,
+    before_usd: Mapping[str, float],
+) -> Feasibility:
+    """What may be launched: by the catalogue, the account's limits and the budget.
+
+    `costs_usd` is what each of the run's machines has cost up to now, `before_usd` that of earlier
+    runs which count towards the budget. Raises Ec2ExecutorError.
+    """
+    return Feasibility(
+        cloud=cloud,
+        catalogue=catalogue(config, cloud),
+        budget=Budget(config.max_cost_usd, costs_usd, before_usd),
+        limiter=QuotaLimiter(clock),
+        ami=config.ami,
+    )
+
+
+def launcher(
+    config: RunConfig,
+    feasibility: Feasibility,
+    logins: Logins,
+    clock: Clock,
+    *,
+    records: LaunchRecords,
+    run_id: str,
+    folder: str,
+    may_launch: Callable[[], None],
+    tell: Callable[[str], None],
+) -> Launcher:
+    """What gets machines for a run; `folder` names its working directory in their tags."""
+    return Launcher(
+        feasibility=feasibility,
+        records=records,
+        clock=clock,
+        run_id=run_id,
+        owner=getpass.getuser(),
+        ssh_user=config.ssh_user,
+        authorized_keys=logins.authorized,
+        user_tags=config.tags,
+        instance_profile=config.instance_profile,
+        lifetime_s=config.lifetime_s,
+        # The lease begins when the agent comes. A machine that boots slowly is waited for.
+        claim_s=int(max(config.lease_s, config.boot_timeout_s)),
+        lease_usd=config.lease_usd,
+        folder=folder,
+        tell=tell,
+        capacity_timeout_s=config.capacity_timeout_s,
+        may_launch=may_launch,
+    )
+
+
+def sessions(
+    clock: Clock, host_keys: HostKeys, tell: Callable[[str], None]
+) -> Callable[[Connection], MachineSession]:
+    """Makes the session on each machine of a run; what one has worked out, the others know."""
+    locks: dict[Software, Installed] = {}
+    return lambda connection: MachineSession(connection, clock, tell, locks, host_keys)
+
+
+def launch_guard(reachability: Reachability, host_keys: HostKeys) -> Callable[[], None]:
+    """Raises an Ec2ExecutorError if another machine would be of no use."""
+
+    def check() -> None:
+        reachability.check()
+        host_keys.check()
+
+    return check

@@ -1,0 +1,55 @@
+"""What the user wants of a run, settled once: each default stands here, times in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from snakemake_executor_ec2.model import Arch, SpotUse
+from snakemake_executor_ec2.sizing import ceiling, lease
+
+BOOT_TIMEOUT_S = 300.0
+CAPACITY_TIMEOUT_S = 1800.0
+LIFETIME_S = 7 * 24 * 3600
+LOST_AFTER_S = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The options of a run (`--ec2-…`), as its parts take them."""
+
+    region: str | None = None
+    """None: that of the user's AWS configuration."""
+    profile: str | None = None
+    subnets: tuple[str, ...] = ()
+    ssh_from: str | None = None
+    ssh_user: str = "ec2-user"
+    ssh_port: int = 22
+    ssh_key: Path | None = None
+    """A private key that may log in beside the run's own."""
+    allow_first_host_key: bool = False
+    ami: str | None = None
+    instance_types: tuple[str, ...] = ()
+    """Patterns; empty: every type that suits."""
+    exclude_types: tuple[str, ...] = ()
+    free_tier: bool = False
+    arch: Arch = Arch.X86_64
+    spot: SpotUse = SpotUse.NEVER
+    max_usd_per_hour: float | None = ceiling.DEFAULT_USD_PER_HOUR
+    """None: no limit."""
+    price_limit_is_default: bool = True
+    max_cost_usd: float | None = None
+    budget_period: str = "run"
+    instance_profile: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    capacity_timeout_s: float = CAPACITY_TIMEOUT_S
+    boot_timeout_s: float = BOOT_TIMEOUT_S
+    lost_after_s: float = LOST_AFTER_S
+    lease_s: float = lease.DEFAULT_S
+    lease_usd: float | None = lease.DEFAULT_USD
+    """What a machine may cost during its lease; None: whatever it costs."""
+    lifetime_s: int = LIFETIME_S
+    keep_failed_s: float = 0.0
+    can_detach: bool = True
+    """Whether machines may outlive the run: those of a rehearsal do not."""
