@@ -49,13 +49,9 @@ class Surroundings:
     def of(self, job: Any, plan: JobPlan) -> JobPlan:
         """The plan of a job with what its machine sees: files by name, and variables of the environment."""
         given = self._variables(job, declared=plan.env)
-        written = environment.written()
-        if any(map(environment.is_the_machines, written)):
-            # Only the Snakefile itself can do to the machine's PATH what it does to ours.
-            plan = replace(plan, direct=None)
         if plan.direct is not None:
-            # It does not run there: what it would have set is set for it.
-            given = {name: os.environ.get(name) for name in (*given, *written)}
+            # The Snakefile does not run there: what it would have set is set for it.
+            given = {name: os.environ.get(name) for name in (*given, *environment.written())}
         env = {name: value for name, value in given.items() if value is not None}
         unset = tuple(name for name, value in given.items() if value is None)
         return replace(plan, env={**env, **_SEED, **plan.env}, unset=unset, view=self._view())

@@ -167,9 +167,16 @@ def _order(job: Any) -> tuple[int, str]:
 def _candidates(submissions: Sequence[Any], launcher: Any, settings: Any) -> tuple[list[Any], list[Any]]:
     from snakemake_executor_ec2 import launch
     from snakemake_executor_ec2.market import requirements_of
+    from snakemake_executor_ec2.model import comes_late
     from snakemake_executor_ec2.plan import label, rule_names
-    from snakemake_executor_ec2.report.forecast import Candidate, Refused
+    from snakemake_executor_ec2.report.forecast import (
+        OVERHEAD_S,
+        OVERHEAD_WITHOUT_SOFTWARE_S,
+        Candidate,
+        Refused,
+    )
     from snakemake_executor_ec2.sizing.select import select
+    from snakemake_executor_ec2.submission import own_command
 
     candidates, refused = [], []
     for job in submissions:
@@ -181,6 +188,8 @@ def _candidates(submissions: Sequence[Any], launcher: Any, settings: Any) -> tup
             refused.append(Refused(label=label(job), reason=reason))
             continue
         seconds, source = _seconds(job, needed.runtime_min)
+        direct = own_command(job)
+        late = comes_late(direct, requirements=settings.requirements, setup=settings.setup)
         candidates.append(
             Candidate(
                 rule="+".join(rule_names(job)),
@@ -189,6 +198,8 @@ def _candidates(submissions: Sequence[Any], launcher: Any, settings: Any) -> tup
                 disk_gib=launch.disk_gib(needed, launcher.image_for(needed)),
                 seconds=seconds,
                 seconds_from=source,
+                direct=direct is not None,
+                overhead_s=OVERHEAD_WITHOUT_SOFTWARE_S if late else OVERHEAD_S,
             )
         )
     return candidates, refused
