@@ -48,6 +48,7 @@ from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.report.ledger import Entry, Ledger
 from snakemake_executor_ec2.report.telling import unbroken
 from snakemake_executor_ec2.settings import ExecutorSettings, listed
+from snakemake_executor_ec2.shared_folders import refuse_shared_folders
 from snakemake_executor_ec2.sizing.lease import DEFAULT_S, DEFAULT_USD
 from snakemake_executor_ec2.sizing.requirements import allowed_patterns
 from snakemake_executor_ec2.spending import before_usd
@@ -248,6 +249,7 @@ class Run:
 
     def requirements_of(self, job: Any) -> Requirements:
         """What a job needs. Raises ConfigurationError, which names the rule."""
+        refuse_shared_folders(job, self._settings)
         needed = requirements_of(job, self._settings)
         try:
             self._launcher.check(needed)
