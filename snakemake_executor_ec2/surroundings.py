@@ -16,6 +16,7 @@ from snakemake_executor_ec2.model import JobPlan
 from snakemake_executor_ec2.plan import (
     inner_jobs,
     left_out_params,
+    unevaluated_resources,
     workflow_data,
     workflow_folders,
     workflow_sources,
@@ -59,8 +60,11 @@ class Surroundings:
     def _variables(self, job: Any, declared: Collection[str]) -> dict[str, str | None]:
         """What Snakefiles have read of the environment, or may when the job's code is run."""
         found = dict(environment.read())
-        for rule in (each.rule for each in inner_jobs(job) if each.rule.is_run):
-            found |= environment.named_in(rule.run_func)
+        for rule in (each.rule for each in inner_jobs(job)):
+            if rule.is_run:
+                found |= environment.named_in(rule.run_func)
+            for text in unevaluated_resources(rule):
+                found |= environment.named_by_text(text)
         found = {name: value for name, value in found.items() if not environment.is_the_machines(name)}
         secret = {name for name in found if environment.may_be_secret(name)}
         for name in sorted(secret.difference(declared, self._told_of_secrets)):
