@@ -47,15 +47,19 @@ def _watch_scheduler(module: ModuleType) -> None:
     module.JobScheduler.run = run
 
 
-def _watch_submission(module: ModuleType) -> None:
-    original = module.submission
+def _watch_submission() -> None:
+    # Not with `_Finder`: pytest imports this package itself, because it has fixtures.
+    from snakemake_executor_ec2.run import Run
 
-    def submission(*arguments: Any, **more: Any) -> Any:
-        plan, way = original(*arguments, **more)
+    original = Run.submit
+    if original.__module__ == __name__:
+        return
+
+    def submit(self: Run, plan: Any, *arguments: Any, **more: Any) -> Any:
         _note("runner" if plan.direct is None else "direct")
-        return plan, way
+        return original(self, plan, *arguments, **more)
 
-    module.submission = submission
+    Run.submit = submit  # type: ignore[method-assign]
 
 
 def _watch_api(module: ModuleType) -> None:
@@ -90,6 +94,7 @@ def _replace_executor(module: ModuleType) -> None:
         if executor in _REPLACED and pseudo_executor is None and main:
             from snakemake_executor_ec2.settings import ExecutorSettings
 
+            _watch_submission()
             executor = "ec2"
             settings["executor_settings"] = ExecutorSettings(direct=os.environ["EC2_CONFORMANCE_DIRECT"])
             if workflow.resource_settings.nodes is None:
@@ -102,7 +107,6 @@ def _replace_executor(module: ModuleType) -> None:
 _PATCHES = {"snakemake.scheduling.job_scheduler": _watch_scheduler, "snakemake.api": _watch_api}
 if os.environ.get("EC2_CONFORMANCE") == "ec2":
     _PATCHES["snakemake.api"] = _replace_executor
-    _PATCHES["snakemake_executor_ec2.submission"] = _watch_submission
 
 
 class _Finder(MetaPathFinder):
