@@ -38,7 +38,7 @@ def table(outcomes: Outcomes, exceptions: Mapping[str, str]) -> str:
         f"| pass with their own executor | {sum(at.how == PASSED for at in local)} |",
         f"| of those, hand it at least one job | {len(candidates)} |",
         f"| **of those, pass with `ec2`** | **{len(passed)}**{share} |",
-        f"| exceptions, whose premise is another executor or one shared computer | {len(excused)} |",
+        f"| exceptions, each with its reason below | {len(excused)} |",
         f"| fail with `ec2` | {len(failed)} |",
         *([f"| not run with `ec2` yet | {len(not_run)} |"] if not_run else []),
         *_kinds(outcomes),
