@@ -289,10 +289,15 @@ class Software:
     """Names of programs: all this is installed when one of them is first called. Empty: before the job."""
 
     def of_job(self, plan: JobPlan) -> Software:
-        """What a job's machine needs. A command of its own may call none of it: then it comes late, unless
-        there are requirements, whose programs have names that nobody knows before."""
-        at_once = plan.direct is None or self.requirements or self.setup
-        return replace(self, tools=plan.tools, late=() if at_once else self.late)
+        """What a job's machine needs."""
+        late = comes_late(plan.direct, requirements=self.requirements, setup=self.setup)
+        return replace(self, tools=plan.tools, late=self.late if late else ())
+
+
+def comes_late(direct: Mapping[str, Any] | None, *, requirements: str | None, setup: str | None) -> bool:
+    """Whether software is installed only when a job calls it. A command of its own may call none; but the
+    programs of requirements have names that nobody knows before, and a benchmark would measure it."""
+    return direct is not None and not direct["benchmark"] and not requirements and not setup
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,14 @@ The controller's `plugin/direct.py` says which jobs, and makes the request. Also
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from .benchmark import Benchmark
 from .state import AgentError
 
 PLACEHOLDER = "/snakemake-ec2-tmpdir"
@@ -46,42 +48,69 @@ class Request(NamedTuple):
     """Those that the job changes rather than makes."""
     touched: tuple[str, ...]
     """Those that are made for it when it has ended well."""
+    benchmark: str | None = None
+    """Where to write what it has used."""
 
 
-class Prepared(NamedTuple):
-    """What to start."""
+class Command:
+    """A rule's command, from its surroundings to what Snakemake does when it has ended."""
 
-    arguments: list[str]
-    environment: dict[str, str]
-    folder: str | None
-    """To be removed when it has ended."""
+    def __init__(self, told: Mapping[str, Any], cwd: str, environment: Mapping[str, str]) -> None:
+        """Make the surroundings. Raises AgentError or OSError."""
+        self._request = request = _request(told)
+        self._cwd = cwd
+        self._folder: str | None = None
+        self._benchmark: Benchmark | None = None
+        tmpdir = request.tmpdir or _system_tmpdir(environment)
+        os.makedirs(os.path.join(cwd, tmpdir), exist_ok=True)
+        self.environment = {
+            **environment,
+            **dict.fromkeys(_THREADS, str(request.threads)),
+            **dict.fromkeys(_TMPDIR, tmpdir),
+        }
+        _make_room(request, cwd)
+        self.arguments = self._arguments(request.command.replace(PLACEHOLDER, tmpdir))
+
+    def started(self, pid: int) -> None:
+        """It runs as this process."""
+        if self._request.benchmark is not None:
+            self._benchmark = Benchmark(pid)
+
+    def look(self) -> float:
+        """Measure what there is to be measured now; the moment (`time.monotonic`) to do so again."""
+        return self._benchmark.look() if self._benchmark else math.inf
+
+    def ended(self, exit_code: int) -> str:
+        """It has ended just now: do what comes after it. What has gone wrong with that, if anything."""
+        if self._benchmark:
+            self._benchmark.over()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        if exit_code:
+            return ""
+        try:
+            for name in self._request.touched:
+                _touch(os.path.join(self._cwd, name))
+            if self._benchmark and self._request.benchmark is not None:
+                self._benchmark.write(os.path.join(self._cwd, self._request.benchmark))
+        except OSError as error:
+            return f"{error.filename or 'a file'} could not be written after the command: {error.strerror}"
+        return ""
+
+    def _arguments(self, command: str) -> list[str]:
+        path = self.environment["PATH"]
+        shell = _shell(self._request.executable, path)
+        if len(command.replace("'", r"'\''")) + 2 <= _MAX_ARGUMENT:
+            return [shell, "-c", command]
+        self._folder, script = _as_script(command, self._cwd)
+        return [shell, "-c", f'"{_shell("bash", path)}" "{script}"']
 
 
-def prepare(told: Mapping[str, Any], cwd: str, environment: Mapping[str, str]) -> Prepared:
-    """Make the job's surroundings. Raises AgentError or OSError."""
-    request = _request(told)
-    environment = dict(environment)
-    tmpdir = request.tmpdir or _system_tmpdir(environment)
-    os.makedirs(os.path.join(cwd, tmpdir), exist_ok=True)
-    environment.update(dict.fromkeys(_THREADS, str(request.threads)))
-    environment.update(dict.fromkeys(_TMPDIR, tmpdir))
-    _make_room(request, cwd)
-    shell = _shell(request.executable, environment["PATH"])
-    command = request.command.replace(PLACEHOLDER, tmpdir)
-    if len(command.replace("'", r"'\''")) + 2 <= _MAX_ARGUMENT:
-        return Prepared([shell, "-c", command], environment, None)
-    folder, script = _as_script(command, cwd)
-    return Prepared([shell, "-c", f'"{_shell("bash", environment["PATH"])}" "{script}"'], environment, folder)
-
-
-def touch(told: Mapping[str, Any], cwd: str) -> None:
-    """Make `touch()` outputs, as Snakemake does after a job that has ended well."""
-    for name in _request(told).touched:
-        path = os.path.join(cwd, name)
-        if os.path.isdir(path):
-            path = os.path.join(path, ".snakemake_timestamp")
-        with open(path, "a", encoding="utf-8"):
-            os.utime(path)
+def _touch(path: str) -> None:
+    if os.path.isdir(path):
+        path = os.path.join(path, ".snakemake_timestamp")
+    with open(path, "a", encoding="utf-8"):
+        os.utime(path)
 
 
 def _request(told: Mapping[str, Any]) -> Request:

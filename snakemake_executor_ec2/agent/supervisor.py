@@ -17,10 +17,10 @@ file system has grown by since the job began.
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import shlex
-import shutil
 import signal
 import subprocess
 import time
@@ -145,8 +145,7 @@ class _Job:
         self.cwd = str(request["cwd"])
         self.runtime_s: float | None = request.get("runtime_s")
         self.poweroff: str | None = request.get("poweroff")
-        self.direct: dict[str, Any] | None = request.get("direct")
-        self.scratch: str | None = None
+        self.own: direct.Command | None = None
         unwatched.note_boot(folder)
         procs.adopt_orphans()
         self.events = EventLog(os.path.join(folder, "events.jsonl"))
@@ -176,12 +175,13 @@ class _Job:
         os.umask(int(request.get("umask", 0o022)) & 0o077)
         if not os.path.isdir(self.cwd):
             raise AgentError(f"there is no directory {self.cwd}")
-        if self.direct is not None:
-            arguments, environment, self.scratch = direct.prepare(self.direct, self.cwd, environment)
+        if request.get("direct") is not None:
+            self.own = direct.Command(request["direct"], self.cwd, environment)
+            arguments, environment = self.own.arguments, self.own.environment
         else:
             arguments = self._arguments(self._command(request))
         with open(os.path.join(self.folder, "output.log"), "ab") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -191,6 +191,9 @@ class _Job:
                 start_new_session=True,
                 preexec_fn=_become_the_job,  # safe: one thread only
             )
+        if self.own:
+            self.own.started(process.pid)
+        return process
 
     def _arguments(self, command: str) -> list[str]:
         if len(command) <= _LONG_COMMAND:
@@ -216,6 +219,7 @@ class _Job:
         sample_at, spot_at = self.began, self.began + 1
         told = False
         while True:
+            measure_at = self.own.look() if self.own else math.inf
             now = time.monotonic()
             if now >= sample_at:
                 self._sample()
@@ -227,19 +231,19 @@ class _Job:
                     told = True
                 spot_at = now + _SPOT_S
             self._keep_limits(now)
-            self._sleep(sample_at)
+            self._sleep(min(sample_at, measure_at))
             if ended := self._reap():
                 break
         wait_status, usage = ended
         self.process.returncode = exit_code = _exit_code(wait_status)
+        if self.own and (wrong := self.own.ended(exit_code)):
+            exit_code = 1
+            with open(os.path.join(self.folder, "output.log"), "a", encoding="utf-8") as output:
+                output.write(f"{wrong}\n")
         procs.end_descendants()  # what it left: it would write on while results are fetched
         self._signal_group(signal.SIGKILL)
         self.peak_mem_mib = max(self.peak_mem_mib, procs.max_rss_mib(usage.ru_maxrss))
         self.cpu_seconds = max(self.cpu_seconds, usage.ru_utime + usage.ru_stime)
-        if self.scratch is not None:
-            shutil.rmtree(self.scratch, ignore_errors=True)
-        if self.direct is not None and exit_code == 0:
-            direct.touch(self.direct, self.cwd)
         self._finish(exit_code)
 
     def _reap(self) -> tuple[int, Any] | None:
@@ -308,7 +312,7 @@ class _Job:
             self.events.write("interrupted", reason="the machine is shutting down")
             return
         tail = _tail(os.path.join(self.folder, "output.log"))
-        if self.direct is None:
+        if self.own is None:
             exit_code = own_exit_code(exit_code, tail)
         no_software = late.failure()
         if no_software and not exit_code:

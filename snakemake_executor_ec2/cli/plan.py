@@ -133,9 +133,16 @@ def _order(job: Any) -> tuple[int, str]:
 
 
 def _candidates(submissions: Sequence[Any], config: Any, feasibility: Any) -> tuple[list[Any], list[Any]]:
+    from snakemake_executor_ec2.model import comes_late
     from snakemake_executor_ec2.plugin.job_plan import label, rule_names
     from snakemake_executor_ec2.plugin.job_requirements import requirements_of
-    from snakemake_executor_ec2.report.forecast import Candidate, Refused
+    from snakemake_executor_ec2.plugin.submission import own_command
+    from snakemake_executor_ec2.report.forecast import (
+        OVERHEAD_S,
+        OVERHEAD_WITHOUT_SOFTWARE_S,
+        Candidate,
+        Refused,
+    )
     from snakemake_executor_ec2.sizing import disk
     from snakemake_executor_ec2.sizing.select import select
 
@@ -148,6 +155,8 @@ def _candidates(submissions: Sequence[Any], config: Any, feasibility: Any) -> tu
             refused.append(Refused(label=label(job), reason=reason))
             continue
         seconds, source = _seconds(job, needed.runtime_min)
+        direct = own_command(job)
+        late = comes_late(direct, requirements=config.requirements, setup=config.setup)
         candidates.append(
             Candidate(
                 rule="+".join(rule_names(job)),
@@ -156,6 +165,8 @@ def _candidates(submissions: Sequence[Any], config: Any, feasibility: Any) -> tu
                 disk_gib=disk.disk_gib(needed, feasibility.image_for(needed)),
                 seconds=seconds,
                 seconds_from=source,
+                direct=direct is not None,
+                overhead_s=OVERHEAD_WITHOUT_SOFTWARE_S if late else OVERHEAD_S,
             )
         )
     return candidates, refused

@@ -30,6 +30,10 @@ class RunConfig:
     """A private key that may log in beside the run's own."""
     allow_first_host_key: bool = False
     ami: str | None = None
+    requirements: str | None = None
+    """A requirements file for the machines."""
+    setup: str | None = None
+    """A script that prepares them."""
     instance_types: tuple[str, ...] = ()
     """Patterns; empty: every type that suits."""
     exclude_types: tuple[str, ...] = ()

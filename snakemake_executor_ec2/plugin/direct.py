@@ -13,7 +13,9 @@ import re
 import shutil
 from typing import Any
 
+from snakemake_executor_ec2.agent.benchmark import COLUMNS
 from snakemake_executor_ec2.agent.direct import PLACEHOLDER, Request
+from snakemake_executor_ec2.plugin import environment
 from snakemake_executor_ec2.plugin.job_plan import deployment_tools, flagged, is_storage
 from snakemake_executor_ec2.runner import decided
 
@@ -28,12 +30,13 @@ class NotDirect(Exception):
 
 def direct_request(job: Any) -> Request:
     """What the agent needs to run a job's command itself. Raises NotDirect."""
+    _check_run(job.dag.workflow)
     if job.is_group():
         raise NotDirect("it is a group")
     _check_rule(job)
     _check_files(job)
     tmpdir = _tmpdir(job)
-    made = [*job.output, *job.log]
+    made = [*job.output, *job.log, *([job.benchmark] if job.benchmark else [])]
     return Request(
         command=_with_prefix(_command(job), _executable(job)),
         executable=_executable(job),
@@ -43,7 +46,19 @@ def direct_request(job: Any) -> Request:
         directories=tuple(str(file) for file in made if flagged(file, "directory")),
         kept=tuple(str(file) for file in made if flagged(file, "update")),
         touched=tuple(map(str, job.touch_output)),
+        benchmark=str(job.benchmark) if job.benchmark else None,
     )
+
+
+def _check_run(workflow: Any) -> None:
+    if workflow.executor_settings.direct == "never":
+        raise NotDirect("--ec2-direct never says so")
+    if workflow.remote_execution_settings.precommand:
+        raise NotDirect("--precommand says what is to come before it")
+    # Only the Snakefile itself can do to the machine's PATH what it does to ours.
+    own = sorted(filter(environment.is_the_machines, environment.written()))
+    if own:
+        raise NotDirect(f"the Snakefile sets {own[0]}")
 
 
 def _executable(job: Any) -> str:
@@ -68,10 +83,21 @@ def _check_rule(job: Any) -> None:
     if rule.shadow_depth is not None:
         raise NotDirect("it has a shadow folder")
     if job.benchmark:
-        raise NotDirect("it has a benchmark")
+        _check_benchmark(job)
     tools = deployment_tools([job])
     if tools:
         raise NotDirect(f"Snakemake deploys its software with {tools[0]}")
+
+
+def _check_benchmark(job: Any) -> None:
+    from snakemake.benchmark import BenchmarkRecord
+
+    if job.benchmark_repeats > 1:
+        raise NotDirect("its benchmark is repeated")
+    if job.rule.workflow.output_settings.benchmark_extended:
+        raise NotDirect("of --benchmark-extended")
+    if tuple(BenchmarkRecord.get_header()) != COLUMNS:
+        raise NotDirect("this Snakemake's benchmarks have other columns")
 
 
 def _directive(rule: Any) -> str:
@@ -86,7 +112,7 @@ def _directive(rule: Any) -> str:
 
 
 def _check_files(job: Any) -> None:
-    files = [*job.input, *job.output, *job.log]
+    files = [*job.input, *job.output, *job.log, job.benchmark]
     if any(map(is_storage, files)):
         raise NotDirect("it has files in storage")
     if job.pipe_group or any(flagged(file, flag) for file in files for flag in _BY_SNAKEMAKE):
@@ -113,7 +139,10 @@ def _command(job: Any) -> str:
 
 def _formatted(job: Any, tmpdir: str) -> str:
     """The command, with a text for the machine's folder for temporary files."""
-    resources, params = job.resources, job.params
+    try:
+        resources, params = job.resources, job.params
+    except Exception as error:
+        raise NotDirect(f"its params or resources can't be worked out here: {error}") from error
     try:
         if isinstance(resources.get("tmpdir"), str) and not resources.get("tmpdir"):  # Snakemake's `<TBD>`
             job._resources = type(resources)(fromdict={**dict(resources.items()), "tmpdir": tmpdir})

@@ -45,6 +45,7 @@ _LOOK_UPS = frozenset({"get", "__contains__", "pop", "setdefault"})
 _CHANGES = frozenset({"pop", "setdefault", "update", "clear"})
 _ITERATIONS = frozenset({"__iter__", "keys"})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REFERENCE = re.compile(r"\$(?:(\w+)|\{([^}]+)\})", re.ASCII)
 _READERS = frozenset({"environ", "environb", "getenv", "expandvars"})
 
 _seen: dict[str, str | None] = {}
@@ -90,6 +91,12 @@ def named_in(function: FunctionType) -> dict[str, str]:
             text = " ".join(each for each in code.co_consts if isinstance(each, str))
             found.update((name, os.environ[name]) for name in _NAME.findall(text) if name in os.environ)
     return found
+
+
+def named_by_text(text: str) -> dict[str, str]:
+    """Variables that are set here and that `os.path.expandvars` would put into a text."""
+    found = (name or braced for name, braced in _REFERENCE.findall(text))
+    return {name: os.environ[name] for name in found if name in os.environ}
 
 
 def is_the_machines(name: str) -> bool:

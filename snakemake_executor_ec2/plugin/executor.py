@@ -83,6 +83,7 @@ class Executor(RemoteExecutor):
                 "--sdm env-modules needs a cluster's module system, which EC2 machines do not have; "
                 "use --sdm conda, --ec2-requirements or --ec2-setup instead"
             )
+        snakemake_private.refuse_immediate_submit(self.workflow)
         snakemake_private.require_cores_for_handover(self.workflow, self.dag.needrun_jobs())
         self._keep_here()
         jobs = [job for job in self.dag.needrun_jobs() if not job.is_local]

@@ -194,6 +194,12 @@ def resources(job: Any) -> dict[str, int | str]:
     return {name: value for name, value in job.resources.items() if isinstance(value, int | str)}
 
 
+def unevaluated_resources(rule: Any) -> list[str]:
+    """The rule's resources that were given as texts. Machines evaluate some themselves, such as tmpdir."""
+    given = (getattr(resource, "raw", resource) for resource in rule.resources.values())
+    return [text for text in given if isinstance(text, str)]
+
+
 def _checkpoints_before(jobs: Iterable[Any]) -> list[Any]:
     """Checkpoints that came before some jobs. The machine works out the jobs' inputs again: it
     looks at what the checkpoints made, and for that has to find them done."""

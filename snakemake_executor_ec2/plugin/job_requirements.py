@@ -9,11 +9,13 @@ from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.machines.feasibility import Feasibility
 from snakemake_executor_ec2.model import Requirements
 from snakemake_executor_ec2.plugin.job_plan import label, resources
+from snakemake_executor_ec2.plugin.shared_folders import refuse_shared_folders
 from snakemake_executor_ec2.sizing.requirements import requirements
 
 
 def requirements_of(job: Any, config: RunConfig, feasibility: Feasibility) -> Requirements:
     """What a job needs, if that is to be had. Raises ConfigurationError, which names the rule."""
+    refuse_shared_folders(job, config)
     try:
         needed = requirements(
             threads=job.threads,

@@ -67,6 +67,16 @@ def require_cores_for_handover(workflow: Any, jobs: Iterable[Any]) -> None:
         )
 
 
+def refuse_immediate_submit(workflow: Any) -> None:
+    """Refuse --immediate-submit: Snakemake counts each job as done as soon as it is handed over, and ends,
+    with success, while their machines start. Raises ConfigurationError."""
+    if workflow.remote_execution_settings.immediate_submit:
+        raise ConfigurationError(
+            "--immediate-submit leaves it to a cluster's queue to start each job after those that it depends "
+            "on, and EC2 has no such queue; leave it out"
+        )
+
+
 def _unset(resource: Any) -> bool:
     """Whether a resource has no value: newer Snakemakes hold it in a `Resource`, and functions, too."""
     return getattr(resource, "_value", resource) is None

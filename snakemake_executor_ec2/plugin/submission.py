@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -20,8 +20,7 @@ def submission(
 ) -> tuple[JobPlan, str]:
     """The plan for a job of Snakemake's, and a sentence on the way that it takes."""
     before, argv = exact_arguments(executor, job)
-    allowed = executor.workflow.executor_settings.direct != "never"
-    direct, way = _direct(job, "--ec2-direct never" if not allowed else "--precommand" if before else "")
+    direct, way = _direct(job)
     held_to = decision(
         inner_jobs(job),
         argv=argv,
@@ -46,7 +45,6 @@ def submission(
 def preflight(executor: Any, jobs: Iterable[Any], surroundings: Surroundings) -> None:
     """Before anything is launched: have a job of each rule that needs Snakemake on its machine resolved once
     more, on this computer, from what would travel. Raises ConfigurationError with what differs."""
-    allowed = executor.workflow.executor_settings.direct != "never"
     told: dict[str, Any] = {}
     seen: set[str] = set()
     for each in (inner for job in jobs for inner in inner_jobs(job)):
@@ -54,7 +52,7 @@ def preflight(executor: Any, jobs: Iterable[Any], surroundings: Surroundings) ->
             continue
         # What looks at files that are not there yet cannot be decided yet.
         with suppress(Exception):
-            if not allowed or each.dag.get_job_group(each) or _direct(each, "")[0] is None:
+            if each.dag.get_job_group(each) or own_command(each) is None:
                 argv = exact_arguments(executor, each)[1]
                 told[each.rule.name] = decision([each], argv=argv, unneeded_temp_files=(), label=label)
             seen.add(each.rule.name)
@@ -71,6 +69,11 @@ def preflight(executor: Any, jobs: Iterable[Any], surroundings: Surroundings) ->
     surroundings.check(document, declared=executor.envvars())
 
 
+def own_command(job: Any) -> Mapping[str, Any] | None:
+    """What the agent needs to run a job itself, if it runs without Snakemake as far as is known by now."""
+    return _direct(job)[0]
+
+
 def _without_option(argv: list[str], name: str) -> list[str]:
     """Options for Snakemake without one that takes a list."""
     begin = argv.index(name) if name in argv else len(argv)
@@ -78,14 +81,10 @@ def _without_option(argv: list[str], name: str) -> list[str]:
     return argv[:begin] + argv[end:]
 
 
-def _direct(job: Any, option: str) -> tuple[dict[str, Any] | None, str]:
-    """The job's own command, if it needs no Snakemake, unless an option wants one; and how that is told."""
-    why = f"of {option}"
-    if not option:
-        try:
-            request = direct_request(job)
-        except NotDirect as error:
-            why = str(error)
-        else:
-            return request._asdict(), f"{label(job)} runs its own command, without Snakemake on its machine"
-    return None, f"{label(job)} runs with Snakemake on its machine, because {why}"
+def _direct(job: Any) -> tuple[dict[str, Any] | None, str]:
+    """The job's own command, if it needs no Snakemake; and how that is told."""
+    try:
+        request = direct_request(job)
+    except NotDirect as why:
+        return None, f"{label(job)} runs with Snakemake on its machine, because {why}"
+    return request._asdict(), f"{label(job)} runs its own command, without Snakemake on its machine"

@@ -16,6 +16,7 @@ from snakemake_executor_ec2.plugin.decision import uncompared
 from snakemake_executor_ec2.plugin.job_plan import (
     inner_jobs,
     left_out_params,
+    unevaluated_resources,
     workflow_data,
     workflow_folders,
     workflow_sources,
@@ -49,13 +50,9 @@ class Surroundings:
     def of(self, job: Any, plan: JobPlan) -> JobPlan:
         """The plan of a job with what its machine sees: files by name, and variables of the environment."""
         given = self._variables(job, declared=plan.env)
-        written = environment.written()
-        if any(map(environment.is_the_machines, written)):
-            # Only the Snakefile itself can do to the machine's PATH what it does to ours.
-            plan = replace(plan, direct=None)
         if plan.direct is not None:
-            # It does not run there: what it would have set is set for it.
-            given = {name: os.environ.get(name) for name in (*given, *written)}
+            # The Snakefile does not run there: what it would have set is set for it.
+            given = {name: os.environ.get(name) for name in (*given, *environment.written())}
         env = {name: value for name, value in given.items() if value is not None}
         unset = tuple(name for name, value in given.items() if value is None)
         return replace(plan, env={**env, **_SEED, **plan.env}, unset=unset, view=self._view())
@@ -63,8 +60,11 @@ class Surroundings:
     def _variables(self, job: Any, declared: Collection[str]) -> dict[str, str | None]:
         """What Snakefiles have read of the environment, or may when the job's code is run."""
         found = dict(environment.read())
-        for rule in (each.rule for each in inner_jobs(job) if each.rule.is_run):
-            found |= environment.named_in(rule.run_func)
+        for rule in (each.rule for each in inner_jobs(job)):
+            if rule.is_run:
+                found |= environment.named_in(rule.run_func)
+            for text in unevaluated_resources(rule):
+                found |= environment.named_by_text(text)
         found = {name: value for name, value in found.items() if not environment.is_the_machines(name)}
         secret = {name for name in found if environment.may_be_secret(name)}
         for name in sorted(secret.difference(declared, self._told_of_secrets)):

@@ -14,6 +14,8 @@ from snakemake_executor_ec2.sizing.quotas import Quota, quota_of
 
 OVERHEAD_S = 90.0
 """Added to each job for boot, software and files: an assumption, and said to be one."""
+OVERHEAD_WITHOUT_SOFTWARE_S = 30.0
+"""The same for a job whose machine needs nothing installed before it runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,10 @@ class Candidate:
     """None: neither a benchmark nor a runtime tells."""
     seconds_from: str
     """`benchmark`, `runtime` or an empty string."""
+    direct: bool = False
+    """Whether it runs its own command, without Snakemake on its machine."""
+    overhead_s: float = OVERHEAD_S
+    """What its machine takes besides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +62,10 @@ class Row:
     """Of all its jobs together, without boot and files."""
     seconds_from: str
     cost_usd: float | None
+    direct_jobs: int
+    """Those that run their own command, without Snakemake on their machines."""
+    overhead_s: float
+    """What is added to `seconds`, of all its jobs together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +98,18 @@ class Forecast:
         costs = [row.cost_usd for row in self.rows]
         return None if None in costs else sum(cost for cost in costs if cost is not None)
 
+    @property
+    def direct_jobs(self) -> int:
+        """Jobs that run their own command, without Snakemake on their machines."""
+        return sum(row.direct_jobs for row in self.rows)
+
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         return {
             **asdict(self),
             "jobs": sum(row.jobs for row in self.rows),
             "cost_usd": self.cost_usd,
-            "overhead_s_per_job": OVERHEAD_S,
+            "direct_jobs": self.direct_jobs,
         }
 
 
@@ -168,6 +183,8 @@ def _row(jobs: Sequence[Candidate]) -> Row:
         seconds=sum(known) if len(known) == len(seconds) else None,
         seconds_from="+".join(sorted({each.seconds_from for each in jobs} - {""})),
         cost_usd=None if None in costs else sum(cost for cost in costs if cost is not None),
+        direct_jobs=sum(each.direct for each in jobs),
+        overhead_s=sum(each.overhead_s for each in jobs),
     )
 
 
@@ -184,7 +201,7 @@ def _cost(job: Candidate) -> float | None:
         disk_gib=job.disk_gib,
         launched_at=0.0,
     )
-    return cost_usd(machine, job.seconds + OVERHEAD_S)
+    return cost_usd(machine, job.seconds + job.overhead_s)
 
 
 def _reason(job: Candidate) -> str:
@@ -271,9 +288,14 @@ def _notes(plan: Forecast) -> list[str]:
         notes.append(f"Jobs that run on this computer: {plan.on_the_spot}.")
     if plan.rows:
         sources = Counter(row.seconds_from for row in plan.rows)
+        if plan.direct_jobs:
+            notes.append(
+                f"Jobs that run their command without Snakemake on the machine: {plan.direct_jobs} of "
+                f"{sum(row.jobs for row in plan.rows)}."
+            )
         notes.append(
-            f"Costs are estimates, with {OVERHEAD_S:g} s a job assumed for boot, software and files, and "
-            "with each machine's disk and address; without traffic, retries and interruptions."
+            f"Costs are estimates, with {_assumed(plan)}, and with each machine's disk and address; without "
+            "traffic, retries and interruptions."
         )
         if any("runtime" in source for source in sources):
             notes.append(
@@ -294,6 +316,19 @@ def _notes(plan: Forecast) -> list[str]:
             text += ": fewer jobs will run at a time, and the others wait"
         notes.append(text + ".")
     return notes
+
+
+def _assumed(plan: Forecast) -> str:
+    """The time that is added to each job."""
+    jobs = sum(row.jobs for row in plan.rows)
+    added = sum(row.overhead_s for row in plan.rows)
+    with_software = f"{OVERHEAD_S:g} s a job assumed for boot, software and files"
+    if added == jobs * OVERHEAD_S:
+        return with_software
+    without = f"{OVERHEAD_WITHOUT_SOFTWARE_S:g} s"
+    if added == jobs * OVERHEAD_WITHOUT_SOFTWARE_S:
+        return f"{without} a job assumed for boot and files"
+    return f"{with_software} ({without} if nothing has to be installed before it)"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

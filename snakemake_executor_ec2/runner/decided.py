@@ -78,6 +78,7 @@ def shell_text(job: Any, *, params: Any, resources: Any, jobid: int) -> str | No
         "resources": resources,
         "log": job.log._plainstrings(),
         "rule": job.rule.name,
+        "bench_iteration": 0 if job.benchmark else None,
         "jobid": jobid,
         "is_shell": True,
         "basedir": job.rule.basedir,

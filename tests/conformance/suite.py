@@ -9,13 +9,14 @@ import sys
 import tarfile
 import tempfile
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.conformance.outcomes import Outcome
+from tests.conformance.outcomes import KINDS, Outcome
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "snakemake-ec2", "conformance")
@@ -35,9 +36,11 @@ class Suite:
     logs: Path
     jobs: int
     """Tests at a time."""
+    direct: str = "auto"
+    """What `--ec2-direct` is."""
 
     @classmethod
-    def downloaded(cls, *, scratch: Path, logs: Path, jobs: int) -> Suite:
+    def downloaded(cls, *, scratch: Path, logs: Path, jobs: int, direct: str = "auto") -> Suite:
         """The suite of the installed Snakemake; downloaded with pip where it is not there yet."""
         release = version("snakemake")
         target = CACHE / f"snakemake-{release}"
@@ -49,7 +52,7 @@ class Suite:
         # The tests put the folder that they are run in on PYTHONPATH, for Snakemakes that they start.
         shutil.copy(HERE / "inject" / "sitecustomize.py", target)
         logs.mkdir(parents=True, exist_ok=True)
-        return cls(sources=target, scratch=scratch, logs=logs, jobs=jobs)
+        return cls(sources=target, scratch=scratch, logs=logs, jobs=jobs, direct=direct)
 
     def collect(self, expression: str | None) -> list[str]:
         """The names of all tests, or of those that match, as pytest's -k has it."""
@@ -71,7 +74,7 @@ class Suite:
     def run(
         self, side: str, tests: Sequence[str], env: Mapping[str, str] | None = None
     ) -> dict[str, Outcome]:
-        """Run some tests with an executor, `local` or `ec2`, and say what became of each."""
+        """Run some tests on one side (SIDES), and say what became of each."""
         notes, report, selection = (self.scratch / f"{side}.{what}" for what in ("notes", "xml", "tests"))
         notes.write_text("")
         report.unlink(missing_ok=True)
@@ -93,9 +96,17 @@ class Suite:
             )
         if not report.exists():
             raise SystemExit(f"pytest did not run:\n{log.read_text()[-4000:]}")
-        submitting = set(notes.read_text().split())
-        found = _outcomes(report, self.scratch)
-        return {test: replace(at, submits=test in submitting) for test, at in found.items()}
+        noted = Counter(line.partition(" ")[::2] for line in notes.read_text().splitlines())
+        return {
+            test: replace(
+                at,
+                submits=("submits", test) in noted,
+                direct=noted["direct", test],
+                runner=noted["runner", test],
+                kinds=tuple(kind for kind in KINDS if (kind, test) in noted),
+            )
+            for test, at in _outcomes(report, self.scratch).items()
+        }
 
     def _pytest(self) -> list[str]:
         return [
@@ -107,9 +118,9 @@ class Suite:
         return {
             # With CI set, Snakemake's tests expect what its own CI has.
             **{name: value for name, value in os.environ.items() if name != "CI"},
-            "EC2_CONFORMANCE": side,
+            "EC2_CONFORMANCE": "local" if side == "local" else "ec2",
             "EC2_CONFORMANCE_NOTES": str(self.scratch / f"{side}.notes"),
-            "EC2_CONFORMANCE_REQUIREMENTS": str(HERE / "requirements.txt"),
+            "EC2_CONFORMANCE_DIRECT": self.direct,
             # `tests` is Snakemake's own package there; its sitecustomize is ours.
             "PYTHONPATH": str(HERE / "inject"),
             "TMPDIR": str(self.scratch),

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from tests.conformance.outcomes import PASSED, Outcome, Outcomes
+from tests.conformance.outcomes import KINDS, PASSED, Outcome, Outcomes
 
 _INTRODUCTION = """\
 # Conformance with Snakemake's own tests
 
 Whatever Snakemake does with its local executor it is to do with `--executor ec2`. The yardstick is
 the test suite that Snakemake's authors wrote: `tests/tests.py` in its source distribution, run
-unchanged, first with the local executor, then with `ec2` in its place. The machines are those of the
-embedded cloud (`--ec2-cloud local`): hosts of their own, which see no file of the controller and are
-reached through EC2's API and ssh only.
+unchanged, first with the executor that a test asks for (the local one, or `cluster-generic`), then with
+`ec2` in its place and no option set. The machines are those of the embedded cloud (`--ec2-cloud local`):
+hosts of their own, which see no file of the controller and are reached through EC2's API and ssh only.
 
-A test counts when it passes with the local executor and hands it at least one job. The others, such as
-tests of the command line, of dry runs and of reports, say nothing about an executor.
+A test counts if it passes with its own executor and hands it at least one job. The others, such as tests
+of the command line, of dry runs and of reports, say nothing about an executor.
 """
 
 
@@ -35,12 +35,14 @@ def table(outcomes: Outcomes, exceptions: Mapping[str, str]) -> str:
         "| | tests |",
         "| --- | ---: |",
         f"| in Snakemake {outcomes.versions['snakemake']}'s `tests/tests.py` | {len(local)} |",
-        f"| pass with the local executor | {sum(at.how == PASSED for at in local)} |",
+        f"| pass with their own executor | {sum(at.how == PASSED for at in local)} |",
         f"| of those, hand it at least one job | {len(candidates)} |",
         f"| **of those, pass with `ec2`** | **{len(passed)}**{share} |",
-        f"| exceptions, whose premise is one shared computer | {len(excused)} |",
+        f"| exceptions, each with its reason below | {len(excused)} |",
         f"| fail with `ec2` | {len(failed)} |",
         *([f"| not run with `ec2` yet | {len(not_run)} |"] if not_run else []),
+        *_kinds(outcomes),
+        *_ways(outcomes),
         "",
         f"{_when(outcomes)} with {_versions(outcomes.versions)}.",
         "`scripts/conformance --table docs/conformance.md` runs it and writes this page; with `--keep FILE`",
@@ -58,9 +60,8 @@ def table(outcomes: Outcomes, exceptions: Mapping[str, str]) -> str:
     lines += [
         "## What does not count",
         "",
-        "These do not pass with the local executor where this was run, or Snakemake skips them itself: they",
-        "want other programs (conda, apptainer), another executor (`cluster-generic`), storage plugins, or",
-        "the internet.",
+        "These do not pass with their own executor on the computer that this was run on, or Snakemake skips",
+        "them itself: they want other programs (conda, apptainer), a server of S3, or the internet.",
         "",
         *_by_reason({test: at for test, at in outcomes.local.items() if at.how != PASSED}),
         "",
@@ -70,6 +71,29 @@ def table(outcomes: Outcomes, exceptions: Mapping[str, str]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _kinds(outcomes: Outcomes) -> Iterable[str]:
+    """What counts and passes of the tests that use plugins: rows of a table of their own."""
+    yield from ("", "| of those that count, use | tests | pass |", "| --- | ---: | ---: |")
+    plain = [test for test in outcomes.candidates if not outcomes.local[test].kinds]
+    for what, tests in (
+        ("the local executor and no storage", plain),
+        *((name, outcomes.of_kind(kind)) for kind, name in KINDS.items()),
+    ):
+        yield f"| {what} | {len(tests)} | {sum(map(outcomes.passes, tests))} |"
+
+
+def _ways(outcomes: Outcomes) -> Iterable[str]:
+    """How jobs went to their machines in the tests that count, and whether it makes a difference."""
+    ran = [outcomes.ec2[test] for test in outcomes.candidates if test in outcomes.ec2]
+    yield from ("", "| jobs of those tests | |", "| --- | ---: |")
+    yield f"| ran their own command, without Snakemake on the machine | {sum(at.direct for at in ran)} |"
+    yield f"| ran with Snakemake there, held to what was decided | {sum(at.runner for at in ran)} |"
+    yield f"| tests with a job of the first kind | {len(outcomes.direct)} |"
+    again = [test for test in outcomes.direct if test in outcomes.never]
+    yield f"| of those, run once more with `--ec2-direct never` | {len(again)} |"
+    yield f"| of those, another outcome | {len(outcomes.differing)} |"
 
 
 def _when(outcomes: Outcomes) -> str:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 import snakemake_executor_plugin_ec2 as plugin
-from snakemake_executor_ec2.agent.direct import prepare, touch
+from snakemake_executor_ec2.agent.direct import Command
 from snakemake_executor_ec2.plugin.decision import decision
 from snakemake_executor_ec2.plugin.direct import NotDirect, direct_request
 from snakemake_executor_ec2.plugin.executor import Executor
@@ -58,13 +58,14 @@ class DecidingExecutor(Executor):
             return self._held(job)
         print(f"DIRECT: {label(job)}", file=sys.stderr)
         told = json.loads(json.dumps(request._asdict()))
-        arguments, environment, folder = prepare(told, str(Path.cwd()), _environment())
-        status = subprocess.run(arguments, check=False, env=environment, stdin=subprocess.DEVNULL).returncode
-        if folder:
-            shutil.rmtree(folder)
-        if status == 0:
-            touch(told, str(Path.cwd()))
-        return status
+        own = Command(told, str(Path.cwd()), _environment())
+        process = subprocess.Popen(own.arguments, env=own.environment, stdin=subprocess.DEVNULL)
+        own.started(process.pid)
+        while process.poll() is None:
+            time.sleep(min(0.02, max(0.0, own.look() - time.monotonic())))
+        wrong = own.ended(process.returncode)
+        print(wrong, file=sys.stderr)
+        return process.returncode or bool(wrong)
 
     def _held(self, job: Any) -> int:
         """Through the document and the runner."""

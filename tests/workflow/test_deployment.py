@@ -7,6 +7,8 @@ at the end of it (an installer, conda, a distribution's package, apptainer) are 
 
 from __future__ import annotations
 
+import pytest
+
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
 
@@ -102,11 +104,20 @@ def test_software_is_deployed_on_the_machine(run_workflow: WorkflowRunner) -> No
     )
 
 
-def test_modules_of_a_cluster_are_refused(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
-    """`--sdm env-modules` ends with one sentence before anything is launched."""
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--sdm", "env-modules"), "--sdm env-modules needs a cluster's module system"),
+        (("--immediate-submit", "--notemp"), "--immediate-submit leaves it to a cluster's queue"),
+    ],
+)
+def test_what_a_cluster_has_is_refused(
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud, options: tuple[str, ...], why: str
+) -> None:
+    """What EC2 has nothing for ends with one sentence before anything is launched."""
     ec2_cloud.forget_calls()
-    refused = run_workflow(FILES, "--sdm", "env-modules")
+    refused = run_workflow(FILES, *options)
 
     assert refused.returncode == 1
-    assert "--sdm env-modules needs a cluster's module system" in refused.output
+    assert why in refused.output
     assert not ec2_cloud.calls("RunInstances")

@@ -86,6 +86,7 @@ def test_a_table_for_people(plan: Planner, ec2_cloud: EmbeddedCloud) -> None:
     join = next(line for line in answer.stdout.splitlines() if line.startswith("join"))
     assert "m7i.large" in join
     assert "spot" in join
+    assert "Jobs that run their command without Snakemake on the machine: " in answer.stdout
     assert "Limit L-1216C47A (Running On-Demand Standard" in answer.stdout
     assert ec2_cloud.calls("RunInstances") == []
     assert ec2_cloud.calls("CreateSecurityGroup") == []
@@ -120,7 +121,7 @@ def test_json_for_programs(plan: Planner, ec2_cloud: EmbeddedCloud) -> None:
     assert rows["part"]["jobs"] == 3
     assert rows["part"]["seconds"] == 3 * 3600
     assert rows["part"]["seconds_from"] == "runtime"
-    hours = 3 * (3600 + told["overhead_s_per_job"]) / 3600
+    hours = (3 * 3600 + rows["part"]["overhead_s"]) / 3600
     assert rows["part"]["cost_usd"] == pytest.approx(hours * (rows["part"]["usd_per_hour"] + 0.006), rel=0.05)
     assert rows["join"]["cost_usd"] is None
     limit = next(each for each in told["limits"] if each["code"] == "L-1216C47A")
@@ -138,6 +139,25 @@ def test_earlier_benchmarks_tell_better(plan: Planner) -> None:
 
     assert rows["part"]["seconds"] == 60
     assert rows["part"]["seconds_from"] == "benchmark"
+
+
+def test_jobs_whose_machines_need_nothing_installed_cost_less(plan: Planner) -> None:
+    """The decision is the run's own: a command that runs as it is waits for no Snakemake."""
+    (plan.folder / "Snakefile").write_text(
+        "rule all:\n    input: 'a', 'b'\n"
+        "rule a:\n    output: 'a'\n    resources: runtime=1\n    shell: 'touch {output}'\n"
+        "rule b:\n    input: 'a'\n    output: 'b'\n    resources: runtime=1\n    run: open(output[0], 'w')\n"
+    )
+    (plan.folder / "requirements.txt").write_text("six\n")
+
+    told = plan.json("-j", "2")
+    never = plan.json("-j", "2", "--ec2-direct", "never")
+    before = plan.json("-j", "2", "--ec2-requirements", "requirements.txt")
+
+    assert [(row["direct_jobs"], row["overhead_s"]) for row in told["rows"]] == [(1, 30), (0, 90)]
+    assert told["rows"][0]["cost_usd"] < told["rows"][1]["cost_usd"]
+    assert [(row["direct_jobs"], row["overhead_s"]) for row in never["rows"]] == [(0, 90), (0, 90)]
+    assert [(row["direct_jobs"], row["overhead_s"]) for row in before["rows"]] == [(1, 90), (0, 90)]
 
 
 def test_targets_and_options_are_snakemake_s(plan: Planner) -> None:

@@ -39,7 +39,7 @@ rule run:
 rule late:
     output: "late.txt"
     resources: seen=lambda wildcards: late()
-    shell: "echo {resources.seen} > {output}"
+    shell: "echo {resources.seen} {resources.tmpdir} > {output}"
 
 rule order:
     output: "order.txt"
@@ -60,6 +60,7 @@ ENVIRONMENT = {
     "IN_PARAMS": "p",
     "IN_BODY": "b",
     "LATE": "l",
+    "IN_TMPDIR": "below",
     "OWN": "mine",
     "MY_TOKEN": "s3cret",
     "PYTHONHASHSEED": "7",
@@ -69,7 +70,7 @@ ENVIRONMENT = {
 def test_variables_that_snakefiles_read_travel(
     run_workflow: WorkflowRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Read at parse, in modules, functions and bodies; a secret has to be declared; sets have one order."""
+    """Read at parse, in modules, functions, bodies, resources; a secret is declared; sets have one order."""
     here = tmp_path / "here"
     for folder in (here, run_workflow.folder):
         folder.mkdir(exist_ok=True)
@@ -77,10 +78,11 @@ def test_variables_that_snakefiles_read_travel(
         (folder / "helper.py").write_text(HELPER)
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    local = snakemake(here, "-c2")
+    tmpdir = ("--set-resources", "late:tmpdir=/tmp/$IN_TMPDIR")
+    local = snakemake(here, "-c2", *tmpdir)
     assert local.returncode == 0, local.stderr
 
-    run = run_workflow({})
+    run = run_workflow({}, *tmpdir)
 
     assert run.returncode == 0, run.output
     assert tree(run.folder) == tree(here)

@@ -1,8 +1,9 @@
 """Found by every Python that Snakemake's tests start, in this process and in others: they put
 their working directory, which is this one, on PYTHONPATH.
 
-Notes which tests hand a job to their executor, and where EC2_CONFORMANCE is `ec2` puts the
-executor `ec2` in the place of the local one. Nothing else of Snakemake is touched.
+Notes which tests hand a job to their executor, and if EC2_CONFORMANCE is `ec2` puts the executor
+`ec2` in the place of theirs (`local` or `cluster-generic`) and notes how each job goes to its machine.
+Nothing else of Snakemake is touched.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+_REPLACED = ("local", "cluster-generic")
 
-def _note_submission() -> None:
+
+def _note(what: str) -> None:
     test = os.environ.get("PYTEST_CURRENT_TEST", "").split(" ")[0].split("::", 1)[-1]
     with Path(os.environ["EC2_CONFORMANCE_NOTES"]).open("a") as notes:
-        notes.write(f"{test}\n")
+        notes.write(f"{what} {test}\n")
 
 
 def _is_local(workflow: Any, rule: Any) -> bool:
@@ -36,13 +39,41 @@ def _watch_scheduler(module: ModuleType) -> None:
         if workflow.is_main_process and not (workflow.dryrun or workflow.touch):
             rules = [inner.rule for job in jobs for inner in (job.jobs if job.is_group() else [job])]
             if any(not _is_local(workflow, rule) for rule in rules):
-                _note_submission()
+                _note("submits")
+                for provider in workflow.storage_registry._storages.values():
+                    _note(type(provider).__module__.removeprefix("snakemake_storage_plugin_"))
         original(self, jobs, executor)
 
     module.JobScheduler.run = run
 
 
-def _replace_local(module: ModuleType) -> None:
+def _watch_submission() -> None:
+    # Not with `_Finder`: pytest imports this package itself, because it has fixtures.
+    from snakemake_executor_ec2.controller.run import Run
+
+    original = Run.submit
+    if original.__module__ == __name__:
+        return
+
+    def submit(self: Run, plan: Any, *arguments: Any, **more: Any) -> Any:
+        _note("runner" if plan.direct is None else "direct")
+        return original(self, plan, *arguments, **more)
+
+    Run.submit = submit  # type: ignore[method-assign]
+
+
+def _watch_api(module: ModuleType) -> None:
+    original = module.DAGApi.execute_workflow
+
+    def execute_workflow(self: Any, executor: str = "local", *arguments: Any, **more: Any) -> Any:
+        if executor == "cluster-generic":
+            _note(executor)
+        return original(self, executor, *arguments, **more)
+
+    module.DAGApi.execute_workflow = execute_workflow
+
+
+def _replace_executor(module: ModuleType) -> None:
     original = module.DAGApi.execute_workflow
     make_workflow = module.SnakemakeApi.workflow
 
@@ -60,13 +91,12 @@ def _replace_local(module: ModuleType) -> None:
     ) -> None:
         workflow = self.workflow_api
         main = workflow.workflow_settings.exec_mode == workflow.workflow_settings.exec_mode.DEFAULT
-        if executor == "local" and pseudo_executor is None and main:
+        if executor in _REPLACED and pseudo_executor is None and main:
             from snakemake_executor_ec2.plugin.settings import ExecutorSettings
 
+            _watch_submission()
             executor = "ec2"
-            settings["executor_settings"] = ExecutorSettings(
-                requirements=os.environ["EC2_CONFORMANCE_REQUIREMENTS"]
-            )
+            settings["executor_settings"] = ExecutorSettings(direct=os.environ["EC2_CONFORMANCE_DIRECT"])
             if workflow.resource_settings.nodes is None:
                 workflow.resource_settings.nodes = workflow.resource_settings.cores or 1
         original(self, executor=executor, pseudo_executor=pseudo_executor, **settings)
@@ -74,9 +104,9 @@ def _replace_local(module: ModuleType) -> None:
     module.DAGApi.execute_workflow = execute_workflow
 
 
-_PATCHES = {"snakemake.scheduling.job_scheduler": _watch_scheduler}
+_PATCHES = {"snakemake.scheduling.job_scheduler": _watch_scheduler, "snakemake.api": _watch_api}
 if os.environ.get("EC2_CONFORMANCE") == "ec2":
-    _PATCHES["snakemake.api"] = _replace_local
+    _PATCHES["snakemake.api"] = _replace_executor
 
 
 class _Finder(MetaPathFinder):

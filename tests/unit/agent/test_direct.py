@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from snakemake_executor_ec2.agent.direct import PLACEHOLDER, prepare, touch
+from snakemake_executor_ec2.agent.direct import PLACEHOLDER, Command
 from snakemake_executor_ec2.agent.state import AgentError
 from tests.unit.agent.machine import Machine
 
@@ -49,7 +49,7 @@ def test_folders_are_made_and_old_outputs_are_gone(tmp_path: Path) -> None:
     (tmp_path / "dir" / "x").write_text("old")
     (tmp_path / "link.txt").symlink_to("kept.txt")
     made = ["old.txt", "kept.txt", "dir", "link.txt", "a/b/c.txt", "logs/x.log", "deep/dir"]
-    prepare(
+    Command(
         {**PLAIN, "made": made, "directories": ["dir", "deep/dir"], "kept": ["kept.txt"]},
         str(tmp_path),
         os.environ,
@@ -69,12 +69,12 @@ def test_the_machines_tmpdir_stands_in_the_command_and_the_environment(tmp_path:
     own = tmp_path / "own"
     own.mkdir()
     told = {**PLAIN, "command": f"echo {PLACEHOLDER}/x"}
-    ready = prepare(told, str(tmp_path), {**os.environ, "TMPDIR": str(own)})
+    ready = Command(told, str(tmp_path), {**os.environ, "TMPDIR": str(own)})
     assert ready.arguments[-1] == f"echo {own}/x"
     assert ready.environment["TMP"] == ready.environment["TEMPDIR"] == str(own)
     assert ready.environment["OMP_NUM_THREADS"] == "3"
     other = tmp_path / "other"
-    assert prepare({**told, "tmpdir": str(other)}, str(tmp_path), os.environ).environment["TEMP"] == str(
+    assert Command({**told, "tmpdir": str(other)}, str(tmp_path), os.environ).environment["TEMP"] == str(
         other
     )
     assert other.is_dir()
@@ -85,14 +85,17 @@ def test_a_tmpdir_that_would_need_quotes_is_refused(tmp_path: Path) -> None:
     odd = tmp_path / "with blank"
     odd.mkdir()
     with pytest.raises(AgentError, match="would have to quote"):
-        prepare(PLAIN, str(tmp_path), {**os.environ, "TMPDIR": str(odd)})
+        Command(PLAIN, str(tmp_path), {**os.environ, "TMPDIR": str(odd)})
 
 
 def test_touch_makes_files_and_marks_folders(tmp_path: Path) -> None:
     """`touch()` outputs are there after a job that made none."""
     (tmp_path / "dir").mkdir()
     (tmp_path / "there").write_text("x")
-    touch({**PLAIN, "touched": ["new", "there", "dir"]}, str(tmp_path))
+    command = Command({**PLAIN, "touched": ["new", "there", "dir"]}, str(tmp_path), os.environ)
+    assert command.ended(1) == ""
+    assert not (tmp_path / "new").exists()
+    assert command.ended(0) == ""
     assert (tmp_path / "new").read_text() == ""
     assert (tmp_path / "there").read_text() == "x"
     assert (tmp_path / "dir" / ".snakemake_timestamp").exists()
@@ -101,4 +104,24 @@ def test_touch_makes_files_and_marks_folders(tmp_path: Path) -> None:
 def test_a_shell_that_is_not_there_is_named(tmp_path: Path) -> None:
     """`shell_exec` of a rule."""
     with pytest.raises(AgentError, match="fish-of-nobody"):
-        prepare({**PLAIN, "executable": "fish-of-nobody"}, str(tmp_path), os.environ)
+        Command({**PLAIN, "executable": "fish-of-nobody"}, str(tmp_path), os.environ)
+
+
+def test_what_cannot_be_written_afterwards_fails_the_job(machine: Machine, tmp_path: Path) -> None:
+    """A folder that the command removed, a full disk: it is told in the job's log, with an exit status."""
+    gone = tmp_path / "gone"
+    machine.start("", direct={**PLAIN, "command": f"mkdir {gone}", "touched": [str(gone / "x" / "y")]})
+    assert machine.finish()["exit_code"] == 1
+    assert b"gone/x/y could not be written after the command: No such file" in machine.output()
+
+
+def test_a_benchmark_is_there_only_after_success(machine: Machine, tmp_path: Path) -> None:
+    """With the command's own time, and in a folder of its own."""
+    for key, command in (("good", "sleep 0.3"), ("bad", "sleep 0.3; exit 3")):
+        told = {**PLAIN, "command": command, "made": [f"{key}/b.tsv"], "benchmark": f"{key}/b.tsv"}
+        machine.start("", key=key, direct=told)
+        machine.finish(key)
+    header, values = (machine.home / "good" / "b.tsv").read_text().splitlines()
+    assert header.split("\t")[:2] == ["s", "h:m:s"]
+    assert 0.3 <= float(values.split("\t")[0]) < 10
+    assert not (machine.home / "bad" / "b.tsv").exists()

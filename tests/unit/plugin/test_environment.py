@@ -121,6 +121,12 @@ def test_code_that_has_not_run_is_looked_through() -> None:
     assert environment.named_in(without) == {}
 
 
+def test_what_a_resource_refers_to_is_known() -> None:
+    """Snakemake puts variables into resources of profiles, `tmpdir` only where the job runs."""
+    text = "/scratch/$ONE/${TWO}x/$MISSING/$ONEx"
+    assert environment.named_by_text(text) == {"ONE": "one", "TWO": "two"}
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
