@@ -62,7 +62,7 @@ class Attempt:
     """`done`, `failed`, …; empty while it goes on, and where nobody was there to see its end."""
     machine: Machine | None
     bench: Mapping[str, Any] | None
-    """What the workbench needs to go on; None before everything is on the machine."""
+    """What the session needs to go on; None before everything is on the machine."""
     landed: Mapping[str, tuple[int, int]] | None
     """Its outputs here with size and modification time (ns), once all of them had arrived."""
     seconds: Mapping[str, float]

@@ -26,7 +26,7 @@ NEW_HOST_KEY = "ssh-ed25519 NEWA"
 
 
 class Scene:
-    """What connections and workbenches share."""
+    """What connections and sessions share."""
 
     def __init__(self, cloud: FakeCloud) -> None:
         self.cloud = cloud

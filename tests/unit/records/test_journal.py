@@ -168,7 +168,7 @@ def test_a_lock_is_noted_before_there_is_a_run(tmp_path: Path) -> None:
     locks = below / ".snakemake/locks"
     locks.mkdir(parents=True)
     (locks / "0.input.lock").write_text("another's")
-    go_there = "import os; from pathlib import Path; from snakemake_executor_ec2 import snakelocks\n"
+    go_there = "import os; from pathlib import Path; from snakemake_executor_ec2.plugin import stale_locks\n"
     go_there += "stale_locks.listen(); os.chdir('below')\n"
     lock = (
         "Path('.snakemake/locks/0.input.lock').read_text()\n"
