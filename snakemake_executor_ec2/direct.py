@@ -11,28 +11,33 @@ from __future__ import annotations
 import inspect
 import re
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 from snakemake_executor_ec2.agent.benchmark import COLUMNS
 from snakemake_executor_ec2.agent.direct import PLACEHOLDER, Request
-from snakemake_executor_ec2.plan import deployment_tools, flagged, is_storage
+from snakemake_executor_ec2.plan import deployment_tools, flagged, inner_jobs, is_storage, label
 from snakemake_executor_ec2.runner import decided
 from snakemake_executor_ec2.staging import environment
 
 _OTHER_PLACEHOLDER = PLACEHOLDER.replace("tmpdir", "directory-for-temporary-files")
 _NEEDS_NO_QUOTES = re.compile(r"[\w@%+=:,./-]+")
 _BY_SNAKEMAKE = ("pipe", "service")
+_CHECKED_IN_GROUPS = ("ensure", "update", "protected", "nodelocal")
 
 
 class NotDirect(Exception):
     """Why a job takes the runner: half a sentence."""
 
 
-def direct_request(job: Any) -> Request:
-    """What the agent needs to run a job's command itself. Raises NotDirect."""
+def direct_request(job: Any) -> dict[str, Any]:
+    """What the agent needs to run a job itself: `Request` as a dict, or what `agent/group.py` says of groups.
+    Raises NotDirect."""
     _check_run(job.dag.workflow)
-    if job.is_group():
-        raise NotDirect("it is a group")
+    return _group(job) if job.is_group() else _request(job)._asdict()
+
+
+def _request(job: Any) -> Request:
     _check_rule(job)
     _check_files(job)
     tmpdir = _tmpdir(job)
@@ -48,6 +53,47 @@ def direct_request(job: Any) -> Request:
         touched=tuple(map(str, job.touch_output)),
         benchmark=str(job.benchmark) if job.benchmark else None,
     )
+
+
+def _group(group: Any) -> dict[str, Any]:
+    jobs = inner_jobs(group)
+    maker = {str(file): index for index, job in enumerate(jobs) for file in job.output}
+    members = []
+    for job in jobs:
+        try:
+            members.append(_member(job, maker))
+        except NotDirect as why:
+            raise NotDirect(f"of {label(job)}: {why}") from why
+    temporary = set() if group.dag.workflow.storage_settings.notemp else _unneeded(group)
+    readers = {
+        name: [index for index, job in enumerate(jobs) if name in map(str, job.input)]
+        for name in sorted(temporary)
+    }
+    return {
+        "members": members,
+        "cores": int(group.threads),
+        "temporary": [[name, by] for name, by in readers.items() if by],
+    }
+
+
+def _member(job: Any, maker: Mapping[str, int]) -> dict[str, Any]:
+    """One job of a group; `maker` says which member makes a file."""
+    if job.is_checkpoint or any(flagged(file, flag) for file in job.output for flag in _CHECKED_IN_GROUPS):
+        raise NotDirect("Snakemake looks at its outputs between the jobs of the group")
+    after = sorted({maker[str(file)] for file in job.input if str(file) in maker})
+    if after and decided.looks_at_inputs(job.rule):
+        raise NotDirect("its params or resources look at files that the group makes")
+    return {
+        "label": label(job),
+        "request": _request(job)._asdict(),
+        "outputs": list(map(str, job.output)),
+        "logs": list(map(str, job.log)),
+        "after": after,
+    }
+
+
+def _unneeded(group: Any) -> set[str]:
+    return {str(file) for file in group.dag.get_unneeded_temp_files(group)}
 
 
 def _check_run(workflow: Any) -> None:

@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name)
     commands.add_parser("warden").add_argument("label", help="for people who look at `ps`")
     commands.add_parser("run").add_argument("file")
+    commands.add_parser("group").add_argument("file")
     commands.add_parser("status").add_argument("key", nargs="?")
     follow = commands.add_parser("follow")
     follow.add_argument("key")
@@ -90,6 +91,10 @@ def _run(options: argparse.Namespace) -> int:
         from snakemake_executor_ec2.runner import run
 
         return run.main(options.file)
+    if command == "group":
+        from . import group
+
+        return group.run(options.file)
     from . import warden
 
     if command == "start":
