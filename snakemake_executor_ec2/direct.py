@@ -1,9 +1,9 @@
 """Which jobs run their command as it was decided, without Snakemake on the machine, and what that takes.
 
-A plain `shell:` rule's command is known here, to the letter. Around it Snakemake does little, which the agent
-does as well: folders for what the job makes, variables with the number of threads, a place for temporary
-files, `touch()`. Where anything else is involved, or a value is the machine's to decide, the job takes the
-runner (`runner/run.py`).
+A plain `shell:` rule's command is known here, to the letter, and so are scripts in R, bash and Julia. Around
+it Snakemake does little, which the agent does as well: folders for what the job makes, variables with the
+number of threads, a place for temporary files, `touch()`. Where anything else is involved, or a value is the
+machine's to decide, the job takes the runner (`runner/run.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from snakemake_executor_ec2 import scripts
 from snakemake_executor_ec2.agent.benchmark import COLUMNS
 from snakemake_executor_ec2.agent.direct import PLACEHOLDER, Request
 from snakemake_executor_ec2.plan import deployment_tools, flagged, inner_jobs, is_storage, label
@@ -42,8 +43,9 @@ def _request(job: Any) -> Request:
     _check_files(job)
     tmpdir = _tmpdir(job)
     made = [*job.output, *job.log, *([job.benchmark] if job.benchmark else [])]
+    command, script = _command(job)
     return Request(
-        command=_with_prefix(_command(job), _executable(job)),
+        command=_with_prefix(command, _executable(job)),
         executable=_executable(job),
         threads=int(job.threads),
         tmpdir=tmpdir,
@@ -52,6 +54,7 @@ def _request(job: Any) -> Request:
         kept=tuple(str(file) for file in made if flagged(file, "update")),
         touched=tuple(map(str, job.touch_output)),
         benchmark=str(job.benchmark) if job.benchmark else None,
+        script=script,
     )
 
 
@@ -124,7 +127,9 @@ def _with_prefix(command: str, executable: str) -> str:
 
 def _check_rule(job: Any) -> None:
     rule = job.rule
-    if not rule.is_shell:
+    if rule.is_script and not scripts.can_be_written_here(rule):
+        raise NotDirect("it has a script in another language than R, bash or Julia")
+    if not rule.is_shell and not rule.is_script:
         raise NotDirect(f"it is no shell rule but one with {_directive(rule)}")
     if rule.shadow_depth is not None:
         raise NotDirect("it has a shadow folder")
@@ -165,25 +170,30 @@ def _check_files(job: Any) -> None:
         raise NotDirect("it has pipes or services")
 
 
-def _command(job: Any) -> str:
+_Command = tuple[str, tuple[str, str] | None]
+"""A command, and name and text of the script that it runs."""
+
+
+def _command(job: Any) -> _Command:
     """The command, with `PLACEHOLDER` for the machine's folder of temporary files. Raises NotDirect.
 
     It is made twice, with placeholders of two lengths: where the workflow's code looks at the folder
     other than as a text that it passes on, the two differ in more than that.
     """
-    one, other = (_formatted(job, text) for text in (PLACEHOLDER, _OTHER_PLACEHOLDER))
-    if one != other.replace(_OTHER_PLACEHOLDER, PLACEHOLDER):
+    made, other = (_formatted(job, text) for text in (PLACEHOLDER, _OTHER_PLACEHOLDER))
+    texts, others = ([command, *(script or ())] for command, script in (made, other))
+    if texts != [text.replace(_OTHER_PLACEHOLDER, PLACEHOLDER) for text in others]:
         raise NotDirect("its command depends on the machine's folder for temporary files")
-    if "<TBD>" in one:
-        raise NotDirect("a part of its command is decided on the machine")
     caches = job.rule.workflow.sourcecache
-    for cache in (caches.cache_path, caches.runtime_cache_path):
-        if str(cache) in one:
+    for text in texts:
+        if "<TBD>" in text:
+            raise NotDirect("a part of its command is decided on the machine")
+        if any(str(cache) in text for cache in (caches.cache_path, caches.runtime_cache_path)):
             raise NotDirect("its command names a file in Snakemake's cache")
-    return one
+    return made
 
 
-def _formatted(job: Any, tmpdir: str) -> str:
+def _formatted(job: Any, tmpdir: str) -> _Command:
     """The command, with a text for the machine's folder for temporary files."""
     try:
         resources, params = job.resources, job.params
@@ -194,14 +204,22 @@ def _formatted(job: Any, tmpdir: str) -> str:
             job._resources = type(resources)(fromdict={**dict(resources.items()), "tmpdir": tmpdir})
             if _look_at_resources(job.rule) and job.attempt == 1:
                 job._params = None
-        text = decided.shell_text(job, params=job.params, resources=job.resources, jobid=job.jobid)
+        made = _made(job)
     except Exception as error:
         raise NotDirect(f"its command can't be formatted here: {error}") from error
     finally:
         job._resources, job._params = resources, params
-    if text is None:
+    if made is None:
         raise NotDirect("its command is not one text")
-    return text
+    return made
+
+
+def _made(job: Any) -> _Command | None:
+    if job.rule.is_script:
+        script = scripts.script_of(job, params=job.params, resources=job.resources)
+        return None if script is None else (script.command, (script.name, script.text))
+    command = decided.shell_text(job, params=job.params, resources=job.resources, jobid=job.jobid)
+    return None if command is None else (command, None)
 
 
 def _look_at_resources(rule: Any) -> bool:

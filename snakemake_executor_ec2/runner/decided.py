@@ -66,10 +66,14 @@ def shell_text(job: Any, *, params: Any, resources: Any, jobid: int) -> str | No
             kwargs.pop(handled_elsewhere, None)
         taken.append(formatted(cmd, *args, stepout=2, **kwargs))
 
-    run = job.rule.run_func
-    copy = types.FunctionType(
-        run.__code__, {**run.__globals__, "shell": shell}, run.__name__, run.__defaults__, run.__closure__
-    )
+    call_rule(job, params=params, resources=resources, jobid=jobid, shell=shell)
+    return taken[0] if len(taken) == 1 else None
+
+
+def call_rule(job: Any, *, params: Any, resources: Any, jobid: int, **replaced: Any) -> None:
+    """Call a rule's own function as Snakemake would, with some of its globals replaced."""
+    copy = with_globals(job.rule.run_func, **replaced)
+    caches = job.rule.workflow.sourcecache
     values = {
         "input": job.input._plainstrings(),
         "output": job.output._plainstrings(),
@@ -81,13 +85,25 @@ def shell_text(job: Any, *, params: Any, resources: Any, jobid: int) -> str | No
         "rule": job.rule.name,
         "bench_iteration": 0 if job.benchmark else None,
         "jobid": jobid,
-        "is_shell": True,
+        "is_shell": job.rule.is_shell,
         "basedir": job.rule.basedir,
+        "sourcecache_path": caches.cache_path,
+        "runtime_sourcecache_path": caches.runtime_cache_path,
     }
-    names = run.__code__.co_varnames[: run.__code__.co_argcount]
-    optional = set(names[len(names) - len(run.__defaults__ or ()) :])
+    names = copy.__code__.co_varnames[: copy.__code__.co_argcount]
+    optional = set(names[len(names) - len(copy.__defaults__ or ()) :])
     copy(**{name: values.get(name) for name in names if name in values or name not in optional})
-    return taken[0] if len(taken) == 1 else None
+
+
+def with_globals(function: Any, **replaced: Any) -> types.FunctionType:
+    """A copy of a function, for which some globals are others."""
+    return types.FunctionType(
+        function.__code__,
+        {**function.__globals__, **replaced},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
 
 
 def looks_at_inputs(rule: Any) -> bool:
