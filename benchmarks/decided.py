@@ -108,7 +108,7 @@ def measure(executor: Any) -> dict[str, Any]:
         _, argv = exact_arguments(executor, job)
         told = decision([job], argv=argv, unneeded_temp_files=(), label=label)
         with suppress(NotDirect):
-            command, document = direct_request(job).command, told
+            command, document = direct_request(job)["command"], told
         text = json.dumps(told).encode()
         sizes, compressed = sizes + len(text), compressed + len(zlib.compress(text))
     return {

@@ -3,7 +3,8 @@
     Ec2ExecutorError                 a WorkflowError: Snakemake prints its text, no traceback
     ├── ConfigurationError           refused before anything costs money
     │   ├── NoFittingInstance        no allowed instance type has what the job asks for
-    │   └── CredentialsExpired       they were good once: log in again
+    │   ├── CredentialsExpired       they were good once: log in again
+    │   └── SnakefileUnreadable      it can't be read with what travels; knows which files it misses
     ├── LaunchError                  EC2 did not give us a machine
     │   ├── CapacityError            not now, of this type, in this zone: try another
     │   ├── QuotaError               the account's limit: wait for a machine of ours to end
@@ -27,6 +28,8 @@ with `raise … from`.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from snakemake_interface_common.exceptions import WorkflowError
 
@@ -52,6 +55,14 @@ class NoFittingInstance(ConfigurationError):
 
 class CredentialsExpired(ConfigurationError):
     """AWS does not take the credentials any more; after a new login the same call may be made again."""
+
+
+class SnakefileUnreadable(ConfigurationError):
+    """The Snakefile can't be read with what travels; `files` are those that it may not open there."""
+
+    def __init__(self, message: str, *, files: frozenset[Path] = frozenset()) -> None:
+        super().__init__(message)
+        self.files = files
 
 
 class LaunchError(Ec2ExecutorError):

@@ -297,7 +297,10 @@ class Software:
 def comes_late(direct: Mapping[str, Any] | None, *, requirements: str | None, setup: str | None) -> bool:
     """Whether software is installed only when a job calls it. A command of its own may call none; but the
     programs of requirements have names that nobody knows before, and a benchmark would measure it."""
-    return direct is not None and not direct["benchmark"] and not requirements and not setup
+    if direct is None or requirements or setup:
+        return False
+    requests = [member["request"] for member in direct["members"]] if "members" in direct else [direct]
+    return not any(request["benchmark"] for request in requests)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name)
     commands.add_parser("supervisor").add_argument("label", help="for people who look at `ps`")
     commands.add_parser("run").add_argument("file")
+    commands.add_parser("group").add_argument("file")
     commands.add_parser("status").add_argument("key", nargs="?")
     follow = commands.add_parser("follow")
     follow.add_argument("key")
@@ -91,6 +92,11 @@ def _run(options: argparse.Namespace) -> int:
 
         return run.main(options.file)
     from . import supervisor
+
+    if command == "group":
+        from . import group
+
+        return group.run(options.file)
 
     if command == "start":
         return supervisor.start()

@@ -5,8 +5,10 @@ The controller's `plugin/direct.py` says which jobs, and makes the request. Also
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -17,6 +19,8 @@ from .state import AgentError
 
 PLACEHOLDER = "/snakemake-ec2-tmpdir"
 """Stands in a command for the machine's folder for temporary files. Needs no quotes, as that must not."""
+SCRIPT = "/snakemake-ec2-script"
+"""Stands in a command for the place of the script that it runs."""
 _THREADS = (
     "OMP_NUM_THREADS",
     "GOTO_NUM_THREADS",
@@ -50,6 +54,8 @@ class Request(NamedTuple):
     """Those that are made for it when it has ended well."""
     benchmark: str | None = None
     """Where to write what it has used."""
+    script: tuple[str, str] | None = None
+    """Name and text of a script that the command runs."""
 
 
 class Command:
@@ -59,7 +65,7 @@ class Command:
         """Make the surroundings. Raises AgentError or OSError."""
         self._request = request = _request(told)
         self._cwd = cwd
-        self._folder: str | None = None
+        self._made: list[str] = []
         self._benchmark: Benchmark | None = None
         tmpdir = request.tmpdir or _system_tmpdir(environment)
         os.makedirs(os.path.join(cwd, tmpdir), exist_ok=True)
@@ -69,7 +75,13 @@ class Command:
             **dict.fromkeys(_TMPDIR, tmpdir),
         }
         _make_room(request, cwd)
-        self.arguments = self._arguments(request.command.replace(PLACEHOLDER, tmpdir))
+        command = request.command
+        if request.script is not None:
+            name, text = request.script
+            command = command.replace(
+                SCRIPT, shlex.quote(self._script(name, text.replace(PLACEHOLDER, tmpdir)))
+            )
+        self.arguments = self._arguments(command.replace(PLACEHOLDER, tmpdir))
 
     def started(self, pid: int) -> None:
         """It runs as this process."""
@@ -84,8 +96,12 @@ class Command:
         """It has ended just now: do what comes after it. What has gone wrong with that, if anything."""
         if self._benchmark:
             self._benchmark.over()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        for path in self._made:
+            if os.path.isdir(path):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
         if exit_code:
             return ""
         try:
@@ -102,8 +118,19 @@ class Command:
         shell = _shell(self._request.executable, path)
         if len(command.replace("'", r"'\''")) + 2 <= _MAX_ARGUMENT:
             return [shell, "-c", command]
-        self._folder, script = _as_script(command, self._cwd)
+        folder, script = _as_script(command, self._cwd)
+        self._made.append(folder)
         return [shell, "-c", f'"{_shell("bash", path)}" "{script}"']
+
+    def _script(self, name: str, text: str) -> str:
+        """Write a rule's script, where and as `snakemake.script` does; its path."""
+        folder = os.path.join(self._cwd, ".snakemake", "scripts")
+        os.makedirs(folder, exist_ok=True)
+        number, path = tempfile.mkstemp(suffix=f".{name}", dir=folder)
+        self._made.append(path)
+        with open(number, "wb") as file:
+            file.write(text.encode())
+        return path
 
 
 def _touch(path: str) -> None:

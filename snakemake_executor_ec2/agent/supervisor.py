@@ -26,7 +26,7 @@ import subprocess
 import time
 from typing import Any
 
-from . import direct, late, lease, procs, unwatched
+from . import group, late, lease, procs, unwatched
 from .event_log import EventLog, last_event
 from .evidence import Facts, classify, own_exit_code
 from .spot import SpotNotice
@@ -61,10 +61,10 @@ ENDINGS = ("finished", "interrupted")
 def start() -> int:
     """`start`: run a job, once per key -> {"state": "running", "pid": …, "already": false}
 
-    The request: key, command, decision (see `runner/run.py`), direct (see `plugin/direct.py`), cwd, env,
-    unset, umask, label, path_prepend, runtime_s, lease_s (left out: the lease that is), poweroff (for
-    tests). `env` stays in memory. A job that runs or has ended is not started again: "already" is true and
-    "state" is as `status` says.
+    The request: key, command, decision (see `runner/run.py`), direct (see `group.py`), cwd, env, unset,
+    umask, label, path_prepend, runtime_s, lease_s (left out: the lease that is), poweroff (for tests). `env`
+    stays in memory. A job that runs or has ended is not started again: "already" is true and "state" is
+    as `status` says.
     """
     request = read_request()
     key = str(request.get("key", ""))
@@ -145,7 +145,7 @@ class _Job:
         self.cwd = str(request["cwd"])
         self.runtime_s: float | None = request.get("runtime_s")
         self.poweroff: str | None = request.get("poweroff")
-        self.own: direct.Command | None = None
+        self.own: group.Own | None = None
         unwatched.note_boot(folder)
         procs.adopt_orphans()
         self.events = EventLog(os.path.join(folder, "events.jsonl"))
@@ -176,7 +176,7 @@ class _Job:
         if not os.path.isdir(self.cwd):
             raise AgentError(f"there is no directory {self.cwd}")
         if request.get("direct") is not None:
-            self.own = direct.Command(request["direct"], self.cwd, environment)
+            self.own = group.own_command(request["direct"], self.cwd, environment, self.folder)
             arguments, environment = self.own.arguments, self.own.environment
         else:
             arguments = self._arguments(self._command(request))

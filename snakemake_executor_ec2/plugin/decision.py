@@ -31,7 +31,11 @@ def decision(
     """
     configs: dict[str, Any] = {}
     jobs = list(jobs)
-    told = [_of_job(job, label(job), configs, with_globals=with_globals) for job in jobs]
+    made: dict[int, set[str]] = {}
+    told = [
+        _of_job(job, label(job), configs, with_globals=with_globals, made=_made_beside(job, made))
+        for job in jobs
+    ]
     began_in = str(jobs[0].dag.workflow.workdir_init)
     workdir = os.getcwd()  # noqa: PTH109
     return {
@@ -60,8 +64,22 @@ def uncompared(document: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _of_job(job: Any, label: str, configs: dict[str, Any], *, with_globals: bool) -> dict[str, Any]:
-    rule = job.rule
+def _made_beside(job: Any, known: dict[int, set[str]]) -> set[str]:
+    """What the jobs of a job's group make; `known` keeps it by group."""
+    group = job.dag.get_job_group(job)
+    if group is None:
+        return set()
+    if id(group) not in known:
+        known[id(group)] = {str(file) for each in group.jobs for file in each.output}
+    return known[id(group)]
+
+
+def _of_job(
+    job: Any, label: str, configs: dict[str, Any], *, with_globals: bool, made: set[str]
+) -> dict[str, Any]:
+    rule, params, resources = job.rule, job.params, job.resources
+    if not made.isdisjoint(map(str, job.input)):
+        params, resources = decided.without_inputs(job)
     return {
         "label": label,
         "rule": str(rule.name),
@@ -71,19 +89,19 @@ def _of_job(job: Any, label: str, configs: dict[str, Any], *, with_globals: bool
         "output": decided.files(job.output),
         "log": decided.files(job.log),
         "benchmark": None if job.benchmark is None else str(job.benchmark),
-        "params": values.named(job.params),
-        "resources": values.named(job.resources),
+        "params": values.named(params),
+        "resources": values.named(resources),
         "code": decided.code_of(rule),
-        "shell": _shell_text(job),
+        "shell": _shell_text(job, params, resources),
         "globals": decided.globals_of(rule) if with_globals else [],
         "config": _config(rule, configs),
     }
 
 
-def _shell_text(job: Any) -> str | None:
+def _shell_text(job: Any, params: Any, resources: Any) -> str | None:
     """The command as it would run; None where Snakemake itself could not format it yet."""
     try:
-        return decided.shell_text(job, params=job.params, resources=job.resources, jobid=job.jobid)
+        return decided.shell_text(job, params=params, resources=resources, jobid=job.jobid)
     except Exception:  # whatever the workflow's code does; the machine's Snakemake will tell of it
         return None
 

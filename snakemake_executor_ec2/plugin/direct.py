@@ -1,9 +1,9 @@
 """Which jobs run their command as it was decided, without Snakemake on the machine, and what that takes.
 
-A plain `shell:` rule's command is known here, to the letter. Around it Snakemake does little, which the agent
-does as well: folders for what the job makes, variables with the number of threads, a place for temporary
-files, `touch()`. Where anything else is involved, or a value is the machine's to decide, the job takes the
-runner (`runner/run.py`).
+A plain `shell:` rule's command is known here, to the letter, and so are scripts in R, bash and Julia. Around
+it Snakemake does little, which the agent does as well: folders for what the job makes, variables with the
+number of threads, a place for temporary files, `touch()`. Where anything else is involved, or a value is the
+machine's to decide, the job takes the runner (`runner/run.py`).
 """
 
 from __future__ import annotations
@@ -11,34 +11,40 @@ from __future__ import annotations
 import inspect
 import re
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 from snakemake_executor_ec2.agent.benchmark import COLUMNS
 from snakemake_executor_ec2.agent.direct import PLACEHOLDER, Request
-from snakemake_executor_ec2.plugin import environment
-from snakemake_executor_ec2.plugin.job_plan import deployment_tools, flagged, is_storage
+from snakemake_executor_ec2.plugin import environment, scripts
+from snakemake_executor_ec2.plugin.job_plan import deployment_tools, flagged, inner_jobs, is_storage, label
 from snakemake_executor_ec2.runner import decided
 
 _OTHER_PLACEHOLDER = PLACEHOLDER.replace("tmpdir", "directory-for-temporary-files")
 _NEEDS_NO_QUOTES = re.compile(r"[\w@%+=:,./-]+")
 _BY_SNAKEMAKE = ("pipe", "service")
+_CHECKED_IN_GROUPS = ("ensure", "update", "protected", "nodelocal")
 
 
 class NotDirect(Exception):
     """Why a job takes the runner: half a sentence."""
 
 
-def direct_request(job: Any) -> Request:
-    """What the agent needs to run a job's command itself. Raises NotDirect."""
+def direct_request(job: Any) -> dict[str, Any]:
+    """What the agent needs to run a job itself: `Request` as a dict, or what `agent/group.py` says of groups.
+    Raises NotDirect."""
     _check_run(job.dag.workflow)
-    if job.is_group():
-        raise NotDirect("it is a group")
+    return _group(job) if job.is_group() else _request(job)._asdict()
+
+
+def _request(job: Any) -> Request:
     _check_rule(job)
     _check_files(job)
     tmpdir = _tmpdir(job)
     made = [*job.output, *job.log, *([job.benchmark] if job.benchmark else [])]
+    command, script = _command(job)
     return Request(
-        command=_with_prefix(_command(job), _executable(job)),
+        command=_with_prefix(command, _executable(job)),
         executable=_executable(job),
         threads=int(job.threads),
         tmpdir=tmpdir,
@@ -47,7 +53,49 @@ def direct_request(job: Any) -> Request:
         kept=tuple(str(file) for file in made if flagged(file, "update")),
         touched=tuple(map(str, job.touch_output)),
         benchmark=str(job.benchmark) if job.benchmark else None,
+        script=script,
     )
+
+
+def _group(group: Any) -> dict[str, Any]:
+    jobs = inner_jobs(group)
+    maker = {str(file): index for index, job in enumerate(jobs) for file in job.output}
+    members = []
+    for job in jobs:
+        try:
+            members.append(_member(job, maker))
+        except NotDirect as why:
+            raise NotDirect(f"of {label(job)}: {why}") from why
+    temporary = set() if group.dag.workflow.storage_settings.notemp else _unneeded(group)
+    readers = {
+        name: [index for index, job in enumerate(jobs) if name in map(str, job.input)]
+        for name in sorted(temporary)
+    }
+    return {
+        "members": members,
+        "cores": int(group.threads),
+        "temporary": [[name, by] for name, by in readers.items() if by],
+    }
+
+
+def _member(job: Any, maker: Mapping[str, int]) -> dict[str, Any]:
+    """One job of a group; `maker` says which member makes a file."""
+    if job.is_checkpoint or any(flagged(file, flag) for file in job.output for flag in _CHECKED_IN_GROUPS):
+        raise NotDirect("Snakemake looks at its outputs between the jobs of the group")
+    after = sorted({maker[str(file)] for file in job.input if str(file) in maker})
+    if after and decided.looks_at_inputs(job.rule):
+        raise NotDirect("its params or resources look at files that the group makes")
+    return {
+        "label": label(job),
+        "request": _request(job)._asdict(),
+        "outputs": list(map(str, job.output)),
+        "logs": list(map(str, job.log)),
+        "after": after,
+    }
+
+
+def _unneeded(group: Any) -> set[str]:
+    return {str(file) for file in group.dag.get_unneeded_temp_files(group)}
 
 
 def _check_run(workflow: Any) -> None:
@@ -78,7 +126,9 @@ def _with_prefix(command: str, executable: str) -> str:
 
 def _check_rule(job: Any) -> None:
     rule = job.rule
-    if not rule.is_shell:
+    if rule.is_script and not scripts.can_be_written_here(rule):
+        raise NotDirect("it has a script in another language than R, bash or Julia")
+    if not rule.is_shell and not rule.is_script:
         raise NotDirect(f"it is no shell rule but one with {_directive(rule)}")
     if rule.shadow_depth is not None:
         raise NotDirect("it has a shadow folder")
@@ -119,25 +169,30 @@ def _check_files(job: Any) -> None:
         raise NotDirect("it has pipes or services")
 
 
-def _command(job: Any) -> str:
+_Command = tuple[str, tuple[str, str] | None]
+"""A command, and name and text of the script that it runs."""
+
+
+def _command(job: Any) -> _Command:
     """The command, with `PLACEHOLDER` for the machine's folder of temporary files. Raises NotDirect.
 
     It is made twice, with placeholders of two lengths: where the workflow's code looks at the folder
     other than as a text that it passes on, the two differ in more than that.
     """
-    one, other = (_formatted(job, text) for text in (PLACEHOLDER, _OTHER_PLACEHOLDER))
-    if one != other.replace(_OTHER_PLACEHOLDER, PLACEHOLDER):
+    made, other = (_formatted(job, text) for text in (PLACEHOLDER, _OTHER_PLACEHOLDER))
+    texts, others = ([command, *(script or ())] for command, script in (made, other))
+    if texts != [text.replace(_OTHER_PLACEHOLDER, PLACEHOLDER) for text in others]:
         raise NotDirect("its command depends on the machine's folder for temporary files")
-    if "<TBD>" in one:
-        raise NotDirect("a part of its command is decided on the machine")
     caches = job.rule.workflow.sourcecache
-    for cache in (caches.cache_path, caches.runtime_cache_path):
-        if str(cache) in one:
+    for text in texts:
+        if "<TBD>" in text:
+            raise NotDirect("a part of its command is decided on the machine")
+        if any(str(cache) in text for cache in (caches.cache_path, caches.runtime_cache_path)):
             raise NotDirect("its command names a file in Snakemake's cache")
-    return one
+    return made
 
 
-def _formatted(job: Any, tmpdir: str) -> str:
+def _formatted(job: Any, tmpdir: str) -> _Command:
     """The command, with a text for the machine's folder for temporary files."""
     try:
         resources, params = job.resources, job.params
@@ -148,14 +203,22 @@ def _formatted(job: Any, tmpdir: str) -> str:
             job._resources = type(resources)(fromdict={**dict(resources.items()), "tmpdir": tmpdir})
             if _look_at_resources(job.rule) and job.attempt == 1:
                 job._params = None
-        text = decided.shell_text(job, params=job.params, resources=job.resources, jobid=job.jobid)
+        made = _made(job)
     except Exception as error:
         raise NotDirect(f"its command can't be formatted here: {error}") from error
     finally:
         job._resources, job._params = resources, params
-    if text is None:
+    if made is None:
         raise NotDirect("its command is not one text")
-    return text
+    return made
+
+
+def _made(job: Any) -> _Command | None:
+    if job.rule.is_script:
+        script = scripts.script_of(job, params=job.params, resources=job.resources)
+        return None if script is None else (script.command, (script.name, script.text))
+    command = decided.shell_text(job, params=job.params, resources=job.resources, jobid=job.jobid)
+    return None if command is None else (command, None)
 
 
 def _look_at_resources(rule: Any) -> bool:

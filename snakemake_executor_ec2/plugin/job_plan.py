@@ -13,6 +13,7 @@ from typing import Any
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import JobPlan, Requirements
 from snakemake_executor_ec2.plugin import snakemake_private
+from snakemake_executor_ec2.staging.indexes import indexes
 from snakemake_executor_ec2.staging.private import private_in
 from snakemake_executor_ec2.staging.sources import LIMIT_BYTES
 
@@ -43,6 +44,7 @@ def plan_job(
     inputs += [f for j in readers[len(jobs) :] for f in j.output if _comes_back(f)]
     inputs += _records_before(jobs)
     _refuse_private(_absolute(inputs), label(job))
+    inputs += [path for path in indexes_beside(job) if path.stat().st_size <= LIMIT_BYTES]
     outputs = [f for j in jobs for f in j.output if _comes_back(f)]
     benchmarks = [j.benchmark for j in jobs if j.benchmark and not is_storage(j.benchmark)]
     logs = [f for j in jobs for f in j.log if not is_storage(f)]
@@ -234,9 +236,19 @@ def _is_function(file: Any) -> bool:
     return callable(file) or bool(hasattr(file, "is_callable") and file.is_callable())
 
 
-def left_out_params(job: Any) -> list[Path]:
-    """Files of the workflow's that the job's rules get as `params` and that are too large to travel."""
-    return [path for path in _params_files(inner_jobs(job)) if path.stat().st_size > LIMIT_BYTES]
+def left_out(job: Any) -> list[Path]:
+    """What is too large to travel unasked: files of the workflow's that the job's rules get as `params`, and
+    indexes beside its inputs."""
+    files = [*_params_files(inner_jobs(job)), *indexes_beside(job)]
+    return [path for path in files if path.stat().st_size > LIMIT_BYTES]
+
+
+def indexes_beside(job: Any) -> list[Path]:
+    """The indexes of a job's inputs that it neither declares nor makes."""
+    jobs = inner_jobs(job)
+    declared = set(_absolute(f for j in jobs for f in (*j.input, *j.output, *j.log)))
+    files = _absolute(f for j in jobs for f in j.input if not is_storage(f))
+    return [path for path in indexes(files) if path not in declared]
 
 
 def _params_files(jobs: Iterable[Any]) -> Iterator[Path]:

@@ -165,8 +165,9 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     direct: Optional[str] = _option(
         "auto",
-        "Whether jobs of plain shell rules run their command as it was decided here, without Snakemake on "
-        "the machine ('auto'), or all jobs with it ('never'). --ec2-show-staging tells how each job runs.",
+        "Whether jobs of plain shell rules and scripts in R, bash and Julia run as they were decided here, "
+        "without Snakemake on the machine ('auto'), or all jobs with it ('never'). --ec2-show-staging tells "
+        "how each job runs.",
         choices=["auto", "never"],
     )
     boot_timeout: Optional[int] = _option(

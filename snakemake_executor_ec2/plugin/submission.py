@@ -52,7 +52,7 @@ def preflight(executor: Any, jobs: Iterable[Any], surroundings: Surroundings) ->
             continue
         # What looks at files that are not there yet cannot be decided yet.
         with suppress(Exception):
-            if each.dag.get_job_group(each) or own_command(each) is None:
+            if own_command(each.dag.get_job_group(each) or each) is None:
                 argv = exact_arguments(executor, each)[1]
                 told[each.rule.name] = decision([each], argv=argv, unneeded_temp_files=(), label=label)
             seen.add(each.rule.name)
@@ -87,4 +87,5 @@ def _direct(job: Any) -> tuple[dict[str, Any] | None, str]:
         request = direct_request(job)
     except NotDirect as why:
         return None, f"{label(job)} runs with Snakemake on its machine, because {why}"
-    return request._asdict(), f"{label(job)} runs its own command, without Snakemake on its machine"
+    what = "their own commands" if job.is_group() else "its own command"
+    return request, f"{label(job)} runs {what}, without Snakemake on its machine"

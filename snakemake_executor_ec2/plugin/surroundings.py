@@ -9,13 +9,13 @@ from logging import Logger
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.errors import ConfigurationError, SnakefileUnreadable
 from snakemake_executor_ec2.model import JobPlan
 from snakemake_executor_ec2.plugin import environment, parse_reads, preflight
 from snakemake_executor_ec2.plugin.decision import uncompared
 from snakemake_executor_ec2.plugin.job_plan import (
     inner_jobs,
-    left_out_params,
+    left_out,
     unevaluated_resources,
     workflow_data,
     workflow_folders,
@@ -23,11 +23,14 @@ from snakemake_executor_ec2.plugin.job_plan import (
 )
 from snakemake_executor_ec2.plugin.settings import listed
 from snakemake_executor_ec2.staging import describe
-from snakemake_executor_ec2.staging.sources import Sources, gather
+from snakemake_executor_ec2.staging.sources import Sources, gather, may_travel
 from snakemake_executor_ec2.staging.view import View, Viewer
 
 _SEED = {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "random").replace("random", "0")}
 """One for all machines of a run, so that sets have the same order on all of them; this computer's, if set."""
+
+_MOST_UNSEEN = 20
+"""So often the Snakefile is read again with a file more: it takes a second each time."""
 
 
 class Surroundings:
@@ -81,15 +84,30 @@ class Surroundings:
             for name, value in environment.read().items()
             if not environment.is_the_machines(name) and not environment.may_be_secret(name)
         }
-        checked = preflight.check(
-            document,
-            view=self._view(),
-            sent=[*self.sources.files, *inputs],
-            env={**{n: v for n, v in given.items() if v is not None}, **_SEED, **declared},
-            unset=[name for name, value in given.items() if value is None],
-        )
+        for again in reversed(range(_MOST_UNSEEN)):
+            try:
+                checked = preflight.check(
+                    document,
+                    view=self._view(),
+                    sent=[*self.sources.files, *inputs],
+                    env={**{n: v for n, v in given.items() if v is not None}, **_SEED, **declared},
+                    unset=[name for name, value in given.items() if value is None],
+                    programs=parse_reads.programs(),
+                )
+                break
+            except SnakefileUnreadable as error:
+                if not again or not self._send_too(error.files):
+                    raise
         if not checked:
             self._logger.debug("No preflight here: machines compare what was decided, after their launch.")
+
+    def _send_too(self, files: Collection[Path]) -> bool:
+        """Have files travel with every job that Snakefiles read unseen; whether there are any that may."""
+        found = may_travel(self.sources, files)
+        if found:
+            self.sources = replace(self.sources, reasons={**self.sources.reasons, **found})
+            self._logger.info(describe.read_unseen(sorted(found), Path.cwd()))
+        return bool(found)
 
     def _view(self) -> View:
         """What machines see of the files that are not sent, as they are now."""
@@ -103,8 +121,8 @@ class Surroundings:
         return view
 
     def tell(self, job: Any, plan: JobPlan) -> None:
-        """Say what travels with a job, if that was asked for, and what of its params is too large to."""
-        for path in set(left_out_params(job)) - self._told_of - set(plan.sources) - set(plan.inputs):
+        """Say what travels with a job, if that was asked for, and what is too large to."""
+        for path in set(left_out(job)) - self._told_of - set(plan.sources) - set(plan.inputs):
             self._told_of.add(path)
             self._logger.warning(describe.too_large(path))
         if self._workflow.executor_settings.show_staging:

@@ -5,6 +5,7 @@ and on the machine, which compares. Both ends use this module; Snakemake is impo
 from __future__ import annotations
 
 import functools
+import inspect
 import string
 import types
 from collections.abc import Iterator, Mapping
@@ -65,10 +66,14 @@ def shell_text(job: Any, *, params: Any, resources: Any, jobid: int) -> str | No
             kwargs.pop(handled_elsewhere, None)
         taken.append(formatted(cmd, *args, stepout=2, **kwargs))
 
-    run = job.rule.run_func
-    copy = types.FunctionType(
-        run.__code__, {**run.__globals__, "shell": shell}, run.__name__, run.__defaults__, run.__closure__
-    )
+    call_rule(job, params=params, resources=resources, jobid=jobid, shell=shell)
+    return taken[0] if len(taken) == 1 else None
+
+
+def call_rule(job: Any, *, params: Any, resources: Any, jobid: int, **replaced: Any) -> None:
+    """Call a rule's own function as Snakemake would, with some of its globals replaced."""
+    copy = with_globals(job.rule.run_func, **replaced)
+    caches = job.rule.workflow.sourcecache
     values = {
         "input": job.input._plainstrings(),
         "output": job.output._plainstrings(),
@@ -80,13 +85,58 @@ def shell_text(job: Any, *, params: Any, resources: Any, jobid: int) -> str | No
         "rule": job.rule.name,
         "bench_iteration": 0 if job.benchmark else None,
         "jobid": jobid,
-        "is_shell": True,
+        "is_shell": job.rule.is_shell,
         "basedir": job.rule.basedir,
+        "sourcecache_path": caches.cache_path,
+        "runtime_sourcecache_path": caches.runtime_cache_path,
     }
-    names = run.__code__.co_varnames[: run.__code__.co_argcount]
-    optional = set(names[len(names) - len(run.__defaults__ or ()) :])
+    names = copy.__code__.co_varnames[: copy.__code__.co_argcount]
+    optional = set(names[len(names) - len(copy.__defaults__ or ()) :])
     copy(**{name: values.get(name) for name in names if name in values or name not in optional})
-    return taken[0] if len(taken) == 1 else None
+
+
+def with_globals(function: Any, **replaced: Any) -> types.FunctionType:
+    """A copy of a function, for which some globals are others."""
+    return types.FunctionType(
+        function.__code__,
+        {**function.__globals__, **replaced},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+
+
+def looks_at_inputs(rule: Any) -> bool:
+    """Whether functions among a rule's params or resources are given its input."""
+    resources = [value for name, value in rule.resources.items() if name != "tmpdir"]  # the machine's own
+    return any(map(_is_given_input, [*rule.params, *resources]))
+
+
+def without_inputs(job: Any) -> tuple[Any, Any]:
+    """A job's params and resources, with Snakemake's `<TBD>` for what functions make of its input.
+
+    For a job whose input is made in its own group: what is there before is of an earlier run, if anything.
+    """
+    from snakemake.common.tbdstring import TBDString
+
+    rule, params = job.rule, job.params
+    known = list(rule.params) if len(rule.params) == len(params) else [None] * len(params)
+    left = any(map(_is_given_input, rule.params))
+    made = type(params)(
+        TBDString() if left and (raw is None or _is_given_input(raw)) else value
+        for raw, value in zip(known, params, strict=True)
+    )
+    made._take_names(iter(params._names.items()))
+    resources = {
+        name: TBDString() if name in rule.resources and _is_given_input(rule.resources[name]) else value
+        for name, value in job.resources.items()
+    }
+    return made, type(job.resources)(fromdict={**resources, "_cores": job.resources._cores})
+
+
+def _is_given_input(value: Any) -> bool:
+    function = getattr(value, "_evaluator", value)  # newer Snakemakes wrap resources
+    return callable(function) and "input" in inspect.signature(function).parameters
 
 
 def globals_of(rule: Any) -> list[tuple[list[str], Encoded]]:

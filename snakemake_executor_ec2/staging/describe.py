@@ -63,6 +63,12 @@ def too_large(path: Path) -> str:
     )
 
 
+def read_unseen(paths: Sequence[Path], workdir: Path) -> str:
+    """The sentence for files that travel because the Snakefile could not be read without them."""
+    names = _some([str(_short(path, workdir)) for path in paths])
+    return f"with every job travels, too, what the Snakefile reads: {names}"
+
+
 def beyond_limit(folders: Sequence[str]) -> str:
     """The sentence for folders whose content machines are not told of."""
     return (

@@ -150,6 +150,13 @@ def gather(
     )
 
 
+def may_travel(sources: Sources, read: Iterable[Path]) -> dict[Path, Reason]:
+    """Of some files that turn out to be read with the Snakefile, those that are not kept back."""
+    kept_back = {*sources.reasons, *sources.too_large, *sources.excluded}
+    wanted = (path for path in read if path not in kept_back and path.is_file())
+    return {path: Reason.READ_BY_SNAKEFILE for path in wanted if path.stat().st_size <= LIMIT_BYTES}
+
+
 def _matches(workdir: Path, pattern: str) -> frozenset[Path]:
     """Files and folders that match a pattern as a shell's: `*` within a name, `**` at any depth."""
     # A name that a shell has put in the place of a pattern may look like one itself.

@@ -1,6 +1,6 @@
 """Seeded schedules of faults around a small real workflow, on the embedded cloud.
 
-    scripts/chaos --seed 7 --runs 100 --jobs 2
+    scripts/chaos --seed 7 --runs 100 --jobs 2 [--direct never]
 
 A run passes where, after as many restarts as were needed, its outputs are byte for byte those of
 a local run, no machine is alive (and none was for longer than its lease while nobody called), no
@@ -76,8 +76,8 @@ class Report:
         return f"seed {self.seed}: {self.calls} calls, {self.seconds:.0f} s ({events}): {verdict}"
 
 
-def run(seed: int, cloud: EmbeddedCloud, expected: dict[str, bytes]) -> Report:
-    """One workflow under the seed's faults."""
+def run(seed: int, cloud: EmbeddedCloud, expected: dict[str, bytes], direct: str = "auto") -> Report:
+    """One workflow under the seed's faults; `direct` is `--ec2-direct`."""
     report = Report(seed=seed, events=schedule(seed))
     cloud.faults.clear()
     before = set(cloud.machine_states())
@@ -86,7 +86,8 @@ def run(seed: int, cloud: EmbeddedCloud, expected: dict[str, bytes]) -> Report:
     try:
         with Witness() as seen:
             _place(folder, seen)
-            scene = _to_the_end(folder, seen, cloud, before, report, started)
+            options = (*_OPTIONS, "--ec2-direct", direct)
+            scene = _to_the_end(folder, seen, cloud, before, report, started, options)
             cloud.faults.clear()
             _judge(folder, scene, seen, expected, report)
     finally:
@@ -117,7 +118,13 @@ def _place(folder: Path, seen: Witness) -> None:
 
 
 def _to_the_end(
-    folder: Path, seen: Witness, cloud: EmbeddedCloud, before: set[str], report: Report, started: float
+    folder: Path,
+    seen: Witness,
+    cloud: EmbeddedCloud,
+    before: set[str],
+    report: Report,
+    started: float,
+    options: tuple[str, ...],
 ) -> Scene:
     """Call Snakemake until it succeeds, with the faults at their times."""
     runner = WorkflowRunner(cloud, folder)
@@ -128,11 +135,11 @@ def _to_the_end(
     scene = None
     while report.calls < _CALLS and not report.problems:
         report.calls += 1
-        call = watched(runner, *_OPTIONS, env=env)
+        call = watched(runner, *options, env=env)
         if scene is None:
             scene = Scene(
                 cloud=cloud, before=before, clock=clock, lease_s=60.0 * _LEASE_MIN, call=call,
-                problems=report.problems, folder=folder, port=seen.port, options=_OPTIONS, env=env,
+                problems=report.problems, folder=folder, port=seen.port, options=options, env=env,
                 place=lambda: _place(folder, seen),
             )  # fmt: skip
         scene.call = call
@@ -178,6 +185,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="the first run's seed; the next has one more")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on a cloud of its own")
+    parser.add_argument(
+        "--direct", choices=("auto", "never"), default="auto", help="--ec2-direct of all calls"
+    )
     options = parser.parse_args(arguments)
     expected = expected_results()
     seeds: SimpleQueue[int] = SimpleQueue()
@@ -193,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return good
             fills = any(event.kind == "disk-full-there" for event in schedule(seed))
             with EmbeddedCloud(disk_mib=DISK_MIB if fills else None) as cloud:
-                report = run(seed, cloud, expected)
+                report = run(seed, cloud, expected, options.direct)
             good += not report.problems
             print(f"{report}\n{report.output if report.problems else ''}", end="", flush=True)
 

@@ -26,7 +26,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 import snakemake_executor_plugin_ec2 as plugin
-from snakemake_executor_ec2.agent.direct import Command
+from snakemake_executor_ec2.agent.group import own_command
 from snakemake_executor_ec2.plugin.decision import decision
 from snakemake_executor_ec2.plugin.direct import NotDirect, direct_request
 from snakemake_executor_ec2.plugin.executor import Executor
@@ -57,13 +57,14 @@ class DecidingExecutor(Executor):
             print(f"RUNNER: {label(job)}: {why}", file=sys.stderr)
             return self._held(job)
         print(f"DIRECT: {label(job)}", file=sys.stderr)
-        told = json.loads(json.dumps(request._asdict()))
-        own = Command(told, str(Path.cwd()), _environment())
-        process = subprocess.Popen(own.arguments, env=own.environment, stdin=subprocess.DEVNULL)
-        own.started(process.pid)
-        while process.poll() is None:
-            time.sleep(min(0.02, max(0.0, own.look() - time.monotonic())))
-        wrong = own.ended(process.returncode)
+        told = json.loads(json.dumps(request))
+        with tempfile.TemporaryDirectory() as folder:
+            own = own_command(told, str(Path.cwd()), _environment(), folder)
+            process = subprocess.Popen(own.arguments, env=own.environment, stdin=subprocess.DEVNULL)
+            own.started(process.pid)
+            while process.poll() is None:
+                time.sleep(min(0.02, max(0.0, own.look() - time.monotonic())))
+            wrong = own.ended(process.returncode)
         print(wrong, file=sys.stderr)
         return process.returncode or bool(wrong)
 

@@ -234,14 +234,14 @@ def test_forty_rules_are_the_same_locally_directly_and_with_snakemake(runs: Runs
     decided = runs.decided(_FILES, "--keep-going", env={"DIRECT": direct})
 
     assert decided.status == 0, decided.output
-    assert _without_measures(decided) == _without_measures(local)
+    assert without_measures(decided) == without_measures(local)
     assert len(re.findall("^DIRECT: ", decided.output, re.MULTILINE)) == (50 if direct else 0)
     on_the_runner = re.findall(r"^RUNNER: rule (\w+): ", decided.output, re.MULTILINE)
     assert on_the_runner == (["benchrepeat"] if direct else [])
     assert "Nothing to be done" in runs.decided({}, "-n").output
 
 
-def _without_measures(ran: Ran) -> dict[str, tuple[str, int, bytes]]:
+def without_measures(ran: Ran) -> dict[str, tuple[str, int, bytes]]:
     """The tree, and of benchmarks only which measures there are."""
     return {
         name: (

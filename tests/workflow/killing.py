@@ -17,6 +17,9 @@ from snakemake_executor_ec2.testing import WorkflowRunner
 
 TIMEOUT_S = 120.0
 
+WAYS = pytest.mark.parametrize("direct", ["auto", pytest.param("never", marks=pytest.mark.slow)])
+"""`--ec2-direct`: the rules of these tests run their own commands, or have Snakemake run them."""
+
 COUNTED = {
     "Snakefile": "rule one:\n    input: 'in.txt'\n    output: 'o.txt'\n"
     "    shell: 'date +%s%N >> /tmp/starts; sleep 4; cp {input} {output}; cat /tmp/starts >> {output}'\n",

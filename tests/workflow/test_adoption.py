@@ -17,6 +17,7 @@ from snakemake_executor_ec2.testing import WorkflowRunner
 from tests.chaos.witness import END, WAIT, Witness
 from tests.workflow.killing import (
     COUNTED,
+    WAYS,
     alive,
     launched_since,
     most_at_a_time,
@@ -28,6 +29,7 @@ from tests.workflow.killing import (
 AGAIN = "--rerun-incomplete"
 
 
+@WAYS
 @pytest.mark.parametrize(
     ("line", "machines"),
     [
@@ -41,7 +43,7 @@ AGAIN = "--rerun-incomplete"
     ],
 )
 def test_sigkill_in_every_phase(
-    line: str, machines: int, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+    line: str, machines: int, direct: str, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
 ) -> None:
     """The second call of the same command adopts what runs or has finished, and ends the rest: the job
     is completed once, and never are there two machines for it at a time."""
@@ -56,7 +58,7 @@ def test_sigkill_in_every_phase(
         )
         with (run_workflow.folder / "in.txt").open("wb") as file:
             file.truncate(100_000_000)  # takes a moment to be staged in
-        first = watched(run_workflow, AGAIN)
+        first = watched(run_workflow, AGAIN, "--ec2-direct", direct)
         if line == "unpack":
             first.until("launched")
             (machine,) = launched_since(ec2_cloud, before)
@@ -65,7 +67,7 @@ def test_sigkill_in_every_phase(
             first.until(line)
         first.kill()
 
-        second = watched(run_workflow, AGAIN)
+        second = watched(run_workflow, AGAIN, "--ec2-direct", direct)
         assert second.wait() == 0, second.output
 
     assert seen.done() == ["one"]
@@ -208,15 +210,16 @@ def test_a_changed_rule_is_not_given_an_old_job_s_results(
     wait_for(lambda: not alive(ec2_cloud))
 
 
+@WAYS
 def test_detached_jobs_work_on_and_are_fetched_by_the_next_call(
-    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+    direct: str, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
 ) -> None:
     """--ec2-detach: Ctrl-C leaves the machine, its job ends alone, the same command fetches the results."""
     before = list(ec2_cloud.machine_states())
     # Long enough for Ctrl-C to come while it runs, however busy this computer is.
     longer = {**COUNTED, "Snakefile": COUNTED["Snakefile"].replace("sleep 4", "sleep 10")}
     run_workflow.place(longer)
-    first = watched(run_workflow, "--ec2-detach")
+    first = watched(run_workflow, "--ec2-detach", "--ec2-direct", direct)
     first.until("running rule one")
     first.interrupt()
     assert first.wait() != 0
@@ -224,7 +227,7 @@ def test_detached_jobs_work_on_and_are_fetched_by_the_next_call(
     assert len(alive(ec2_cloud)) == 1
     time.sleep(10)  # it ends while nobody is there
 
-    second = watched(run_workflow, "--ec2-detach")
+    second = watched(run_workflow, "--ec2-detach", "--ec2-direct", direct)
 
     assert second.wait() == 0, second.output
     assert len(launched_since(ec2_cloud, before)) == 1

@@ -16,6 +16,7 @@ import pytest
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.sizing.quotas import PROBE_S
 from snakemake_executor_ec2.testing import WorkflowRunner
+from tests.workflow.killing import WAYS
 
 ONE = {
     "Snakefile": "rule one:\n    output: 'o.txt'\n    resources: runtime=10\n    shell: 'echo made > o.txt'\n"
@@ -219,9 +220,10 @@ def test_spot_where_it_is_cheaper(run_workflow: WorkflowRunner, new_machines: Ma
     assert "for rule short" in spot
 
 
+@WAYS
 @pytest.mark.parametrize("notice", [True, False], ids=["with a notice", "without notice"])
 def test_a_spot_machine_is_taken_back(
-    notice: bool, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud, new_machines: Machines
+    notice: bool, direct: str, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud, new_machines: Machines
 ) -> None:
     """Twice on spot, elsewhere each time, then on-demand; no --retries are needed, nor used up. A
     notice is passed on to the user while the job still runs."""
@@ -240,7 +242,8 @@ def test_a_spot_machine_is_taken_back(
                 ec2_cloud.faults.spot_reclaim(machine)
 
     words = ("running rule one", TAKES)
-    output, status = _watched(run_workflow, UNTIL_TAKEN_BACK, words, take_back, "--ec2-spot", "prefer")
+    options = ("--ec2-spot", "prefer", "--ec2-direct", direct)
+    output, status = _watched(run_workflow, UNTIL_TAKEN_BACK, words, take_back, *options)
 
     assert status == 0, output
     said = [line for line in output.splitlines() if TAKES in line]

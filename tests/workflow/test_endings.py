@@ -15,7 +15,7 @@ import pytest
 
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
-from tests.workflow.killing import alive
+from tests.workflow.killing import WAYS, alive
 
 WORKFLOW = {
     "Snakefile": "rule one:\n    input: 'in.txt'\n    output: 'o.txt'\n"
@@ -44,10 +44,11 @@ def test_a_failing_job_ends_its_machine_and_keeps_its_log(
     assert len(ec2_cloud.machine_states()) >= 1
 
 
+@WAYS
 @pytest.mark.parametrize("line", ["Select jobs", "launched", "staged", "running", "finished"])
-def test_ctrl_c_ends_the_machine_in_every_phase(line: str, run_workflow: WorkflowRunner) -> None:
+def test_ctrl_c_ends_the_machine_in_every_phase(line: str, direct: str, run_workflow: WorkflowRunner) -> None:
     """After Ctrl-C, whatever was under way, Snakemake ends soon with its own exit status."""
-    process = _started_until(run_workflow, line)
+    process = _started_until(run_workflow, line, "--ec2-direct", direct)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=60)
 
@@ -129,10 +130,10 @@ def test_a_killed_job_leaves_the_others_to_finish(run_workflow: WorkflowRunner) 
     assert (run.folder / "good.txt").exists()
 
 
-def _started_until(runner: WorkflowRunner, line: str) -> subprocess.Popen[str]:
+def _started_until(runner: WorkflowRunner, line: str, *arguments: str) -> subprocess.Popen[str]:
     """Snakemake, started and running up to a line of its output that contains some words."""
     runner.place(WORKFLOW)
-    process = runner.start("--ec2-setup", "setup.sh")
+    process = runner.start("--ec2-setup", "setup.sh", *arguments)
     assert process.stdout is not None
     seen = []
     for text in process.stdout:

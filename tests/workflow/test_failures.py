@@ -9,7 +9,7 @@ import pytest
 from snakemake_executor_ec2.local import memory
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
-from tests.workflow.killing import launched_since, watched
+from tests.workflow.killing import WAYS, launched_since, watched
 
 FAILURES = """
 rule all:
@@ -48,7 +48,10 @@ def _paragraph(output: str, begin: str) -> str:
 
 
 @pytest.mark.root  # who may limit memory
-def test_each_failure_has_its_own_sentence(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
+@WAYS
+def test_each_failure_has_its_own_sentence(
+    direct: str, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
     """Cause, machine, cost, peak memory and the end of the log are in what the user reads; and after an
     out-of-memory the next attempt gets a bigger machine."""
     unlimited = memory.why_not()
@@ -58,7 +61,7 @@ def test_each_failure_has_its_own_sentence(run_workflow: WorkflowRunner, ec2_clo
         ec2_cloud.faults.small_memory(2000, type="m5.large")
         ec2_cloud.faults.small_memory(6000)  # one of its own for every machine: the computer's is shared
     before = list(ec2_cloud.machine_states())
-    run = run_workflow({"Snakefile": FAILURES}, "--keep-going", *rules, jobs=5)
+    run = run_workflow({"Snakefile": FAILURES}, "--keep-going", "--ec2-direct", direct, *rules, jobs=5)
 
     assert run.returncode == 1
     told = {name: _paragraph(run.output, f"rule {name} failed on") for name in rules}

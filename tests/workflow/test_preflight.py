@@ -59,6 +59,7 @@ def test_nothing_is_launched_for_what_cannot_be_the_same(
     assert run.returncode != 0
     assert "Nothing was launched" in run.output, run.output
     assert said in run.output
+    assert ("The Snakefile calls " in run.output) == ("subprocess" in value)
     assert "launched c" not in run.output
     assert not list(Path(run_workflow.folder, ".snakemake", "ec2").glob("preflight-*"))
 
@@ -72,6 +73,7 @@ def test_nothing_is_launched_for_what_cannot_be_the_same(
         "VALUE = open('data/a.txt').read()",
         "import os\nVALUE = os.environ.get('RUN_MODE')",
         "VALUE = {'b', 'a', 'c'}",
+        "import subprocess\nVALUE = subprocess.check_output(['cat', 'data/a.txt', 'data/b.txt'])",
         "import sqlite3\nVALUE = sqlite3.connect('data/x.db').execute('select 1').fetchall()",
     ],
 )

@@ -15,12 +15,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_ec2.errors import ConfigurationError
-from snakemake_executor_ec2.plugin.preflight.folders import make_folders
+from snakemake_executor_ec2.errors import ConfigurationError, SnakefileUnreadable
+from snakemake_executor_ec2.plugin.preflight.folders import make_folders, refused_files
 from snakemake_executor_ec2.staging.view import View
 
 NO_NAMESPACE = 97
@@ -39,18 +39,20 @@ def check(
     sent: Iterable[Path],
     env: Mapping[str, str],
     unset: Iterable[str] = (),
+    programs: Collection[str] = (),
 ) -> bool:
     """Resolve the jobs of a document once more, seeing only `sent` and stand-ins for the rest of `view`.
 
-    Returns whether that was possible here. Raises ConfigurationError with what differs, or why the Snakefile
-    could not even be read.
+    Returns whether that was possible here. Raises ConfigurationError with what differs, and
+    SnakefileUnreadable if the Snakefile could not even be read. `programs` are those that it called here.
     """
+    texts = frozenset(map(str, sent))
     if view.entries > MOST_ENTRIES or not sys.platform.startswith("linux"):
         return False
     with tempfile.TemporaryDirectory(prefix="snakemake-ec2-preflight-") as place:
         spec = Path(place, "decision.json")
         spec.write_text(json.dumps({**document, "check": True}))
-        with make_folders(view, set(sent)) as folders:
+        with make_folders(view, texts) as folders:
             # -P: modules of the workflow's are not ours to import.
             child = [sys.executable, "-P", "-m", "snakemake_executor_ec2.plugin.preflight"]
             command = [*child, str(spec), json.dumps(folders)]
@@ -72,16 +74,28 @@ def check(
             sentences = [f"- {line}" for line in differs.read_text().splitlines()]
             raise ConfigurationError(
                 "Nothing was launched, because machines would compute something else than was decided here:\n"
-                + "\n".join(sentences)
+                + "\n".join([*sentences, *_about(programs)])
             )
     if done.returncode in (0, NO_NAMESPACE):
         return done.returncode == 0
     said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    raise ConfigurationError(
+    told = [f"    {line}" for line in said[-_TOLD_LINES:]]
+    raise SnakefileUnreadable(
         "Nothing was launched, because Snakemake could not read the workflow with what travels to machines. "
         "Name what it lacks with --ec2-include, or look it up in a rule. It said:\n"
-        + "\n".join(f"    {line}" for line in said[-_TOLD_LINES:])
+        + "\n".join([*told, *_about(programs)]),
+        files=refused_files(said, view, texts),
     )
+
+
+def _about(programs: Collection[str]) -> list[str]:
+    """Where a difference may come from that the Snakefile's own text does not show."""
+    if not programs:
+        return []
+    return [
+        f"The Snakefile calls {', '.join(programs)} while it is read. What a program answers depends on the "
+        "computer and on files that do not travel; call it in a rule, or give its answer with --config."
+    ]
 
 
 def _environment(given: Mapping[str, str], unset: Iterable[str]) -> dict[str, str]:

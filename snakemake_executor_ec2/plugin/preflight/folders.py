@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,16 +16,15 @@ _COPIED_BYTES = 10 * 10**6
 
 
 @contextmanager
-def make_folders(view: View, sent: Collection[Path]) -> Iterator[list[tuple[str, str]]]:
+def make_folders(view: View, sent: frozenset[str]) -> Iterator[list[tuple[str, str]]]:
     """Pairs of a made folder and the root of the view that it is to replace. They go with the block."""
-    texts = frozenset(map(str, sent))
     made = []
     try:
         for root in view.roots:
             place = Path(root, ".snakemake", "ec2", f"preflight-{os.getpid()}")
             made.append((str(place), str(root)))
             place.mkdir(parents=True)
-            _fill(view, str(root), place, texts)
+            _fill(view, str(root), place, sent)
         yield made
     finally:
         for copy, _ in made:
@@ -74,3 +74,28 @@ def _bring(path: Path, new: Path, size: int) -> bool:
         new.unlink(missing_ok=True)
         return False
     return True
+
+
+def refused_files(said: Iterable[str], view: View, sent: frozenset[str]) -> frozenset[Path]:
+    """The files of a view that could not be opened, by what was said, because they are stand-ins.
+
+    Readers in C and Rust, and other programs, open files unseen by Python. All name what they may not open.
+    """
+    lines = [line for line in said if "permission denied" in line.lower()]
+    if not lines:
+        return frozenset()
+    files = (f"{folder.path}/{name}" for folder in view.folders.values() for name, *_ in folder.files)
+    here = f"{Path.cwd()}/"
+    return frozenset(
+        Path(file)
+        for file in files
+        if file not in sent and any(_names(line, (file, file.removeprefix(here))) for line in lines)
+    )
+
+
+def _names(line: str, texts: Iterable[str]) -> bool:
+    """Whether a line has one of some paths in it, and not only as a part of another one."""
+    return any(
+        text in line and re.search(rf"(?<![\w./-])(?:\./)?{re.escape(text)}(?![\w/-]|\.\w)", line)
+        for text in texts
+    )

@@ -1,0 +1,108 @@
+"""What a job waits for on its machine, with Snakemake there and without: `python -m benchmarks.direct`.
+
+Seconds from the moment that the machine is ready (one can log in) to its command's first line, and from the
+last line to its results being here, on the embedded cloud, by turns; on an image that has Snakemake and on
+one that has not. There it is installed from the package index with an empty cache, as on a new machine, so
+that how long it takes is the index's matter. `--rounds 1` is the short form.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from snakemake_executor_ec2.local.cloud import EmbeddedCloud
+from snakemake_executor_ec2.local.image import SHARED_CACHE
+from snakemake_executor_ec2.testing import WorkflowRunner
+
+_SNAKEFILE = """
+rule one:
+    output: "times.txt"
+    shell: "date +%s.%N > {output}; date +%s.%N >> {output}"
+"""
+_SETUP = f'echo "PATH={SHARED_CACHE}/benchmark/bin:$PATH" >> ~/.bash_profile\n'
+"""What makes an image with Snakemake of one without: it is in the cache, which all machines see."""
+_WAYS = {"direct": "auto", "with Snakemake": "never"}
+
+
+class Waited(NamedTuple):
+    """Seconds of one job."""
+
+    before: float
+    after: float
+
+    @property
+    def sum(self) -> float:
+        return self.before + self.after
+
+
+def main() -> None:
+    """Print medians and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        cache = folder / "cache"
+        cache.mkdir(mode=0o700)
+        _install(cache / "benchmark")
+        with EmbeddedCloud(cache_dir=cache) as cloud:
+            for image in ("with Snakemake", "without Snakemake"):
+                found: dict[str, list[Waited]] = {way: [] for way in _WAYS}
+                for number in range(options.rounds):
+                    for way in _WAYS:
+                        shutil.rmtree(cache / "uv", ignore_errors=True)
+                        (cache / "uv").mkdir()
+                        work = folder / f"{image}-{way}-{number}".replace(" ", "-")
+                        found[way].append(_run(cloud, work, way, has_software=image == "with Snakemake"))
+                _tell(image, found)
+
+
+def _install(folder: Path) -> None:
+    """This computer's version of Snakemake, in an environment of its own."""
+    made = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
+    subprocess.run(made, check=True)
+    uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if uv is None:
+        sys.exit("uv is needed: pip install uv")
+    wanted = f"snakemake=={version('snakemake')}"
+    python = folder / "bin" / "python"
+    subprocess.run([uv, "pip", "install", "--quiet", "--python", str(python), wanted], check=True)
+
+
+def _run(cloud: EmbeddedCloud, folder: Path, way: str, *, has_software: bool) -> Waited:
+    folder.mkdir()
+    runner = WorkflowRunner(cloud, folder)
+    files = {"Snakefile": _SNAKEFILE, "setup.sh": _SETUP}
+    setup = ["--ec2-setup", "setup.sh"] if has_software else []
+    done = runner(files, "--ec2-direct", _WAYS[way], *setup, timeout_s=600)
+    if done.returncode:
+        sys.exit(done.output)
+    first, last = map(float, (folder / "times.txt").read_text().split())
+    with sqlite3.connect(folder / ".snakemake" / "ec2" / "journal.sqlite") as journal:
+        at = dict(journal.execute("SELECT phase, at FROM steps ORDER BY at DESC"))
+    return Waited(before=first - at["prepare"], after=at["terminate"] - last)
+
+
+def _tell(image: str, found: dict[str, list[Waited]]) -> None:
+    print(f"image {image}:")
+    medians = {way: statistics.median(each.sum for each in waited) for way, waited in found.items()}
+    for way, waited in found.items():
+        before, after = (statistics.median(each[i] for each in waited) for i in (0, 1))
+        ratio = medians[way] / medians["with Snakemake"]
+        print(
+            f"  {way}: {before:.2f} s before the command, {after:.2f} s after it; {ratio:.3f} of Snakemake's"
+        )
+
+
+if __name__ == "__main__":
+    main()
