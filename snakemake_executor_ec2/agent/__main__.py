@@ -91,12 +91,11 @@ def _run(options: argparse.Namespace) -> int:
         from snakemake_executor_ec2.runner import run
 
         return run.main(options.file)
-    from . import supervisor
-
     if command == "group":
         from . import group
 
         return group.run(options.file)
+    from . import supervisor
 
     if command == "start":
         return supervisor.start()
