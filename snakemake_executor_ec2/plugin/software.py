@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -13,9 +13,12 @@ from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Software
 from snakemake_executor_ec2.plugin import parse_reads
 from snakemake_executor_ec2.plugin.imports import imports
-from snakemake_executor_ec2.plugin.job_plan import workflow_folders
+from snakemake_executor_ec2.plugin.job_plan import deployment_tools, workflow_folders
+from snakemake_executor_ec2.staging.script_imports import lacking
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_LEADS_ELSEWHERE = re.compile(r"(?m)^\s*(-r|--requirement|-e|--editable)\b")
+_SCRIPT = re.compile(r"[^\s'\"=;|&()<>]+\.py(?![\w.])")
 
 
 def software_for(workflow: Any, warn: Callable[[str], None]) -> Software:
@@ -37,6 +40,14 @@ def software_for(workflow: Any, warn: Callable[[str], None]) -> Software:
             "lack it unless --ec2-requirements, --ec2-setup or the image brings it"
         )
     plugins = [_pinned(f"snakemake-storage-plugin-{name}") for name in sorted(storage_in_use(workflow))]
+    if not settings.setup and not settings.ami and not _LEADS_ELSEWHERE.search(requirements):
+        have = ["snakemake", *plugins, *imported.pinned, *requirements.splitlines()]
+        own = [Path.cwd(), *workflow_folders(workflow)]
+        if lacks := lacking(_scripts(workflow), own=own, have=have):
+            warn(
+                f"scripts of the workflow import what machines lack: {', '.join(lacks)}. To have that "
+                "installed there, name a file with such lines with --ec2-requirements."
+            )
     return Software(
         snakemake=version("snakemake"),
         packages=(*plugins, *imported.pinned),
@@ -44,6 +55,29 @@ def software_for(workflow: Any, warn: Callable[[str], None]) -> Software:
         setup=_text(settings.setup, "--ec2-setup"),
         late=_programs(["snakemake", *plugins, *imported.pinned]),
     )
+
+
+def _scripts(workflow: Any) -> Iterator[Path]:
+    """The Python scripts and notebooks that jobs are going to run with the machine's own Python."""
+    seen: set[str] = set()
+    for job in workflow.dag.needrun_jobs():
+        rule = job.rule
+        if job.is_local or rule.name in seen or deployment_tools([job]):
+            continue
+        seen.add(rule.name)
+        if rule.is_shell:
+            paths = [Path(word) for word in _SCRIPT.findall(_command(job))]
+        else:
+            folder = Path(str(rule.basedir.get_path_or_uri(secret_free=True)))
+            paths = [folder / str(name) for name in (rule.script, rule.notebook) if name]
+        yield from (path for path in paths if path.name.endswith((".py", ".py.ipynb")) and path.is_file())
+
+
+def _command(job: Any) -> str:
+    try:
+        return str(job.shellcmd)
+    except Exception:  # of a function of the workflow's: later, in time, it may do
+        return str(job.rule.shellcmd)
 
 
 def storage_in_use(workflow: Any) -> dict[str, Any]:
