@@ -32,7 +32,10 @@ class GroupCommand:
         path = os.path.join(folder, "group.json")
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             json.dump(told, file)
-        self.arguments = command_line("group", path)
+        python, *arguments = command_line("group", path)
+        # Its environment is the job's, whose PYTHONPATH is not for the agent.
+        apart = [] if arguments[0] == "-m" else ["-E"]
+        self.arguments = [python, *apart, *arguments]
         self.environment = dict(environment)
 
     def started(self, pid: int) -> None:

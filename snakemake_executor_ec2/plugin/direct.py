@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import re
 import shutil
-from collections.abc import Mapping
 from typing import Any
 
 from snakemake_executor_ec2.agent.benchmark import COLUMNS
@@ -59,11 +58,12 @@ def _request(job: Any) -> Request:
 
 def _group(group: Any) -> dict[str, Any]:
     jobs = inner_jobs(group)
-    maker = {str(file): index for index, job in enumerate(jobs) for file in job.output}
+    positions = {job: index for index, job in enumerate(jobs)}
     members = []
     for job in jobs:
         try:
-            members.append(_member(job, maker))
+            before = sorted(positions[each] for each in job.dag.job_dependencies(job) if each in positions)
+            members.append(_member(job, before))
         except NotDirect as why:
             raise NotDirect(f"of {label(job)}: {why}") from why
     temporary = set() if group.dag.workflow.storage_settings.notemp else _unneeded(group)
@@ -78,19 +78,18 @@ def _group(group: Any) -> dict[str, Any]:
     }
 
 
-def _member(job: Any, maker: Mapping[str, int]) -> dict[str, Any]:
-    """One job of a group; `maker` says which member makes a file."""
+def _member(job: Any, before: list[int]) -> dict[str, Any]:
+    """One job of a group; `before` are the positions of those that have to be done before it."""
     if job.is_checkpoint or any(flagged(file, flag) for file in job.output for flag in _CHECKED_IN_GROUPS):
         raise NotDirect("Snakemake looks at its outputs between the jobs of the group")
-    after = sorted({maker[str(file)] for file in job.input if str(file) in maker})
-    if after and decided.looks_at_inputs(job.rule):
+    if before and decided.looks_at_inputs(job.rule):
         raise NotDirect("its params or resources look at files that the group makes")
     return {
         "label": label(job),
         "request": _request(job)._asdict(),
         "outputs": list(map(str, job.output)),
         "logs": list(map(str, job.log)),
-        "after": after,
+        "after": before,
     }
 
 
@@ -209,7 +208,8 @@ def _formatted(job: Any, tmpdir: str) -> _Command:
     finally:
         job._resources, job._params = resources, params
     if made is None:
-        raise NotDirect("its command is not one text")
+        what = "script is no file of this computer" if job.rule.is_script else "command is not one text"
+        raise NotDirect(f"its {what}")
     return made
 
 
