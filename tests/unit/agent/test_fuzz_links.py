@@ -1,0 +1,121 @@
+"""Well-formed archives whose links try to lead somewhere: what the file system says of them afterwards.
+
+Archives of random members (`test_fuzz.py`) seldom hold two links that work together. These do: each is what a
+tar program would write of a tree, sent by a machine that knows where the interesting files are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tarfile
+import tempfile
+from pathlib import Path
+
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from snakemake_executor_ec2.agent.archive import ArchiveError, read_archive
+from snakemake_executor_ec2.staging.links import LinkRules, noting
+from snakemake_executor_ec2.staging.machine_links import MachineLinks
+from snakemake_executor_ec2.staging.paths import PathMap
+from tests.unit.agent.test_archive_hostile import _hostile
+
+_PRECIOUS = (".git/hooks/pre-commit", ".snakemake/ec2/journal.sqlite", "workflow/rules/a.smk", "Snakefile")
+"""What nothing of a job's may lead to."""
+_PLACES = st.sampled_from(["a", "b", "a/x", "a/y", "a/x/z", "b/x", "b/x/z"])
+_STEPS = st.sampled_from(
+    ["..", "../..", "a", "b", "x", "y", "z", "a/x", "b/x", ".git", ".git/hooks", ".snakemake",
+     ".snakemake/ec2", "workflow", "hooks", "ec2", "rules", *_PRECIOUS, "pre-commit", "journal.sqlite",
+     "a.smk", "in.txt", "shortcut"]
+)  # fmt: skip
+_texts = st.builds(
+    lambda root, steps: root + "/".join(steps),
+    st.sampled_from(["", "", "", "/work/", "{home}/.ssh/", "{home}/"]),
+    st.lists(_STEPS, min_size=1, max_size=3),
+)
+_entries = st.dictionaries(
+    _PLACES,
+    st.one_of(st.just("file"), st.just("folder"), st.just("folder"), _texts.map("link:{}".format)),
+    min_size=1,
+    max_size=6,
+)
+_PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+
+
+def _member(name: str, kind: str, home: Path) -> bytes:
+    info = tarfile.TarInfo("work/" + name)
+    data = b""
+    if kind == "file":
+        info.type, data = tarfile.REGTYPE, b"from the machine"
+    elif kind == "folder":
+        info.type = tarfile.DIRTYPE
+    else:
+        info.type, info.linkname = tarfile.SYMTYPE, kind.removeprefix("link:").format(home=home)
+    info.size = len(data)
+    header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    return header + data + bytes(-len(data) % 512)
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    """Every file below a folder but the results, as it is."""
+    return {
+        str(path): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink() and path.name != "machine-links"
+    }
+
+
+def _results(folder: Path) -> list[Path]:
+    """The results, and what a program that goes through them comes to, also behind links."""
+    found: list[Path] = []
+    for top in (folder / "a", folder / "b"):
+        found.append(top)
+        for place, folders, files in os.walk(top, followlinks=False):
+            found += [Path(place, each) for each in (*folders, *files)]
+    return [path for path in found if os.path.lexists(path)]
+
+
+@settings(max_examples=400, deadline=None, phases=_PHASES)
+@given(entries=_entries, order=st.randoms(use_true_random=False), twice=st.booleans())
+def test_no_result_leads_to_what_is_precious(entries: dict[str, str], order: object, twice: bool) -> None:
+    """In whatever order members come, and over what an earlier job left: nothing outside of the results is
+    written, and neither a result nor anything below it leads to a key, a hook, the journal or code."""
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(os.path.realpath(name), "home")
+        folder = home / "here"
+        for path in (*_PRECIOUS, "in.txt"):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(f"precious {path}")
+        (folder / "shortcut").symlink_to(".git")  # the user's own
+        (home / ".ssh").mkdir()
+        (home / ".ssh" / "id").write_text("precious key")
+        before = _contents(home)
+        rules = LinkRules(
+            paths=PathMap(here=folder, there=Path("/work")),
+            made=[folder / "a", folder / "b"],
+            inputs=[folder / "in.txt"],
+            sources=[folder / "Snakefile"],
+            home=home,
+        )
+
+        def place(name: str) -> str:
+            if name not in ("/work/a", "/work/b"):
+                raise ArchiveError(name)
+            return str(folder / name.rpartition("/")[2])
+
+        members = [_member(each, kind, home) for each, kind in sorted(entries.items())]
+        if twice:
+            order.shuffle(members)  # type: ignore[attr-defined]
+        for _ in range(1 + twice):
+            with contextlib.suppress(ArchiveError, OSError):
+                read_archive(_hostile(*members), place, judge=noting(rules, MachineLinks(folder)))
+
+        after = {path: text for path, text in _contents(home).items() if path in before}
+        assert after == before
+        precious = {os.path.realpath(folder / each) for each in _PRECIOUS} | {str(home / ".ssh" / "id")}
+        zones = {str(folder / ".git"), str(folder / ".snakemake" / "ec2"), str(home / ".ssh")}
+        for path in _results(folder):
+            end = os.path.realpath(path)
+            assert end not in precious | zones, f"{path} leads to {end}"
+            assert not any(end.startswith(zone + "/") for zone in zones), f"{path} leads into {end}"
