@@ -34,12 +34,29 @@ _texts = st.builds(
     st.sampled_from(["", "", "", "/work/", "{home}/.ssh/", "{home}/"]),
     st.lists(_STEPS, min_size=1, max_size=3),
 )
-_entries = st.dictionaries(
-    _PLACES,
-    st.one_of(st.just("file"), st.just("folder"), st.just("folder"), _texts.map("link:{}".format)),
-    min_size=1,
-    max_size=6,
-)
+_ENDS = st.sampled_from(["a", "b", "b/x", "in.txt", "shortcut", "shortcut/hooks", *_PRECIOUS])
+
+
+@st.composite
+def _entry(draw: st.DrawFn) -> tuple[str, str]:
+    """A place, and what is there. A link is mostly one that reaches what it is meant to reach."""
+    place = draw(_PLACES)
+    what = draw(st.sampled_from(["file", "folder", "aimed", "aimed", "aimed", "any"]))
+    if what == "aimed":
+        return place, "link:" + os.path.relpath(draw(_ENDS), Path(place).parent)
+    return place, "link:" + draw(_texts) if what == "any" else what
+
+
+def _with_folders(entries: list[tuple[str, str]]) -> dict[str, str]:
+    """The folders that members are in are there, unless they are something else."""
+    found = dict(entries)
+    for place in list(found):
+        for parent in list(Path(place).parents)[:-1]:
+            found.setdefault(str(parent), "folder")
+    return found
+
+
+_entries = st.lists(_entry(), min_size=1, max_size=3).map(_with_folders)
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 
 
@@ -115,7 +132,7 @@ def test_no_result_leads_to_what_is_precious(entries: dict[str, str], order: obj
         assert after == before
         precious = {os.path.realpath(folder / each) for each in _PRECIOUS} | {str(home / ".ssh" / "id")}
         zones = {str(folder / ".git"), str(folder / ".snakemake" / "ec2"), str(home / ".ssh")}
-        for path in _results(folder):
-            end = os.path.realpath(path)
-            assert end not in precious | zones, f"{path} leads to {end}"
-            assert not any(end.startswith(zone + "/") for zone in zones), f"{path} leads into {end}"
+        for result in _results(folder):
+            end = os.path.realpath(result)
+            assert end not in precious | zones, f"{result} leads to {end}"
+            assert not any(end.startswith(zone + "/") for zone in zones), f"{result} leads into {end}"
