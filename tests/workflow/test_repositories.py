@@ -22,7 +22,7 @@ rule all:
     input: expand("out/{tool}.txt", tool=config["tools"]), "out/helper.txt", "out/places.txt"
 
 rule helper:
-    input: "data/in.txt"
+    input: "data/in.txt", workflow.source_path("../resources/a.bed")
     output: "out/helper.txt"
     shell: "python {workflow.basedir}/scripts/helper.py {input} > {output}"
 
