@@ -44,6 +44,7 @@ def decision(
         "unneeded_temp_files": [str(file) for file in unneeded_temp_files],
         # `python -m snakemake` looks for modules in the working directory, `snakemake` does not.
         "imports_from_workdir": sys.path[0] in ("", workdir, began_in),
+        "snakefile": str(next(iter(jobs[0].dag.workflow.included)).get_path_or_uri(secret_free=True)),
         "home": os.path.expanduser("~"),  # noqa: PTH111
         # From where a `workdir:` has led here; paths before it count from there.
         "began_in": None if began_in == workdir else began_in,

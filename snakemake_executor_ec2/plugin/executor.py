@@ -248,6 +248,10 @@ class Executor(RemoteExecutor):
             options.append(
                 f"--runtime-source-cache-path {shlex.quote(os.path.relpath(self._fetched_sources))}"
             )
+        elif parse_reads.uses("source_path"):
+            # The same there as here: its paths get into commands and values.
+            cache = shlex.quote(str(self.workflow.sourcecache.runtime_cache_path))
+            options.append(f"--runtime-source-cache-path {cache}")
         return " ".join(options)
 
     # --- helpers --------------------------------------------------------------------------

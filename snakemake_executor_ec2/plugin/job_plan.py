@@ -264,10 +264,10 @@ def _params_files(jobs: Iterable[Any]) -> Iterator[Path]:
 
 
 def _climbed_from(jobs: Iterable[Any]) -> Iterator[str]:
-    """Folders that have to be there, because paths among the `params` go through them: `rules/../a.txt`."""
+    """Folders that have to be there, because paths of inputs and params go through them: `rules/../a.txt`."""
     for job in jobs:
         cache = str(job.dag.workflow.sourcecache.runtime_cache_path)
-        for value in _flat(job.params):
+        for value in (*_flat(job.params), *_flat(job.input)):
             if value.startswith(cache):
                 yield from (value[: found.start()] for found in re.finditer(r"/\.\.(?=/)", value))
 

@@ -73,6 +73,11 @@ def codes() -> tuple[CodeType, ...]:
     return tuple(_codes)
 
 
+def uses(name: str) -> bool:
+    """Whether that code names something, in functions and `run:` bodies, too."""
+    return any(_uses(code, name) for code in _codes)
+
+
 def programs() -> tuple[str, ...]:
     """Programs that Snakefiles called up to the end of the parse."""
     return tuple(_programs)
@@ -129,6 +134,11 @@ def _note_code(code: object) -> None:
             else (by in _RUNS_MODULES and _is_own_module(code.co_filename))
         ):
             _codes.append(code)
+
+
+def _uses(code: CodeType, name: str) -> bool:
+    within = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return name in code.co_names or any(_uses(each, name) for each in within)
 
 
 def _is_own_module(file: str) -> bool:

@@ -28,7 +28,7 @@ def rehearsing() -> Iterator[int]:
         except CloudStartError as error:
             raise ConfigurationError(str(error)) from error
         stack.enter_context(_environment(embedded.env, embedded.unset))
-        yield int(embedded.env[_PORT])
+        yield embedded.ssh_port
 
 
 @contextmanager

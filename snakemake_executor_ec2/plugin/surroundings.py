@@ -44,6 +44,8 @@ class Surroundings:
         self._logger = logger
         self._told_of: set[Path] = set()
         self._folders = workflow_folders(workflow)
+        cache = Path(workflow.sourcecache.runtime_cache_path)
+        self._source_cache = (cache,) if parse_reads.uses("source_path") else ()
         self.sources = self._gather(read_by_parse, fetched)
         self._viewer = Viewer([Path.cwd(), *self._folders], looked_into=parse_reads.listed)
         self._told_of_limit = False
@@ -58,7 +60,9 @@ class Surroundings:
             given = {name: os.environ.get(name) for name in (*given, *environment.written())}
         env = {name: value for name, value in given.items() if value is not None}
         unset = tuple(name for name, value in given.items() if value is None)
-        return replace(plan, env={**env, **_SEED, **plan.env}, unset=unset, view=self._view())
+        folders = (*plan.folders, *self._source_cache)
+        env = {**env, **_SEED, **plan.env}
+        return replace(plan, env=env, unset=unset, folders=folders, view=self._view())
 
     def _variables(self, job: Any, declared: Collection[str]) -> dict[str, str | None]:
         """What Snakefiles have read of the environment, or may when the job's code is run."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import posixpath
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -38,6 +39,14 @@ def lead_home(home: str) -> None:
             vars(environ)["_data"] = watched
 
 
+def call_snakefile(path: str, options: Any) -> None:
+    """Let Snakemake's main Snakefile have the name that it has on the controller, if it is there by that
+    name: `workflow.basedir` is made of it, and the options have a relative one."""
+    given, here = options.snakefile, Path(path)
+    if given and here.is_absolute() and here.exists() and here.samefile(given):
+        options.snakefile = type(given)(path)
+
+
 def begin_in(folder: str, options: Any) -> None:
     """Let Snakemake, with its parsed options, begin in `folder`; a `workdir:` leads to where we are now."""
     from snakemake.workflow import Workflow
@@ -46,7 +55,9 @@ def begin_in(folder: str, options: Any) -> None:
     for name in ("snakefile", "runtime_source_cache_path"):
         value = getattr(options, name, None)
         if value and "://" not in str(value):
-            setattr(options, name, type(value)(os.path.abspath(value)))
+            setattr(
+                options, name, type(value)(value if Path(value).is_absolute() else os.path.abspath(value))
+            )
     if getattr(options, "configfile", None):
         options.configfile = [type(each)(os.path.abspath(each)) for each in options.configfile]
     options.directory = None

@@ -16,7 +16,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ from .arguments import MARK, exact_arguments
 from .rule_overrides import Decision, filled, hold_rules_to
 
 _EXECUTOR = "decided"
-
+_PAUSE_S = 0.5
 _AROUND = 60
 
 
@@ -77,6 +80,7 @@ class _Runner:
             if self.document["unneeded_temp_files"]:
                 options.unneeded_temp_files = frozenset(self.document["unneeded_temp_files"])
             places.lead_home(self.document["home"])
+            places.call_snakefile(self.document["snakefile"], options)
             if self.document["began_in"]:
                 places.begin_in(self.document["began_in"], options)
             return 0 if cli.args_to_api(options, parser) else 1
@@ -302,10 +306,38 @@ def _plugin(runner: _Runner) -> types.ModuleType:
         def get_python_executable(self) -> str:
             return MARK
 
+        def shutdown(self) -> None:
+            with _no_command_left():
+                super().shutdown()
+
     module = types.ModuleType(f"snakemake_executor_plugin_{_EXECUTOR}")
     module.Executor = Executor  # type: ignore[attr-defined]
     module.common_settings = local.common_settings  # type: ignore[attr-defined]
     return module
+
+
+@contextmanager
+def _no_command_left() -> Iterator[None]:
+    """Meanwhile, end whatever command runs. When a job of a pipe group fails, Snakemake ends the commands of
+    the others that have begun: one that begins later would wait for the other end of its pipe for ever."""
+    import psutil  # type: ignore[import-untyped]
+    from snakemake.shell import shell
+
+    over = threading.Event()
+
+    def end_commands() -> None:
+        while not over.wait(_PAUSE_S):
+            for jobid, process in list(shell._processes.items()):
+                with suppress(psutil.Error):
+                    for child in psutil.Process(process.pid).children(recursive=True):
+                        child.kill()
+                shell.kill(jobid)
+
+    threading.Thread(target=end_commands, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _raise(error: Exception) -> None:

@@ -15,7 +15,6 @@ ONE_COMPUTER: dict[str, str] = {
     "test_access_patterns": _SHARED,
     "test_checkpoint_open": _SHARED,
     "test_checkpoint_running_job_storage_race": _SHARED,
-    "test_delete_all_output": "its rules run Snakemake on their own, over an undeclared input",
     "test_delete_temp_fs": _SHARED,
     "test_github_issue806": "rules read files that a checkpoint makes without declaring them as its output",
     "test_github_issue_14": "looks for a script in `.snakemake` here that Snakemake makes where the job runs",

@@ -9,7 +9,7 @@ from tests.decision.test_direct import without_measures
 
 _SNAKEFILE = r'''
 rule all:
-    input: "out/last.txt", "out/joined.txt", "out/late.txt", "out/checked.txt", "out/run.txt"
+    input: "out/last.txt", "out/joined.txt", "out/late.txt", "out/checked.txt"
 
 rule first:
     output: temp("out/first.txt"), directory("out/dir"), touch("out/touched.txt")
@@ -70,16 +70,6 @@ rule checked:
     output: "out/checked.txt"
     group: "checked"
     shell: "cp {input} {output}"
-
-rule shell_of_run:
-    output: "out/shell_of_run.txt"
-    group: "run"
-    shell: "echo > {output}"
-rule run:
-    input: "out/shell_of_run.txt"
-    output: "out/run.txt"
-    group: "run"
-    run: open(output[0], "w").write(str(threads))
 '''
 
 
@@ -101,5 +91,4 @@ def test_groups_are_the_same_locally_and_directly(runs: Runs) -> None:
     assert why == {
         "late": "rule late: its params or resources look at files that the group makes",
         "checked": "rule ensured: Snakemake looks at its outputs between the jobs of the group",
-        "run": "rule run: it is no shell rule but one with run",
     }

@@ -85,3 +85,25 @@ def test_paths_before_workdir_count_from_where_snakemake_was_started(tmp_path: P
     )
     assert (tmp_path / "runs/one/a.txt").read_text() == f"{tmp_path}/runs/one\n"
     assert not (tmp_path / "runs/one/runs").exists()
+
+
+def test_the_snakefile_is_called_as_it_is_on_the_controller(tmp_path: Path) -> None:
+    """`workflow.basedir` is the same text on both, if the machine has the Snakefile at that place."""
+    for name in ("workflow", "work"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "workflow" / "Snakefile").write_text(
+        'rule a:\n    output: "a.txt"\n    shell: "echo {workflow.basedir} > {output}"\n'
+    )
+    for here, there in (
+        (f"{tmp_path}/workflow", f"{tmp_path}/workflow"),
+        (f"{tmp_path}/work/../workflow", f"{tmp_path}/work/../workflow"),
+        ("/nowhere/workflow", f"{tmp_path}/work/../workflow"),
+    ):
+        run(
+            "from snakemake import cli\n"
+            "parser, options = cli.parse_args(['--snakefile', '../workflow/Snakefile', '-F', '-c1'])\n"
+            f"places.call_snakefile({here!r} + '/Snakefile', options)\n"
+            "sys.exit(not cli.args_to_api(options, parser))",
+            tmp_path / "work",
+        )
+        assert (tmp_path / "work" / "a.txt").read_text() == f"{there}\n"

@@ -16,13 +16,14 @@ FILES = {
 configfile: "config/config.yaml"
 include: "rules/tools.smk"
 
+CACHED = workflow.source_path("scripts/shared.txt")
 PLACES = sorted(glob_wildcards(f"{workflow.basedir}/../resources/{{place}}.bed").place)
 
 rule all:
-    input: expand("out/{tool}.txt", tool=config["tools"]), "out/helper.txt", "out/places.txt"
+    input: expand("out/{tool}.txt", tool=[*config["tools"], "helper", "places", "cached"])
 
 rule helper:
-    input: "data/in.txt"
+    input: "data/in.txt", workflow.source_path("../resources/a.bed")
     output: "out/helper.txt"
     shell: "python {workflow.basedir}/scripts/helper.py {input} > {output}"
 
@@ -31,6 +32,12 @@ rule places:
     run:
         with open(output[0], "w") as file:
             print(*PLACES, file=file)
+        shell("cat {CACHED} >> {output}")
+
+rule cached:
+    input: workflow.source_path("scripts/lib.py")
+    output: "out/cached.txt"
+    shell: "cat {CACHED} {input} > {output}"
 """,
     "workflow/rules/tools.smk": """
 rule tool:
@@ -52,7 +59,7 @@ rule tool:
 
 @pytest.mark.parametrize("tracked", [True, False])
 def test_a_repository_with_a_test_folder(tracked: bool, run_workflow: WorkflowRunner, tmp_path: Path) -> None:
-    """`--directory .test`, helpers called through `workflow.basedir`, scripts named by wildcards."""
+    """`--directory .test`, helpers by `workflow.basedir` and `source_path`, scripts by wildcards."""
     here = tmp_path / "here"
     for folder in (here, run_workflow.folder):
         for name, content in FILES.items():

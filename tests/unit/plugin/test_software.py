@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from snakemake_storage_plugin_s3 import StorageProvider, StorageProviderSettings
 
+from snakemake_executor_ec2.model import comes_late
 from snakemake_executor_ec2.plugin.software import lacks_bucket_credentials, storage_in_use
 
 
@@ -48,3 +49,25 @@ def test_credentials_that_stay_here_are_noticed(
     """Buckets that are opened with this computer's AWS configuration are closed to machines."""
     assert lacks_bucket_credentials(_workflow(*keys), given) is lacks
     assert not lacks_bucket_credentials(_workflow(*keys, profile="buckets"), given)
+
+
+_GROUP = {"members": [{"request": {"benchmark": None}}, {"request": {"benchmark": "b.tsv"}}]}
+
+
+@pytest.mark.parametrize(
+    ("direct", "given", "late"),
+    [
+        (None, {}, False),
+        ({"benchmark": None}, {}, True),
+        ({"benchmark": "b.tsv"}, {}, False),
+        (_GROUP, {}, False),
+        ({"members": _GROUP["members"][:1]}, {}, True),
+        ({"benchmark": None}, {"requirements": "pandas"}, False),
+        ({"benchmark": None}, {"setup": "true"}, False),
+    ],
+)
+def test_software_comes_late_where_nothing_is_lost_by_it(
+    direct: Any, given: dict[str, str], late: bool
+) -> None:
+    """Not under a benchmark, which would measure the installation, in groups as elsewhere."""
+    assert comes_late(direct, **{"requirements": "", "setup": "", **given}) is late
