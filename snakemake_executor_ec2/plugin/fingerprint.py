@@ -1,4 +1,4 @@
-"""What makes one submission the same as another: rule, code, parameters, inputs, outputs, software.
+"""What makes one submission the same as another: rule, code and what it sees, parameters, files, software.
 
 A job that an earlier run left on a machine is only taken over by one with the same fingerprint.
 Left out on purpose: what does not change the result (memory, threads, options of Snakemake, the
@@ -21,7 +21,8 @@ from snakemake_executor_ec2.plugin.job_plan import (
     wrapper_files,
     wrapper_of,
 )
-from snakemake_executor_ec2.runner.decided import shell_text
+from snakemake_executor_ec2.runner import values
+from snakemake_executor_ec2.runner.decided import globals_of, shell_text
 from snakemake_executor_ec2.staging.file_stats import sizes_and_times
 
 
@@ -40,14 +41,23 @@ def _facts(job: Any) -> dict[str, Any]:
         "rule": rule.name,
         "wildcards": dict(job.wildcards_dict),
         "shell": _shell_text(job),
-        "script": _content(script, rule),
+        "script": _content(script, job),
         "run": rule.run_func_src if rule.is_run else None,
         "params": [repr(value) for value in job.params],
         "output": [str(file) for file in job.output],
         "input": sizes_and_times(Path(str(file)) for file in job.input),
         "wrapper": rule.wrapper and [wrapper_of(rule), *map(_sum, wrapper_files(rule))],
         **_software(job),
+        **_seen_by_code(rule),
     }
+
+
+def _seen_by_code(rule: Any) -> dict[str, Any]:
+    """What scripts and `run:` bodies may read beside their own; a shell command is decided as a text."""
+    if rule.is_shell or not rule.run_func:
+        return {}
+    config = values.encode(rule.run_func.__globals__.get("config"))
+    return {"config": config, "globals": globals_of(rule) if rule.is_run else None}
 
 
 def _shell_text(job: Any) -> str | None:
@@ -69,14 +79,18 @@ def _software(job: Any) -> dict[str, Any]:
     return facts
 
 
-def _content(script: Any, rule: Any) -> str | None:
+def _content(script: Any, job: Any) -> str | None:
+    """A script's text, whose name may hold wildcards and params, as in `snakemake.script.get_source`."""
+    from snakemake.utils import format as format_path
+
     if not script:
         return None
     try:
-        path = Path(str(rule.basedir.join(script).get_path_or_uri(secret_free=True)).removeprefix("file://"))
-        return _sum(path)
-    except (OSError, AttributeError):
-        return str(script)  # with wildcards, or from somewhere else
+        named = format_path(str(script), wildcards=job.wildcards, params=job.params)
+        path = job.rule.basedir.join(named).get_path_or_uri(secret_free=True)
+        return _sum(Path(str(path).removeprefix("file://")))
+    except (OSError, AttributeError, NameError):
+        return str(script)  # from somewhere else, or named by what is not there yet
 
 
 def _sum(path: Path) -> str:

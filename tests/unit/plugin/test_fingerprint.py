@@ -25,10 +25,14 @@ pytestmark = LEAVES_FILES_OPEN
 SOFTWARE = Software(snakemake="9")
 BOTH = frozenset({DeploymentMethod.CONDA, DeploymentMethod.APPTAINER})
 FILES = {
-    "Snakefile": "rule all:\n    input: 'o', 'p'\n"
+    "Snakefile": "rule all:\n    input: 'o', 'p', 's.q', 'r'\n"
     "rule one:\n    output: 'o'\n    conda: 'env.yaml'\n    container: 'docker://a:1'\n"
     "    shell: 'touch {output}'\n"
-    "rule two:\n    output: 'p'\n    wrapper: 'file:wrapper'\n",
+    "rule two:\n    output: 'p'\n    wrapper: 'file:wrapper'\n"
+    "config['depth'] = 3\nLEVEL = 'low'\n"
+    "rule three:\n    output: '{name}.q'\n    script: 'scripts/{wildcards.name}.py'\n"
+    "rule four:\n    output: 'r'\n    run:\n        open(output[0], 'w').write(LEVEL)\n",
+    "scripts/s.py": "pass\n",
     "env.yaml": "dependencies: [a=1]\n",
     "env.linux-64.pin.txt": "@EXPLICIT\n",
     "wrapper/wrapper.py": "pass\n",
@@ -65,6 +69,9 @@ def mark(*, methods: frozenset[DeploymentMethod] = BOTH, software: Software = SO
     [
         ("Snakefile", "touch", "date >"),
         ("Snakefile", "docker://a:1", "docker://a:2"),
+        ("Snakefile", "config['depth'] = 3", "config['depth'] = 4"),
+        ("Snakefile", "LEVEL = 'low'", "LEVEL = 'high'"),
+        ("scripts/s.py", "pass", "print()"),
         ("env.yaml", "a=1", "a=2"),
         ("env.linux-64.pin.txt", "EXPLICIT", "EXPLICIT\na=1.1"),
         ("wrapper/wrapper.py", "pass", "print()"),
@@ -72,7 +79,8 @@ def mark(*, methods: frozenset[DeploymentMethod] = BOTH, software: Software = SO
     ],
 )
 def test_what_makes_another_job(folder: Path, name: str, old: str, new: str) -> None:
-    """Another command, and another environment for the same command."""
+    """Another command, another environment for the same command, and what code sees: a config that scripts
+    read, a global of a `run:` body, a script that is named by a wildcard."""
     before = mark()
     (folder / name).write_text(FILES[name].replace(old, new))
     assert mark() != before
