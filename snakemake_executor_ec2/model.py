@@ -117,6 +117,8 @@ class JobPlan:
     """All that the job makes, whether it comes back or not."""
     view: View | None = field(default=None, repr=False, compare=False)
     """What the machine is to see of files that are not sent."""
+    is_checkpoint: bool = False
+    """Functions of the workflow look at what it has made, declared or not."""
     incomplete: tuple[Path, ...] = ()
     """What comes back where it exists after a failure: outputs, with `--keep-incomplete`."""
     fingerprint: str = ""

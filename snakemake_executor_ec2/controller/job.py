@@ -13,9 +13,10 @@ goes on in `_go_on`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.controller.context import Inherited, RunContext
@@ -43,6 +44,8 @@ _METAL_BOOTS_S = 1800.0
 """What a machine without a hypervisor may take to boot: up to 20 minutes are usual."""
 _EC2_KNOWS_AFTER_S = (0.0, 1.0, 2.0)
 """Pauses before EC2 is asked whether a machine is ending: its answers are up to 2 s old."""
+_LOGS = frozenset({".log", ".err", ".out"})
+"""Names of what programs say beside their results."""
 MACHINES_PER_JOB = 2
 """How many machines a job may lose (crashes, lost connections) before it counts as failed."""
 RECLAIMS_PER_JOB = 10
@@ -176,10 +179,13 @@ class JobLifecycle:
                 self._tell(messages.ended(plan, result))
             with context.ledger.phase(entry, Phase.STAGE_OUT), _renewing(lease_s, session):
                 self._tell(messages.retrieved(plan, self._fetch(session, has_results=has_results)))
+                left = session.left(plan) if has_results else {}
+                context.leavings.note(plan.rule, left)
+                if missed := _missed_by_functions(plan, left):
+                    return self._incomplete_checkpoint(entry, missed)
                 if has_results:
                     context.ledger.landed(entry, sizes_and_times(plan.outputs))
                     self._remembered(self._wait_for_room)
-                    context.leavings.note(plan.rule, session.left(plan))
         except Ec2ExecutorError as error:
             not_fetched = isinstance(error, NotFetched)
             if self._cancel.detached:
@@ -315,6 +321,11 @@ class JobLifecycle:
             for_good=result.failure is Failure.DIFFERS,
         )
 
+    def _incomplete_checkpoint(self, entry: Entry, missed: Sequence[Path]) -> JobOutcome:
+        now = self._context.clock.now()
+        message = messages.checkpoint_left(self._plan, entry, missed, now)
+        return JobOutcome(ok=False, log=self._log, message=message, for_good=True)
+
     def _failed(self, entry: Entry | None, error: Ec2ExecutorError) -> JobOutcome:
         """The outcome of a story that an error has ended."""
         if self._cancel.cancelled or isinstance(error, Cancelled):
@@ -327,6 +338,12 @@ class JobLifecycle:
         if entry is not None:
             entry.ending = ending
         return outcome
+
+
+def _missed_by_functions(plan: JobPlan, left: Iterable[Path]) -> list[Path]:
+    """What a checkpoint has left on its machine beside its outputs, logs apart: a function that waits
+    for it may look for that here, find nothing, and go on with nothing."""
+    return sorted(path for path in left if plan.is_checkpoint and path.suffix not in _LOGS)
 
 
 @contextmanager

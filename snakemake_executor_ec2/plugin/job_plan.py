@@ -70,6 +70,7 @@ def plan_job(
         outputs=_absolute([f for f in outputs if str(f) not in unneeded] + benchmarks),
         optional_outputs=_absolute(optional),
         logs=_absolute(logs + benchmarks),
+        is_checkpoint=any(j.is_checkpoint for j in jobs),
         own=_absolute(f for j in jobs for f in (*j.output, *j.log, j.benchmark) if f),
         incomplete=_absolute(outputs) if keep_incomplete else (),
     )

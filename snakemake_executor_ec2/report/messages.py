@@ -320,6 +320,17 @@ def failed_by(plan: JobPlan, entry: Entry | None, error: Ec2ExecutorError, now: 
     return text
 
 
+def checkpoint_left(plan: JobPlan, entry: Entry, missed: Sequence[Path], now: float) -> str:
+    """The sentence for a checkpoint whose functions would look for files that are not here."""
+    names = ", ".join(os.path.relpath(path, plan.workdir) for path in missed[:3])
+    many = f"{len(missed)} files" if len(missed) > 1 else "a file"
+    return (
+        f"{plan.label} failed{_where(entry, now)}: it is a checkpoint: functions look at what it made, and it "
+        f"left {many} that it does not declare ({names}{', …' if len(missed) > 3 else ''}), which ended "
+        "with the machine. Declare them as output, or the folder that they are in with directory()"
+    )
+
+
 def job_failed(
     plan: JobPlan, entry: Entry, result: JobResult, log: Path, now: float, left: Leavings | None = None
 ) -> str:

@@ -155,3 +155,40 @@ rule use:
     )
     assert "x.bam.bai was left by index on its machine and ended with it" in run.output
     assert "add it to the output of index, and to the input of use" in run.output
+
+
+def test_a_checkpoint_that_does_not_declare_what_functions_look_for(
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
+    """Its function would find nothing here and go on with that: the checkpoint fails, once, and says why."""
+    before = list(ec2_cloud.machine_states())
+    run = run_workflow(
+        {
+            "Snakefile": """
+from glob import glob
+
+def parts(wildcards):
+    checkpoints.split.get()
+    return sorted(glob("part-*.txt"))
+
+rule all:
+    input: "all.txt"
+
+checkpoint split:
+    output: "split.done"
+    shell: "for i in 1 2 3 4; do echo $i > part-$i.txt; done; echo x > tool.log; touch {output}"
+
+rule join:
+    input: parts
+    output: "all.txt"
+    shell: "cat {input} /dev/null > {output}"
+"""
+        },
+        "--retries",
+        "1",
+    )
+
+    assert run.returncode != 0
+    assert "left 4 files that it does not declare (part-1.txt, part-2.txt, part-3.txt, …)" in run.output
+    assert not (run.folder / "all.txt").exists()
+    assert len(launched_since(ec2_cloud, before)) == 1
