@@ -18,6 +18,9 @@ from types import CodeType
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+_BY_DIRECTIVES = {"set_pepfile": "peppy", "pepschema": "eido"}
+"""What Snakemake, which does not depend on it, imports for a directive, by what a Snakefile's code calls."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Imports:
@@ -59,12 +62,13 @@ def imports(codes: Iterable[CodeType], *, own: Collection[Path], requirements: s
 
 
 def _imported(code: CodeType) -> set[str]:
-    """The top-level names that code imports, in functions too."""
+    """The top-level names that code imports, in functions too, or has Snakemake import by a directive."""
     found = {
         str(each.argval).partition(".")[0]
         for each in dis.get_instructions(code)
         if each.opname == "IMPORT_NAME"
     }
+    found |= {module for name, module in _BY_DIRECTIVES.items() if name in code.co_names}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             found |= _imported(constant)

@@ -61,7 +61,8 @@ def table(outcomes: Outcomes, exceptions: Mapping[str, str]) -> str:
         "## What does not count",
         "",
         "These do not pass with their own executor on the computer that this was run on, or Snakemake skips",
-        "them itself: they want other programs (conda, apptainer), a server of S3, or the internet.",
+        "them itself: they want other programs (conda, apptainer), a server of S3, or the internet (all that",
+        "read from the storage `http` do).",
         "",
         *_by_reason({test: at for test, at in outcomes.local.items() if at.how != PASSED}),
         "",
@@ -87,7 +88,8 @@ def _kinds(outcomes: Outcomes) -> Iterable[str]:
 def _ways(outcomes: Outcomes) -> Iterable[str]:
     """How jobs went to their machines in the tests that count, and whether it makes a difference."""
     ran = [outcomes.ec2[test] for test in outcomes.candidates if test in outcomes.ec2]
-    yield from ("", "| jobs of those tests | |", "| --- | ---: |")
+    counted = sum(bool(at.direct or at.runner) for at in ran)
+    yield from ("", f"| jobs, in {counted} of those tests | |", "| --- | ---: |")
     yield f"| ran their own command, without Snakemake on the machine | {sum(at.direct for at in ran)} |"
     yield f"| ran with Snakemake there, held to what was decided | {sum(at.runner for at in ran)} |"
     yield f"| tests with a job of the first kind | {len(outcomes.direct)} |"

@@ -108,3 +108,20 @@ def test_programs_that_a_snakefile_calls_are_noted(call: str, monkeypatch: pytes
     exec(compile(f"import os, subprocess\n{call}", "Snakefile", "exec"), {"workflow": Workflow()})  # noqa: S102
     parse_reads.stop()
     assert parse_reads.programs() == ("git",)
+
+
+@pytest.mark.parametrize(
+    ("text", "package"), [("workflow.set_pepfile('p')", "peppy"), ("workflow.pepschema('s')", "eido")]
+)
+def test_what_directives_import_is_needed_too(
+    text: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snakemake's `pepfile:` and `pepschema:` want packages that no Snakefile names."""
+    about = tmp_path / f"{package}-1.5.dist-info"
+    about.mkdir()
+    (tmp_path / f"{package}.py").write_text("")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.5\n")
+    (about / "top_level.txt").write_text(f"{package}\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+
+    assert f"{package}==1.5" in imports([code(text)], own=()).pinned
