@@ -325,8 +325,8 @@ def checkpoint_left(plan: JobPlan, entry: Entry, missed: Sequence[Path], now: fl
     names = ", ".join(os.path.relpath(path, plan.workdir) for path in missed[:3])
     many = f"{len(missed)} files" if len(missed) > 1 else "a file"
     return (
-        f"{plan.label} failed{_where(entry, now)}: it is a checkpoint: functions look at what it made, and it "
-        f"left {many} that it does not declare ({names}{', …' if len(missed) > 3 else ''}), which ended "
+        f"{plan.label} failed{_where(entry, now)}: functions look at what a checkpoint made, and it left "
+        f"{many} that it does not declare ({names}{', …' if len(missed) > 3 else ''}), which ended "
         "with the machine. Declare them as output, or the folder that they are in with directory()"
     )
 

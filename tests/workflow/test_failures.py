@@ -189,6 +189,6 @@ rule join:
     )
 
     assert run.returncode != 0
-    assert "left 4 files that it does not declare (part-1.txt, part-2.txt, part-3.txt, …)" in run.output
+    assert "4 files that it does not declare (part-1.txt, part-2.txt, part-3.txt, …)" in run.output
     assert not (run.folder / "all.txt").exists()
     assert len(launched_since(ec2_cloud, before)) == 1
