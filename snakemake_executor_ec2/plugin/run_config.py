@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from snakemake_executor_ec2.plugin.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.sizing.ceiling import DEFAULT_USD_PER_HOUR
 from snakemake_executor_ec2.sizing.requirements import allowed_patterns
 from snakemake_executor_ec2.tags import check_tags
+
+SSH_PORT_VARIABLE = "SNAKEMAKE_EC2_SSH_PORT"
 
 
 def run_config(settings: ExecutorSettings) -> RunConfig:
@@ -26,7 +29,8 @@ def run_config(settings: ExecutorSettings) -> RunConfig:
         subnets=listed(settings.subnets),
         ssh_from=settings.ssh_from,
         ssh_user=settings.ssh_user or defaults.ssh_user,
-        ssh_port=settings.ssh_port or defaults.ssh_port,
+        # Also for a program that makes the settings itself, and asks no environment.
+        ssh_port=int(os.environ.get(SSH_PORT_VARIABLE) or settings.ssh_port or defaults.ssh_port),
         ssh_key=Path(settings.ssh_key).expanduser() if settings.ssh_key else None,
         allow_first_host_key=settings.allow_first_host_key,
         ami=settings.ami,
