@@ -57,7 +57,11 @@ def _seen_by_code(rule: Any) -> dict[str, Any]:
     if rule.is_shell or not rule.run_func:
         return {}
     config = values.encode(rule.run_func.__globals__.get("config"))
-    return {"config": config, "globals": globals_of(rule) if rule.is_run else None}
+    named = globals_of(rule) if rule.is_run else []
+    return {
+        "config": values.lasting(config),
+        "globals": [[path, values.lasting(value)] for path, value in named],
+    }
 
 
 def _shell_text(job: Any) -> str | None:

@@ -222,18 +222,23 @@ def only_order_differs(one: Encoded, other: Encoded) -> bool:
     return not same(one, other) and same(_unordered(one), _unordered(other))
 
 
-def _unordered(encoded: Encoded) -> Encoded:
+def lasting(encoded: Encoded) -> Encoded:
+    """What is the same in another process: without the order of sets, and what is only for people."""
+    return _untold(_unordered(encoded, lists=False))
+
+
+def _unordered(encoded: Encoded, *, lists: bool = True) -> Encoded:
     if isinstance(encoded, list):
-        if not any(isinstance(item, list | dict) for item in encoded):
+        if lists and not any(isinstance(item, list | dict) for item in encoded):
             return sorted(encoded, key=json.dumps)
-        return [_unordered(item) for item in encoded]
+        return [_unordered(item, lists=lists) for item in encoded]
     if not isinstance(encoded, dict):
         return encoded
     if encoded["t"] == "dict":
-        return {**encoded, "v": [[key, _unordered(value)] for key, value in encoded["v"]]}
+        return {**encoded, "v": [[key, _unordered(value, lists=lists)] for key, value in encoded["v"]]}
     if encoded["t"] == "tuple":
-        return {**encoded, "v": [_unordered(item) for item in encoded["v"]]}
-    content = _unordered(encoded.get("v"))
+        return {**encoded, "v": [_unordered(item, lists=lists) for item in encoded["v"]]}
+    content = _unordered(encoded.get("v"), lists=lists)
     if encoded["t"] in ("set", "frozenset"):
         content = sorted(content, key=json.dumps)
     return {**encoded, "v": content}

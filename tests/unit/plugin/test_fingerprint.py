@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +87,40 @@ def test_what_makes_another_job(folder: Path, name: str, old: str, new: str) -> 
     before = mark()
     (folder / name).write_text(FILES[name].replace(old, new))
     assert mark() != before
+
+
+_PRINTED = """
+import sys
+sys.path[:0] = [{root!r}]
+from tests.unit.plugin.test_fingerprint import mark
+print(mark())
+"""
+
+
+def test_the_order_of_a_set_is_no_other_job(folder: Path) -> None:
+    """After a kill another process asks, with another seed for hashes: the job's results are not given up.
+    The order of a list is another job."""
+    text = FILES["Snakefile"].replace("LEVEL = 'low'", "LEVELS, LEVEL = {'a', 'b', 'c', 'd', 'e'}, 'low'")
+    text = text.replace("write(LEVEL)", "write(LEVEL + str(sorted(LEVELS)))")
+    (folder / "Snakefile").write_text(text)
+    code = _PRINTED.format(root=str(Path(__file__).parents[3]))
+    marks = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(marks) == 1
+
+    before = mark()
+    (folder / "Snakefile").write_text(text.replace("= {'a', 'b', 'c', 'd', 'e'}", "= ['a', 'b']"))
+    listed = mark()
+    (folder / "Snakefile").write_text(text.replace("= {'a', 'b', 'c', 'd', 'e'}", "= ['b', 'a']"))
+    assert len({before, listed, mark()}) == 3
 
 
 def test_what_machines_are_prepared_with() -> None:
