@@ -10,7 +10,6 @@ from snakemake_executor_ec2.records.rows import Attempt
 from snakemake_executor_ec2.sizing.cost import cost_usd
 
 RUN, FOLDER, MONTH = "run", "folder", "month"
-PERIODS = (RUN, FOLDER, MONTH)
 
 
 def before_usd(journal: Journal, period: str, now: float) -> dict[str, float]:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.plugin.run_config import SSH_PORT_VARIABLE
 from snakemake_executor_ec2.plugin.settings import ExecutorSettings
-
-_PORT = "SNAKEMAKE_EC2_SSH_PORT"
 
 
 @contextmanager
@@ -34,7 +33,7 @@ def rehearsing() -> Iterator[int]:
 @contextmanager
 def _environment(variables: Mapping[str, str], unset: Iterable[str]) -> Iterator[None]:
     """Environment variables that point every AWS client of this process somewhere else."""
-    ours = {*variables, *unset, _PORT}
+    ours = {*variables, *unset, SSH_PORT_VARIABLE}
     before = {name: os.environ.pop(name, None) for name in ours}
     os.environ.update(variables)
     try:
