@@ -19,10 +19,11 @@ import sys
 import threading
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from snakemake_executor_ec2.agent import procs
 from snakemake_executor_ec2.agent.state import command_line
 
 from . import decided, places, values
@@ -320,7 +321,6 @@ def _plugin(runner: _Runner) -> types.ModuleType:
 def _no_command_left() -> Iterator[None]:
     """Meanwhile, end whatever command runs. When a job of a pipe group fails, Snakemake ends the commands of
     the others that have begun: one that begins later would wait for the other end of its pipe for ever."""
-    import psutil  # type: ignore[import-untyped]
     from snakemake.shell import shell
 
     over = threading.Event()
@@ -328,9 +328,7 @@ def _no_command_left() -> Iterator[None]:
     def end_commands() -> None:
         while not over.wait(_PAUSE_S):
             for jobid, process in list(shell._processes.items()):
-                with suppress(psutil.Error):
-                    for child in psutil.Process(process.pid).children(recursive=True):
-                        child.kill()
+                procs.kill(procs.tree_of(process.pid))
                 shell.kill(jobid)
 
     threading.Thread(target=end_commands, daemon=True).start()
