@@ -66,7 +66,7 @@ def _member(name: str, kind: str, home: Path) -> bytes:
     if kind == "file":
         info.type, data = tarfile.REGTYPE, b"from the machine"
     elif kind == "folder":
-        info.type = tarfile.DIRTYPE
+        info.type, info.mode = tarfile.DIRTYPE, 0o755  # an ordinary user is to look into it afterwards
     else:
         info.type, info.linkname = tarfile.SYMTYPE, kind.removeprefix("link:").format(home=home)
     info.size = len(data)
