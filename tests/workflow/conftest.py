@@ -14,3 +14,10 @@ def shell(
 ) -> Shell:
     """`snakemake-ec2` and boto3, pointed at the embedded cloud."""
     return Shell(ec2_cloud, monkeypatch, capfd)
+
+
+@pytest.fixture
+def no_groups_of_others(shell: Shell) -> None:
+    """A run that a test has killed leaves its security group, and the tests of one worker share a cloud."""
+    for group in shell.groups():
+        shell.ec2.delete_security_group(GroupId=group)

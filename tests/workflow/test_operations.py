@@ -20,11 +20,10 @@ LONG = {
 }
 
 
+@pytest.mark.usefixtures("no_groups_of_others")
 def test_gc_ends_exactly_the_orphans(ec2_cloud: EmbeddedCloud, tmp_path: Path, shell: Shell) -> None:
     """Of a dead run's orphan, a detached job, a live run and two machines of strangers, it ends the orphan
     and the stranger whose lifetime is over; with the orphan go its security group and its run's key."""
-    for group in shell.groups():  # of runs that other tests have killed
-        shell.ec2.delete_security_group(GroupId=group)
     mine, other = tmp_path / "mine", tmp_path / "other"
     ids: list[str] = []
     runs = []

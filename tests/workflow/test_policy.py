@@ -16,6 +16,8 @@ from snakemake_executor_ec2.testing import WorkflowRun, WorkflowRunner
 from tests.workflow.shell import Shell
 from tests.workflow.test_spine import FILES
 
+pytestmark = pytest.mark.usefixtures("no_groups_of_others")
+
 POLICY = json.loads((Path(snakemake_executor_ec2.__file__).parent / "aws/policy.json").read_text())
 STATEMENTS = {each["Sid"]: each for each in POLICY["Statement"]}
 

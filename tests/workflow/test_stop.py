@@ -21,6 +21,8 @@ from tests.unit.machines.launchers import plan
 from tests.workflow.killing import alive, wait_for, watched
 from tests.workflow.shell import Shell
 
+pytestmark = pytest.mark.usefixtures("no_groups_of_others")
+
 CHAOS_CLOCK = Path(__file__).parents[1] / "chaos" / "clock"
 LONG = {"Snakefile": "rule one:\n    output: 'o.txt'\n    shell: 'sleep 900; touch {output}'\n"}
 TWO = {
@@ -28,12 +30,6 @@ TWO = {
     "rule one:\n    output: '{n}'\n    wildcard_constraints: n='[ab]'\n"
     "    shell: 'sleep 900; touch {output}'\n"
 }
-
-
-@pytest.fixture(autouse=True)
-def no_groups_of_others(shell: Shell) -> None:
-    for group in shell.groups():
-        shell.ec2.delete_security_group(GroupId=group)
 
 
 def test_without_a_journal(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud, shell: Shell) -> None:
