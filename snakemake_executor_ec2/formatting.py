@@ -1,6 +1,11 @@
-"""Amounts, sizes and times for people."""
+"""Amounts, sizes and times, as people read and write them."""
 
 from __future__ import annotations
+
+import re
+
+_UNITS_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 
 
 def usd(amount: float | None) -> str:
@@ -27,3 +32,14 @@ def duration(seconds: float) -> str:
     if seconds >= 7200:
         return f"{seconds / 3600:.3g} hours"
     return f"{seconds / 60:.3g} minutes" if seconds >= 120 else f"{seconds:.3g} s"
+
+
+def seconds(text: str | float, *, bare: str) -> float:
+    """`90s`, `15m` (or `15min`), `12h`, `7d` in seconds; a number without a unit is in the unit `bare`.
+
+    Raises ValueError.
+    """
+    match = _DURATION.fullmatch(str(text).strip().lower())
+    if match is None or (match[2] or bare) not in _UNITS_S:
+        raise ValueError(f"{text!r} is no time; write for example 90s, 15m, 12h or 7d")
+    return float(match[1]) * _UNITS_S[match[2] or bare]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from snakemake_executor_ec2.controller.config import RunConfig
 from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.formatting import seconds
 from snakemake_executor_ec2.model import Arch, SpotUse
 from snakemake_executor_ec2.plugin.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.sizing.ceiling import DEFAULT_USD_PER_HOUR
@@ -16,12 +17,20 @@ from snakemake_executor_ec2.sizing.requirements import allowed_patterns
 from snakemake_executor_ec2.tags import check_tags
 
 SSH_PORT_VARIABLE = "SNAKEMAKE_EC2_SSH_PORT"
+_TIMES = {
+    "capacity_timeout": ("s", "0s"),
+    "boot_timeout": ("s", "1s"),
+    "lost_after": ("s", "0s"),
+    "lease": ("m", "1m"),
+    "lifetime": ("m", "1m"),
+    "keep_failed": ("m", "0m"),
+}
+"""Options that are times: the unit of a number without one, and the least that makes sense."""
 
 
 def run_config(settings: ExecutorSettings) -> RunConfig:
     """The options of a run. Raises ConfigurationError for a value that could not work."""
-    _check_times(settings)
-    defaults = RunConfig()
+    defaults, times = RunConfig(), _times(settings)
     rehearsal = settings.cloud == "local"
     return RunConfig(
         region=settings.region,
@@ -47,19 +56,15 @@ def run_config(settings: ExecutorSettings) -> RunConfig:
         budget_period=settings.budget_period or defaults.budget_period,
         instance_profile=settings.instance_profile,
         tags=_tags(listed(settings.tags)),
-        capacity_timeout_s=_or(settings.capacity_timeout, defaults.capacity_timeout_s),
-        boot_timeout_s=_or(settings.boot_timeout, defaults.boot_timeout_s),
-        lost_after_s=_or(settings.lost_after, defaults.lost_after_s),
-        lease_s=defaults.lease_s if settings.lease is None else settings.lease * 60.0,
-        lease_usd=defaults.lease_usd if settings.lease is None else None,
-        lifetime_s=defaults.lifetime_s if settings.lifetime is None else settings.lifetime * 60,
-        keep_failed_s=0.0 if rehearsal else (settings.keep_failed or 0) * 60.0,
+        capacity_timeout_s=times.get("capacity_timeout", defaults.capacity_timeout_s),
+        boot_timeout_s=times.get("boot_timeout", defaults.boot_timeout_s),
+        lost_after_s=times.get("lost_after", defaults.lost_after_s),
+        lease_s=times.get("lease", defaults.lease_s),
+        lease_usd=None if "lease" in times else defaults.lease_usd,
+        lifetime_s=round(times.get("lifetime", defaults.lifetime_s)),
+        keep_failed_s=0.0 if rehearsal else times.get("keep_failed", defaults.keep_failed_s),
         can_detach=not rehearsal,
     )
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else float(value)
 
 
 def _most_per_hour(max_price: float | None) -> float | None:
@@ -68,12 +73,22 @@ def _most_per_hour(max_price: float | None) -> float | None:
     return None if most == math.inf else most
 
 
-def _check_times(settings: ExecutorSettings) -> None:
-    """Raise ConfigurationError for a time in which nothing could be done."""
-    for name in ("lease", "lifetime", "boot_timeout"):
+def _times(settings: ExecutorSettings) -> dict[str, float]:
+    """The times that are set, in seconds. Raises ConfigurationError, also for one in which nothing could
+    be done."""
+    times = {}
+    for name, (bare, least) in _TIMES.items():
         value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise ConfigurationError(f"--ec2-{name.replace('_', '-')} {value}: must be at least 1")
+        if value is None or value == "":
+            continue
+        option = f"--ec2-{name.replace('_', '-')}"
+        try:
+            times[name] = seconds(value, bare=bare)
+        except ValueError as error:
+            raise ConfigurationError(f"{option}: {error}") from error
+        if times[name] < seconds(least, bare="s"):
+            raise ConfigurationError(f"{option} {value}: must be at least {least}")
+    return times
 
 
 def _tags(items: Iterable[str]) -> dict[str, str]:

@@ -36,6 +36,14 @@ def _option(default: Any, help: str, *, metavar: str = "VALUE", **metadata: Any)
     return field(default=default, metadata={"help": help, "metavar": metavar, **metadata})
 
 
+def _duration(default: Optional[str], help: str, *, bare: str) -> Any:
+    """A time with a unit (see `formatting.seconds`); a number alone is in the unit that it always was."""
+    told = f" Default: {default}." if default else ""
+    return _option(
+        default, f"{help}{told} Written as 90s, 15m, 12h or 7d; a number alone is {bare}.", metavar="TIME"
+    )
+
+
 def _list_option(help: str, *, metavar: str) -> Any:
     return field(default_factory=list, metadata={"help": help, "metavar": metavar, "nargs": "+"})
 
@@ -125,10 +133,8 @@ class ExecutorSettings(ExecutorSettingsBase):
         "this calendar month in it ('month').",
         choices=["run", "folder", "month"],
     )
-    capacity_timeout: Optional[int] = _option(
-        1800,
-        "Seconds for which a job waits for a machine when EC2 has none of any kind that fits.",
-        metavar="SECONDS",
+    capacity_timeout: Optional[str] = _duration(
+        "30m", "How long a job waits for a machine when EC2 has none of any kind that fits.", bare="seconds"
     )
     subnets: List[str] = _list_option(
         "Subnets to start machines in. Default: those of the default VPC.", metavar="SUBNETS"
@@ -170,28 +176,28 @@ class ExecutorSettings(ExecutorSettingsBase):
         "how each job runs.",
         choices=["auto", "never"],
     )
-    boot_timeout: Optional[int] = _option(
-        300, "Seconds after which a machine that does not answer over ssh is given up.", metavar="SECONDS"
+    boot_timeout: Optional[str] = _duration(
+        "5m", "Time after which a machine that does not answer over ssh is given up.", bare="seconds"
     )
-    lost_after: Optional[int] = _option(
-        600,
-        "Seconds after which a machine that does not answer, and that EC2's own checks fail for, counts as "
+    lost_after: Optional[str] = _duration(
+        "10m",
+        "Time after which a machine that does not answer, and that EC2's own checks fail for, counts as "
         "crashed: its job starts again on another one. Three times as long where EC2 finds nothing wrong "
         "but other machines answer. While EC2 does not answer either, nothing is given up.",
-        metavar="SECONDS",
+        bare="seconds",
     )
-    lease: Optional[int] = _option(
+    lease: Optional[str] = _duration(
         None,
-        "Minutes that a machine waits for a Snakemake that no longer calls (a sleeping laptop, a dead "
-        "connection) before it powers itself off. Default: 720, or as many as 10 dollars buy if that is less "
-        "(a longer runtime of the rule wins).",
-        metavar="MINUTES",
+        "How long a machine waits for a Snakemake that no longer calls (a sleeping laptop, a dead "
+        "connection) before it powers itself off. Default: 12h, or as long as 10 dollars last if that is "
+        "less (a longer runtime of the rule wins).",
+        bare="minutes",
     )
-    lifetime: Optional[int] = _option(
-        10080,
-        "Minutes after which a machine powers itself off whatever happens. A rule's runtime shortens it, to "
+    lifetime: Optional[str] = _duration(
+        "7d",
+        "Time after which a machine powers itself off whatever happens. A rule's runtime shortens it, to "
         "that, the lease and two hours.",
-        metavar="MINUTES",
+        bare="minutes",
     )
 
     detach: bool = _option(
@@ -199,10 +205,10 @@ class ExecutorSettings(ExecutorSettingsBase):
         "Ctrl-C leaves the machines whose jobs run at work, for at most their lease; the same command "
         "goes on with them. Without this, Ctrl-C ends everything.",
     )
-    keep_failed: Optional[int] = _option(
+    keep_failed: Optional[str] = _duration(
         None,
-        "Minutes for which the machine of a failed job is kept for a look (snakemake-ec2 ssh).",
-        metavar="MINUTES",
+        "How long the machine of a failed job is kept for a look (snakemake-ec2 ssh). Default: not at all.",
+        bare="minutes",
     )
 
     def __post_init__(self) -> None:
