@@ -52,6 +52,8 @@ def test_all_times_of_options_are_read_as_such() -> None:
     """Whatever option shows TIME as its value."""
     shown = {each.name for each in dataclasses.fields(ExecutorSettings) if each.metadata["metavar"] == "TIME"}
     for name in shown:
+        settings = ExecutorSettings()
+        setattr(settings, name, "soon")
         with pytest.raises(ConfigurationError, match="is no time"):
-            run_config(dataclasses.replace(ExecutorSettings(), **{name: "soon"}))
+            run_config(settings)
     assert len(shown) == 6
