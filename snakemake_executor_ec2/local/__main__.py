@@ -29,6 +29,17 @@ def serve_main(arguments: Sequence[str]) -> int:
         "--pending", type=float, default=0.15, metavar="SECONDS", help="how long machines start"
     )
     parser.add_argument(
+        "--boot", type=float, default=0.0, metavar="SECONDS", help="how long machines boot (EC2's: about 25)"
+    )
+    parser.add_argument(
+        "--software",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="how much longer a machine's first installation of packages takes (on a new EC2 machine an "
+        "installation takes about 50)",
+    )
+    parser.add_argument(
         "--ssh-port",
         type=int,
         metavar="PORT",
@@ -49,6 +60,8 @@ def serve_main(arguments: Sequence[str]) -> int:
         state_dir=options.state_dir,
         cache_dir=options.cache_dir,
         pending_s=options.pending,
+        boot_s=options.boot,
+        software_s=options.software,
         ssh_port=options.ssh_port,
         disk_bytes=options.disk_mib and options.disk_mib << 20,
         parent_pipe=options.parent_pipe,

@@ -36,16 +36,23 @@ class EmbeddedCloud:
         state_dir: Path | None = None,
         cache_dir: Path | None = None,
         pending_s: float | None = None,
+        boot_s: float | None = None,
+        software_s: float | None = None,
         ssh_port: int | None = None,
         disk_mib: int | None = None,
         plain: bool = False,
         policy: Path | None = None,
     ) -> None:
-        """`policy` is a file with an IAM policy: what it does not allow is refused as AWS refuses it."""
+        """`boot_s` is how long machines boot, `software_s` by how much a machine's first installation of
+        packages is longer than here; `policy` is a file with an IAM policy: what it does not allow is
+        refused as AWS refuses it.
+        """
         options = {
             "--state-dir": state_dir,
             "--cache-dir": cache_dir,
             "--pending": pending_s,
+            "--boot": boot_s,
+            "--software": software_s,
             "--ssh-port": ssh_port,
             "--disk-mib": disk_mib,
             "--policy": policy,

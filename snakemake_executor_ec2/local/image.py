@@ -25,6 +25,7 @@ ROOT_ONLY = "/etc/ec2-root-only"
 SHARED_CACHE = "/var/cache/snakemake-ec2"
 
 _CLOCK = "/usr/local/lib/clock"
+_UV = "/usr/local/bin/uv"
 
 SYSTEM_DIRECTORIES = [
     path
@@ -73,8 +74,12 @@ class Image:
     masked: list[str] = field(default_factory=list)
 
 
-def build(directory: Path, cache: Path, *, isolated: bool) -> Image:
-    """Write the image into `directory`. `cache` outlives the cloud and is shared by all hosts."""
+def build(directory: Path, cache: Path, *, isolated: bool, software_s: float = 0.0) -> Image:
+    """Write the image into `directory`. `cache` outlives the cloud and is shared by all hosts.
+
+    `software_s`: by how much a host's first installation of packages is longer than here, where they are
+    in that cache; only isolated hosts can be made to wait.
+    """
     for name in ("uv", "pycache"):
         (cache / name).mkdir(parents=True, exist_ok=True)
     shared = SHARED_CACHE if isolated else str(cache)
@@ -94,7 +99,13 @@ def build(directory: Path, cache: Path, *, isolated: bool) -> Image:
     shutil.copytree(_MACHINE / "clock", directory / _CLOCK.lstrip("/"), dirs_exist_ok=True)
     _write_account_files(directory / "etc")
     write_programs(directory / "usr/local/bin", directory / f".{_ROOT_PROGRAMS}", host_dir="")
-    read_only = _python(directory) + _programs_from_wheels() + _files_that_settings_name(variables)
+    uv = "/usr/local/lib/uv" if software_s else _UV
+    if software_s:
+        script = (_MACHINE / "slow-uv.sh").read_text()
+        _write_program(
+            directory / _UV.lstrip("/"), script.replace("@SECONDS@", str(software_s)).replace("@UV@", uv)
+        )
+    read_only = _python(directory) + _programs_from_wheels(uv) + _files_that_settings_name(variables)
     return Image(
         directory=directory,
         variables=variables,
@@ -197,15 +208,15 @@ def _python(directory: Path) -> list[tuple[str, str]]:
     return [*bindings, *((str(empty), f"{path}/{packages}") for _, path in bindings)]
 
 
-def _programs_from_wheels() -> list[tuple[str, str]]:
+def _programs_from_wheels(uv: str) -> list[tuple[str, str]]:
     """`uv`, from the wheel that the `local` extra brings."""
     try:
         from uv import find_uv_bin
 
-        return [(find_uv_bin(), "/usr/local/bin/uv")]
+        return [(find_uv_bin(), uv)]
     except (ImportError, FileNotFoundError):
         found = shutil.which("uv")
-        return [(found, "/usr/local/bin/uv")] if found else []
+        return [(found, uv)] if found else []
 
 
 def is_visible(path: Path) -> bool:

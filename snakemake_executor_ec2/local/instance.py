@@ -63,6 +63,8 @@ class Conditions:
     """Where hosts' homes are instead of on their disks, which are in `state_dir`."""
     pending_s: float = 0.15
     """How long an instance is `pending` at least."""
+    boot_s: float = 0.0
+    """How long it is running before one can log in, at least."""
     disk_bytes: int | None = None
     """The size of every host's disk; without one, what this computer has free."""
 
@@ -254,7 +256,7 @@ class Instance:
             await cloud_init.before_sshd()
             if self._troubles.boot_delay_s is None:
                 return
-            await asyncio.sleep(self._troubles.boot_delay_s)
+            await asyncio.sleep(max(self._conditions.boot_s, self._troubles.boot_delay_s))
             self._booted = True
             self._listen()
             await cloud_init.after_sshd()

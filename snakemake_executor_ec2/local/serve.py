@@ -58,6 +58,9 @@ class Settings:
     cache_dir: Path | None = None
     """What outlives the cloud: packages and bytecode; by default in the user's cache folder."""
     pending_s: float = 0.15
+    boot_s: float = 0.0
+    software_s: float = 0.0
+    """By how much a machine's first installation of packages is longer than here."""
     ssh_port: int | None = None
     """Where the machines' sshd listens. 0: on a free port; None: on 22, if this user may use it."""
     disk_bytes: int | None = None
@@ -103,10 +106,11 @@ async def _serve(
         state_dir=state_dir,
         cache=cache,
         homes_dir=homes,
-        image=image.build(state_dir / "image", cache, isolated=isolated),
+        image=image.build(state_dir / "image", cache, isolated=isolated, software_s=settings.software_s),
         isolated=isolated,
         ssh_port=choose_ssh_port(settings.ssh_port),
         pending_s=settings.pending_s,
+        boot_s=settings.boot_s,
         disk_bytes=settings.disk_bytes,
     )
     fleet = Fleet(loop, conditions, FaultBook())
