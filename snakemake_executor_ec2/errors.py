@@ -5,20 +5,20 @@
     │   ├── NoFittingInstance        no allowed instance type has what the job asks for
     │   ├── CredentialsExpired       they were good once: log in again
     │   └── SnakefileUnreadable      it can't be read with what travels; knows which files it misses
-    ├── LaunchError                  EC2 did not give us a machine
+    ├── LaunchError                  EC2 did not launch a machine
     │   ├── CapacityError            not now, of this type, in this zone: try another
-    │   ├── QuotaError               the account's limit: wait for a machine of ours to end
-    │   ├── ThrottledError           asked too often: ask again later
+    │   ├── QuotaError               the account's limit: wait until one of the run's machines has ended
+    │   ├── ThrottledError           too many requests: try again later
     │   ├── BudgetReached            --ec2-max-cost: nothing more is launched
     │   └── PermissionDenied         names the IAM action that is missing
     ├── ConnectError                 the machine could not be reached (in time)
-    │   ├── ConnectionLost           it could be, and then no longer: worth another try
-    │   ├── LoginRefused             our machine answers and refuses our user: a wrong --ec2-ssh-user
+    │   ├── ConnectionLost           a connection that worked broke off: try again
+    │   ├── LoginRefused             the machine answers and refuses the user: a wrong --ec2-ssh-user
     │   └── HostKeyMismatch          something else answers at its address: nothing was sent
     ├── PreparationError             a machine could not be made ready: software, for instance
     ├── StagingError                 a file could not be sent or fetched
-    │   ├── NotFetched               results could not be brought here; the machine still has them
-    │   └── ResultsRefused           results that no later call could fetch, either
+    │   ├── NotFetched               results could not be fetched yet; the machine still has them
+    │   └── ResultsRefused           results that can never be fetched
     ├── InstanceLost                 the machine is gone: crashed, reclaimed, powered off
     └── Cancelled                    the user asked for it; never shown as a failure
 
@@ -35,7 +35,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 
 
 class Ec2ExecutorError(WorkflowError):
-    """Something that the user should read: one sentence that says what failed and what to do."""
+    """An error for the user: one sentence that says what failed and what to do."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -82,7 +82,7 @@ class QuotaError(LaunchError):
 
 
 class ThrottledError(LaunchError):
-    """The API asks us to slow down, or had an internal error; the same call may be made again."""
+    """AWS asks for fewer requests, or had an internal error; the same call may be made again."""
 
 
 class BudgetReached(LaunchError):
@@ -98,7 +98,7 @@ class PermissionDenied(LaunchError):
 
 
 class ConnectError(Ec2ExecutorError):
-    """A machine does not answer over ssh, or does not let us in."""
+    """A machine does not answer over ssh, or refuses the login."""
 
 
 class ConnectionLost(ConnectError):
@@ -106,11 +106,11 @@ class ConnectionLost(ConnectError):
 
 
 class LoginRefused(ConnectError):
-    """Our machine answers, and does not let our user in with our key (yet)."""
+    """The machine answers, and does not accept the run's user and key (yet)."""
 
 
 class HostKeyMismatch(ConnectError):
-    """Whoever answers at the machine's address does not hold its host key."""
+    """Something else answers at the machine's address: it does not have the machine's host key."""
 
 
 class PreparationError(Ec2ExecutorError):
@@ -127,8 +127,8 @@ class StagingError(Ec2ExecutorError):
 
 
 class NotFetched(StagingError):
-    """A job's results are on its machine still. `here`: this computer could not take them (a full
-    disk), which may take time to change; else they could not be read there, or were refused."""
+    """A job's results are still on its machine. `here`: your computer could not store them (a full
+    disk), which may change; otherwise they could not be read on the machine, or were refused."""
 
     def __init__(self, message: str, *, here: bool = False) -> None:
         super().__init__(message)
@@ -136,8 +136,8 @@ class NotFetched(StagingError):
 
 
 class ResultsRefused(StagingError):
-    """A job's results hold what is never accepted, or what this computer or the machine cannot handle: no
-    later attempt changes that, so nothing is kept for one."""
+    """A job's results hold what is never accepted, or what your computer or the machine cannot handle: no
+    later attempt changes that, so the machine is not kept for one."""
 
 
 class InstanceLost(Ec2ExecutorError):
@@ -150,12 +150,12 @@ class InstanceLost(Ec2ExecutorError):
 
     @property
     def by_spot(self) -> bool:
-        """True where EC2 took a spot machine back, which is nobody's fault."""
+        """True if EC2 reclaimed a spot machine."""
         return self.reason.startswith("Server.SpotInstance")
 
     @property
     def for_want_of_capacity(self) -> bool:
-        """True where EC2 took the machine back, or accepted its launch and then had no room for it."""
+        """True if EC2 reclaimed the machine, or accepted its launch and then had no capacity for it."""
         return self.by_spot or self.reason == "Server.InsufficientInstanceCapacity"
 
 

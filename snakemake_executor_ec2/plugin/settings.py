@@ -87,21 +87,21 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     allow_first_host_key: bool = _option(
         False,
-        "Send data to machines whose host key could not be renewed: the first one can be read in their "
-        "user-data by whoever may read that in your AWS account.",
+        "Send data also to machines whose host key could not be renewed: the first one can be read in their "
+        "user-data by anyone who may read that in your AWS account.",
     )
     instance_types: List[str] = _list_option(
-        "Instance types that may be used, as patterns: 'm7i.*,c7i.*'. Default: every current type that is "
-        "not burstable, bare metal or an accelerator nobody asked for.",
+        "Instance types that may be used, as patterns: 'm7i.*,c7i.*'. Default: every current type but "
+        "burstable, bare-metal and accelerated ones; jobs that ask for a GPU get one.",
         metavar="PATTERNS",
     )
     exclude_types: List[str] = _list_option(
-        "Instance types that are never taken, as patterns: 'c5.*,*.metal*'.", metavar="PATTERNS"
+        "Instance types that are never used, as patterns: 'c5.*,*.metal*'.", metavar="PATTERNS"
     )
     arch: Optional[str] = _option(
         "x86_64",
         "Processor architecture of the machines. arm64 is cheaper, and not all software is built for it. "
-        "A rule's resource ec2_arch goes before.",
+        "The rule resource ec2_arch takes precedence.",
         choices=["x86_64", "arm64"],
     )
     free_tier: bool = _option(
@@ -110,31 +110,31 @@ class ExecutorSettings(ExecutorSettingsBase):
     spot: Optional[str] = _option(
         "never",
         "Whether to use spot machines, which cost about a third and may be taken back: 'prefer' uses them "
-        "where a job's expected cost is lower, and after two that were taken back an on-demand one; 'only' "
-        "uses nothing else. A rule's resource ec2_spot goes before.",
+        "where a job's expected cost is lower, and an on-demand one after two that were taken back; "
+        "'only' uses nothing else. The rule resource ec2_spot takes precedence.",
         choices=["never", "prefer", "only"],
     )
     max_price: Optional[float] = _option(
         None,
-        "The most that a machine may cost, in US dollars an hour. Default: 10, so that a slip in a rule's "
-        "resources launches nothing dear; 1 TB of memory costs about 7. 'inf' is no limit.",
+        "The most that a machine may cost, in US dollars an hour. Default: 10, so that a typing error in a "
+        "rule's resources launches no expensive machine; 1 TB of memory costs about 7. 'inf' means no limit.",
         metavar="USD",
     )
     max_cost: Optional[float] = _option(
         None,
-        "Budget in US dollars: a machine is only launched if its price for the rule's runtime (or for an "
-        "hour) fits beside what has been spent and what running machines are reckoned to need. Jobs wait "
-        "while others run, and fail if none does.",
+        "Budget in US dollars: a machine is launched only if its price for the rule's runtime (or for an "
+        "hour), what has been spent, and what running machines are estimated to need fit into it. "
+        "Otherwise its job waits while others run, and fails when none runs.",
         metavar="USD",
     )
     budget_period: Optional[str] = _option(
         "run",
-        "What --ec2-max-cost counts: this call ('run'), all calls in this folder ('folder'), or those of "
+        "What --ec2-max-cost counts: this run ('run'), all runs in this folder ('folder'), or those of "
         "this calendar month in it ('month').",
         choices=["run", "folder", "month"],
     )
     capacity_timeout: Optional[str] = _duration(
-        "30m", "How long a job waits for a machine when EC2 has none of any kind that fits.", bare="seconds"
+        "30m", "How long a job waits for a machine while EC2 has none of any type that fits.", bare="seconds"
     )
     subnets: List[str] = _list_option(
         "Subnets to start machines in. Default: those of the default VPC.", metavar="SUBNETS"
@@ -144,12 +144,14 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     instance_profile: Optional[str] = _option(
         None,
-        "IAM instance profile (name or ARN) whose permissions the machines get, to reach buckets for "
-        "instance. Default: none, machines have no AWS permissions.",
+        "IAM instance profile (name or ARN) whose permissions the machines get, for example to "
+        "read and write buckets. Default: none, machines have no AWS permissions.",
         metavar="NAME",
     )
     requirements: Optional[str] = _option(
-        None, "requirements.txt whose Python packages the machines get beside Snakemake.", metavar="FILE"
+        None,
+        "requirements.txt whose Python packages are installed on the machines, beside Snakemake.",
+        metavar="FILE",
     )
     setup: Optional[str] = _option(
         None,
@@ -157,23 +159,22 @@ class ExecutorSettings(ExecutorSettingsBase):
         metavar="FILE",
     )
     include: List[str] = _list_option(
-        "Files and folders that travel with every job although no rule declares them, as patterns that "
-        "count from the working directory: 'lookup/*.tsv,models'. Of any size.",
+        "Files and folders of any size that are sent with every job although no rule declares them, as "
+        "patterns relative to the working directory: 'lookup/*.tsv,models'.",
         metavar="PATTERNS",
     )
     exclude: List[str] = _list_option(
-        "Files and folders that do not travel with every job, as patterns: '**/*.ipynb,notes'. What a rule "
-        "declares as input travels all the same.",
+        "Files and folders that are not sent with every job, as patterns: '**/*.ipynb,notes'. What a rule "
+        "declares as input is sent all the same.",
         metavar="PATTERNS",
     )
     show_staging: bool = _option(
-        False, "Tell what travels with every job and why, and for each job what it gets as input."
+        False, "Show which files are sent with every job and why, and which input files each job gets."
     )
     direct: Optional[str] = _option(
         "auto",
-        "Whether jobs of plain shell rules and scripts in R, bash and Julia run as they were decided here, "
-        "without Snakemake on the machine ('auto'), or all jobs with it ('never'). --ec2-show-staging tells "
-        "how each job runs.",
+        "'auto': plain shell rules and scripts in R, bash and Julia run without Snakemake on the machine; "
+        "'never': all jobs run with it. --ec2-show-staging shows how each job runs.",
         choices=["auto", "never"],
     )
     boot_timeout: Optional[str] = _duration(
@@ -181,33 +182,34 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     lost_after: Optional[str] = _duration(
         "10m",
-        "Time after which a machine that does not answer, and that EC2's own checks fail for, counts as "
-        "crashed: its job starts again on another one. Three times as long where EC2 finds nothing wrong "
-        "but other machines answer. While EC2 does not answer either, nothing is given up.",
+        "Time after which a machine that does not answer and fails EC2's own checks counts as crashed: "
+        "its job starts again on another one. Three times as long if EC2 finds nothing wrong but other "
+        "machines answer. While EC2 does not answer either, no machine is given up.",
         bare="seconds",
     )
     lease: Optional[str] = _duration(
         None,
-        "How long a machine waits for a Snakemake that no longer calls (a sleeping laptop, a dead "
-        "connection) before it powers itself off. Default: 12h, or as long as 10 dollars last if that is "
-        "less (a longer runtime of the rule wins).",
+        "How long a machine waits for a Snakemake that no longer contacts it (a sleeping laptop, a lost "
+        "connection) before it powers itself off. Default: 12h, or less if that would cost more than 10 "
+        "dollars (but not less than the rule's runtime).",
         bare="minutes",
     )
     lifetime: Optional[str] = _duration(
         "7d",
-        "Time after which a machine powers itself off whatever happens. A rule's runtime shortens it, to "
-        "that, the lease and two hours.",
+        "Time after which a machine powers itself off whatever happens. For a rule with a runtime: at most "
+        "that runtime plus the lease plus two hours.",
         bare="minutes",
     )
 
     detach: bool = _option(
         False,
-        "Ctrl-C leaves the machines whose jobs run at work, for at most their lease; the same command "
-        "goes on with them. Without this, Ctrl-C ends everything.",
+        "Ctrl-C leaves machines with running jobs at work, for at most their lease; the same command "
+        "resumes them. Without this option, Ctrl-C ends everything.",
     )
     keep_failed: Optional[str] = _duration(
         None,
-        "How long the machine of a failed job is kept for a look (snakemake-ec2 ssh). Default: not at all.",
+        "How long the machine of a failed job is kept, to log in to it (snakemake-ec2 ssh). Default: not at "
+        "all.",
         bare="minutes",
     )
 

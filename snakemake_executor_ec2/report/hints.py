@@ -1,4 +1,4 @@
-"""What a failed job's output tells of what was not sent or not installed, and what to do about it."""
+"""Hints from a failed job's output: what was not sent or not installed, and what to do about it."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def hints(plan: JobPlan, exit_code: int, lines: Sequence[str], left: Leavings | 
     """Sentences for the user, given how a job ended, what it printed last, and what other jobs left."""
     found = _left_by_others(plan, lines, left) if left else []
     found += [
-        f"{path} exists here but was not sent to the machine, because no rule declares it as "
+        f"{path} exists on your computer but was not sent to the machine, because no rule declares it as "
         f"input: add it to the input of {plan.rule}, or name it with --ec2-include."
         for path in undeclared(plan, lines)
     ]
     if exit_code == _NOT_FOUND or any(map(_LACKS_SOFTWARE.search, lines)):
         found.append(
-            "A machine has its image's software, and what it is told to install: --sdm conda or apptainer "
-            "for what a rule's conda: or container: names, --ec2-requirements for Python's packages, "
-            "--ec2-setup for anything else."
+            "A machine has the software of its image and what you have installed there: with --sdm conda or "
+            "--sdm apptainer what a rule's conda: or container: names, with --ec2-requirements Python "
+            "packages, with --ec2-setup anything else."
         )
     return found
 
@@ -45,7 +45,7 @@ def _left_by_others(plan: JobPlan, lines: Sequence[str], left: Leavings) -> list
     names = dict.fromkeys(name for line in lines if _COMPLAINS.search(line) for name in _names(line))
     makers = {name: left.left_by(_path(plan, name)) for name in names}
     return [
-        f"{name} was left by {rule} on its machine and ended with it, because no rule declares it: add it to "
+        f"{name} was made by {rule} and lost with its machine, because no rule declares it: add it to "
         f"the output of {rule}, and to the input of {plan.rule}."
         for name, rule in makers.items()
         if rule

@@ -1,4 +1,4 @@
-"""What jobs left on machines that have ended: told at the end of a run, and to whoever misses it."""
+"""What jobs left on machines that have ended: reported at the end of a run, and if a later job misses it."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def _line(rule: str, files: Mapping[Path, int], folder: Path) -> str:
     several = "1 file" if len(files) == 1 else f"{len(files)} files"
     told = ", ".join([*names, *(["…"] if len(order) > _LARGEST else [])])
     return (
-        f"{rule} left {several} of {size(sum(files.values()))} beside what it declares: {told}. "
-        "That has ended with the machine; declare as output or log what is needed"
+        f"{rule} left {several} of {size(sum(files.values()))} that it does not declare: {told}. "
+        "They were lost with the machine; declare what you need as output or log"
     )

@@ -50,23 +50,23 @@ def staged(plan: JobPlan, sent: Transfer) -> str:
 def clocks_differ(ahead_s: float) -> str:
     how = "ahead of" if ahead_s > 0 else "behind"
     return (
-        f"the machine's clock is {abs(ahead_s) / 60:.0f} minutes {how} this computer's: the times of files "
-        "are translated on their way"
+        f"the machine's clock is {abs(ahead_s) / 60:.0f} minutes {how} your computer's: the times of files "
+        "are corrected when they are sent and fetched"
     )
 
 
 def stand_ins_readable(plan: JobPlan) -> str:
     return (
-        f"{plan.label} runs as root on its machine, and root can read there what no rule declares: such "
-        "files are as long as they are here, and full of zeros. Log in as an ordinary user (--ec2-ssh-user) "
-        "to have reading them fail"
+        f"{plan.label} runs as root on its machine, so reading a file that no rule declares does not fail "
+        "there: the file has its usual length, but holds only zeros. Log in as an ordinary user "
+        "(--ec2-ssh-user) to make such a read fail"
     )
 
 
 def made_of_stand_ins(outputs: Sequence[Path]) -> str:
     return (
-        f"the job ended well, but {', '.join(map(str, outputs))} holds a file that was moved there and was "
-        "never sent to the machine, because no rule declares it as input: add it to the rule's input"
+        f"the job succeeded, but {', '.join(map(str, outputs))} holds a file that it moved there and that "
+        "was never sent to the machine, because no rule declares it as input: add it to the rule's input"
     )
 
 
@@ -80,11 +80,11 @@ def ended(plan: JobPlan, result: JobResult) -> str:
     if used * 2**20 > plan.requirements.mem_mb * 10**6:
         peak += f", more than its mem_mb ({plan.requirements.mem_mb})"
     after = f"after {result.seconds:.1f} s{peak}"
-    return f"finished {plan.label} {after}" if result.exit_code == 0 else f"{plan.label} ended badly {after}"
+    return f"finished {plan.label} {after}" if result.exit_code == 0 else f"{plan.label} failed {after}"
 
 
 def retrieved(plan: JobPlan, fetched: Transfer) -> str:
-    return f"retrieved {size(fetched.bytes)} in {fetched.seconds:.1f} s of {plan.label}"
+    return f"retrieved {size(fetched.bytes)} in {fetched.seconds:.1f} s for {plan.label}"
 
 
 def terminated(plan: JobPlan, entry: Entry, now: float) -> str:
@@ -93,27 +93,27 @@ def terminated(plan: JobPlan, entry: Entry, now: float) -> str:
 
 
 def no_capacity(spec: LaunchSpec, error: LaunchError) -> str:
-    return f"no {spec.offer.instance_type.name} in {spec.zone} now ({error.code}), trying the next"
+    return f"EC2 has no {spec.offer.instance_type.name} in {spec.zone} now ({error.code}), trying the next"
 
 
 def nowhere(codes: Collection[str], quota: Quota | None, waited_s: float) -> str:
     if quota is not None:
         return (
             f"the AWS account's limit {quota.code} ({quota.name}) left no room for it within "
-            f"{duration(waited_s)}, and no machine of this run uses it; wait for the account's other "
-            "machines to end, or ask for a higher limit in the Service Quotas console"
+            f"{duration(waited_s)}, and no machine of this run counts towards it; wait until other machines "
+            "of the account have ended, or request a higher limit in the Service Quotas console"
         )
     told = ", ".join(sorted(code for code in codes if code))
     return (
         "EC2 had no capacity for it in any of the types and zones tried within "
-        f"{duration(waited_s)}{f' ({told})' if told else ''}; try again later, or allow more with "
-        "--ec2-instance-types, --ec2-subnets or --ec2-capacity-timeout"
+        f"{duration(waited_s)}{f' ({told})' if told else ''}; try again later, or allow more types, zones or "
+        "time with --ec2-instance-types, --ec2-subnets or --ec2-capacity-timeout"
     )
 
 
 def waiting_for_capacity(plan: JobPlan, most_s: float) -> str:
     return (
-        f"EC2 has no machine for {plan.label} now; asking again, for at most {duration(most_s)} "
+        f"EC2 has no machine for {plan.label} now; trying again for at most {duration(most_s)} "
         "(--ec2-capacity-timeout)"
     )
 
@@ -129,54 +129,55 @@ def waiting_for_quota(quota: Quota, vcpus: float | None) -> str:
 def quota_too_small(quota: Quota, vcpus: float, best: InstanceType, region: str) -> str:
     return (
         f"the best instance type that fits, {best.name}, has {best.vcpus} vCPUs, and the AWS "
-        f"account's limit {quota.code} ({quota.name}) is {vcpus:g} in {region}; ask for more in the "
+        f"account's limit {quota.code} ({quota.name}) is {vcpus:g} in {region}; request more in the "
         f"Service Quotas console, or run `aws service-quotas request-service-quota-increase --service-code "
         f"ec2 --quota-code {quota.code} --desired-value {best.vcpus}`"
     )
 
 
 def throttled(error: Ec2ExecutorError) -> str:
-    return f"{error.message}; asking again"
+    return f"{error.message}; trying again"
 
 
 def expired(error: Ec2ExecutorError) -> str:
     return (
-        f"{error.message}; what runs goes on, and further jobs are launched as soon as AWS accepts them again"
+        f"{error.message}; running jobs continue, and further jobs start as soon as AWS accepts the "
+        "credentials again"
     )
 
 
 def no_spot(error: Ec2ExecutorError) -> str:
-    return f"spot is not used any more in this run: {error.message}"
+    return f"no more spot machines are used in this run: {error.message}"
 
 
 def budget_reached(needed: float, runtime_min: int | None, spent: float, most: float) -> str:
     return (
-        f"it is reckoned to cost {usd(needed)} ({_reckoned_for(runtime_min)}), and of --ec2-max-cost "
-        f"{most:g} an estimated {usd(spent)} is spent: nothing more is launched. Call again with a larger "
-        "--ec2-max-cost"
+        f"its machine would cost an estimated {usd(needed)} ({_estimated_for(runtime_min)}), and an "
+        f"estimated {usd(spent)} of --ec2-max-cost {most:g} is spent: nothing more is launched. Run the same "
+        "command with a larger --ec2-max-cost"
     )
 
 
 def waiting_for_budget(spent: float, set_aside: float, most: float) -> str:
     return (
-        f"of --ec2-max-cost {most:g} an estimated {usd(spent)} is spent, and {usd(set_aside)} is set aside "
-        "for the machines that run: further jobs wait until some have ended"
+        f"an estimated {usd(spent)} of --ec2-max-cost {most:g} is spent, and {usd(set_aside)} is set aside "
+        "for running machines: further jobs wait until some of these have ended"
     )
 
 
 def budget_too_small(
     offer: Offer, needed: float, runtime_min: int | None, most: float, before: Collection[str]
 ) -> str:
-    earlier = " less what earlier calls have cost (--ec2-budget-period)" if before else ""
+    earlier = " minus the cost of earlier runs (--ec2-budget-period)" if before else ""
     return (
-        f"the cheapest machine for it, {offer.instance_type.name}, is reckoned to cost {usd(needed)} "
-        f"({_reckoned_for(runtime_min)}), more than --ec2-max-cost {most:g}{earlier}"
+        f"the cheapest machine for it, {offer.instance_type.name}, would cost an estimated {usd(needed)} "
+        f"({_estimated_for(runtime_min)}), more than --ec2-max-cost {most:g}{earlier}"
     )
 
 
-def _reckoned_for(runtime_min: int | None) -> str:
+def _estimated_for(runtime_min: int | None) -> str:
     return (
-        "for an hour, as the rule has no runtime"
+        "for one hour, because the rule has no runtime"
         if runtime_min is None
         else f"for its runtime of {runtime_min} min"
     )
@@ -189,8 +190,8 @@ def spot_notice(plan: JobPlan, at: str) -> str:
     except ValueError:
         when = "soon"
     return (
-        f"EC2 takes the spot machine of {plan.label} back {when}: the job goes on until then, and starts "
-        "again on another machine if it is not done"
+        f"EC2 reclaims the spot machine of {plan.label} {when}: the job continues until then, and starts "
+        "again on another machine if it has not finished"
     )
 
 
@@ -200,7 +201,7 @@ def starts_again(plan: JobPlan, error: InstanceLost, reclaimed: int) -> str:
         return f"{error.message}; starting {plan.label} again on another machine"
     often = "" if reclaimed == 1 else f", for the {ordinal(reclaimed)} time"
     return (
-        f"EC2 has taken a spot machine back{often} ({error.message}); starting {plan.label} again on another "
+        f"EC2 has reclaimed a spot machine{often} ({error.message}); starting {plan.label} again on another "
         "machine, which does not count as a retry"
     )
 
@@ -210,8 +211,8 @@ def gone(machine: Machine, status: MachineStatus) -> str:
     why = status.message if status.reason in status.message else f"{status.reason}: {status.message}"
     if status.reason == _BY_SOMEBODY:
         return (
-            f"machine {machine.id} was ended from outside ({status.reason}): by `snakemake-ec2 kill` or "
-            "`stop`, in EC2's console, by another program"
+            f"machine {machine.id} was terminated from outside ({status.reason}): by `snakemake-ec2 kill` or "
+            "`stop`, in the EC2 console, or by another program"
         )
     return f"machine {machine.id} ended by itself ({why.strip(': .') or status.state})"
 
@@ -219,49 +220,51 @@ def gone(machine: Machine, status: MachineStatus) -> str:
 _BY_SOMEBODY = "Client.UserInitiatedShutdown"
 """EC2's reason where somebody has called it, and not the machine or EC2 itself."""
 _NOT_LISTENING = (
-    "the network lets us through, and nothing takes connections on that port: the image has no ssh server, "
-    "or has it on another port (--ec2-ssh-port), or it takes longer to start (--ec2-boot-timeout)"
+    "the machine can be reached, but nothing listens on that port: its image has no ssh server, or the "
+    "server listens on another port (--ec2-ssh-port) or takes longer to start (--ec2-boot-timeout)"
 )
 _WHY_NONE = (
-    "this network may not let ssh out, or reach AWS from another address than the one that was let in "
-    "(--ec2-ssh-from), or the subnet cannot be reached from here (--ec2-subnets)"
+    "your network may block outgoing ssh, or use another public address than the one that the machines "
+    "accept (--ec2-ssh-from), or the subnet may be out of reach for your computer (--ec2-subnets)"
 )
 
 
 def _why_none(why: str) -> str:
-    """What may be the matter where no machine lets us in: one that refuses was reached."""
+    """What may be wrong if no machine can be logged in to: one that refuses the connection was reached."""
     return _NOT_LISTENING if "connection refused" in why.lower() else _WHY_NONE
 
 
 def unreachable(machine: Machine, timeout_s: float, why: str, console: str) -> str:
     text = (
-        f"machine {machine.id} did not let us in within {timeout_s:.0f} s (--ec2-boot-timeout): "
-        f"{why.rstrip('.')}. If no machine ever does, {_why_none(why)}"
+        f"could not log in to machine {machine.id} within {timeout_s:.0f} s (--ec2-boot-timeout): "
+        f"{why.rstrip('.')}. If this happens with every machine, {_why_none(why)}"
     )
     lines = console.splitlines()[-_CONSOLE_LINES:]
     return f"{text}\nThe end of its console:\n{_indented(lines)}" if lines else text
 
 
 def no_budget_without_price(offer: Offer) -> str:
-    return f"--ec2-max-cost can't be kept: no price of {offer.instance_type.name}, the best type, is known"
+    return (
+        f"--ec2-max-cost can't be kept: the price of {offer.instance_type.name}, the best type, is not known"
+    )
 
 
 def none_lets_us_in(machines: int, why: str) -> str:
     return (
-        f"nothing more is launched: {machines} machines of this run were, and not one let us in "
+        f"no more machines are launched: this run launched {machines}, and could log in to none of them "
         f"({why.rstrip('.')}): {_why_none(why)}"
     )
 
 
 def executor_bug(plan: JobPlan, error: BaseException) -> str:
     told = "".join(traceback.format_exception(error)).splitlines()
-    return f"{plan.label} failed by an error of the EC2 executor's own; please report it:\n{_indented(told)}"
+    return f"{plan.label} failed because of a bug in the EC2 executor; please report it:\n{_indented(told)}"
 
 
 def silent(machine: Machine, error: Ec2ExecutorError, patience_s: float) -> str:
     return (
-        f"{machine.id} does not answer ({error.message.rstrip('.')}): it may well work on, and is asked "
-        f"again for up to {duration(patience_s)}"
+        f"{machine.id} does not answer ({error.message.rstrip('.')}): its job may still be running, so it is "
+        f"asked again for up to {duration(patience_s)}"
     )
 
 
@@ -274,11 +277,11 @@ def cancelled(plan: JobPlan) -> str:
 
 
 def adopted(plan: JobPlan, machine: Machine) -> str:
-    return f"going on with {plan.label} on {machine.id}, where a run before this one started it"
+    return f"resuming {plan.label} on {machine.id}, where an earlier run started it"
 
 
 def detached(lease_s: float) -> str:
-    return f"works on until its lease of {duration(lease_s)} ends; the same command goes on with it"
+    return f"works on until its lease of {duration(lease_s)} ends; run the same command again to resume it"
 
 
 def left(plan: JobPlan, machine: Machine, why: str) -> str:
@@ -286,28 +289,30 @@ def left(plan: JobPlan, machine: Machine, why: str) -> str:
 
 
 def not_terminated(machine: Machine, error: Ec2ExecutorError, *, goes: bool) -> str:
-    instead = "it powers itself off, which ends it as well" if goes else "trying again at the end of the run"
+    instead = (
+        "it powers itself off instead, which also ends it" if goes else "trying again at the end of the run"
+    )
     return f"{machine.id} could not be terminated ({error.message}); {instead}"
 
 
 def cannot_store(plan: JobPlan, error: Ec2ExecutorError) -> str:
     return (
-        f"the results of {plan.label} cannot be stored here: {error.message.rstrip('.')}. Its machine keeps "
-        "them; trying again until it works"
+        f"the results of {plan.label} cannot be stored on your computer: {error.message.rstrip('.')}. Its "
+        "machine keeps them; trying again until it works"
     )
 
 
 def waits_for_the_journal(plan: JobPlan) -> str:
     return (
-        f"{plan.label} waits until the journal can be written (is the disk full?): what it does now would be "
-        "done again if this run were killed"
+        f"{plan.label} waits until the journal can be written (is the disk of your computer full?): without "
+        "it, its work would be lost if this run were killed"
     )
 
 
 def journal_unwritten(waited_s: float) -> str:
     return (
         f"the journal could not be written for {duration(waited_s)}, and without it results could get lost. "
-        "Make room on this computer's disk, then call again"
+        "Make room on your computer's disk, then run the same command again"
     )
 
 
@@ -321,13 +326,13 @@ def failed_by(plan: JobPlan, entry: Entry | None, error: Ec2ExecutorError, now: 
 
 
 def checkpoint_left(plan: JobPlan, entry: Entry, missed: Sequence[Path], now: float) -> str:
-    """The sentence for a checkpoint whose functions would look for files that are not here."""
+    """The sentence for a checkpoint whose functions would look for files that no longer exist."""
     names = ", ".join(os.path.relpath(path, plan.workdir) for path in missed[:3])
     many = f"{len(missed)} files" if len(missed) > 1 else "a file"
     return (
         f"{plan.label} failed{_where(entry, now)}: functions look at what a checkpoint made, and it left "
-        f"{many} that it does not declare ({names}{', …' if len(missed) > 3 else ''}), which ended "
-        "with the machine. Declare them as output, or the folder that they are in with directory()"
+        f"{many} that it does not declare ({names}{', …' if len(missed) > 3 else ''}), lost with the "
+        "machine. Declare them as output, or the folder that holds them with directory()"
     )
 
 
@@ -343,7 +348,7 @@ def job_failed(
     lines = _end_of(log)
     if lines:
         last = _without_epilogue(lines)[-LOG_LINES:]
-        text += f"\nThe end of its output, all of it in {log}:\n{_indented(last)}"
+        text += f"\nThe end of its output (complete in {log}):\n{_indented(last)}"
     text += "".join(f"\n{hint}" for hint in hints(plan, result.exit_code, lines, left))
     return text
 
@@ -375,7 +380,7 @@ def _cause(plan: JobPlan, result: JobResult) -> str:
         return f"the disk is full{evidence}; raise its disk_mb (it is {plan.requirements.disk_mb})"
     if result.failure is Failure.RUNTIME:
         minutes = plan.requirements.runtime_min
-        return f"not done after its runtime of {minutes} minute{'s' * (minutes != 1)}; raise runtime"
+        return f"not finished after its runtime of {minutes} minute{'s' * (minutes != 1)}; raise runtime"
     if result.failure is Failure.SIGNAL:
         return result.evidence or f"killed by signal {-result.exit_code}"
     return f"exit code {result.exit_code}"

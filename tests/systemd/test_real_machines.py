@@ -98,7 +98,7 @@ def test_a_killed_controller_is_followed_by_another(runner: WorkflowRunner, clou
     run = runner({}, "a.txt", timeout_s=900)
 
     assert run.returncode == 0, run.output
-    assert "going on with rule a" in run.output
+    assert "resuming rule a" in run.output
     assert "launched" not in run.output
     assert before
     assert not set(cloud.instances("running"))

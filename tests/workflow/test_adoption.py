@@ -103,7 +103,7 @@ def test_a_running_job_is_adopted_without_any_option(
     second = watched(run_workflow)
     assert second.wait() == 0, second.output
 
-    assert "going on with rule one" in second.output
+    assert "resuming rule one" in second.output
     assert len(launched_since(ec2_cloud, before)) == 1
     assert starts(run_workflow.folder / "below") == 1
 
@@ -168,7 +168,7 @@ def test_results_that_have_no_room_when_the_run_ends(
     second = watched(run_workflow, AGAIN)
 
     assert second.wait() == 0, second.output
-    assert "going on with rule quick" in second.output
+    assert "resuming rule quick" in second.output
     launched = len(launched_since(ec2_cloud, before))
     assert launched == (3 if ends == "Ctrl-C" else 2)
     wait_for(lambda: not alive(ec2_cloud))

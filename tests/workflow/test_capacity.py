@@ -36,7 +36,7 @@ time.sleep(300 if market == b"spot" else 0)
 """,
 }
 """A job that never ends on a spot machine, and at once on another."""
-TAKES = "EC2 takes the spot machine of rule one back"
+TAKES = "EC2 reclaims the spot machine of rule one"
 THREE_TYPES = ("--ec2-instance-types", "m7i.large,c7i.large,r7i.large")
 
 
@@ -106,7 +106,7 @@ def test_no_capacity_at_all(
     run = run_workflow(ONE, "--ec2-instance-types", "m7i.large", "--ec2-capacity-timeout", "5")
 
     assert run.returncode == 1
-    assert run.output.count("EC2 has no machine for rule one now; asking again, for at most 5 s") == 1
+    assert run.output.count("EC2 has no machine for rule one now; trying again for at most 5 s") == 1
     assert "rule one failed: EC2 had no capacity for it in any of the types and zones tried" in run.output
     assert "Traceback" not in run.output
     assert new_machines() == []
@@ -121,7 +121,7 @@ def test_capacity_comes_back(
     run = run_workflow(ONE, "--ec2-instance-types", "m7i.large", "--ec2-capacity-timeout", "60")
 
     assert run.returncode == 0, run.output
-    assert "asking again" in run.output
+    assert "trying again for at most" in run.output
     assert len(new_machines()) == 1
 
 
@@ -248,10 +248,10 @@ def test_a_spot_machine_is_taken_back(
     assert status == 0, output
     said = [line for line in output.splitlines() if TAKES in line]
     assert len(said) == (2 if notice else 0), output
-    assert all(re.search(r"back at \d\d:\d\d:\d\d UTC: the job goes on until then", line) for line in said)
+    assert all(re.search(r"one at \d\d:\d\d:\d\d UTC: the job continues until then", line) for line in said)
     assert (run_workflow.folder / "o.txt").read_text() == "made\n"
     assert len(taken) == 2
-    assert output.count("EC2 has taken a spot machine back") == 2
+    assert output.count("EC2 has reclaimed a spot machine") == 2
     assert "starting rule one again on another machine, which does not count as a retry" in output
     machines = new_machines()
     assert [each["market"] for each in machines] == ["spot", "spot", "on-demand"]
@@ -289,7 +289,7 @@ def test_no_permission_for_spot(
     run = run_workflow(many(3), "--ec2-spot", "prefer")
 
     assert run.returncode == 0, run.output
-    assert run.output.count("spot is not used any more in this run") == 1
+    assert run.output.count("no more spot machines are used in this run") == 1
     assert "iam:CreateServiceLinkedRole" in run.output
     assert [each["market"] for each in new_machines()] == ["on-demand"] * 3
 

@@ -169,7 +169,7 @@ def test_a_deleted_folder_is_told_at_once(run_workflow: WorkflowRunner, ec2_clou
     output, _ = process.communicate(timeout=100)
 
     assert process.returncode == 1, output
-    assert "was deleted while the run lives: nothing can be stored there any more" in output
+    assert "was deleted during the run: no results can be stored there any more" in output
     assert not alive(ec2_cloud)
 
 

@@ -73,7 +73,7 @@ def test_each_failure_has_its_own_sentence(
     assert "killed by signal 11 (SIGSEGV) (peak memory" in told["dies"]
     assert "the disk is full (" in told["fills"]
     assert "raise its disk_mb (it is 500)" in told["fills"]
-    assert "not done after its runtime of 1 minute; raise runtime" in told["stays"]
+    assert "not finished after its runtime of 1 minute; raise runtime" in told["stays"]
     if unlimited:
         pytest.skip(f"the others are told apart; want of memory can't be had: {unlimited}")
     assert "out of memory (the kernel killed " in told["grows"]
@@ -150,10 +150,10 @@ rule use:
     )
     assert run.returncode != 0
     assert (
-        run.output.count("index left 2 files of 10 B beside what it declares: x.bam.bai 6 B, tool.log 4 B")
+        run.output.count("index left 2 files of 10 B that it does not declare: x.bam.bai 6 B, tool.log 4 B")
         == 1
     )
-    assert "x.bam.bai was left by index on its machine and ended with it" in run.output
+    assert "x.bam.bai was made by index and lost with its machine" in run.output
     assert "add it to the output of index, and to the input of use" in run.output
 
 

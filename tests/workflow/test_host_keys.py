@@ -51,7 +51,7 @@ def test_a_machine_that_never_answers_is_given_up(
     run = run_workflow(SNAKEFILE, "--ec2-boot-timeout", "3")
 
     assert run.returncode == 1
-    assert run.output.count("did not let us in within 3 s") >= 2
+    assert run.output.count("within 3 s (--ec2-boot-timeout)") >= 2
     assert "starting rule one again on another machine" in run.output
     assert len(launched_since(ec2_cloud, before)) == 2
 
@@ -70,8 +70,8 @@ def test_where_none_answers_no_more_are_launched(
     run = run_workflow({"Snakefile": snakefile}, "--keep-going", "--ec2-boot-timeout", "3", jobs=1)
 
     assert run.returncode == 1
-    assert run.output.count("nothing more is launched: 2 machines of this run were") >= 5
-    assert "and not one let us in" in run.output
+    assert run.output.count("no more machines are launched: this run launched 2") >= 5
+    assert "and could log in to none of them" in run.output
     assert len(launched_since(ec2_cloud, before)) == 2
 
 

@@ -50,7 +50,7 @@ def test_a_budget_without_prices(run_workflow: WorkflowRunner, ec2_cloud: Embedd
     run = run_workflow(ONE, "--ec2-max-cost", "1", "--ec2-instance-types", NEW_TYPE)
 
     assert run.returncode == 1
-    assert f"--ec2-max-cost can't be kept: no price of {NEW_TYPE}, the best type, is known" in run.output
+    assert f"--ec2-max-cost can't be kept: the price of {NEW_TYPE}, the best type, is not known" in run.output
     assert ec2_cloud.calls("RunInstances") == []
 
 
@@ -79,8 +79,8 @@ def test_a_budget_that_a_job_is_beyond(run_workflow: WorkflowRunner, ec2_cloud: 
 
     assert run.returncode == 1
     assert re.search(
-        r"rule one: the cheapest machine for it, c7a\.medium, is reckoned to cost \$0\.05\d+ "
-        r"\(for an hour, as the rule has no runtime\), more than --ec2-max-cost 0\.01",
+        r"rule one: the cheapest machine for it, c7a\.medium, would cost an estimated \$0\.05\d+ "
+        r"\(for one hour, because the rule has no runtime\), more than --ec2-max-cost 0\.01",
         run.output,
     ), run.output
     assert ec2_cloud.calls("RunInstances") == []
@@ -97,7 +97,7 @@ def test_a_budget_over_the_calls_of_a_folder(run_workflow: WorkflowRunner, ec2_c
     )
     alone = run_workflow({}, "--ec2-max-cost", "0.06")
 
-    assert "less what earlier calls have cost (--ec2-budget-period)" in again.output, again.output
+    assert "minus the cost of earlier runs (--ec2-budget-period)" in again.output, again.output
     assert again.returncode == 1
     assert alone.returncode == 0, alone.output
 

@@ -253,6 +253,6 @@ def test_two_computers_with_one_folder(
     assert alive(ec2_cloud) == [machine]
     said = shell(run_workflow.folder, "stop", "--yes")
     assert f"terminated {machine} of rule one; its run lives (" in said
-    run.until("was ended from outside")
+    run.until("was terminated from outside")
     run.interrupt()
     run.wait()

@@ -152,7 +152,8 @@ def test_what_fails_because_the_machine_goes_down_is_its_end(world: World) -> No
     assert world.story(SPOT).ok
     assert world.endings == ["lost", "done"]
     assert any(
-        f"back (machine {next(iter(world.cloud.machines))} ended by itself" in each for each in world.said
+        f"reclaimed a spot machine (machine {next(iter(world.cloud.machines))} ended by itself" in each
+        for each in world.said
     )
 
 
@@ -197,7 +198,7 @@ def test_the_machine_s_own_word_waits_for_ec2_s(world: World) -> None:
 
     world.scene.happens["run"] = interrupt
     assert world.story(SPOT).ok
-    assert any("EC2 has taken a spot machine back (the job was interrupted" in each for each in world.said)
+    assert any("EC2 has reclaimed a spot machine (the job was interrupted" in each for each in world.said)
 
 
 def test_a_machine_that_cannot_be_terminated_is_told_to_end(world: World) -> None:
@@ -214,7 +215,7 @@ def test_a_machine_that_never_answers(world: World) -> None:
     world.scene.silent.add("203.0.113.1")
     assert world.story().ok
     assert world.endings == ["lost", "done"]
-    assert any("did not let us in within 60 s" in each for each in world.said)
+    assert any("within 60 s (--ec2-boot-timeout)" in each for each in world.said)
 
 
 def test_bare_metal_takes_its_time_to_boot(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

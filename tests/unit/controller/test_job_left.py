@@ -32,7 +32,7 @@ def test_results_that_find_no_room_stay_on_the_machine(world: World) -> None:
     assert not outcome.ok
     assert len(world.cloud.alive) == 1
     assert any("keeps the results until its lease ends" in each for each in world.said)
-    assert sum("cannot be stored here" in each for each in world.said) == 1
+    assert sum("cannot be stored on your computer" in each for each in world.said) == 1
     world.cloud.terminate(world.cloud.alive)
 
 

@@ -333,12 +333,12 @@ def test_what_is_not_ours_to_judge_is_told_and_left_alone(world: World, host: st
     assert world.alive() == sorted(machines)
     (said,) = world.said
     assert said.startswith("2 machines of run old (")
-    assert f"the run is that of {theirs.tag}, and whether it lives cannot be seen from here" in said
+    assert f"the run belongs to {theirs.tag}, and whether it is alive cannot be seen from this folder" in said
 
 
 @pytest.mark.parametrize(
     ("lease_s", "why"),
-    [(1e9, "is not there any more"), (-1e9, "ended with its lease: no run had called for")],
+    [(1e9, "does not exist any more"), (-1e9, "ended with its lease: no run had contacted it for")],
 )
 def test_a_machine_that_ended_meanwhile_is_told_of_once(world: World, lease_s: float, why: str) -> None:
     """Its job starts anew, which nobody should have to guess."""
@@ -348,6 +348,6 @@ def test_a_machine_that_ended_meanwhile_is_told_of_once(world: World, lease_s: f
     world.recovery.settle([Path("/w/old.1")], all_known=True)
     world.recovery.settle([Path("/w/old.1")], all_known=True)
     (said,) = world.said
-    assert said.startswith(f"{machine} of rule align (old.1), which an earlier run left at work, {why}")
-    assert said.endswith("; the job starts anew")
+    assert said.startswith(f"{machine} of rule align (old.1), which an earlier run left running, {why}")
+    assert said.endswith("; the job starts again")
     assert world.journal.attempts()[0].ended_at is not None

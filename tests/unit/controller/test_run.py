@@ -126,7 +126,7 @@ def test_a_bug_in_one_story_ends_no_other(world: World) -> None:
     story.thread.join(30)
     outcome = story.result()
     assert not outcome.ok
-    assert outcome.message.startswith("rule align (2) failed by an error of the EC2 executor's own")
+    assert outcome.message.startswith("rule align (2) failed because of a bug in the EC2 executor")
     assert "AttributeError" in outcome.message
 
 

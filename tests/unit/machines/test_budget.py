@@ -66,9 +66,7 @@ def test_a_launch_that_does_not_fit_is_refused_before_it() -> None:
     world = Spender(2 * HOUR_USD)
     world.end(world.launch("1", runtime_min=60))
     world.clock.advance(3600)
-    with pytest.raises(
-        BudgetReached, match=r"reckoned to cost \$0\.1\d+ \(for its runtime of 120 min\).*0\.192"
-    ):
+    with pytest.raises(BudgetReached, match=r"an estimated \$0\.1\d+ \(for its runtime of 120 min\).*0\.192"):
         world.launch("2", runtime_min=120)
     assert len(world.cloud.launches) == 1
     world.launch("3")
@@ -78,10 +76,10 @@ def test_known_jobs_are_looked_at_before_the_first_launch() -> None:
     """A job that alone is beyond the budget is told at the start, with the reckoning."""
     world = Spender(1.0)
     with pytest.raises(
-        ConfigurationError, match=r"c7i\.large, is reckoned to cost \$1\.15 .*runtime of 720 min"
+        ConfigurationError, match=r"c7i\.large, would cost an estimated \$1\.15 .*runtime of 720 min"
     ):
         world.feasibility.check(needs(runtime_min=720))
-    with pytest.raises(ConfigurationError, match=r"for an hour, as the rule has no runtime"):
+    with pytest.raises(ConfigurationError, match=r"for one hour, because the rule has no runtime"):
         Spender(0.05).feasibility.check(needs())
     world.feasibility.check(needs())
 
@@ -128,7 +126,7 @@ def test_a_job_waits_while_others_run_and_says_so_once() -> None:
     world.end(first)
     waiting.join(10)
     assert len(got) == 1
-    assert [each for each in world.said if "is set aside for the machines that run" in each] == world.said
+    assert [each for each in world.said if "is set aside for running machines" in each] == world.said
 
 
 def test_a_waiting_job_can_be_cancelled() -> None:

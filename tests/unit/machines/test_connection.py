@@ -174,7 +174,7 @@ def test_a_first_connection_has_its_own_patience() -> None:
     """A machine that never answers is lost after the boot timeout: another one may do better."""
     world = World()
     world.scene.silent.add(ADDRESS)
-    with pytest.raises(InstanceLost, match="did not let us in within 60 s"):
+    with pytest.raises(InstanceLost, match=r"could not log in to .* within 60 s"):
         world.connection.open(60.0)
     assert 60 <= world.waited_s < 70
 
@@ -195,7 +195,7 @@ def test_a_boot_is_not_waited_for_for_ever() -> None:
     world = World()
     world.scene.silent.add(ADDRESS)
     world.cloud.fail("is_impaired", ThrottledError("no answer"), times=100_000)
-    with pytest.raises(InstanceLost, match="did not let us in"):
+    with pytest.raises(InstanceLost, match="could not log in to"):
         world.connection.open(60.0)
     assert LEASE_S <= world.waited_s < LEASE_S + 20
 
@@ -214,5 +214,5 @@ def test_what_another_machine_would_do_as_well(
     with pytest.raises(kind, match="not here"):
         world.connection.open(60.0)
     world.reachability.note_unreached("i-other", "not here")
-    with pytest.raises(ConnectError, match="2 machines"):
+    with pytest.raises(ConnectError, match="launched 2"):
         world.reachability.check()

@@ -55,7 +55,7 @@ def test_none_lets_us_in() -> None:
     reachability.check()
     reachability.note_unreached("b", "no answer in time.")
     with pytest.raises(
-        ConnectError, match=r"2 machines .* not one let us in \(no answer in time\): .*ssh out"
+        ConnectError, match=r"launched 2, .* none of them \(no answer in time\): .*outgoing ssh"
     ):
         reachability.check()
     reachability.note("c", 10.0)

@@ -64,7 +64,7 @@ def test_waits_with_growing_pauses_and_says_so_once() -> None:
     world.cloud.refuse = lambda _: NONE_LEFT if world.clock.now() < until else None
     machine = world.launch()
     assert machine.launched_at >= until
-    assert sum("asking again" in line for line in world.said) == 1
+    assert sum("trying again for at most" in line for line in world.said) == 1
     waits = [each for each in world.clock.slept if each >= 2]
     assert waits[:5] == [2, 4, 8, 16, 32]
     assert max(waits) == 60
@@ -92,7 +92,7 @@ def test_more_types_only_when_waiting_has_not_helped() -> None:
         None if spec.offer.price and spec.offer.price.usd_per_hour > 12 else NONE_LEFT
     )
     assert world.launch().instance_type == "m12.large"
-    assert sum("asking again" in line for line in world.said) == 1
+    assert sum("trying again for at most" in line for line in world.said) == 1
     assert len(world.cloud.launches) == 2 * 12 + 1
     assert TYPES_PER_ROUND == 10
 
@@ -122,7 +122,7 @@ def test_expired_credentials_wait_for_the_next_login() -> None:
     world.launch()
     assert world.clock.now() > 60
     assert len({each.token for each in world.cloud.launches}) == 1
-    assert sum("as soon as AWS accepts them again" in line for line in world.said) == 1
+    assert sum("as soon as AWS accepts the credentials again" in line for line in world.said) == 1
 
 
 def test_expired_credentials_are_not_waited_for_for_ever() -> None:

@@ -65,4 +65,4 @@ def test_a_file_elsewhere_is_named_if_it_was_missed(plan: JobPlan, tmp_path: Pat
     assert undeclared(plan, [f"cannot open {reference}"]) == [str(reference)]
     assert undeclared(plan, [f"reading {reference}"]) == []
     told = hints(plan, 1, [f"{reference}: No such file or directory"])
-    assert told[0].startswith(f"{reference} exists here but was not sent")
+    assert told[0].startswith(f"{reference} exists on your computer but was not sent")

@@ -19,10 +19,10 @@ def test_each_rule_has_one_line() -> None:
     leavings.note("tidy", {})
     leavings.note("plot", {WORK / "Rplots.pdf": 12})
     assert leavings.lines(WORK) == [
-        "index left 5 files of 23 kB beside what it declares: a.bai 9 kB, e.bai 5 kB, d.bai 4 kB, …. That "
-        "has ended with the machine; declare as output or log what is needed",
-        "plot left 1 file of 12 B beside what it declares: Rplots.pdf 12 B. That has ended with the machine; "
-        "declare as output or log what is needed",
+        "index left 5 files of 23 kB that it does not declare: a.bai 9 kB, e.bai 5 kB, d.bai 4 kB, …. They "
+        "were lost with the machine; declare what you need as output or log",
+        "plot left 1 file of 12 B that it does not declare: Rplots.pdf 12 B. They were lost with the "
+        "machine; declare what you need as output or log",
     ]
 
 
@@ -32,6 +32,6 @@ def test_who_misses_a_file_hears_who_left_it() -> None:
     leavings.note("index", {WORK / "x.bai": 1})
     told = hints(launchers.plan(), 1, ["cat: ./x.bai: No such file or directory", "x.bai"], leavings)
     assert told == [
-        "./x.bai was left by index on its machine and ended with it, because no rule declares it: add it to "
+        "./x.bai was made by index and lost with its machine, because no rule declares it: add it to "
         "the output of index, and to the input of align."
     ]

@@ -53,7 +53,7 @@ def told(result: JobResult, log: Path) -> str:
         ),
         (
             JobResult(exit_code=-15, failure=Failure.RUNTIME),
-            "not done after its runtime of 90 minutes; raise runtime",
+            "not finished after its runtime of 90 minutes; raise runtime",
         ),
     ],
 )
@@ -124,7 +124,7 @@ def test_durations(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("reason", "said"),
     [
-        ("Client.UserInitiatedShutdown", r"was ended from outside .*snakemake-ec2 kill"),
+        ("Client.UserInitiatedShutdown", r"was terminated from outside .*snakemake-ec2 kill"),
         ("Client.InstanceInitiatedShutdown", r"ended by itself \(Client\.InstanceInitiatedShutdown"),
         ("Server.SpotInstanceTermination", r"ended by itself \(Server\.SpotInstanceTermination"),
     ],
@@ -152,4 +152,4 @@ def test_a_refused_connection_is_no_matter_of_the_network(why: str, port: bool) 
         messages.none_lets_us_in(2, why),
     ):
         assert ("--ec2-ssh-port" in text) == port
-        assert ("this network may not let ssh out" in text) == (not port)
+        assert ("your network may block outgoing ssh" in text) == (not port)
