@@ -1,8 +1,10 @@
-"""Amounts, sizes and times, as people read and write them."""
+"""What people read and write: amounts, sizes and times; and each thing told once."""
 
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Callable
 
 _UNITS_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
@@ -43,3 +45,20 @@ def seconds(text: str | float, *, bare: str) -> float:
     if match is None or (match[2] or bare) not in _UNITS_S:
         raise ValueError(f"{text!r} is no time; write for example 90s, 15m, 12h or 7d")
     return float(match[1]) * _UNITS_S[match[2] or bare]
+
+
+class TellOnce:
+    """Tells each thing once, whichever thread comes with it first."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._told: set[str] = set()
+
+    def __call__(self, text: str, *, about: str | None = None) -> None:
+        """`about` is what the text counts as, if it may be worded in several ways."""
+        with self._lock:
+            is_new = (about or text) not in self._told
+            self._told.add(about or text)
+        if is_new:
+            self._tell(text)

@@ -8,6 +8,9 @@ import time
 
 from snakemake_executor_ec2.ports import Clock
 
+LAUNCHES_PER_S = 2.0
+"""Launch calls of all of a run's jobs together; EC2's bucket refills at this rate (unverified)."""
+
 
 class SystemClock:
     """The controller's clocks (see `ports.Clock`)."""
@@ -20,6 +23,11 @@ class SystemClock:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+
+def growing_s(number: int, first_s: float, most_s: float) -> float:
+    """The pause after failure `number`, from 0: twice as long as the one before, up to a limit."""
+    return min(most_s, first_s * 2.0 ** min(number, 60))
 
 
 class RateLimiter:
@@ -52,7 +60,8 @@ class Backoff:
     def __init__(self, clock: Clock, *, total_s: float, first_s: float = 0.5, most_s: float = 8.0) -> None:
         self._clock = clock
         self._deadline = clock.monotonic() + total_s
-        self._pause_s = first_s
+        self._first_s = first_s
+        self._failures = 0
         self._most_s = most_s
 
     @property
@@ -65,6 +74,7 @@ class Backoff:
         if self.over:
             return False
         # Jitter, so that threads that failed together do not ask together again.
-        self._clock.sleep(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311  (no secret)
-        self._pause_s = min(self._most_s, 2 * self._pause_s)
+        pause_s = growing_s(self._failures, self._first_s, self._most_s)
+        self._clock.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  (no secret)
+        self._failures += 1
         return True

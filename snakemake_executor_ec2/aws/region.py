@@ -28,6 +28,7 @@ from snakemake_executor_ec2.aws.network import Subnet, find_subnets
 from snakemake_executor_ec2.aws.prices import FEW_TYPES, fetch_on_demand, fetch_spot
 from snakemake_executor_ec2.aws.quotas import fetch_quota
 from snakemake_executor_ec2.errors import Ec2ExecutorError, PermissionDenied
+from snakemake_executor_ec2.formatting import TellOnce
 from snakemake_executor_ec2.model import Arch, Image, InstanceType, Market, Price
 from snakemake_executor_ec2.ports import Clock
 
@@ -60,6 +61,7 @@ class Region:
         self._cache = cache
         self._clock = clock
         self._warn = warn
+        self._warn_once = TellOnce(warn)
         self._answers = Answers()
 
     def instance_types(self) -> tuple[InstanceType, ...]:
@@ -87,12 +89,8 @@ class Region:
         try:
             return fetch_quota(self._clients, code)
         except PermissionDenied as error:
-            why = str(error)
-            self._answers.once(
-                "no-quotas",
-                lambda: self._warn(
-                    f"the account's limits are not known until EC2 says one is reached: {why}"
-                ),
+            self._warn_once(
+                f"the account's limits are not known until EC2 says one is reached: {error}", about="quotas"
             )
             return None
 

@@ -12,15 +12,13 @@ from snakemake_executor_ec2.aws.statuses import describe_run
 from snakemake_executor_ec2.errors import CapacityError, LaunchError
 from snakemake_executor_ec2.model import LaunchSpec, Machine, Market
 from snakemake_executor_ec2.ports import Clock
-from snakemake_executor_ec2.timing import Backoff, RateLimiter
+from snakemake_executor_ec2.timing import LAUNCHES_PER_S, Backoff, RateLimiter
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
 
     from snakemake_executor_ec2.aws.clients import Clients
 
-LAUNCHES_PER_S = 2.0
-"""RunInstances has a bucket of 5 requests that refills at 2 a second (unverified)."""
 RETRY_S = 20.0
 """How long a throttled or unanswered call is repeated before the caller hears of it."""
 

@@ -9,6 +9,7 @@ from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, is_transient
 from snakemake_executor_ec2.model import MachineState, MachineStatus
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.tags import RUN_TAG
+from snakemake_executor_ec2.timing import growing_s
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -84,7 +85,7 @@ class StatusBoard:
         if not is_transient(error):
             raise translate(error, "ec2:DescribeInstances") from error
         self._failures += 1
-        self._next_call = now + min(_MAX_BACKOFF_S, MAX_AGE_S * 2**self._failures)
+        self._next_call = now + growing_s(self._failures, MAX_AGE_S, _MAX_BACKOFF_S)
 
 
 def describe_run(ec2: EC2Client, run_id: str, states: tuple[MachineState, ...] = ()) -> list[InstanceTypeDef]:

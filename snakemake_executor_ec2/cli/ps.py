@@ -11,6 +11,7 @@ from snakemake_executor_ec2.cli.common import folder_journal, inventories_of
 from snakemake_executor_ec2.cli.machines import Row, gather
 from snakemake_executor_ec2.formatting import duration, usd
 from snakemake_executor_ec2.records.whereabouts import Verdict
+from snakemake_executor_ec2.report.table import table
 from snakemake_executor_ec2.sizing.cost import cost_usd
 
 _HEADER = ("machine", "rule", "state", "type", "zone", "age", "cost", "lease", "run")
@@ -36,10 +37,8 @@ def main(options: argparse.Namespace) -> int:
 
 def print_table(rows: Sequence[Row], now: float) -> None:
     """The machines for people."""
-    table = [_HEADER, *(cells(row, now) for row in rows)]
-    widths = [max(len(line[i]) for line in table) for i in range(len(_HEADER))]
-    for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for line in table(_HEADER, [cells(row, now) for row in rows]):
+        print(line)
 
 
 def cells(row: Row, now: float) -> tuple[str, ...]:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import BudgetReached
+from snakemake_executor_ec2.formatting import TellOnce
 from snakemake_executor_ec2.machines.budget import Budget
 from snakemake_executor_ec2.machines.capacity_cache import CapacityCache
 from snakemake_executor_ec2.model import JobPlan, KeyPair, Offer
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.report import messages
 from snakemake_executor_ec2.sizing.quotas import Quota, QuotaLimiter
-from snakemake_executor_ec2.timing import RateLimiter
-
-LAUNCHES_PER_S = 2.0
-"""Launch calls of all jobs together; EC2's bucket refills at this rate (unverified)."""
+from snakemake_executor_ec2.timing import LAUNCHES_PER_S, RateLimiter
 
 
 @dataclass
@@ -39,13 +38,20 @@ class Round:
 class LaunchState:
     """What the jobs of a run have found out."""
 
-    def __init__(self, clock: Clock, keep_s: float, budget: Budget, limiter: QuotaLimiter) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        keep_s: float,
+        budget: Budget,
+        limiter: QuotaLimiter,
+        tell: Callable[[str], None],
+    ) -> None:
         self.lock = threading.Lock()
         self.budget = budget
         self.limiter = limiter
         self.capacity = CapacityCache(clock, keep_s)
         self.rate = RateLimiter(LAUNCHES_PER_S, clock)
-        self.told: set[str] = set()
+        self.tell_once = TellOnce(tell)
         self.holding: set[str] = set()
         """Machines that count towards the account's limits."""
         self.no_spot = False

@@ -41,6 +41,7 @@ from snakemake_executor_ec2.sizing import disk, expected
 from snakemake_executor_ec2.sizing.lease import lease_s
 from snakemake_executor_ec2.sizing.quotas import PROBE_S, Quota, quota_of
 from snakemake_executor_ec2.sizing.select import best, offers
+from snakemake_executor_ec2.timing import growing_s
 
 TYPES_PER_ROUND = 10
 """Types to try at first. Every round in which none was to be had allows as many more: the price
@@ -96,7 +97,8 @@ class Launcher:
     def __post_init__(self) -> None:
         # With a short timeout, a lack of capacity is asked about again in time.
         keep_s = min(KEEP_S, self.capacity_timeout_s / 10)
-        state = LaunchState(self.clock, keep_s, self.feasibility.budget, self.feasibility.limiter)
+        feasible = self.feasibility
+        state = LaunchState(self.clock, keep_s, feasible.budget, feasible.limiter, self.tell)
         object.__setattr__(self, "_state", state)
 
     def launch(
@@ -116,7 +118,8 @@ class Launcher:
                 return machine
             now = self.clock.monotonic()
             if tried.beyond_budget_usd is not None:
-                self._tell_once("budget", self._state.wait_for_budget(plan, tried.beyond_budget_usd))
+                text = self._state.wait_for_budget(plan, tried.beyond_budget_usd)
+                self._state.tell_once(text, about="budget")
                 self._state.limiter.wait(cancel, BUDGET_PAUSE_S)
                 waiting_since = None
                 continue
@@ -134,10 +137,9 @@ class Launcher:
             if tried.quota is not None:
                 self._tell_quota(tried.quota)
             else:
-                self._tell_once(
-                    f"capacity {plan.rule}", messages.waiting_for_capacity(plan, self.capacity_timeout_s)
-                )
-            self.pause(cancel, min(left_s, _LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**number))
+                text = messages.waiting_for_capacity(plan, self.capacity_timeout_s)
+                self._state.tell_once(text, about=f"capacity {plan.rule}")
+            self.pause(cancel, min(left_s, growing_s(number, _FIRST_PAUSE_S, _LONGEST_PAUSE_S)))
             number += 1
 
     def adopted(self, machine: Machine, requirements: Requirements) -> None:
@@ -232,7 +234,7 @@ class Launcher:
             if error.action != _SPOT_ROLE_ACTION or tried.plan.requirements.spot is SpotUse.ONLY:
                 raise
             self._state.no_spot = True
-            self._tell_once("no spot", messages.no_spot(error))
+            self._state.tell_once(messages.no_spot(error), about="no spot")
             return _Next.OFFER
         except BaseException:
             limiter.release(row, market)
@@ -246,21 +248,21 @@ class Launcher:
         """One machine for a token. While EC2 does not answer, or asks to wait, the very same again:
         it may have started the machine, and for another spec it would start another one."""
         started = self.clock.monotonic()
-        pause_s = _FIRST_PAUSE_S
+        failures = 0
         while True:
             try:
                 return self._recorded_launch(spec)
             except ThrottledError as error:
                 if self.clock.monotonic() - started >= self.capacity_timeout_s:
                     raise
-                self._tell_once("throttled", messages.throttled(error))
+                self._state.tell_once(messages.throttled(error), about="throttled")
             except CredentialsExpired as error:
                 # A night may pass until somebody logs in again; what runs does not need them.
                 if self.clock.monotonic() - started >= self.claim_s:
                     raise
-                self._tell_once("expired", messages.expired(error))
-            self.pause(cancel, pause_s)
-            pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
+                self._state.tell_once(messages.expired(error), about="expired")
+            self.pause(cancel, growing_s(failures, _FIRST_PAUSE_S, _LONGEST_PAUSE_S))
+            failures += 1
 
     def _recorded_launch(self, spec: LaunchSpec) -> Machine:
         """What cannot be noted beforehand is not launched: nobody would know of it after a crash."""
@@ -327,13 +329,5 @@ class Launcher:
             self.feasibility.check_quota(wanted, best(self.feasibility.catalogue, wanted))
 
     def _tell_quota(self, quota: Quota) -> None:
-        self._tell_once(
-            f"quota {quota.code}", messages.waiting_for_quota(quota, self.feasibility.quota_vcpus(quota))
-        )
-
-    def _tell_once(self, what: str, text: str) -> None:
-        with self._state.lock:
-            if what in self._state.told:
-                return
-            self._state.told.add(what)
-        self.tell(text)
+        vcpus = self.feasibility.quota_vcpus(quota)
+        self._state.tell_once(messages.waiting_for_quota(quota, vcpus), about=quota.code)

@@ -33,6 +33,7 @@ from snakemake_executor_ec2.errors import (
     PreparationError,
     StagingError,
 )
+from snakemake_executor_ec2.formatting import TellOnce
 from snakemake_executor_ec2.machines.connection import Connection
 from snakemake_executor_ec2.machines.fetching import Fetching
 from snakemake_executor_ec2.machines.host_keys import HostKeys
@@ -78,7 +79,7 @@ class MachineSession:
         self._search_path: tuple[str, ...] = ()
         self._paths = PathMap(here=Path("/"), there=Path("/"))
         self._there: Path | None = None
-        self._told: set[str] = set()
+        self._tell_once = TellOnce(tell)
         self._log_is_stuck = False
         self._ahead_ns = 0
 
@@ -295,11 +296,6 @@ class MachineSession:
             )
             self._clock.sleep(_PAUSE_S)
             raise ConnectionLost("what the job prints cannot be stored here") from error
-
-    def _tell_once(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            self._tell(text)
 
     def _make_workdir(self, plan: JobPlan) -> PathMap:
         answer = self._connection.call(lambda host: Agent(host).workdir([str(plan.workdir)]))[0]

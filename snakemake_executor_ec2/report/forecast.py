@@ -9,6 +9,7 @@ from typing import Any
 
 from snakemake_executor_ec2.formatting import usd
 from snakemake_executor_ec2.model import Machine, Market, Offer, Requirements
+from snakemake_executor_ec2.report.table import table as lines_of
 from snakemake_executor_ec2.sizing.cost import cost_usd
 from snakemake_executor_ec2.sizing.quotas import Quota, quota_of
 
@@ -156,9 +157,7 @@ def table(plan: Forecast) -> str:
         )
         rows = [_cells(row) for row in plan.rows]
         total = ("total", str(sum(row.jobs for row in plan.rows)), *[""] * 6, usd(plan.cost_usd), "", "")
-        widths = [max(len(line[i]) for line in (header, *rows, total)) for i in range(len(header))]
-        lines += [_line(header, widths), *(_line(row, widths) for row in rows)]
-        lines += ["  ".join("-" * width for width in widths), _line(total, widths)]
+        lines += lines_of(header, rows, total=total, right={1, 3, 4, 6, 7, 8})
     lines += _notes(plan)
     for each in plan.refused:
         lines.append(f"CANNOT RUN  {each.label}: {each.reason}")
@@ -329,15 +328,6 @@ def _assumed(plan: Forecast) -> str:
     if added == jobs * OVERHEAD_WITHOUT_SOFTWARE_S:
         return f"{without} a job assumed for boot and files"
     return f"{with_software} ({without} if nothing has to be installed before it)"
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    right = {1, 3, 4, 6, 7, 8}
-    aligned = [
-        cell.rjust(width) if i in right else cell.ljust(width)
-        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return "  ".join(aligned).rstrip()
 
 
 def merged(rows: Iterable[Candidate], seconds: Mapping[str, tuple[float, str]]) -> tuple[Candidate, ...]:

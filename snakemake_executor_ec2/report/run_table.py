@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from snakemake_executor_ec2.formatting import usd
 from snakemake_executor_ec2.model import Phase
+from snakemake_executor_ec2.report.table import table as lines_of
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.records.ledger import Entry
@@ -31,9 +32,7 @@ def table(entries: Sequence[Entry], now: float) -> str:
         usd(sum(known) if known else None),
         "",
     )
-    widths = [max(len(row[i]) for row in (header, *rows, total)) for i in range(len(header))]
-    lines = [_line(row, widths) for row in (header, *rows)]
-    lines += ["  ".join("-" * width for width in widths).rstrip(), _line(total, widths)]
+    lines = lines_of(header, rows, total=total, right=range(3, len(header) - 1))
     notes = ["Costs are estimates: machine, disk and address from launch to termination, without traffic."]
     if len(known) < len(costs):
         notes.append(f"No price is known for {len(costs) - len(known)} of the machines.")
@@ -55,10 +54,3 @@ def _row(entry: Entry, now: float) -> tuple[str, ...]:
         usd(entry.cost_usd(now)),
         "" if entry.ending == "done" else entry.ending,
     )
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    names, numbers = row[:3], row[3:-1]
-    cells = [cell.ljust(width) for cell, width in zip(names, widths, strict=False)]
-    cells += [cell.rjust(width) for cell, width in zip(numbers, widths[3:], strict=False)]
-    return "  ".join([*cells, row[-1]]).rstrip()

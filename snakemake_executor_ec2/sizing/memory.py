@@ -7,8 +7,6 @@ anything runs: t3.micro loses 103 of its 1024 MiB, m5.large 559 of 8192, c5.18xl
 
 from __future__ import annotations
 
-import math
-
 USABLE_PERCENT = 95
 BOOT_LOSS_MIB = 256
 """What the kernel and firmware take whatever the size."""
@@ -33,8 +31,3 @@ def gpu_mb(total_mib: int, gpus: int) -> int:
     """The memory (10^6 bytes) of each of a machine's GPUs. EC2 cuts fractions of a MiB off, which is
     put back: a GPU that is sold as 24 GB is listed as 22888 MiB and has 24000 MB."""
     return -(-total_mib // max(1, gpus) * _BYTES_PER_MIB // _BYTES_PER_MB)
-
-
-def mib_of_mb(megabytes: int) -> int:
-    """Snakemake's megabytes (10^6 bytes) in MiB (2^20 bytes), rounded up."""
-    return math.ceil(megabytes * _BYTES_PER_MB / _BYTES_PER_MIB)

@@ -13,7 +13,7 @@ from snakemake_executor_ec2.model import KeyPair
 from snakemake_executor_ec2.ssh.host import SshHost
 from snakemake_executor_ec2.ssh.keys import fingerprint
 from snakemake_executor_ec2.ssh.liveness import LiveSocket, open_socket
-from snakemake_executor_ec2.ssh.transport import SshTransport
+from snakemake_executor_ec2.ssh.transport import SshTransport, why_lost
 
 # What paramiko has to say reaches the user through our own errors; its tracebacks do not.
 _LOGGER = "paramiko.ec2"
@@ -52,7 +52,9 @@ class SshConnector:
         try:
             sock = open_socket(address, self._port, timeout_s)
         except OSError as error:
-            raise ConnectError(f"{address} does not answer on port {self._port}: {_told(error)}.") from error
+            raise ConnectError(
+                f"{address} does not answer on port {self._port}: {why_lost(error)}."
+            ) from error
         try:
             transport = _transport(sock, host_keys, timeout_s)
             _negotiate(transport, address, host_keys, timeout_s)
@@ -72,7 +74,7 @@ class SshConnector:
                 raise
             raise ConnectionLost(f"{address} broke off while we logged in.") from error
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise ConnectionLost(f"{address} broke off while we logged in: {_told(error)}.") from error
+            raise ConnectionLost(f"{address} broke off while we logged in: {why_lost(error)}.") from error
 
 
 def _transport(sock: LiveSocket, host_keys: Collection[str], timeout_s: float) -> SshTransport:
@@ -103,7 +105,7 @@ def _negotiate(transport: SshTransport, address: str, host_keys: Collection[str]
     except (paramiko.SSHException, OSError, EOFError) as error:
         if isinstance(error, paramiko.SSHException) and "host key" in str(error):
             raise _mismatch(address, host_keys, "none of that kind") from error
-        raise ConnectError(f"{address} does not speak ssh (yet): {_told(error)}.") from error
+        raise ConnectError(f"{address} does not speak ssh (yet): {why_lost(error)}.") from error
     presented = f"{key.get_name()} {key.get_base64()}"
     if presented not in {" ".join(pinned.split()[:2]) for pinned in host_keys}:
         raise _mismatch(address, host_keys, fingerprint(presented))
@@ -125,12 +127,3 @@ def _private_key(key: KeyPair) -> paramiko.PKey:
     if kind == "ssh-rsa":
         return paramiko.RSAKey.from_private_key(file)
     return paramiko.ECDSAKey.from_private_key(file)
-
-
-def _told(error: BaseException) -> str:
-    # the latter is how paramiko says that the handshake took too long
-    if isinstance(error, TimeoutError) or "No existing session" in str(error):
-        return "no answer in time"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or "the connection was closed"

@@ -14,7 +14,7 @@ import paramiko
 from snakemake_executor_ec2.errors import ConnectionLost, InstanceLost, StagingError
 from snakemake_executor_ec2.ports import Completed
 from snakemake_executor_ec2.ssh.liveness import LiveSocket
-from snakemake_executor_ec2.ssh.transport import SshTransport
+from snakemake_executor_ec2.ssh.transport import SshTransport, why_lost
 
 T = TypeVar("T")
 
@@ -132,7 +132,7 @@ class SshHost:
             channel = self._transport.open_session(timeout=_OPEN_S)
             channel.exec_command(command.encode("utf-8", "surrogateescape"))
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise self._lost(_told(error)) from error
+            raise self._lost(why_lost(error)) from error
         return _Execution(channel, self._transport, self._lost, quiet=quiet)
 
 
@@ -146,10 +146,6 @@ def _failed(done: Completed) -> StagingError:
     return StagingError(
         said[-1] if said else f"a command on the machine failed: exit status {done.exit_code}"
     )
-
-
-def _told(error: BaseException) -> str:
-    return (error.strerror if isinstance(error, OSError) else "") or str(error) or "it was closed"
 
 
 class _Execution:
@@ -234,7 +230,7 @@ class _Execution:
         except TimeoutError:
             raise
         except (OSError, EOFError, paramiko.SSHException) as error:  # it sends, too: that there is room again
-            raise self._lost(_told(error)) from error
+            raise self._lost(why_lost(error)) from error
         if not data and not self._channel.eof_received:
             self._check_lost(None)
         return data
@@ -295,7 +291,7 @@ class _Execution:
 
     def _check_lost(self, error: BaseException | None) -> None:
         if not self._transport.is_active():
-            raise self._lost(_told(error or self._transport.get_exception() or EOFError())) from error
+            raise self._lost(why_lost(error or self._transport.get_exception() or EOFError())) from error
 
     @staticmethod
     def _thread(target: Callable[[], None]) -> threading.Thread:

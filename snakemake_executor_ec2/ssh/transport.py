@@ -110,3 +110,11 @@ def _handle_close(channel: paramiko.Channel, message: paramiko.Message) -> None:
         handle(message)
     else:
         threading.Thread(target=handle, args=(message,), name="ssh close", daemon=True).start()
+
+
+def why_lost(error: BaseException) -> str:
+    """What an error of paramiko's or of a socket says of a connection, in a few words."""
+    # The latter is how paramiko says that the handshake took too long.
+    if isinstance(error, TimeoutError) or "No existing session" in str(error):
+        return "no answer in time"
+    return (error.strerror if isinstance(error, OSError) else "") or str(error) or "it was closed"

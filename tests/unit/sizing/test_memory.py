@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakemake_executor_ec2.sizing.memory import RESERVED_MIB, job_mb, mib_of_mb, usable_mib
+from snakemake_executor_ec2.sizing.memory import RESERVED_MIB, job_mb, usable_mib
 
 # (nominal MiB, MiB that are missing once Linux runs): Karpenter's measured table.
 MEASURED = {
@@ -24,7 +24,7 @@ MEASURED = {
 def test_what_fits_by_the_rule_fits_in_reality(name: str) -> None:
     """The largest job that fits a type by our rule fits what was measured, with our reserve."""
     nominal, lost = MEASURED[name]
-    assert mib_of_mb(job_mb(nominal)) + RESERVED_MIB <= nominal - lost
+    assert job_mb(nominal) * 10**6 <= (nominal - lost - RESERVED_MIB) * 2**20
 
 
 @pytest.mark.parametrize("name", MEASURED)
@@ -57,6 +57,4 @@ def test_the_rule_is_that_of_the_facts(nominal: int, mem_mb: int) -> None:
 
 def test_megabytes_are_not_mebibytes() -> None:
     """Snakemake's megabyte has 10^6 bytes, EC2's MiB 2^20."""
-    assert mib_of_mb(1000) == 954
-    assert mib_of_mb(1) == 1
-    assert mib_of_mb(0) == 0
+    assert job_mb(8192) == (8192 * 95 // 100 - 256 - 300) * 2**20 // 10**6
