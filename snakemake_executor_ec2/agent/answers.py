@@ -166,4 +166,4 @@ def job_state_of(answer: Mapping[str, Any]) -> JobState:
 
 
 def not_understood(why: str) -> StagingError:
-    return StagingError(f"What the machine's agent answered is not understood: {why}.")
+    return StagingError(f"The answer of the machine's agent is not understood: {why}.")

@@ -163,7 +163,7 @@ class Agent:
         """Let the machine make a host key, to be pinned beside the one that it has; the public half."""
         key = host_key_of(self._host_key("new-host-key"))
         if key is None:
-            raise ConnectError("what the machine made is no host key")
+            raise ConnectError("the machine did not make a valid host key")
         return key
 
     def rotate_host_key(self) -> None:
@@ -208,7 +208,9 @@ class Agent:
             )
         python = answer.get("python")
         if not isinstance(python, str):
-            raise PreparationError("Software could not be installed: the machine does not say where it is")
+            raise PreparationError(
+                "Software could not be installed: the machine does not say where it installed it"
+            )
         return Software(
             python=python,
             path=texts(answer.get("path")),
@@ -291,7 +293,7 @@ class Agent:
             raise StagingError(f"Files could not be fetched: {error}.") from error
         except OSError as error:
             if error.errno in _FOR_GOOD:
-                raise ResultsRefused(f"this computer cannot store {_told(error)}") from error
+                raise ResultsRefused(f"your computer cannot store {_told(error)}") from error
             raise StagingError(f"A file could not be written: {_told(error)}.") from error
         return Fetched(kinds=kinds, why=why, skipped=tuple(contents.skipped), size=contents.size)
 
@@ -311,7 +313,9 @@ class Agent:
         stdin = b"".join([_json(request), b"\n", *lists])
         done = self._host.run(self._command("stand-ins"), stdin=stdin, timeout_s=_MANY_FILES_S)
         if done.exit_code:
-            raise StagingError(f"The machine could not be told what was not sent: {last_words(done)}.")
+            raise StagingError(
+                f"The machine could not list the files that were not sent: {last_words(done)}."
+            )
         return bool(answer_of(done).get("readable"))
 
     # --- the job --------------------------------------------------------------------------
@@ -361,7 +365,7 @@ class Agent:
             yield line
             if isinstance(line.event, _LAST):
                 return
-        raise ConnectionLost("The machine's agent stopped telling what the job does.")
+        raise ConnectionLost("The machine's agent stopped reporting what the job does.")
 
     def status(self, key: str) -> JobState:
         """How a job is."""

@@ -17,7 +17,9 @@ _OWN_END = re.compile(
 """How Snakemake tells of a rule's command that failed: in the words of Python's `CalledProcessError`."""
 
 _HINTS = {
-    int(signal.SIGPIPE): ": what it wrote into ended before it did (`… | head`, with Snakemake's pipefail)"
+    int(
+        signal.SIGPIPE
+    ): ": the program that read its output ended first (`… | head`, with Snakemake's pipefail)"
 }
 
 
@@ -70,7 +72,7 @@ def classify(facts: Facts) -> tuple[str | None, str]:
     if facts.oom_kills > 0:
         processes = "a process" if facts.oom_kills == 1 else f"{facts.oom_kills} processes"
         detail = f": {facts.oom_line}" if facts.oom_line else ""
-        return "out of memory", f"the kernel killed {processes} for want of memory{detail}"
+        return "out of memory", f"the kernel killed {processes} because memory ran out{detail}"
     if facts.least_free is not None and facts.least_free < max(_MIB, facts.disk_size // 1000):
         return "disk full", f"only {facts.least_free // 1024} KiB were free on its file system"
     if found := _NO_SPACE.search(facts.tail):

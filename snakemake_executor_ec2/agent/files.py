@@ -94,7 +94,7 @@ def _obstacle(path: str, ours: Ours, *, alone: bool) -> str:
     if alone and not ours.covers(path) and os.listdir(path):
         return "it exists there and is not empty"
     if not os.access(path, os.W_OK | os.X_OK):
-        return "it exists there and we may not write to it"
+        return "it exists there and is not writable"
     if alone:
         ours.directories.add(path)
     return ""

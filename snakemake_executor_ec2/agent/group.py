@@ -137,11 +137,15 @@ class _Group:
             for name in member["outputs"]:
                 path = os.path.join(self._cwd, name)
                 if not os.path.lexists(path):
-                    _say(f"{member['label']} ended well, but left no {name}")
+                    _say(f"{member['label']} succeeded, but did not make {name}")
                     return 1
                 if os.path.isdir(path) != (name in directories):
-                    what = "is a folder, which takes" if os.path.isdir(path) else "is no folder, in spite of"
-                    _say(f"{member['label']} ended well, but {name} {what} directory()")
+                    what = (
+                        "is a folder and not declared with"
+                        if os.path.isdir(path)
+                        else "is no folder, but declared with"
+                    )
+                    _say(f"{member['label']} succeeded, but {name} {what} directory()")
                     return 1
                 if name in directories:
                     _make(os.path.join(path, ".snakemake_timestamp"))

@@ -15,8 +15,8 @@ from .state import try_lock
 
 _SURE_AFTER_S = 1.0
 _WHY = (
-    "the process that watched it was killed, and the machine is well: it seems that the command kills all "
-    "processes of its user (`kill -9 -1`, `pkill -u`), or that somebody did so on the machine"
+    "the process that supervised it was killed, while the machine runs normally: its command probably kills "
+    "all processes of its user (`kill -9 -1`, `pkill -u`), or somebody did so on the machine"
 )
 
 

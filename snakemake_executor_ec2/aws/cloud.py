@@ -132,7 +132,7 @@ class Ec2Cloud:
             raise self._unknown_region(status)
         if status.get(self.region) == "not-opted-in":
             raise ConfigurationError(
-                f"the AWS account has not enabled the region {self.region}: whoever administers it can do so "
+                f"the AWS account has not enabled the region {self.region}: its administrator can do so "
                 "(`aws account enable-region`), or name another one with --ec2-region"
             )
 

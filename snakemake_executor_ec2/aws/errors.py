@@ -1,7 +1,6 @@
-"""boto3's errors in our words: the one place that knows EC2's error codes.
+"""Translates boto3's errors to ours: the one place that knows EC2's error codes.
 
-The table is that of the project's EC2 facts (section 2): what to do about a code decides
-which exception it becomes.
+What to do about a code decides which exception it becomes.
 """
 
 from __future__ import annotations
@@ -100,8 +99,8 @@ INVALID_CREDENTIALS_CODES = frozenset(
     }
 )
 ACCOUNT_CODES = {
-    "OptInRequired": "the AWS account is not signed up for this; whoever administers it must enable it",
-    "Blocked": "AWS has blocked the account; whoever administers it must contact AWS Support",
+    "OptInRequired": "the AWS account is not signed up for this; its administrator must enable it",
+    "Blocked": "AWS has blocked the account; its administrator must contact AWS Support",
     "PendingVerification": "AWS is still verifying the account, which takes up to 4 hours; try again later",
 }
 SPOT_ROLE_CODE = "AuthFailure.ServiceLinkedRoleCreationNotPermitted"
@@ -112,8 +111,8 @@ HOW_TO_LOG_IN = (
 
 
 def translate(error: AwsError, action: str) -> Ec2ExecutorError:
-    """What an error of boto3's means to a user. `action` is the IAM action that the call needs,
-    such as `ec2:RunInstances`. Use with `raise … from error`."""
+    """Our error for an error of boto3. `action` is the IAM action that the call needs, such as
+    `ec2:RunInstances`. Use with `raise … from error`."""
     if not isinstance(error, ClientError):
         return _without_answer(error, action)
     code, text = code_of(error), _text_of(error)
@@ -122,15 +121,15 @@ def translate(error: AwsError, action: str) -> Ec2ExecutorError:
         action = _missing_action(text) or action
         return PermissionDenied(
             f"the AWS credentials do not have the permission {action}; "
-            f"whoever administers the AWS account must allow it{_why(text)}",
+            f"the administrator of the AWS account must allow it{_why(text)}",
             action=action,
             code=code,
         )
     if code == SPOT_ROLE_CODE:
         return PermissionDenied(
-            "the AWS account has never used spot instances, and the credentials may not prepare it for "
-            "them (iam:CreateServiceLinkedRole for spot.amazonaws.com); whoever administers the AWS "
-            "account must allow it, or run without spot",
+            "the AWS account has never used spot instances, and the credentials may not set it up for "
+            "them (iam:CreateServiceLinkedRole for spot.amazonaws.com); the administrator of the AWS "
+            "account must allow it, or run without spot (--ec2-spot never)",
             action="iam:CreateServiceLinkedRole",
             code=code,
         )
@@ -153,12 +152,14 @@ def translate(error: AwsError, action: str) -> Ec2ExecutorError:
         return ConfigurationError(f"AWS does not accept the credentials ({code}): {HOW_TO_LOG_IN}")
     if "free tier" in text.lower():
         return ConfigurationError(
-            "the AWS account is on AWS's Free plan, which has no machine of this type: call with "
-            "--ec2-free-tier to use only those that it has, or upgrade the account to a paid plan "
+            "the AWS account is on AWS's Free plan, which does not include this instance type: add "
+            "--ec2-free-tier to use only types that it includes, or upgrade the account to a paid plan "
             f"({text})"
         )
     if "instanceprofile" in text.lower().replace(" ", ""):
-        return ConfigurationError(f"EC2 does not take the instance profile of --ec2-instance-profile: {text}")
+        return ConfigurationError(
+            f"EC2 does not accept the instance profile of --ec2-instance-profile: {text}"
+        )
     if code.startswith("InvalidKeyPair"):
         return ConfigurationError(f"EC2 has no such key pair in this region: {text}")
     if code in ACCOUNT_CODES:
@@ -203,8 +204,8 @@ def _without_answer(error: BotoCoreError | ResponseParserError, action: str) -> 
         return CredentialsExpired(f"the AWS login has expired ({error}): run `aws login`")
     if isinstance(error, RefreshWithMFAUnsupportedError):
         return CredentialsExpired(
-            "the AWS role's session has expired, and only your MFA device renews it: run any command of "
-            "AWS's own program with the same profile, such as `aws sts get-caller-identity`"
+            "the AWS role's session has expired, and only your MFA device renews it: run any `aws` "
+            "command with the same profile, such as `aws sts get-caller-identity`"
         )
     if isinstance(error, CredentialRetrievalError):
         # A `credential_process` such as aws-vault's. At the start it is refused like any other.

@@ -153,7 +153,7 @@ def public_address() -> str:
             return str(ipaddress.ip_address(answer.read(100).decode("ascii", "replace").strip()))
     except (OSError, urllib.error.URLError, ValueError) as error:
         raise ConfigurationError(
-            f"this computer's public address could not be found out ({CHECK_IP_URL}: {error}); "
+            f"the public address of your computer could not be determined ({CHECK_IP_URL}: {error}); "
             "name the network that ssh comes from with --ec2-ssh-from, such as 203.0.113.7/32"
         ) from error
 

@@ -90,7 +90,8 @@ class Region:
             return fetch_quota(self._clients, code)
         except PermissionDenied as error:
             self._warn_once(
-                f"the account's limits are not known until EC2 says one is reached: {error}", about="quotas"
+                f"the account's limits are unknown until EC2 refuses a launch because of one: {error}",
+                about="quotas",
             )
             return None
 
@@ -128,8 +129,8 @@ class Region:
                 raise told from error
             known = snapshot.read()
             self._warn(
-                f"the instance types of a snapshot are taken ({known.source}, {known.taken}), whether this "
-                f"region has them or not: {told}"
+                f"a snapshot's list of instance types is used ({known.source}, {known.taken}), which may "
+                f"differ from this region's: {told}"
             )
             return known.types
         self._cache.put(*key, document=to_json(types))
@@ -149,8 +150,7 @@ class Region:
             offerings = self._offerings(kind)
         except PermissionDenied as error:
             self._warn(
-                "every zone is taken to have every instance type, and EC2 has to tell which it has not: "
-                f"{error}"
+                f"it is unknown which zones have which instance types, so all of them are tried: {error}"
             )
             everywhere = tuple(sorted(usable.values()))
             return {each.name: everywhere for each in self.instance_types()}
@@ -209,10 +209,10 @@ class Region:
         known, here = snapshot.read(), self._clients.region
         region, found = known.prices_for(here)
         if not found:
-            self._warn(f"prices are not known, so machines are ranked by size and costs are left out: {why}")
+            self._warn(f"prices are unknown, so machines are ranked by size and no costs are shown: {why}")
             return {}
         others = f"; those of {here} may be higher" if region != here else ""
-        self._warn(f"the prices of {region} as of {known.prices_taken} are taken{others}: {why}")
+        self._warn(f"the prices of {region} as of {known.prices_taken} are used{others}: {why}")
         source = f"{region}, {known.prices_taken}{others}"
         return {(name, ""): Price(usd_per_hour=usd, source=source) for name, usd in found.items()}
 

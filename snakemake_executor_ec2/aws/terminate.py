@@ -98,8 +98,8 @@ class Terminator:
         what = ", ".join(alive) or f"machines with the tag snakemake-ec2:run={self._run_id}"
         why = f" ({failure})" if failure else ""
         return (
-            f"could not make sure that no machine is left: {what}{why}; the next call in this folder ends "
-            "them, as does `snakemake-ec2 gc --yes`. They end on their own when their lease is over"
+            f"could not make sure that no machine is left: {what}{why}; the next run in this folder ends "
+            "them, as does `snakemake-ec2 gc --yes`. They also end by themselves when their lease is over"
         )
 
     def _end_batch(self, batch: list[str], failures: dict[str, Ec2ExecutorError]) -> None:

@@ -1,4 +1,4 @@
-"""The command `snakemake-ec2`: what one wants beside `snakemake --executor ec2` itself."""
+"""Plan, look at and end the machines of `snakemake --executor ec2`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _COMMANDS = {
     "logs": "show what a job printed",
     "ssh": "log in to a machine",
     "kill": "end machines now",
-    "stop": "end everything: this folder's runs with their machines, all of yours, all of the account's",
-    "gc": "find and end what dead runs left",
+    "stop": "end everything: this folder's runs and their machines, or all machines of yours or the account",
+    "gc": "find and end what dead runs left behind",
 }
 
 
@@ -26,12 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     cloud = commands.add_parser(
         "cloud",
-        help="serve the embedded cloud until it is ended",
-        description="Serves the embedded cloud, a rehearsal of EC2 on this computer, until it is ended with "
-        "Ctrl-C. It prints `export NAME=value` lines that point any AWS tool at it.",
+        help="serve the embedded cloud until Ctrl-C",
+        description="Serve the embedded cloud, a rehearsal of EC2 on your computer, until Ctrl-C. "
+        "Prints `export NAME=value` lines that point any AWS tool at it.",
     )
     cloud.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    commands.add_parser("plan", help="tell which machines a workflow would get, and what they would cost")
+    commands.add_parser("plan", help="show which machines a workflow would get, and what they would cost")
     for name, about in _COMMANDS.items():
         module = importlib.import_module(f"{__name__}.{name}")
         command = commands.add_parser(name, help=about, description=module.__doc__)

@@ -20,7 +20,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--region",
         "--ec2-region",
-        help="AWS region; default: that of your AWS configuration, and those of this folder's runs",
+        help="AWS region; default: that of your AWS configuration and those of this folder's runs",
     )
     parser.add_argument("--profile", "--ec2-profile", help="named profile of your AWS configuration")
 
@@ -40,8 +40,8 @@ def inventory_with(options: argparse.Namespace, run: RunRecord) -> Inventory:
     found = inventory_of(options, run)
     if found.endpoint != run.endpoint and not options.region:
         raise ConfigurationError(
-            f"the machines of run {run.id} are those of {run.endpoint}, and here {found.endpoint} answers; "
-            "an embedded cloud, and with it its machines, ended with its run"
+            f"the machines of run {run.id} are on {run.endpoint}, but your AWS configuration leads to "
+            f"{found.endpoint}; an embedded cloud ends with its run, and so do its machines"
         )
     return found
 
@@ -90,9 +90,9 @@ def attempt_named(journal: Journal | None, name: str, *, alone: bool = False) ->
     under_way = [each for each in fitting if each.machine and not each.ended_at]
     labels = sorted({each.label for each in under_way})
     if alone and len(labels) > 1 and name not in labels:
-        raise ConfigurationError(f"{name!r} fits several: {', '.join(labels)}; name one of them")
+        raise ConfigurationError(f"{name!r} matches several jobs: {', '.join(labels)}; name one of them")
     if alone and under_way:
         fitting = under_way
     if fitting:
         return next((each for each in fitting if each.label == name), fitting[0])
-    raise ConfigurationError(f"this folder's journal knows no machine, job or rule {name!r}")
+    raise ConfigurationError(f"no machine, job or rule {name!r} is in the journal of this folder")

@@ -1,4 +1,6 @@
-"""`snakemake-ec2 gc`: find what dead runs left, and end it with --yes. Never what may be wanted."""
+"""`snakemake-ec2 gc`: list the machines and security groups that dead runs left behind; --yes ends them.
+
+Machines that the same command could still resume are kept."""
 
 from __future__ import annotations
 
@@ -47,7 +49,7 @@ def _collect(inventory: Inventory, journal: Journal | None, *, end: bool) -> tup
         elif row.ours and row.lease_until is not None and row.verdict is Verdict.DEAD:
             left = duration(max(0, round((row.lease_until - now) / 60) * 60))
             print(
-                f"{what}: stays, the same command may go on with it for another {left}; "
+                f"{what}: kept, because the same command can resume it for another {left}; "
                 f"`snakemake-ec2 kill {row.found.id}` ends it"
             )
     if end:
@@ -58,7 +60,7 @@ def _collect(inventory: Inventory, journal: Journal | None, *, end: bool) -> tup
     staying = [row for row in rows if row not in orphans]
     groups = _unused_groups(inventory, journal, staying)
     for group_id, run_id in groups.items():
-        print(f"{group_id}: security group of run {run_id}, which is dead and has no machine to keep")
+        print(f"{group_id}: security group of run {run_id}, which is dead and keeps no machine")
     if end and journal:
         for run_id in inventory.delete_groups({*groups.values()}).values():
             journal.close_run(run_id)

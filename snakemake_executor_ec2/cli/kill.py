@@ -1,5 +1,6 @@
-"""`snakemake-ec2 kill NAME…`: end machines now, whatever they do: of this folder's runs, or by id. A run
-that is alive starts their jobs again on other machines."""
+"""`snakemake-ec2 kill NAME…`: end machines now, whatever they do: of this folder's runs, or by id.
+
+A run that is alive starts their jobs again on other machines."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def main(options: argparse.Namespace) -> int:
             failed += len(failures)
             if failures:
                 continue
-            again = ", which its run, being alive, starts again on another machine" if row.run_alive else ""
+            again = (
+                ", whose run is alive and starts the job again on another machine" if row.run_alive else ""
+            )
             print(f"terminated {row.found.id} of {label}{again}", flush=True)
             tidy(inventory, [row], journal)
     return 1 if failed else 0
@@ -49,7 +52,9 @@ def _meant(options: argparse.Namespace, journal: Journal | None, name: str) -> t
             for row in gather(inventory, journal, time.time()):
                 if row.found.id == name:
                     return inventory, row
-        raise ConfigurationError(f"{name} is no machine of this tool's that runs: it does not carry its tags")
+        raise ConfigurationError(
+            f"{name} is no running machine of this tool: no running machine with its tags has this id"
+        )
     attempt = attempt_named(journal, name, alone=True)
     if attempt.machine is None:
         raise ConfigurationError(f"{attempt.label} has no machine")

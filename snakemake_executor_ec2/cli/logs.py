@@ -1,4 +1,4 @@
-"""`snakemake-ec2 logs NAME`: what a job printed, as far as it is here."""
+"""`snakemake-ec2 logs NAME`: what a job has printed, as far as your computer has received it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What the commands know of each machine: EC2's word, the journal of its folder, and a verdict. Pure
-but for `gather` and `end`."""
+"""What the commands know of each machine: what EC2 says, what its folder's journal says, and whether its run
+is alive. Pure but for `gather` and `end`."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _journal_at(tag: str) -> Journal | None:
 def why_orphan(
     found: Found, attempt: Attempt | None, run: RunRecord | None, lease_until: float | None, now: float
 ) -> str:
-    """Why a machine without a living run may be ended by anybody; empty where it may not.
+    """Why a machine without a living run may be ended by anybody; empty if it may not.
 
     Only its own folder's journal knows that a run is dead. For the machines of others nothing
     counts but their own tag, which says when they end whatever happens.
@@ -151,9 +151,9 @@ def why_orphan(
         overdue = found.expires_at is not None and now > found.expires_at + MARGIN_S
         return "its lifetime is over" if overdue else ""
     if attempt is None:
-        return "its run is dead and never heard of its launch"
+        return "its run is dead and never learned of its launch"
     if attempt.kept_until is not None:
-        return "" if now < attempt.kept_until else "the time to look at its failed job is over"
+        return "" if now < attempt.kept_until else "the time for which its failed job was kept is over"
     if not attempt.may_go_on:
         return "its run is dead and no job works on it"
     return "its run is dead and its lease is over" if lease_until and now > lease_until else ""

@@ -20,9 +20,9 @@ from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 HELP = """\
 usage: snakemake-ec2 plan [--json] [any arguments of snakemake]
 
-Tells, for the jobs that `snakemake --executor ec2` with these arguments would run, which machine each
-rule gets and why, what it is estimated to cost, whether the account's limits suffice, and which jobs
-could not run. Nothing is launched.
+Shows, for the jobs that `snakemake --executor ec2` would run with these arguments, which machine each
+rule gets and why, what that is estimated to cost, whether the account's limits are high enough, and
+which jobs could not run. Nothing is launched.
 
   --json      for programs
   -s, -d, -j, --configfile, --config, --profile, --ec2-*, targets …   as for snakemake
@@ -34,7 +34,7 @@ examples:
 
 
 def main(words: Sequence[str]) -> int:
-    """Returns the exit status: 1 where a job could not run or the workflow has an error."""
+    """Returns the exit status: 1 if a job could not run or the workflow has an error."""
     if "-h" in words or "--help" in words:
         print(HELP)
         return 0
@@ -91,7 +91,7 @@ def _forecast(dag: Any, settings: Any) -> Any:
 
 
 def _before_usd(period: str) -> dict[str, float]:
-    """What earlier calls here have used up of the budget."""
+    """How much of the budget earlier runs in this folder have spent."""
     from snakemake_executor_ec2.controller.spending import before_usd
     from snakemake_executor_ec2.records.journal import FOLDER, Journal
 

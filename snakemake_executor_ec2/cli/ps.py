@@ -18,7 +18,7 @@ _HEADER = ("machine", "rule", "state", "type", "zone", "age", "cost", "lease", "
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--mine", action="store_true", help="all machines of this user, of whatever folder")
+    parser.add_argument("--mine", action="store_true", help="all machines of this user, from any folder")
     parser.add_argument("--all", action="store_true", help="all machines of this tool in the account")
 
 
@@ -80,7 +80,7 @@ def _lease(row: Row, kept_until: float | None, now: float) -> str:
         return f"at most {_rounded(ends - now)}" if ends else "?"
     left = _rounded(min(until, ends or until) - now)
     if not row.has_lease and not row.run_alive:
-        return f"ends in {left}: no job came to it"
+        return f"ends in {left}: it got no job"
     return f"{left}, renewed" if row.run_alive and not kept_until else f"{left} left"
 
 

@@ -1,4 +1,4 @@
-"""`snakemake-ec2 ssh NAME`: log in to a machine of this folder's, with the run's key and its host key."""
+"""`snakemake-ec2 ssh NAME`: log in to a machine of this folder's runs, with the run's key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from snakemake_executor_ec2.timing import SystemClock
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a machine's id, a job's key, or a part of `rule align (sample=A)`")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="what to run there; default: a shell")
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, help="command to run on the machine; default: a shell"
+    )
 
 
 def main(options: argparse.Namespace) -> int:
@@ -31,8 +33,8 @@ def main(options: argparse.Namespace) -> int:
     if found is None:
         raise ConfigurationError(f"{attempt.label}: its machine {machine_id or 'was never launched'} is gone")
     if run.login is None:
-        raise ConfigurationError(f"the key of run {run.id} was erased when nothing of it was left")
-    _let_us_in(options, run, found.address)
+        raise ConfigurationError(f"the ssh key of run {run.id} was erased when its last machine had ended")
+    _allow_ssh(options, run, found.address)
     # Ours or not, a `--` ends the options: what follows is run there.
     command = options.command[options.command[:1] == ["--"] :]
     with tempfile.TemporaryDirectory(prefix="snakemake-ec2-") as folder:  # 0700
@@ -50,11 +52,13 @@ def main(options: argparse.Namespace) -> int:
         try:
             return subprocess.run(arguments, check=False).returncode
         except FileNotFoundError as error:
-            raise ConfigurationError("OpenSSH's client (the program ssh) is not installed here") from error
+            raise ConfigurationError(
+                "OpenSSH's client (the program ssh) is not installed on your computer"
+            ) from error
 
 
-def _let_us_in(options: argparse.Namespace, run: RunRecord, address: str) -> None:
-    """Open the run's security group to where we are now: another network than its run's, maybe."""
+def _allow_ssh(options: argparse.Namespace, run: RunRecord, address: str) -> None:
+    """Open the run's security group to this computer's present address: its run may have had another."""
     cloud = Ec2Cloud(
         run_id=run.id,
         region=options.region or run.region,
@@ -67,4 +71,4 @@ def _let_us_in(options: argparse.Namespace, run: RunRecord, address: str) -> Non
         cloud.take_over()
         cloud.allow_ssh_from_here(address)
     except Ec2ExecutorError as error:
-        to_stderr(f"it could not be made sure that ssh is let in from here: {error.message}")
+        to_stderr(f"could not make sure that the machine accepts ssh from your network: {error.message}")

@@ -1,5 +1,7 @@
-"""`snakemake-ec2 stop`: end everything that this folder's runs have on EC2, and the runs as well; with
---mine or --all every machine of yours, or of the account. It needs no journal: machines carry tags."""
+"""`snakemake-ec2 stop`: end the runs of this folder and all their machines; with --mine or --all every
+machine of yours, or of the account.
+
+It lists them and asks first. It finds machines by their tags, and needs no journal."""
 
 from __future__ import annotations
 
@@ -27,13 +29,13 @@ _SETTLES_S = 1.0
 
 def add(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--mine", action="store_true", help="all machines of this user, of whatever folder")
+    which.add_argument("--mine", action="store_true", help="all machines of this user, from any folder")
     which.add_argument("--all", action="store_true", help="all machines of this tool in the account")
-    parser.add_argument("--yes", action="store_true", help="without a question")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def main(options: argparse.Namespace) -> int:
-    """List what would be ended, ask, end it. What machines had not handed over is lost."""
+    """List the machines, ask, end them. Results that were not fetched yet are lost."""
     with folder_journal(options) as journal:
         inventories = inventories_of(options, journal)
         found = _rows(options, inventories, journal)
@@ -79,8 +81,11 @@ def _is_meant(options: argparse.Namespace, row: Row, here: str) -> bool:
 
 def _agreed(machines: int) -> bool:
     if not sys.stdin.isatty():
-        raise ConfigurationError("there is no terminal to ask at: give --yes to end them")
-    print(f"End {machines} machine{'s' * (machines != 1)}, with all that is not fetched yet? [y/N] ", end="")
+        raise ConfigurationError("there is no terminal to ask on: give --yes to end them")
+    print(
+        f"End {machines} machine{'s' * (machines != 1)}, and lose results that are not fetched yet? [y/N] ",
+        end="",
+    )
     sys.stdout.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -106,11 +111,11 @@ def _end_runs(journal: Journal | None, runs: list[tuple[str, int]]) -> None:
         try:
             os.kill(pid, signal.SIGTERM)
         except OSError as error:
-            to_stderr(f"run {name} could not be told to end ({error}): it may start jobs again")
+            to_stderr(f"run {name} could not be stopped ({error}): it may start jobs again")
     until = time.monotonic() + _RUN_ENDS_S
     while journal and any(journal.is_alive(name) for name, _ in runs):
         if time.monotonic() > until:
-            to_stderr("a run has not ended yet: its machines are ended without it, and it may start others")
+            to_stderr("a run has not ended yet: its machines are ended all the same, and it may start others")
             return
         time.sleep(0.2)
 
@@ -120,9 +125,9 @@ def _label(row: Row) -> str:
 
 
 def _starts_again(row: Row) -> str:
-    """A run that could not be told to end from here goes on with its jobs."""
+    """A run that could not be stopped from this computer starts its jobs again."""
     return (
-        f"; its run lives ({row.found.folder}) and starts the job again: end it there"
+        f"; its run is alive ({row.found.folder}) and starts the job again: end the run there"
         if row.run_alive
         else ""
     )

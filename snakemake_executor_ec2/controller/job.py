@@ -198,7 +198,9 @@ class JobLifecycle:
         if not has_results and context.keep_failed_s:
             session.lease(context.keep_failed_s)
             context.ledger.kept(entry, context.clock.now() + context.keep_failed_s)
-            entry.left = f"is kept for {duration(context.keep_failed_s)}: snakemake-ec2 ssh {machine.id}"
+            entry.left = (
+                f"is kept for {duration(context.keep_failed_s)}; log in with snakemake-ec2 ssh {machine.id}"
+            )
         return self._outcome(entry, result)
 
     def _fetch(self, session: Session, *, has_results: bool) -> Transfer:

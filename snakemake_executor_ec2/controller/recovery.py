@@ -77,7 +77,7 @@ class Recovery:
             if ending:
                 self._tell(
                     f"ending {len(ending)} machine{'s' * (len(ending) > 1)} that run {run.id} left behind "
-                    f"without a job to go on with: {', '.join(ending)}"
+                    f"without a job to resume: {', '.join(ending)}"
                 )
                 cloud.terminate(ending)
                 self._ended(ending, run.id)
@@ -157,8 +157,8 @@ class Recovery:
         machines = [each for each in self._journal.attempts(run.id) if each.machine and not each.ended_at]
         if lease_runs and machines and endpoint.replace(region, run.region) == run.endpoint != endpoint:
             self._tell(
-                f"run {run.id} left something in {run.region}, where this run does not look: call with "
-                f"--ec2-region {run.region} to go on with it, or see `snakemake-ec2 ps` and `gc`"
+                f"run {run.id} left machines in {run.region}, another region than this run's: add "
+                f"--ec2-region {run.region} to resume it, or see `snakemake-ec2 ps` and `gc`"
             )
 
     def _tell_of_others(self, run: RunRecord, states: Mapping[str, MachineState]) -> None:

@@ -191,7 +191,7 @@ class Run:
         """The key of a submission whose results a dead run has fetched; None: there is none."""
         attempt = self._recovery and self._recovery.finished(fingerprint, keys)
         if attempt:
-            self._tell(f"the results of {attempt.label} are here already: an earlier run fetched them")
+            self._tell(f"the results of {attempt.label} have been fetched already, by an earlier run")
         return attempt.key if attempt else None
 
     def inherit(self, fingerprint: str, outputs: Collection[Path]) -> Inherited | None:

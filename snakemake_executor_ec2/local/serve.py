@@ -40,11 +40,11 @@ _MOTO_SETTINGS = (
 )
 _NOT_IN_THE_IMAGE = ("git", "gcc", "make")
 _NO_NAMESPACES = (
-    "no namespaces to be had on this system, so hosts are plain processes: they see this "
+    "this system allows no namespaces, so machines are plain processes: they see this "
     "computer's files, an undeclared input is not missed, and absolute paths are this computer's own"
 )
 _NO_OVERLAYS = (
-    "no overlay file systems to be had on this system, so machines may read this computer's "
+    "this system allows no overlay file systems, so machines may read this computer's "
     "system directories and not write to them: what a job or --ec2-setup installs with sudo fails"
 )
 
@@ -175,7 +175,8 @@ def _programs() -> str:
     if not found:
         return ""
     return (
-        f"machines have this computer's programs, also what Amazon Linux 2023 lacks ({', '.join(found)}): "
+        f"machines have this computer's programs, including some that Amazon Linux 2023 lacks "
+        f"({', '.join(found)}): "
         "on EC2, let --ec2-setup install them"
     )
 

@@ -1,4 +1,4 @@
-"""A line to one machine that is mended when it breaks, for as long as the machine may be there."""
+"""A connection to one machine that is opened again when it breaks, for as long as the machine may exist."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ATTEMPT_S = 10.0
 _PAUSES_S = (0.5, 0.5, 0.5, 1.0, 2.0, 5.0)
 """Between attempts. The first ones are short: a machine that boots answers from one moment on."""
 _ADDRESS_CHECK_S = 20.0
-"""After so long without an answer, see whether this computer's own address has changed."""
+"""After so long without an answer, check whether this computer's own address has changed."""
 _ASK_EC2_AFTER_S = 20.0
 """After so long without an answer EC2 is asked how the machine is; most boot in about that."""
 _TELL_AFTER_S = 60.0
@@ -40,7 +40,7 @@ _TELL_AFTER_S = 60.0
 class Connection:
     """Runs things on a machine over a connection that is opened again when it was lost.
 
-    What is run must bear being run again. `host_keys` are the only ones that are accepted;
+    What is run must be safe to run again. `host_keys` are the only ones that are accepted;
     they may be replaced when the machine's key is rotated. `patience_s`: how long a machine is
     waited for that may be there; `lost_after_s`: how long one that seems to have crashed is
     (see `machines/failure_detector.py`).
@@ -118,7 +118,7 @@ class Connection:
                 self._host = self._reach(self._patience_s, first=False)
             return self._host
 
-    def _let_us_in(self, address: str) -> None:
+    def _allow_ssh(self, address: str) -> None:
         # The launch has done so once: whether it was needed again shows at the next attempt.
         with suppress(Ec2ExecutorError):
             self._cloud.allow_ssh_from_here(address)
@@ -130,7 +130,7 @@ class Connection:
 
     def _status(self) -> MachineStatus:
         """What EC2 says. Where it says nothing (no network to it, credentials that ran out), what
-        it said last: the machine itself may well be in reach."""
+        it said last: the machine itself may still be reachable."""
         try:
             self._last = self._cloud.status(self._machine.id)
         except Ec2ExecutorError:
@@ -171,7 +171,7 @@ class Connection:
                     return host
                 if attempts == 0 or clock.monotonic() - last_check > _ADDRESS_CHECK_S:
                     last_check = clock.monotonic()
-                    self._let_us_in(status.address)
+                    self._allow_ssh(status.address)
             ec2_answers = round_began - started < _ASK_EC2_AFTER_S or self._look_at(detector)
             if not first and not told and failure and clock.monotonic() - started > _TELL_AFTER_S:
                 told = True

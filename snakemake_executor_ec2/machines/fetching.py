@@ -65,11 +65,11 @@ class Fetching:
                 raise ResultsRefused(f"{path} cannot be read on its machine, not even with sudo: {why}")
             if kind in _NO_RESULT:
                 raise ResultsRefused(
-                    f"{path} is {_NO_RESULT[kind]}, which cannot be sent: let the rule make a file of it"
+                    f"{path} is {_NO_RESULT[kind]}, which cannot be sent: let the rule write a file instead"
                 )
         missing = [str(path) for path, kind in kinds.items() if kind == "missing"]
         if missing:
-            raise StagingError(f"the job ended well, but left no {', '.join(missing)}")
+            raise StagingError(f"the job succeeded, but did not make {', '.join(missing)}")
         if "stand-in" in kinds.values():
             raise StagingError(
                 messages.made_of_stand_ins([p for p, kind in kinds.items() if kind == "stand-in"])

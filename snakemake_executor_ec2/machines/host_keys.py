@@ -1,6 +1,6 @@
-"""What becomes of machines that go on showing the host key which stands in their user-data.
+"""What to do with machines that keep the host key from their user-data.
 
-Whoever may read user-data has that key, and could be taken for the machine: by default nothing is sent
+Anyone who may read user-data has that key and could impersonate the machine: by default nothing is sent
 (docs/decisions/0023).
 """
 
@@ -13,7 +13,9 @@ from snakemake_executor_ec2.errors import PreparationError
 
 UNRENEWED = 2
 """After so many machines of a run that kept their first key, and none that did not, no more are launched."""
-_READABLE = "which whoever may read its user-data in your AWS account (ec2:DescribeInstanceAttribute) has"
+_READABLE = (
+    "which anyone who may read its user-data in your AWS account (ec2:DescribeInstanceAttribute) can read"
+)
 
 
 class HostKeys:
@@ -33,7 +35,7 @@ class HostKeys:
             self._any_renewed = True
 
     def not_renewed(self, machine_id: str, why: str) -> None:
-        """A machine goes on with its first key. Raises PreparationError, or tells it once a run."""
+        """A machine keeps its first key. Raises PreparationError, or warns once a run."""
         with self._lock:
             is_first = not self._unrenewed
             self._unrenewed[machine_id] = why

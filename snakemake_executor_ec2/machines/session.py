@@ -51,7 +51,7 @@ _SOFTWARE_TIMEOUT_S = 3600.0
 _LAST_CALL_S = 60.0
 """How long a machine that was out of reach for the rest of that time may take to say that it is done."""
 _TOO_LONG = (
-    "Software was not installed within an hour. Look whether --ec2-setup waits for something, ask for less "
+    "Software was not installed within an hour. Check whether --ec2-setup waits for something, ask for less "
     "in --ec2-requirements, or start from an image that has it all: --ec2-ami."
 )
 _SAME_TIME_S = 1.0
@@ -210,7 +210,7 @@ class MachineSession:
                     if isinstance(line.event, Output):
                         # An offset that is not where the last piece ended would make a huge or a torn log.
                         if line.at.output != position.output + len(line.event.data):
-                            raise InstanceLost("the machine tells the job's output out of order")
+                            raise InstanceLost("the machine sends the job's output out of order")
                         self._append(file, position.output, line.event.data)
                     if isinstance(line.event, SpotNotice):
                         # Most jobs are lost, but one that ends within the two minutes is done.
@@ -220,13 +220,15 @@ class MachineSession:
                         return line.event.result
                     if isinstance(line.event, Interrupted | Unwatched):
                         raise InstanceLost(f"the job was interrupted: {line.event.reason}")
-            raise ConnectionLost("the machine stopped telling of the job")
+            raise ConnectionLost("the machine stopped reporting on the job")
 
         try:
             return self._connection.call(follow)
         except Cancelled as error:
             if self._log_is_stuck:
-                raise NotFetched("what the job printed found no room here", here=True) from error
+                raise NotFetched(
+                    "there is no room on your computer for what the job printed", here=True
+                ) from error
             raise
 
     def stage_out(self, plan: JobPlan, *, succeeded: bool) -> Transfer:
@@ -263,12 +265,12 @@ class MachineSession:
         except StagingError as error:
             with suppress(StagingError):
                 if agent.status(plan.key).state == "unknown":
-                    raise InstanceLost(f"the machine knows nothing of the job: {error.message}") from error
+                    raise InstanceLost(f"the machine does not know the job: {error.message}") from error
             self._tell_once(
-                f"the machine of {plan.label} cannot tell how it is ({error.message}); trying again"
+                f"the machine of {plan.label} cannot report on it ({error.message}); trying again"
             )
             self._clock.sleep(_PAUSE_S)
-            raise ConnectionLost("the machine cannot tell of the job") from error
+            raise ConnectionLost("the machine cannot report on the job") from error
 
     def _open(self, log: Path) -> FileIO:
         with self._storing():
@@ -292,10 +294,11 @@ class MachineSession:
         except OSError as error:
             self._log_is_stuck = True
             self._tell_once(
-                f"the log of the job cannot be written ({error.strerror}); trying again until it can"
+                f"the job's log cannot be written on your computer ({error.strerror}); trying again until it "
+                "can"
             )
             self._clock.sleep(_PAUSE_S)
-            raise ConnectionLost("what the job prints cannot be stored here") from error
+            raise ConnectionLost("what the job prints cannot be stored on your computer") from error
 
     def _make_workdir(self, plan: JobPlan) -> PathMap:
         answer = self._connection.call(lambda host: Agent(host).workdir([str(plan.workdir)]))[0]
@@ -304,14 +307,14 @@ class MachineSession:
         home = self._connection.call(lambda host: host.run('echo; printf %s "$HOME"', timeout_s=60))
         said = os.fsdecode(home.stdout.rpartition(b"\n")[2])
         if not _HOME.fullmatch(said):
-            raise StagingError("the machine does not say which home directory its user has")
+            raise StagingError("the machine does not report its user's home directory")
         other = Path(said, ".snakemake-ec2", "work")
         again = self._connection.call(lambda host: Agent(host).workdir([str(other)]))[0]
         if not again.ok:
             raise StagingError(f"no working directory can be made on the machine: {again.reason}")
         self._tell(
             f"{plan.label} runs in {other} on its machine, because {plan.workdir} cannot be used there "
-            f"({answer.reason}); absolute paths into it will not work"
+            f"({answer.reason}); absolute paths that lead into it will not work"
         )
         return PathMap(here=plan.workdir, there=other)
 
@@ -350,7 +353,7 @@ def own_umask() -> int:
 
 def ahead_s(before: float, there: float | None, after: float) -> float:
     """By how much a machine's clock is ahead, when it said `there` between `before` and `after`;
-    0 where that may well be nothing, or it did not messages."""
+    0 if that may well be nothing, or if it did not say."""
     if there is None:
         return 0.0
     ahead = there - (before + after) / 2

@@ -48,7 +48,7 @@ def ended_by(name: str, detach: bool) -> str:
     if name == "SIGHUP":
         lead_nowhere()  # a terminal that is gone takes no more: the log has it all
     why = {"SIGHUP": "its terminal was closed"}.get(name, "it was told to end")
-    what = "machines whose jobs run stay at work (--ec2-detach)" if detach else "its machines are ended"
+    what = "machines with running jobs stay at work (--ec2-detach)" if detach else "its machines are ended"
     return f"{name}: {why}; the run ends as with Ctrl-C, and {what}"
 
 

@@ -281,7 +281,7 @@ class Executor(RemoteExecutor):
         would_travel = [job for job in self.dag.needrun_jobs() if not job.is_local]
         self.workflow.localrules(*rules_that_stay(self.workflow))
         for name in sorted({label(job) for job in would_travel if job.is_local}):
-            self.logger.info(f"{name} declares neither input nor output: it runs on this computer")
+            self.logger.info(f"{name} declares neither input nor output: it runs on your computer")
 
     @contextmanager
     def _only_storage_in_use(self) -> Iterator[None]:

@@ -80,9 +80,9 @@ def _refuse_private(inputs: Iterable[Path], what: str) -> None:
     for path in inputs:
         if private := private_in(path, Path.cwd()):
             raise ConfigurationError(
-                f"{what} declares {path} as input, and {private} is sent to no machine: "
-                "credentials, what this plugin notes, and .git stay here. Let a local rule (localrules:) "
-                "make a file of what the job needs of it"
+                f"{what} declares {path} as input, but {private} is never sent to a machine: credentials, "
+                "this plugin's own notes and .git stay on your computer. Let a local rule (localrules:) "
+                "write what the job needs of it into a file"
             )
 
 

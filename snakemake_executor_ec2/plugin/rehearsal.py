@@ -51,10 +51,10 @@ def rehearsal(
     """The embedded cloud of a run, if that is what the user wants; it is told what it cannot do."""
     if settings.cloud != "local":
         return None
-    tell("Rehearsing on the embedded cloud of this computer: nothing is billed.")
+    tell("Rehearsing on the embedded cloud on your computer: nothing is billed.")
     if settings.detach or settings.keep_failed:
         warn(
-            "the embedded cloud ends with this run, and its machines with it: --ec2-detach and "
+            "the embedded cloud and its machines end with this run: --ec2-detach and "
             "--ec2-keep-failed have no effect here; `snakemake-ec2 cloud` serves one that stays"
         )
     return rehearsing()

@@ -62,8 +62,8 @@ def require_cores_for_handover(workflow: Any, jobs: Iterable[Any]) -> None:
     told = sorted(name for name, rule in rules.items() if _unset(rule.resources.get("_cores")))
     if told:
         raise ConfigurationError(
-            f"`handover: True` of rule {told[0]} gives it all cores of this computer, where Snakemake runs "
-            "it, and --jobs does not say how many these are; add --cores, for instance --cores 1"
+            f"`handover: True` makes Snakemake run rule {told[0]} on your computer with all of its cores, "
+            "and --jobs does not say how many these are; add --cores, for instance --cores 1"
         )
 
 

@@ -33,11 +33,13 @@ def software_for(workflow: Any, warn: Callable[[str], None]) -> Software:
         parse_reads.codes(), own=[Path.cwd(), *workflow_folders(workflow)], requirements=requirements
     )
     for here, wanted in imported.overruled:
-        warn(f"Snakefiles use {here} on this computer, and {wanted} on machines: --ec2-requirements says so")
+        warn(
+            f"Snakefiles use {here} on your computer and {wanted} on machines, as --ec2-requirements demands"
+        )
     for module, place in imported.elsewhere:
         warn(
-            f"a Snakefile imports {module}, which is here from {place} and from no package index: machines "
-            "lack it unless --ec2-requirements, --ec2-setup or the image brings it"
+            f"a Snakefile imports {module}, which your computer has from {place} and not from a package "
+            "index: machines lack it unless --ec2-requirements, --ec2-setup or the image provides it"
         )
     plugins = [_pinned(f"snakemake-storage-plugin-{name}") for name in sorted(storage_in_use(workflow))]
     if not settings.setup and not settings.ami and not _LEADS_ELSEWHERE.search(requirements):
@@ -45,8 +47,8 @@ def software_for(workflow: Any, warn: Callable[[str], None]) -> Software:
         own = [Path.cwd(), *workflow_folders(workflow)]
         if lacks := lacking(_scripts(workflow), own=own, have=have):
             warn(
-                f"scripts of the workflow import what machines lack: {', '.join(lacks)}. To have that "
-                "installed there, name a file with such lines with --ec2-requirements."
+                f"scripts of the workflow import packages that machines lack: {', '.join(lacks)}. To install "
+                "them there, write these lines into a file and name it with --ec2-requirements."
             )
     return Software(
         snakemake=version("snakemake"),

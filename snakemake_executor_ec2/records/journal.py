@@ -325,7 +325,7 @@ class Journal:
         if not self._told_removed:
             self._told_removed = True
             self._warn(
-                f"the journal {self.folder / 'journal.sqlite'} was removed while the run lives: what runs is "
+                f"the journal {self.folder / 'journal.sqlite'} was removed during the run: what runs is "
                 "finished, and nothing more is launched. If this run is killed, `snakemake-ec2 stop` finds "
                 "its machines"
             )

@@ -90,7 +90,7 @@ class Forecast:
     refused: tuple[Refused, ...]
     prices: tuple[str, ...]
     """Where prices are from."""
-    on_the_spot: int
+    local_jobs: int
     """Jobs that run on this computer."""
 
     @property
@@ -134,7 +134,7 @@ def forecast(
         limits=tuple(_limits(candidates, quotas, jobs_at_a_time)),
         refused=tuple(refused),
         prices=tuple(sorted(sources)),
-        on_the_spot=local_jobs,
+        local_jobs=local_jobs,
     )
 
 
@@ -283,8 +283,8 @@ def _time(row: Row) -> str:
 
 def _notes(plan: Forecast) -> list[str]:
     notes = []
-    if plan.on_the_spot:
-        notes.append(f"Jobs that run on this computer: {plan.on_the_spot}.")
+    if plan.local_jobs:
+        notes.append(f"Jobs that run on this computer: {plan.local_jobs}.")
     if plan.rows:
         sources = Counter(row.seconds_from for row in plan.rows)
         if plan.direct_jobs:
@@ -298,11 +298,11 @@ def _notes(plan: Forecast) -> list[str]:
         )
         if any("runtime" in source for source in sources):
             notes.append(
-                "≤: from the rules' runtime, which is a limit; a declared benchmark of an earlier run "
-                "tells better."
+                "≤: from the rules' runtime, which is a limit; a rule's benchmark: file of an earlier run "
+                "gives a better estimate."
             )
         if "" in sources:
-            notes.append("?: the rule has no runtime, and no benchmark of an earlier run.")
+            notes.append("?: the rule has no runtime, and there is no benchmark: file of an earlier run.")
     notes.append(
         f"Prices in {plan.region}: {'; '.join(plan.prices) or 'not known, so the smallest type is taken'}."
     )

@@ -249,7 +249,7 @@ def no_budget_without_price(offer: Offer) -> str:
     )
 
 
-def none_lets_us_in(machines: int, why: str) -> str:
+def none_reachable(machines: int, why: str) -> str:
     return (
         f"no more machines are launched: this run launched {machines}, and could log in to none of them "
         f"({why.rstrip('.')}): {_why_none(why)}"

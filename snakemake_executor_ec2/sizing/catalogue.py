@@ -150,7 +150,9 @@ class Catalogue:
         # Some types are only sold as capacity blocks, reserved long before.
         of_arch = [each for each in named if key.arch in each.arches and key.market in each.markets]
         if not of_arch and key.market is Market.SPOT:
-            raise NoFittingInstance(f"no instance type that {_quoted(key.patterns)} allows is sold on spot")
+            raise NoFittingInstance(
+                f"no instance type that {_quoted(key.patterns)} allows is available as spot"
+            )
         if not of_arch:
             raise NoFittingInstance(
                 f"no instance type that {_quoted(key.patterns)} allows has the architecture {key.arch}; "

@@ -33,8 +33,8 @@ def too_dear(
     by_default: bool,
     fits: Callable[[Requirements], bool],
 ) -> str:
-    """The sentence for a job for which only dearer machines are to be had, `cheapest` the first of them.
-    `fits` tells whether other requirements could be met within the limit."""
+    """The sentence for a job that only machines above the price limit fit; `cheapest` is the first of them.
+    `fits` says whether other requirements could be met within the limit."""
     reasons = [text for text, less in _without_one(wanted) if fits(less)] or [
         text for text, _ in _without_one(wanted)
     ]
@@ -47,8 +47,8 @@ def too_dear(
         return f"--ec2-max-price {most:g} can't be kept: {what}, and its price is not known"
     if cheapest.price is None:
         return (
-            f"{what}, whose price is not known: it may be above the ${most:g} an hour up to which machines "
-            "are launched unasked. --ec2-max-price inf allows it"
+            f"{what}, whose price is not known: it may be above the default limit of ${most:g} an hour. "
+            "--ec2-max-price inf allows it"
         )
     price = cheapest.price.usd_per_hour
     if not by_default:
@@ -80,5 +80,5 @@ def _without_one(wanted: Requirements) -> Iterator[tuple[str, Requirements]]:
 
 
 def _in_words(mem_mb: int) -> str:
-    """A slip is seen sooner in terabytes."""
+    """A typing error is easier to see in terabytes."""
     return f" ({mem_mb / 10**6:.4g} TB)" if mem_mb >= 10**6 else ""

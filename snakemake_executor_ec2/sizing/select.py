@@ -97,7 +97,7 @@ def _started(offers: Iterator[Offer]) -> Iterator[Offer] | NoFittingInstance:
     except NoFittingInstance as error:
         return error
     except StopIteration:
-        return NoFittingInstance("every spot machine that fits is dearer than an on-demand one now")
+        return NoFittingInstance("every spot machine that fits is now more expensive than an on-demand one")
     return _again(first, offers)
 
 

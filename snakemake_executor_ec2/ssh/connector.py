@@ -46,7 +46,7 @@ class SshConnector:
                 return self._connect(address, host_keys, key, timeout_s)
             except paramiko.AuthenticationException as error:
                 refused = error
-        raise LoginRefused(f"{address} does not let {self._user!r} in with our key.") from refused
+        raise LoginRefused(f"{address} refuses to log in {self._user!r} with the run's key.") from refused
 
     def _connect(self, address: str, host_keys: Collection[str], key: KeyPair, timeout_s: float) -> SshHost:
         try:
@@ -72,9 +72,11 @@ class SshConnector:
         except paramiko.AuthenticationException as error:
             if transport.is_active():
                 raise
-            raise ConnectionLost(f"{address} broke off while we logged in.") from error
+            raise ConnectionLost(f"{address} closed the connection during login.") from error
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise ConnectionLost(f"{address} broke off while we logged in: {why_lost(error)}.") from error
+            raise ConnectionLost(
+                f"{address} closed the connection during login: {why_lost(error)}."
+            ) from error
 
 
 def _transport(sock: LiveSocket, host_keys: Collection[str], timeout_s: float) -> SshTransport:
@@ -114,8 +116,8 @@ def _negotiate(transport: SshTransport, address: str, host_keys: Collection[str]
 def _mismatch(address: str, host_keys: Collection[str], presented: str) -> HostKeyMismatch:
     wanted = " or ".join(sorted(map(fingerprint, host_keys)))
     return HostKeyMismatch(
-        f"Whoever answers at {address} is not our machine: its host key is {presented} instead of {wanted}. "
-        "Nothing was sent to it."
+        f"The computer that answers at {address} is not the run's machine: its host key is {presented} "
+        f"instead of {wanted}. Nothing was sent to it."
     )
 
 

@@ -105,7 +105,7 @@ class SshHost:
                     if time.monotonic() - heard < silence_s:
                         continue
                     self.close()
-                    raise self._lost(f"nothing was heard for {silence_s:.0f} s") from None
+                    raise self._lost(f"no sign of life for {silence_s:.0f} s") from None
                 if not data:
                     break
                 *whole, rest = (rest + data).split(b"\n")
@@ -137,7 +137,7 @@ class SshHost:
 
 
 def too_much(what: str) -> InstanceLost:
-    """A machine that goes on for ever: it is given up, and the job begins anew on another one."""
+    """A machine that sends without end: it is given up, and the job starts again on another one."""
     return InstanceLost(f"the machine sends {what} without end")
 
 

@@ -55,15 +55,16 @@ def _parse(data: bytes, path: Path) -> _Private:
     except (ValueError, UnsupportedAlgorithm) as error:
         if "password" in str(error).lower():
             raise _encrypted(path) from error
-        raise ConfigurationError(f"{path} is no private key that can be read: {error}.") from error
+        raise ConfigurationError(f"The ssh key {path} is no readable private key: {error}.") from error
     if not isinstance(key, _Private):
-        raise ConfigurationError(f"{path} is neither an RSA, an ed25519 nor an ECDSA key.")
+        raise ConfigurationError(f"The ssh key {path} is neither an RSA, an ed25519 nor an ECDSA key.")
     return key
 
 
 def _encrypted(path: Path) -> ConfigurationError:
     return ConfigurationError(
-        f"The ssh key {path} is protected by a passphrase; give one without, or leave it to a key per run."
+        f"The ssh key {path} is protected by a passphrase; name one without, or leave out "
+        "--ec2-ssh-key: a key is made for each run."
     )
 
 

@@ -41,7 +41,7 @@ class LiveSocket(socket.socket):
     def _check(self) -> None:
         # not ETIMEDOUT: Python makes a TimeoutError of it, which paramiko takes for a reason to wait
         if self.silence_s is not None and time.monotonic() - self._heard > self.silence_s:
-            raise OSError(errno.ECONNABORTED, f"nothing was heard for {self.silence_s:.0f} s")
+            raise OSError(errno.ECONNABORTED, f"no sign of life for {self.silence_s:.0f} s")
 
     def end(self) -> None:
         """Close it at once, waking up whoever waits on it."""

@@ -66,7 +66,7 @@ def too_large(path: Path) -> str:
 def read_unseen(paths: Sequence[Path], workdir: Path) -> str:
     """The sentence for files that travel because the Snakefile could not be read without them."""
     names = _some([str(_short(path, workdir)) for path in paths])
-    return f"with every job travels, too, what the Snakefile reads: {names}"
+    return f"also sent with every job, because the Snakefile reads it: {names}"
 
 
 def beyond_limit(folders: Sequence[str]) -> str:
@@ -74,7 +74,7 @@ def beyond_limit(folders: Sequence[str]) -> str:
     return (
         f"the working directory holds more than {LIMIT_ENTRIES:,} files and folders: machines are not told "
         f"what is in {_some(folders)}. A shell command that lists one of them fails there, and no file in it "
-        "seems to exist. If that matters, move what is not needed elsewhere"
+        "seems to exist. If that matters, move files that are not needed elsewhere"
     )
 
 

@@ -63,7 +63,7 @@ class LinkRules:
 
     def _danger(self, path: Path) -> str:
         if is_private(path, self.paths.here, self.home):
-            return "where nothing of a job's may lead"
+            return "where no link of a job may lead"
         if self.is_declared(path):
             return ""
         for zone in (self.paths.here, self.home):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ENDS_S = 120.0
 """Within so long a run that cannot go on has ended, with its machines."""
 _OTHERS_S = 240.0
-_CLAIMS = ("which no job of this run asked for", "left behind without a job to go on with", "resuming")
+_CLAIMS = ("which no job of this run asked for", "left behind without a job to resume", "resuming")
 """What a run says that ends or takes over what an earlier one has on EC2."""
 
 

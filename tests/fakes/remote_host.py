@@ -60,7 +60,7 @@ class FakeConnector:
         if machine is None or not machine.is_up:
             raise ConnectError(f"{address} does not answer.")
         if machine.host_key not in host_keys:
-            raise HostKeyMismatch(f"Whoever answers at {address} is not our machine.")
+            raise HostKeyMismatch(f"The computer that answers at {address} is not the run's machine.")
         return FakeRemoteHost(machine)
 
 

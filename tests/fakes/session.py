@@ -52,7 +52,7 @@ class Scene:
         if not self.answers(address):
             raise ConnectError(f"{address} does not answer.")
         if self.keys.get(address) not in (None, *host_keys):
-            raise HostKeyMismatch(f"Whoever answers at {address} is not our machine.")
+            raise HostKeyMismatch(f"The computer that answers at {address} is not the run's machine.")
         self.connections += 1
         return cast("RemoteHost", FakeLine(self, address))
 

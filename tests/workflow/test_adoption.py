@@ -131,7 +131,7 @@ def test_a_job_that_snakemake_could_not_note(run_workflow: WorkflowRunner, ec2_c
     second = watched(run_workflow, AGAIN)
 
     assert second.wait() == 0, second.output
-    assert "are here already" in second.output
+    assert "have been fetched already, by an earlier run" in second.output
     assert len(launched_since(ec2_cloud, before)) == 1
     assert (run_workflow.folder / "tree/a").read_text() == "a\n"
 
@@ -155,7 +155,7 @@ def test_results_that_have_no_room_when_the_run_ends(
     notes.rename(notes.with_name("aside"))
     for path in (folder, notes):
         path.touch()  # nothing can be stored where a folder should be
-    first.until("rule quick cannot be stored here")
+    first.until("rule quick cannot be stored on your computer")
     if ends == "Ctrl-C":
         first.interrupt()
     assert first.wait() == 1

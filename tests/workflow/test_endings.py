@@ -181,6 +181,6 @@ def test_a_journal_that_is_removed_keeps_nothing_waiting(
     shutil.rmtree(run_workflow.folder / ".snakemake")
     output, _ = process.communicate(timeout=100)
 
-    assert "was removed while the run lives" in output
+    assert "was removed during the run" in output
     assert not alive(ec2_cloud), output
     assert (run_workflow.folder / "o.txt").read_text() == "data"

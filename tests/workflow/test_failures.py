@@ -97,13 +97,13 @@ def test_results_wait_for_room_on_this_computer(
     if folder.exists():
         folder.rmdir()
     folder.write_text("in the way: no directory can be made here")
-    run.until("cannot be stored here")
+    run.until("cannot be stored on your computer")
     time.sleep(3)
     folder.unlink()
 
     assert run.wait() == 0, run.output
     assert (folder / "o.txt").read_text() == "made\n"
-    assert run.output.count("cannot be stored here") == 1
+    assert run.output.count("cannot be stored on your computer") == 1
     assert len(launched_since(ec2_cloud, before)) == 1
 
 

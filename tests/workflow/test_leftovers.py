@@ -44,5 +44,5 @@ def test_a_job_that_kills_its_users_processes_fails_itself(
     assert run.returncode == 1
     assert "exit status 7" not in run.output
     assert "kill -9 -1" in run.output.split("out.txt", 1)[1]
-    assert "the process that watched it was killed" in run.output
+    assert "the process that supervised it was killed" in run.output
     assert len(launched_since(ec2_cloud, before)) == 1

@@ -24,8 +24,8 @@ STATEMENTS = {each["Sid"]: each for each in POLICY["Statement"]}
 # What a run says without a statement. Those that it goes on without:
 FALLBACKS = {
     "PricesAndLimits": (
-        "are taken: the AWS credentials do not have the permission pricing:GetProducts",
-        "until EC2 says one is reached: the AWS credentials do not have the permission "
+        "are used: the AWS credentials do not have the permission pricing:GetProducts",
+        "until EC2 refuses a launch because of one: the AWS credentials do not have the permission "
         "servicequotas:GetServiceQuota",
     ),
     "NewestImage": (

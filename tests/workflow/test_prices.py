@@ -27,9 +27,9 @@ def test_the_pricing_api_is_forbidden(run_workflow: WorkflowRunner, ec2_cloud: E
 
     assert run.returncode == 0, run.output
     assert re.search(
-        r"the prices of us-east-1 as of \d{4}-\d\d-\d\d are taken: .*pricing:GetProducts", run.output
+        r"the prices of us-east-1 as of \d{4}-\d\d-\d\d are used: .*pricing:GetProducts", run.output
     )
-    assert "the instance types of a snapshot are taken" in run.output
+    assert "a snapshot's list of instance types is used" in run.output
     assert "launched c7a.medium $0.05132/h" in run.output
     assert re.search(r"^Prices: us-east-1, \d{4}-\d\d-\d\d\.$", run.output, re.MULTILINE)
 

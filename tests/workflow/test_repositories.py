@@ -112,4 +112,4 @@ rule one:
     )
     assert run.returncode == 0, run.output
     assert (run.folder / "b.txt").read_text() == f"2.25 {version('pandas')} True\n"
-    assert run.output.count("a Snakefile imports labtools, which is here from") == 1
+    assert run.output.count("a Snakefile imports labtools, which your computer has from") == 1

@@ -232,7 +232,7 @@ def test_a_rule_that_declares_nothing_runs_here(run_workflow: WorkflowRunner) ->
     run = run_workflow({"Snakefile": CLEANING, "results/old.txt": ""}, "clean", "announce")
 
     assert run.returncode == 0, run.output
-    assert "rule clean declares neither input nor output: it runs on this computer" in run.output
+    assert "rule clean declares neither input nor output: it runs on your computer" in run.output
     assert not (run.folder / "results").exists()
     assert "for rule announce" in run.output
     assert "for rule clean" not in run.output

@@ -252,7 +252,7 @@ def test_two_computers_with_one_folder(
     assert "ended: 0 machines, 0 security groups" in shell(run_workflow.folder, "gc", "--yes")
     assert alive(ec2_cloud) == [machine]
     said = shell(run_workflow.folder, "stop", "--yes")
-    assert f"terminated {machine} of rule one; its run lives (" in said
+    assert f"terminated {machine} of rule one; its run is alive (" in said
     run.until("was terminated from outside")
     run.interrupt()
     run.wait()

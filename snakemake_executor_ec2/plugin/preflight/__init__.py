@@ -73,17 +73,17 @@ def check(
         if differs.exists():
             sentences = [f"- {line}" for line in differs.read_text().splitlines()]
             raise ConfigurationError(
-                "Nothing was launched, because machines would compute something else than was decided here:\n"
-                + "\n".join([*sentences, *_about(programs)])
+                "Nothing was launched, because machines would compute something else than was decided on "
+                "your computer:\n" + "\n".join([*sentences, *_about(programs)])
             )
     if done.returncode in (0, NO_NAMESPACE):
         return done.returncode == 0
     said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     told = [f"    {line}" for line in said[-_TOLD_LINES:]]
     raise SnakefileUnreadable(
-        "Nothing was launched, because Snakemake could not read the workflow with what travels to machines. "
-        "Name what it lacks with --ec2-include, or look it up in a rule. It said:\n"
-        + "\n".join([*told, *_about(programs)]),
+        "Nothing was launched, because Snakemake could not read the workflow with only the files that are "
+        "sent to machines. Name what is missing with --ec2-include, or read it in a rule. Snakemake "
+        "said:\n" + "\n".join([*told, *_about(programs)]),
         files=refused_files(said, view, texts),
     )
 
@@ -93,8 +93,8 @@ def _about(programs: Collection[str]) -> list[str]:
     if not programs:
         return []
     return [
-        f"The Snakefile calls {', '.join(programs)} while it is read. What a program answers depends on the "
-        "computer and on files that do not travel; call it in a rule, or give its answer with --config."
+        f"The Snakefile calls {', '.join(programs)} while it is read. A program's output depends on the "
+        "computer and on files that are not sent; call it in a rule, or pass its output with --config."
     ]
 
 

@@ -80,8 +80,8 @@ def test_a_signal_stays_one(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("true", b"rule a ended well, but left no a"),
-        ("mkdir a", b"rule a ended well, but a is a folder, which takes directory()"),
+        ("true", b"rule a succeeded, but did not make a"),
+        ("mkdir a", b"rule a succeeded, but a is a folder and not declared with directory()"),
     ],
 )
 def test_what_the_next_job_needs_is_looked_for(machine: Machine, command: str, said: bytes) -> None:

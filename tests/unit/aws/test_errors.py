@@ -72,7 +72,7 @@ def test_denied_names_the_action_and_who_can_help() -> None:
     assert isinstance(found, PermissionDenied)
     assert found.action == "ec2:RunInstances"
     assert "ec2:RunInstances" in str(found)
-    assert "administers the AWS account" in str(found)
+    assert "administrator of the AWS account" in str(found)
     assert "arn:aws:iam::1:user/ann" in str(found)
     assert "AbC123" not in str(found)
 

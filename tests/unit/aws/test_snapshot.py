@@ -102,7 +102,7 @@ def test_where_the_snapshot_has_no_prices_either(
     with environment(ec2_cloud.env):
         cloud = Ec2Cloud(run_id="run-1", clock=SystemClock(), warn=said.append)
         assert cloud.prices(Market.ON_DEMAND) == {}
-    assert "prices are not known, so machines are ranked by size" in said[0]
+    assert "prices are unknown, so machines are ranked by size" in said[0]
 
 
 def test_another_failure_is_a_failure(ec2_cloud: EmbeddedCloud) -> None:

@@ -58,12 +58,16 @@ def attempt(**more: Any) -> Attempt:
         (attempt(), 60, ""),
         (attempt(phase=Phase.STAGE_OUT), 60, ""),
         (attempt(), -60, "its run is dead and its lease is over"),
-        (None, 60, "its run is dead and never heard of its launch"),
+        (None, 60, "its run is dead and never learned of its launch"),
         (attempt(phase=Phase.PREPARE, bench=None), 60, "its run is dead and no job works on it"),
         (attempt(bench=None), 60, "its run is dead and no job works on it"),
         (attempt(ending="done"), 60, "its run is dead and no job works on it"),
         (attempt(ending="failed", kept_until=NOW + 1), -60, ""),
-        (attempt(ending="failed", kept_until=NOW - 1), 60, "the time to look at its failed job is over"),
+        (
+            attempt(ending="failed", kept_until=NOW - 1),
+            60,
+            "the time for which its failed job was kept is over",
+        ),
     ],
 )
 def test_a_machine_of_a_dead_run(attempt: Attempt | None, lease_left_s: float, why: str) -> None:
@@ -111,7 +115,7 @@ def test_a_machine_of_somebody_else(expires_at: float | None, why: str) -> None:
                 "orphan": "its run is dead and no job works on it",
             },
             "orphan: its run is dead and no job works on it",
-            "ends in 10 hours: no job came to it",
+            "ends in 10 hours: it got no job",
         ),
     ],
 )
@@ -150,7 +154,7 @@ def test_a_name_that_nothing_has(
     """One sentence, no traceback, and no journal where there was none."""
     assert main([command[0], "--directory", str(tmp_path), *command[1:]]) == 1
     name = command[1]
-    assert capsys.readouterr().err == f"this folder's journal knows no machine, job or rule {name!r}\n"
+    assert capsys.readouterr().err == f"no machine, job or rule {name!r} is in the journal of this folder\n"
     assert not list(tmp_path.iterdir())
 
 
@@ -166,12 +170,14 @@ def test_a_name_that_several_jobs_have(tmp_path: Path) -> None:
         journal.launched(spec.token, machine)
 
     assert attempt_named(journal, "align").key == "b2"
-    with pytest.raises(ConfigurationError, match="knows no machine, job or rule ''"):
+    with pytest.raises(ConfigurationError, match="no machine, job or rule '' is in the journal"):
         attempt_named(journal, "", alone=True)
     assert attempt_named(journal, "rule align (b)", alone=True).key == "b"
     assert attempt_named(journal, machine.id, alone=True).key == "b2"
     assert attempt_named(journal, "(a)", alone=True).key == "a"
-    with pytest.raises(ConfigurationError, match=r"fits several: rule align \(b\), rule align \(b2\)"):
+    with pytest.raises(
+        ConfigurationError, match=r"matches several jobs: rule align \(b\), rule align \(b2\)"
+    ):
         attempt_named(journal, "(b", alone=True)
     journal.end(attempt_id, "done", machine_ended=True)
     assert attempt_named(journal, "(b", alone=True).key == "b", "the only one that is under way"

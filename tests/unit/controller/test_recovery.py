@@ -194,7 +194,7 @@ def test_a_run_in_another_region(world: World) -> None:
     world.run("over", region="eu-west-1", endpoint=west)
     world.recovery.settle([], all_known=True)
     (said,) = world.said
-    assert "run west left something in eu-west-1" in said
+    assert "run west left machines in eu-west-1" in said
     assert len(world.alive()) == 1
 
 

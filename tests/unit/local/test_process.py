@@ -151,7 +151,7 @@ def test_a_system_without_namespaces_is_told_once(tmp_path: Path) -> None:
         errors = process.stderr.read() if process.stderr else ""
     if "unshare: " in errors:
         pytest.skip(errors)
-    assert errors.count("embedded cloud: no namespaces to be had") == errors.count("namespaces") == 1
+    assert errors.count("embedded cloud: this system allows no namespaces") == errors.count("namespaces") == 1
     assert any("AWS_ENDPOINT_URL" in line for line in lines)
 
 

@@ -47,7 +47,7 @@ def test_while_our_own_network_is_down_nothing_counts(detector: FailureDetector)
     assert detector.why_lost(5100.0)
 
 
-def test_none_lets_us_in() -> None:
+def test_none_reachable() -> None:
     """Two machines that never let us in are enough, and one that did is enough to go on."""
     reachability = Reachability()
     reachability.note_unreached("a", "no answer")

@@ -71,7 +71,7 @@ def test_a_log_that_cannot_be_made_is_made_later(world: World) -> None:
     world.session.stage_in(plan)
     assert world.session.run(plan, log).exit_code == 0
     assert log.read_text() == "printed\n"
-    assert sum("cannot be written (File exists)" in each for each in world.said) == 1
+    assert sum("cannot be written on your computer (File exists)" in each for each in world.said) == 1
 
 
 def test_who_ends_the_run_before_the_log_can_be_written(world: World) -> None:
@@ -93,7 +93,7 @@ def test_a_machine_that_is_out_of_memory_is_asked_again(world: World) -> None:
     log = world.folder / "log"
     assert world.session.run(plan, log).exit_code == 0
     assert log.read_text() == "one\ntwo\n"
-    assert any("cannot tell how it is (fork: Cannot allocate memory)" in each for each in world.said)
+    assert any("cannot report on it (fork: Cannot allocate memory)" in each for each in world.said)
 
 
 def test_an_installation_that_hangs_has_an_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,8 +112,8 @@ def test_an_installation_that_hangs_has_an_end(world: World, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("command", "why"),
     [
-        ("ln -s .git/hooks/pre-commit o", "in a hidden folder|nothing of a job's"),
-        ("ln -s .snakemake/ec2/journal.sqlite o", "where nothing of a job's may lead"),
+        ("ln -s .git/hooks/pre-commit o", "in a hidden folder|no link of a job"),
+        ("ln -s .snakemake/ec2/journal.sqlite o", "where no link of a job may lead"),
         ("mkdir o; ln -s ../Snakefile o/x", "would be code"),
         ("mkdir o; ln -s ../data o/x; ln -s x/../.hidden o/y", "in a hidden folder"),
         ("ln -s /usr o", "would write into it"),
@@ -138,6 +138,6 @@ def test_an_output_that_was_not_made_is_not_waited_for(world: World) -> None:
     plan = world.plan("true", outputs=(world.folder / "work" / "o",))
     world.session.stage_in(plan)
     world.session.run(plan, world.folder / "log")
-    with pytest.raises(StagingError, match="left no") as caught:
+    with pytest.raises(StagingError, match="did not make") as caught:
         world.session.stage_out(plan, succeeded=True)
     assert not isinstance(caught.value, NotFetched)

@@ -142,14 +142,14 @@ def test_who_ended_a_machine(reason: str, said: str) -> None:
     [
         ("10.0.0.1 does not answer on port 22: [Errno 111] Connection refused.", True),
         ("10.0.0.1 does not answer on port 22: timed out.", False),
-        ("10.0.0.1 does not let 'ubuntu' in with our key.", False),
+        ("10.0.0.1 refuses to log in 'ubuntu' with the run's key.", False),
     ],
 )
 def test_a_refused_connection_is_no_matter_of_the_network(why: str, port: bool) -> None:
     """Who refuses was reached: nothing listens there."""
     for text in (
         messages.unreachable(launchers.World().launch(), 300, why, ""),
-        messages.none_lets_us_in(2, why),
+        messages.none_reachable(2, why),
     ):
         assert ("--ec2-ssh-port" in text) == port
         assert ("your network may block outgoing ssh" in text) == (not port)

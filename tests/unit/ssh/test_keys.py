@@ -83,7 +83,7 @@ def test_a_passphrase(tmp_path: Path, format_: serialization.PrivateFormat) -> N
 def test_what_is_no_key(tmp_path: Path, data: bytes) -> None:
     """One sentence that names the file."""
     path = _write(tmp_path / "key.pem", data)
-    with pytest.raises(ConfigurationError, match=r"key\.pem is no private key"):
+    with pytest.raises(ConfigurationError, match=r"key\.pem is no readable private key"):
         load_key_pair(path)
 
 
