@@ -99,9 +99,9 @@ def _unneeded(group: Any) -> set[str]:
 
 def _check_run(workflow: Any) -> None:
     if workflow.executor_settings.direct == "never":
-        raise NotDirect("--ec2-direct never says so")
+        raise NotDirect("of --ec2-direct never")
     if workflow.remote_execution_settings.precommand:
-        raise NotDirect("--precommand says what is to come before it")
+        raise NotDirect("--precommand names a command that has to run before it")
     # Only the Snakefile itself can do to the machine's PATH what it does to ours.
     own = sorted(filter(environment.is_the_machines, environment.written()))
     if own:
@@ -196,7 +196,7 @@ def _formatted(job: Any, tmpdir: str) -> _Command:
     try:
         resources, params = job.resources, job.params
     except Exception as error:
-        raise NotDirect(f"its params or resources can't be worked out here: {error}") from error
+        raise NotDirect(f"its params or resources can't be computed on your computer: {error}") from error
     try:
         if isinstance(resources.get("tmpdir"), str) and not resources.get("tmpdir"):  # Snakemake's `<TBD>`
             job._resources = type(resources)(fromdict={**dict(resources.items()), "tmpdir": tmpdir})
@@ -204,7 +204,7 @@ def _formatted(job: Any, tmpdir: str) -> _Command:
                 job._params = None
         made = _made(job)
     except Exception as error:
-        raise NotDirect(f"its command can't be formatted here: {error}") from error
+        raise NotDirect(f"its command can't be formatted on your computer: {error}") from error
     finally:
         job._resources, job._params = resources, params
     if made is None:
@@ -237,5 +237,5 @@ def _tmpdir(job: Any) -> str | None:
         return None
     text = raw.strip("'\"") if isinstance(raw, str) else ""
     if not text.startswith("/") or not _NEEDS_NO_QUOTES.fullmatch(text):
-        raise NotDirect("its tmpdir is worked out on the machine")
+        raise NotDirect("its tmpdir is only known on the machine")
     return text

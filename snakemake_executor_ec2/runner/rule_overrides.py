@@ -140,7 +140,7 @@ def _params(asked: _Asked) -> Any:
         made = filled(values.named_list("Params"), told, list(params or ()))
     except ValueError as error:
         raise asked.refuse(
-            f"a value among its params can't be sent, and is not the same on the machine ({error})."
+            f"one of its params can't be sent, and is not the same on the machine ({error})."
         ) from error
     return (made, further[0] if further else list(made)) if _params_are_told_twice() else made
 

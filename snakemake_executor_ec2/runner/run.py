@@ -157,7 +157,7 @@ class _Runner:
             if code != told["code"][part]:
                 raise self.refuse(
                     told,
-                    f"the rule's {part} directive is not the same there as on your computer: "
+                    f"the rule's {part} directive is not the same on the machine as on your computer: "
                     f"{_difference(told['code'][part] or 'none', code or 'none')}",
                 )
         return rule
@@ -196,7 +196,7 @@ class _Runner:
             raise self.refuse(told, _of_globals(differing))
         raise self.refuse(
             told,
-            "its shell command is not the same there as on your computer: "
+            "its shell command is not the same on the machine as on your computer: "
             + _difference(told["shell"], text),
         )
 
@@ -241,13 +241,14 @@ def _of_globals(differing: list[tuple[list[str], Any, Any]]) -> str:
     ]
     order = [values.only_order_differs(value, here) for _, value, here in differing]
     hint = (
-        "sort it in the Snakefile; for sets it is enough to call snakemake with PYTHONHASHSEED=0"
+        "sort it in the Snakefile; for sets it is enough to run snakemake with PYTHONHASHSEED=0"
         if all(order)
         else "declare the files that the Snakefile looks at as input, name them with --ec2-include, or give "
         "the value to the rule as params"
     )
     return (
-        f"its code reads what the Snakefile works out otherwise there: {'; '.join(told)}. To mend it, {hint}."
+        "its code reads what the Snakefile computes differently on the machine: "
+        f"{'; '.join(told)}. To fix it, {hint}."
     )
 
 

@@ -127,8 +127,8 @@ def _ranks(present: Mapping[str, object]) -> int:
         return 1
     if (_whole(present, "nodes", minimum=0) or 1) > 1:
         raise ConfigurationError(
-            f"resource nodes={present['nodes']!r}: a job runs on one machine; leave nodes out, and say with "
-            "tasks how many ranks that machine is for"
+            f"resource nodes={present['nodes']!r}: a job runs on one machine; leave out nodes, and set "
+            "tasks to the number of ranks on that machine"
         )
     return _whole(present, "tasks", minimum=0) or 1
 

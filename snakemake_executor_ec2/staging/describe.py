@@ -22,7 +22,7 @@ def of_sources(sources: Sources, workdir: Path) -> str:
     by_reason: dict[Reason, dict[Path, int]] = defaultdict(dict)
     for path, reason in sources.reasons.items():
         by_reason[reason][path] = sizes[path]
-    lines = [f"with every job travel {_count(sizes)}:"]
+    lines = [f"sent with every job: {_count(sizes)}"]
     lines += [
         f"  {_count(by_reason[reason])}, {reason}: {_largest(by_reason[reason], workdir)}"
         for reason in Reason
@@ -36,7 +36,7 @@ def of_sources(sources: Sources, workdir: Path) -> str:
 
 def of_job(plan: JobPlan, sources: Sources) -> str:
     """Number, size and the largest of the inputs of one job, and of what its rules get as `params`."""
-    lines = [f"to the machine of {plan.label} travel {_described(plan.inputs, 'input', plan.workdir)}"]
+    lines = [f"sent to the machine of {plan.label}: {_described(plan.inputs, 'input', plan.workdir)}"]
     others = set(plan.sources) - set(sources.reasons)
     if others:
         lines.append(f"  and {_described(others, 'params', plan.workdir)}")

@@ -309,7 +309,7 @@ def test_failures_are_the_same_locally_directly_and_with_snakemake(runs: Runs) -
         ('params: n=lambda w, resources: len(str(resources.tmpdir))\n    shell: "echo {params.n} > {output}"',
          "depends on the machine's folder for temporary files"),
         ('resources: tmpdir=lambda w: "/tmp"\n    shell: "echo {resources.tmpdir} > {output}"',
-         "its tmpdir is worked out on the machine"),
+         "its tmpdir is only known on the machine"),
         ('params: script=workflow.source_path("x.py")\n    shell: "cp {params.script} {output}"',
          "its command names a file in Snakemake's cache"),
     ],

@@ -180,7 +180,7 @@ def test_a_project_and_its_command_lines(run_workflow: WorkflowRunner, tmp_path:
 
         assert local.returncode == 0, local.stderr
         assert run.returncode == 0, run.output
-        assert "with every job travel" in run.output
+        assert "sent with every job: " in run.output
         assert tree(run.folder) == tree(here)
     assert (run.folder / "elsewhere/results/a.txt").read_text().endswith("profile\n")
     assert (run.folder / "elsewhere/results/b.txt").read_text() == "b profile\n" * 2 + "typed\n"

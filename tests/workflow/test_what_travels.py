@@ -47,10 +47,10 @@ def test_the_user_says_what_travels_and_sees_it(run_workflow: WorkflowRunner) ->
     assert (run.folder / "out/b.txt").read_text() == ""
     assert run.output.count("large.sh is larger than 10 MB") == 1
     assert run.output.count("model.bin is larger than 10 MB") == 1
-    assert run.output.count("with every job travel 3 files") == 1
+    assert run.output.count("sent with every job: 3 files") == 1
     assert "--ec2-include: lookup/table.tsv 9 B" in run.output
     assert "left out by --ec2-exclude, 1 file of 0 B: tools/notes.py" in run.output
-    assert "to the machine of rule a travel 1 file of 1.5 kB (input): data/a.csv 1.5 kB" in run.output
+    assert "sent to the machine of rule a: 1 file of 1.5 kB (input): data/a.csv 1.5 kB" in run.output
 
 
 def test_snakefiles_from_the_web_are_fetched_by_this_computer_only(

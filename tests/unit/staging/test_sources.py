@@ -121,7 +121,7 @@ def test_the_inventory_counts_by_reason(tmp_path: Path) -> None:
 
     text = describe.of_sources(_gather(tmp_path, include=["*.tsv"], exclude=["notes.py"]), tmp_path)
 
-    assert "with every job travel 2 files of 2 kB" in text
+    assert "sent with every job: 2 files of 2 kB" in text
     assert "1 file of 2 kB, --ec2-include: big.tsv 2 kB" in text
     assert "1 file of 0 B, a script in a folder of the workflow: a.py" in text
     assert "left out by --ec2-exclude, 1 file of 0 B: notes.py" in text
