@@ -2,7 +2,7 @@
 
 In the order of a job's story (see `controller/job.py`):
 `JobPlan` asks for `Requirements`; the catalogue answers with ranked `Offer`s of
-`InstanceType`s; a `LaunchSpec` becomes a `Machine`, whose `MachineStatus` EC2 tells;
+`InstanceType`s; a `LaunchSpec` becomes a `Machine`, whose `MachineStatus` EC2 reports;
 the agent on it reports `JobEvent`s; all of it ends in a `JobOutcome` with its `Phase`s.
 """
 
@@ -63,7 +63,7 @@ class Requirements:
     nvme_gb: int = 0
     """Local NVMe disks (10^9 bytes), all together; they come unformatted."""
     network_gbps: float = 0.0
-    """What the machine's network holds for long, in Gbit/s."""
+    """The machine's sustained network bandwidth, in Gbit/s."""
     arch: Arch = Arch.X86_64
     instance_types: tuple[str, ...] = ()
     spot: SpotUse = SpotUse.NEVER
@@ -73,14 +73,14 @@ class Requirements:
 
 @dataclass(frozen=True, kw_only=True)
 class JobPlan:
-    """One submission of Snakemake's (a job or a group job), ready to be run anywhere.
+    """One submission of Snakemake's (a job or a group job), ready to be run on a machine.
 
     Paths are absolute paths of the controller; on the machine they are the same
-    (`staging.paths` says when they cannot be). `command` is run by bash in `workdir`.
+    (`staging/paths.py` has the exceptions). `command` is run by bash in `workdir`.
     """
 
     key: str
-    """Unique in the run: names folders, log files and tags."""
+    """Unique among all runs: part of the names of folders, log files and tags."""
     rule: str
     """The rule's name; for a group, its rules' names joined with `+`."""
     label: str
@@ -97,12 +97,12 @@ class JobPlan:
     env: Mapping[str, str] = field(repr=False)
     """Environment variables with values that may be secret: never logged, never on a disk."""
     unset: tuple[str, ...] = ()
-    """Environment variables that must not be set there, either."""
+    """Environment variables that must not be set on the machine."""
     requirements: Requirements
     tools: tuple[str, ...] = ()
     """What the machine needs to deploy the job's software (see `Software.tools`)."""
     folders: tuple[Path, ...] = ()
-    """Where the machine is to be able to put such software."""
+    """Folders that must be writable on the machine for such software."""
     sources: tuple[Path, ...]
     """Files and folders of the workflow itself: Snakefiles, scripts, configs."""
     inputs: tuple[Path, ...]
@@ -110,17 +110,17 @@ class JobPlan:
     outputs: tuple[Path, ...]
     """Files and directories that come back after success; every one must exist."""
     optional_outputs: tuple[Path, ...] = ()
-    """What comes back where it exists, after success."""
+    """Comes back after success, if it exists."""
     logs: tuple[Path, ...] = ()
-    """What comes back where it exists, after success and after failure."""
+    """Comes back after success and after failure, if it exists."""
     own: tuple[Path, ...] = ()
     """All that the job makes, whether it comes back or not."""
     view: View | None = field(default=None, repr=False, compare=False)
-    """What the machine is to see of files that are not sent."""
+    """What the machine sees of files that are not sent."""
     is_checkpoint: bool = False
-    """Functions of the workflow look at what it has made, declared or not."""
+    """Functions of the workflow may look at whatever it has made, declared or not."""
     incomplete: tuple[Path, ...] = ()
-    """What comes back where it exists after a failure: outputs, with `--keep-incomplete`."""
+    """Comes back after a failure, if it exists: outputs, with `--keep-incomplete`."""
     fingerprint: str = ""
     """The same for submissions that would give the same results (see `plugin/fingerprint.py`)."""
 
@@ -177,7 +177,7 @@ class Offer:
     market: Market
     zones: tuple[str, ...]
     price: Price | None
-    """None where no price is known; such offers rank by size."""
+    """None if no price is known; such offers rank by size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +205,7 @@ class KeyPair:
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchSpec:
-    """One machine that we want, complete: the same spec gives the same request."""
+    """Everything about one launch: the same spec gives the same request."""
 
     token: str
     """ClientToken: EC2 launches at most one machine for it. At most 64 ASCII characters."""
@@ -218,12 +218,12 @@ class LaunchSpec:
     instance_profile: str | None = None
     """Name or ARN of the IAM instance profile whose permissions the machine gets."""
     claim_s: float = 12 * 3600.0
-    """After so many seconds it ends itself if no agent has come."""
+    """After this many seconds it ends itself if no agent was installed on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A machine that EC2 has started for us."""
+    """A machine that EC2 has launched."""
 
     id: str
     instance_type: str
@@ -248,7 +248,7 @@ class MachineState(StrEnum):
 
     @property
     def is_gone(self) -> bool:
-        """True where nothing can be run on it any more."""
+        """True if nothing can be run on it any more."""
         return self in _GONE
 
 
@@ -286,7 +286,7 @@ class Software:
     setup: str = ""
     """The text of the user's setup script."""
     tools: tuple[str, ...] = ()
-    """`conda` and `apptainer`, where Snakemake is to deploy a job's software with them."""
+    """`conda` and `apptainer`, if Snakemake deploys a job's software with them."""
     late: tuple[str, ...] = ()
     """Names of programs: all this is installed when one of them is first called. Empty: before the job."""
 
@@ -297,8 +297,9 @@ class Software:
 
 
 def comes_late(direct: Mapping[str, Any] | None, *, requirements: str | None, setup: str | None) -> bool:
-    """Whether software is installed only when a job calls it. A command of its own may call none; but the
-    programs of requirements have names that nobody knows before, and a benchmark would measure it."""
+    """Whether software is installed only when a job calls it. A direct command may never call it. But
+    the names of the programs that requirements bring are not known before, and a benchmark would
+    measure the installation."""
     if direct is None or requirements or setup:
         return False
     requests = [member["request"] for member in direct["members"]] if "members" in direct else [direct]
@@ -307,7 +308,7 @@ def comes_late(direct: Mapping[str, Any] | None, *, requirements: str | None, se
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """What went over the line."""
+    """What was sent or fetched."""
 
     files: int
     bytes: int
@@ -318,12 +319,12 @@ class Transfer:
 
 
 class Phase(StrEnum):
-    """A part of a job's story that takes time. Their sum is the job's whole time."""
+    """A part of a job's time on its machine. Their sum is the job's whole time."""
 
     LAUNCH = "launch"
     BOOT = "boot"
     PREPARE = "prepare"
-    """Software and inputs, which go on side by side."""
+    """Software and inputs, in parallel."""
     RUN = "run"
     STAGE_OUT = "stage out"
     TERMINATE = "terminate"
@@ -339,7 +340,7 @@ class Usage:
 
 
 class Failure(StrEnum):
-    """Why a job's command failed, as far as the machine's evidence tells."""
+    """Why a job's command failed, according to the evidence on the machine."""
 
     EXIT = "exit"
     SIGNAL = "signal"
@@ -347,9 +348,9 @@ class Failure(StrEnum):
     DISK_FULL = "disk full"
     RUNTIME = "over runtime"
     NO_SOFTWARE = "no software"
-    """What it called was to be installed then, and could not be."""
+    """A program was to be installed when the job called it, and could not be."""
     DIFFERS = "differs"
-    """It was not run: the machine would have computed something else than was decided here."""
+    """It was not run: the machine would have computed something else than was decided."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,13 +369,13 @@ class JobResult:
 
 @dataclass(frozen=True, kw_only=True)
 class JobOutcome:
-    """The end of a job's story, whatever it was."""
+    """What Snakemake is told about a job that has ended."""
 
     ok: bool
     message: str = ""
-    """One sentence for the user where it is not ok."""
+    """One sentence for the user if it is not ok."""
     log: Path | None = None
     """What the job printed, on the controller."""
     cancelled: bool = False
     for_good: bool = False
-    """It would fail in the same way again, whatever the attempt."""
+    """It would fail in the same way again, so it is not tried again."""

@@ -1,4 +1,4 @@
-"""What the story needs from the outside world. Adapters and fakes fulfil the same contracts.
+"""What a job needs from the outside world. Adapters and fakes pass the same contract tests.
 
 Every call blocks; every error is one of `errors.py`.
 """
@@ -63,7 +63,7 @@ class Cloud(Protocol):
         machines that there are, with their states."""
 
     def check(self) -> None:
-        """Find out, before anything is launched, that credentials and region work.
+        """Check, before anything is launched, that credentials and region work.
 
         Raises ConfigurationError (no credentials, unknown region) or PermissionDenied.
         """
@@ -72,7 +72,7 @@ class Cloud(Protocol):
         """The region's catalogue."""
 
     def zones(self, instance_type: str) -> tuple[str, ...]:
-        """The zones that offer a type and have a subnet that we may use, in a stable order."""
+        """The zones that offer a type and have one of the usable subnets, in a stable order."""
 
     def prices(self, market: Market) -> Mapping[tuple[str, str], Price]:
         """Prices by (instance type, zone); on-demand ones have "" for the zone. Empty: not known."""
@@ -84,7 +84,7 @@ class Cloud(Protocol):
         """The given image, or the newest Amazon Linux 2023 of an architecture, for machines with a
         GPU one that has its drivers.
 
-        Raises ConfigurationError where there is no such image, or it is for another architecture.
+        Raises ConfigurationError if there is no such image, or it is for another architecture.
         """
 
     def launch(self, spec: LaunchSpec) -> Machine:
@@ -98,12 +98,12 @@ class Cloud(Protocol):
 
     def is_impaired(self, machine_id: str) -> bool:
         """Whether EC2's own checks of a running machine fail: it does not answer EC2 either. At most
-        15 s old. Raises LaunchError where EC2 does not answer us (PermissionDenied: it does, but
-        may not tell), so that the line to it is known to be up where this returns."""
+        15 s old. Raises LaunchError if EC2 does not answer (PermissionDenied: it answers, but the
+        credentials may not ask), so that a call that returns shows that EC2 can be reached."""
 
     def allow_ssh_from_here(self, address: str) -> None:
-        """Let this computer's present address in, where it has changed or is seen as another
-        by the machine at `address`. Does nothing where it is in already."""
+        """Allow ssh from this computer's present address, if it has changed or the machine at `address`
+        sees another one. Does nothing if it is allowed already."""
 
     def terminate(self, machine_ids: Collection[str]) -> None:
         """Ask EC2 to end machines; fine for machines that are gone. Returns when EC2 has
@@ -134,16 +134,16 @@ class RemoteHost(Protocol):
     """
 
     def run(self, command: str, *, stdin: bytes = b"", timeout_s: float | None = None) -> Completed:
-        """Run a command to its end; also where it fails. Raises ConnectionLost on timeout."""
+        """Run a command to its end, even if it fails. Raises ConnectionLost on timeout."""
 
     def upload(self, command: str, write: Callable[[BinaryIO], None]) -> Completed:
-        """Run a command and let `write` fill its standard input; it sees BrokenPipeError
-        where the command stops reading."""
+        """Run a command and let `write` fill its standard input; it gets BrokenPipeError
+        if the command stops reading."""
 
     def download(self, command: str, read: Callable[[BinaryIO], T], *, stdin: bytes = b"") -> T:
         """Run a command and let `read` consume its standard output.
 
-        Raises StagingError with the command's standard error where it fails.
+        Raises StagingError with the command's standard error if it fails.
         """
 
     def lines(
@@ -151,8 +151,8 @@ class RemoteHost(Protocol):
     ) -> Iterator[bytes]:
         """The command's standard output, line by line, as it comes.
 
-        Every `heartbeat_s` a newline is sent to its standard input. Where nothing comes for
-        `silence_s` the connection is given up as lost.
+        Every `heartbeat_s` a newline is sent to its standard input. If nothing comes for
+        `silence_s`, the connection counts as lost.
         """
 
     def close(self) -> None:
@@ -166,66 +166,66 @@ class Connector(Protocol):
         """One attempt to reach a machine, which must present one of `host_keys`.
 
         Raises HostKeyMismatch before anything is sent to it (no login, no data), and
-        LoginRefused, ConnectError or ConnectionLost where it lets us not in or does not answer.
+        LoginRefused, ConnectError or ConnectionLost if it refuses the login or does not answer.
         """
 
 
 class Session(Protocol):
-    """What the story does on one machine, over a `Connection` (see `machines/session.py`)."""
+    """What a job does on its machine, over a `Connection` (see `machines/session.py`)."""
 
     def move_in(self, lease_s: float) -> None:
-        """Install the agent, which from now on powers the machine off when nobody calls for
-        `lease_s` seconds."""
+        """Install the agent, which from now on powers the machine off if no controller has contacted it
+        for `lease_s` seconds."""
 
     def rotate_host_key(self, pin: Callable[..., None]) -> None:
-        """Give the machine a host key that nobody else has seen, where it lets us. `pin` is called
-        with every key that it may show from now on: the old and the new one, then the new one."""
+        """Give the machine a host key that nobody else has seen, if possible. `pin` is called with the
+        keys that it may present from now on: first the old and the new one, then only the new one."""
 
     def install_software(self, software: Software) -> None:
-        """Have Snakemake and what else the job needs on the machine. Raises PreparationError."""
+        """Install Snakemake and whatever else the job needs. Raises PreparationError."""
 
     def memo(self) -> Mapping[str, Any]:
-        """What `resume` needs to know of a machine that is ready, in terms of JSON."""
+        """The saved state of a machine that is ready, as JSON values, for `resume`."""
 
     def resume(self, memo: Mapping[str, Any]) -> None:
-        """Go on with a machine that another run made ready."""
+        """Continue on a machine that another run made ready."""
 
     def lease(self, lease_s: float) -> None:
-        """Let the machine wait so long for us from now on."""
+        """Set how long the machine waits for a controller from now on."""
 
     def renew(self) -> None:
-        """Let the lease run its whole length again."""
+        """Start the lease again at its full length."""
 
     def let_go(self) -> bool:
-        """Have the machine power itself off, where a connection to it stands; whether it will."""
+        """Make the machine power itself off, if a connection to it is open; returns whether it will."""
 
     def stage_in(self, plan: JobPlan) -> Transfer:
-        """Send the job's world. Raises StagingError."""
+        """Send sources and inputs. Raises StagingError."""
 
     def run(self, plan: JobPlan, log: Path) -> JobResult:
         """Run the job to its end, detached from this connection; its output goes to `log`.
 
-        One that runs or has ended already is followed from where `log` ends. Raises NotFetched where the
-        story is cancelled while the log cannot be written: whether the job has ended is not known."""
+        One that runs or has ended already is followed from where `log` ends. Raises NotFetched if
+        the job is cancelled while the log cannot be written: whether it has ended is not known."""
 
     def stage_out(self, plan: JobPlan, *, succeeded: bool) -> Transfer:
         """Fetch what comes back, each file under its name only when it is whole.
 
-        Raises StagingError; NotFetched where the machine has results that could not be brought here."""
+        Raises StagingError; NotFetched if the machine has results that could not be fetched."""
 
     def left(self, plan: JobPlan) -> Mapping[Path, int]:
-        """Files that a job which has ended left beside what it declares, with sizes; none if that
-        cannot be told now."""
+        """Files that an ended job left beside its declared outputs, with sizes in bytes; empty if the
+        machine cannot be asked."""
 
 
 class LaunchRecords(Protocol):
-    """What is kept of launches, so that a machine is found again after a crash."""
+    """The journal's side of a launch, so that a machine is found again after a crash."""
 
     def intend(self, job_key: str, spec: LaunchSpec) -> None:
-        """Before EC2 is asked. Raises LaunchError if it cannot be noted."""
+        """Called before RunInstances. Raises LaunchError if it cannot be recorded."""
 
     def launched(self, token: str, machine: Machine) -> None:
-        """What came of the launch with this token."""
+        """Record the machine that the launch with this token gave."""
 
 
 class Launches(Protocol):
@@ -234,16 +234,16 @@ class Launches(Protocol):
     def launch(
         self, plan: JobPlan, host_key: KeyPair, machine_no: int, cancel: CancelToken, *, reclaimed: int = 0
     ) -> Machine:
-        """The best machine that is to be had now, the `machine_no`th for this plan, after
-        `reclaimed` spot machines that EC2 took back. Waits while there is none.
+        """Launch the best machine available now, the `machine_no`th for this plan, after `reclaimed`
+        spot machines that EC2 has reclaimed. Waits while there is none.
 
         Raises NoFittingInstance or another LaunchError; Cancelled while it waits or tries.
         """
 
     def adopted(self, machine: Machine, requirements: Requirements) -> None:
-        """A machine that a run before ours launched is ours now, for a job of these requirements, and
-        counts towards the account's limits and the budget until it is `released`."""
+        """Take over a machine that an earlier run launched, for a job of these requirements: it counts
+        towards the account's limits and the budget until it is `released`."""
 
     def released(self, machine: Machine, *, no_capacity: bool = False) -> None:
-        """A machine has ended, and with it what it held of the account's limits. `no_capacity`: EC2
-        has taken it back, and will not have another one like it for a while."""
+        """A machine has ended and no longer counts. `no_capacity`: EC2 has reclaimed it, and will not
+        have another one like it for a while."""

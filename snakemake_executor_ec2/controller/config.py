@@ -1,4 +1,4 @@
-"""What the user wants of a run, settled once, times in seconds. A test compares the defaults with those that
+"""The options of a run, resolved once, times in seconds. A test compares the defaults with those that
 `plugin/settings.py` shows to users."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the stories of a run's jobs share, and what a job may inherit from a run before."""
+"""What the jobs of a run share, and what a job may inherit from an earlier run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from snakemake_executor_ec2.sizing.lease import lease_s
 
 @dataclass(frozen=True, kw_only=True)
 class Inherited:
-    """A job that a run before ours left on a machine, and the ways to that machine."""
+    """A job that an earlier run left on a machine, and how to reach that machine."""
 
     attempt: Attempt
     cloud: Cloud
@@ -27,7 +27,7 @@ class Inherited:
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """Everything that a story needs from the world, the same for all jobs of a run."""
+    """Everything that a job needs from the outside world, the same for all jobs of a run."""
 
     cloud: Cloud
     connector: Connector
@@ -43,7 +43,7 @@ class RunContext:
     """How long a machine that seems to have crashed is waited for."""
     reachability: Reachability
     keep_failed_s: float
-    """How long a failed job's machine is kept for a look; 0: not at all."""
+    """How long a failed job's machine is kept to be looked at; 0: not at all."""
     log_folder: Path
     tell: Callable[[str], None]
     """Prints a line for the user."""

@@ -2,12 +2,12 @@
 
     launch → connect → prepare software ∥ stage in → run, detached → stage out → terminate
 
-A machine is owned by a `with` from the moment EC2 gave it to us: it is terminated on every
-way out but three, which say so (`Entry.left`): the user detached, it has results that
-could not be fetched, it failed and is kept for a look. Whatever is asked of the machine goes
-through a `Connection`, which is mended when it breaks, so that a lost connection costs no more than
-its own length. Every phase is in the journal before it begins; a story whose teller was killed
-goes on in `_go_on`.
+A machine is owned by a `with` from the moment EC2 has launched it: it is terminated on every
+way out but three, for which `Entry.left` holds the reason: the user detached, the machine has results
+that could not be fetched, or its job failed and it is kept to be looked at. All calls to the machine
+go through a `Connection`, which reconnects when it breaks, so that a lost connection costs no more
+time than it lasts. Every phase is in the journal before it begins; if Snakemake is killed, the next
+run resumes the job in `_resume`.
 """
 
 from __future__ import annotations
@@ -39,25 +39,26 @@ from snakemake_executor_ec2.staging.file_stats import sizes_and_times
 _FETCH_PAUSES_S = (2.0, 5.0, 10.0, 30.0, 60.0)
 """Between attempts to fetch results."""
 _FETCHES_AGAIN = 4
-"""How often that is tried again where it is not this computer that could not take them."""
+"""How often fetching is tried again if the reason is not this computer (a full disk)."""
 _METAL_BOOTS_S = 1800.0
-"""What a machine without a hypervisor may take to boot: up to 20 minutes are usual."""
+"""How long a bare-metal machine may take to boot: up to 20 minutes are usual."""
 _EC2_KNOWS_AFTER_S = (0.0, 1.0, 2.0)
 """Pauses before EC2 is asked whether a machine is ending: its answers are up to 2 s old."""
 _LOGS = frozenset({".log", ".err", ".out"})
-"""Names of what programs say beside their results."""
+"""Endings of log files, which no function looks for."""
 MACHINES_PER_JOB = 2
 """How many machines a job may lose (crashes, lost connections) before it counts as failed."""
 RECLAIMS_PER_JOB = 10
-"""How many spot machines EC2 may take from a job beside those; the launcher goes over to
-on-demand long before, unless the user wants spot and nothing else."""
+"""How many spot machines EC2 may reclaim from a job, beside those; the launcher switches to
+on-demand long before, unless the user wants only spot."""
 
 
 def run_job(
     plan: JobPlan, context: RunContext, cancel: CancelToken, inherited: Inherited | None = None
 ) -> JobOutcome:
-    """Run one job on a machine of its own, or go on with one that runs or has ended already.
-    Whatever goes wrong is in the outcome."""
+    """Run one job on a machine of its own, or resume one that an earlier run started.
+
+    Raises nothing of ours: what goes wrong is in the outcome."""
     return JobLifecycle(plan, context, cancel).run(inherited)
 
 
@@ -79,7 +80,7 @@ class JobLifecycle:
             try:
                 if inherited and not machine_no:
                     entry = self._context.ledger.reopen(inherited.attempt)
-                    outcome = self._go_on(entry, inherited)
+                    outcome = self._resume(entry, inherited)
                 else:
                     host_key = self._context.new_key_pair()
                     entry = self._context.ledger.open(self._plan, machine_no, host_key.public)
@@ -121,8 +122,8 @@ class JobLifecycle:
                 self._make_ready(entry, machine, connection, session)
             return self._to_its_end(entry, machine, session)
 
-    def _go_on(self, entry: Entry, inherited: Inherited) -> JobOutcome:
-        """The rest of a story that a run before ours began: the job runs, or has ended, on its machine."""
+    def _resume(self, entry: Entry, inherited: Inherited) -> JobOutcome:
+        """The rest of a job that an earlier run started: it is running, or has ended, on its machine."""
         attempt = inherited.attempt
         machine, memo = attempt.machine, attempt.bench
         assert machine is not None
@@ -140,8 +141,9 @@ class JobLifecycle:
     # --- ready, run, fetched ------------------------------------------------------------------
 
     def _make_ready(self, entry: Entry, machine: Machine, connection: Connection, session: Session) -> None:
-        """Move in: the agent, the machine's end on its own, its own host key; then software and
-        inputs side by side. No data flows before the host key is one that only the machine knows."""
+        """Install the agent, start the lease, rotate the host key; then software and inputs in parallel.
+
+        No data is sent before the machine has a host key that only it knows."""
 
         def pin(*host_keys: str) -> None:
             connection.host_keys = host_keys
@@ -159,7 +161,7 @@ class JobLifecycle:
             software = self._context.software.of_job(self._plan)
             install = side_by_side.submit(session.install_software, software)
             ended, _ = wait([install, side_by_side.submit(send)], return_when=FIRST_EXCEPTION)
-            side_by_side.shutdown(wait=False)  # where one failed, the other ends with its machine
+            side_by_side.shutdown(wait=False)  # if one failed, the other ends with its machine
             for each in ended:
                 each.result()
             self._context.ledger.ready(entry, session.memo())
@@ -204,8 +206,8 @@ class JobLifecycle:
         return self._outcome(entry, result)
 
     def _fetch(self, session: Session, *, has_results: bool) -> Transfer:
-        """Stage out: again for as long as a lease is long where this computer cannot take the results, a
-        few times where something else is in the way (what is still written to, for instance)."""
+        """Stage out. Tried again for as long as the lease lasts if this computer cannot store the results,
+        and a few times for any other reason (a file that is still written to, for instance)."""
         clock, wait_s = self._context.clock, self._wait_for_room if has_results else self._cancel.wait
         started = clock.monotonic()
         failures, told = 0, False
@@ -223,8 +225,8 @@ class JobLifecycle:
             failures += 1
 
     def _wait_for_room(self, seconds: float) -> None:
-        """Wait before results are stored again. Who ends the run then wants room for them, not to lose
-        them: their machine keeps them."""
+        """Wait before results are stored again; if the run is cancelled meanwhile, their machine keeps
+        them."""
         try:
             self._cancel.wait(seconds)
         except Cancelled as error:
@@ -262,12 +264,12 @@ class JobLifecycle:
 
     @contextmanager
     def _owned(self, entry: Entry, machine: Machine, cloud: Cloud, connection: Connection) -> Iterator[None]:
-        """A machine that ends with the block, whatever happens in it, unless it is left on purpose."""
+        """Terminate the machine when the block ends, however it ends, unless `entry.left` says why not."""
         no_capacity = False
         try:
             yield
         except Ec2ExecutorError as error:
-            lost = None if self._cancel.cancelled else self._end_behind(error, cloud, machine)
+            lost = None if self._cancel.cancelled else self._lost_behind(error, cloud, machine)
             no_capacity = lost is not None and lost.for_want_of_capacity
             if lost is None or lost is error:
                 raise
@@ -285,18 +287,18 @@ class JobLifecycle:
                 cloud.terminate([machine.id])
                 entry.ended_at = self._context.clock.now()
             except Ec2ExecutorError as error:
-                # What the job made is here. Credentials may have run out: the machine needs none
-                # to end, and the run's last sweep tries again.
+                # The results are fetched. Credentials may have expired: the machine needs none to power
+                # itself off, and the last sweep of the run tries again.
                 goes = self._context.session(connection).let_go()
                 self._tell(messages.not_terminated(machine, error, goes=goes))
         if entry.ended_at is not None:
             self._tell(messages.terminated(self._plan, entry, self._context.clock.now()))
 
-    def _end_behind(self, error: Ec2ExecutorError, cloud: Cloud, machine: Machine) -> InstanceLost | None:
-        """What the end of the machine is told as, if it is behind an error; None if it is not.
+    def _lost_behind(self, error: Ec2ExecutorError, cloud: Cloud, machine: Machine) -> InstanceLost | None:
+        """The InstanceLost behind an error, if the machine has ended; None if it has not.
 
-        A machine that goes down ends what we run on it before it ends the connection: an installation
-        or a transfer then fails like any other. EC2 knows better, and why.
+        A machine that shuts down kills what runs on it before it closes the connection: an installation
+        or a transfer then fails like any other. EC2 knows that the machine has ended, and why.
         """
         lost = error if isinstance(error, InstanceLost) else None
         if isinstance(error, NotFetched) or (lost and lost.reason):
@@ -329,7 +331,7 @@ class JobLifecycle:
         return JobOutcome(ok=False, log=self._log, message=message, for_good=True)
 
     def _failed(self, entry: Entry | None, error: Ec2ExecutorError) -> JobOutcome:
-        """The outcome of a story that an error has ended."""
+        """The outcome of a job that an error has ended."""
         if self._cancel.cancelled or isinstance(error, Cancelled):
             ending = "left" if entry is not None and entry.left else "cancelled"
             outcome = JobOutcome(ok=False, cancelled=True, message=messages.cancelled(self._plan))
@@ -343,20 +345,20 @@ class JobLifecycle:
 
 
 def _missed_by_functions(plan: JobPlan, left: Iterable[Path]) -> list[Path]:
-    """What a checkpoint has left on its machine beside its outputs, logs apart: a function that waits
-    for it may look for that here, find nothing, and go on with nothing."""
+    """What a checkpoint has left on its machine beside its outputs, except logs: a function that waits for
+    the checkpoint may look for these files on this computer, and silently find none."""
     return sorted(path for path in left if plan.is_checkpoint and path.suffix not in _LOGS)
 
 
 @contextmanager
 def _renewing(lease_s: float, session: Session) -> Iterator[None]:
-    """Something that may take longer than a lease: files on their way, an installation. Only a
-    job that is followed renews the lease by itself."""
+    """Renew the lease during something that may take longer: a transfer, an installation. A job that
+    is followed renews it by itself."""
     over = threading.Event()
 
     def renew() -> None:
         while not over.wait(lease_s / 4):
-            with suppress(Ec2ExecutorError):  # whoever works on the machine hears of it, too
+            with suppress(Ec2ExecutorError):  # the call that works on the machine fails, too
                 session.renew()
 
     threading.Thread(target=renew, name="lease", daemon=True).start()

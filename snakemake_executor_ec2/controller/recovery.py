@@ -1,7 +1,7 @@
-"""What dead runs of this folder left on EC2: taken over by the jobs that want it, else ended.
+"""What dead runs of this folder left on EC2: taken over by the jobs that need it, otherwise ended.
 
 Only runs of this folder's journal, on the same EC2 and in the same account, whose process is gone.
-What a run left to work on purpose (`--ec2-detach`) is kept for whoever asks for it later; its lease
+What a run left running on purpose (`--ec2-detach`) is kept until a job asks for it; its lease
 ends it.
 """
 
@@ -24,7 +24,7 @@ from snakemake_executor_ec2.report import kept_results
 from snakemake_executor_ec2.staging.file_stats import unchanged
 
 _SEEN_AGAIN_S = 60.0
-"""How much longer than it was seen last a run may have lived; it shows itself every 30 s."""
+"""How long after its last heartbeat a run may still have been alive; it sends one every 30 s."""
 _AT_WORK = frozenset({MachineState.PENDING, MachineState.RUNNING})
 
 
@@ -57,8 +57,8 @@ class Recovery:
         self._waiting: list[Attempt] = []
 
     def settle(self, wanted: Collection[Path], *, all_known: bool) -> None:
-        """Look at what there is, and end at once what no job will want: machines on which no job
-        was started yet, and jobs whose outputs are not `wanted` (if `all_known` of them are)."""
+        """Look at what there is, and end at once what no job will need: machines on which no job was
+        started yet, and jobs whose outputs are not `wanted` (if `all_known` outputs are known)."""
         for run in self._journal.runs():
             verdict = self._journal.verdict(run)
             if run.id == self._run_id or verdict is Verdict.ALIVE:
@@ -96,8 +96,8 @@ class Recovery:
         return None
 
     def take(self, fingerprint: str, outputs: Collection[Path]) -> Inherited | None:
-        """The attempt at such a job that goes on, or has ended, on a machine; it is then ours. One that
-        makes the same outputs in another way is ended."""
+        """Take over the attempt at such a job that is running, or has ended, on a machine. One that makes
+        the same outputs in another way is ended."""
         with self._lock:
             fitting = [each for each in self._waiting if each.fingerprint == fingerprint]
             for attempt in fitting:
@@ -112,8 +112,8 @@ class Recovery:
         return None
 
     def close(self, *, left: Collection[str], detached: bool) -> None:
-        """End what nobody took over, and tidy up after the runs that have nothing left. `left` are
-        machines that this run leaves on purpose. Raises nothing of EC2's."""
+        """End what no job took over, and tidy up after the runs that have nothing left. `left` are
+        machines that this run leaves on purpose. Raises no error of EC2."""
         stays = {*left}
         for attempt in self._waiting:
             run, cloud = self._dead[attempt.run]
@@ -121,7 +121,7 @@ class Recovery:
             with suppress(Ec2ExecutorError):
                 if detached or run.detached or self._kept(attempt):
                     stays.add(attempt.machine.id)
-                    # Its lease counts from the last sign of whoever worked with it.
+                    # Its lease counts from the last call of the run that used it.
                     self._journal.claim(replace(attempt, owner=self._run_id), attempt.owner)
                 else:
                     self._end(attempt, "which no job of this run asked for")
@@ -140,7 +140,7 @@ class Recovery:
         self._waiting.clear()
 
     def _end(self, attempt: Attempt, why: str) -> None:
-        """End the machine of an attempt that waits, unless another run was faster."""
+        """End the machine of an attempt that no job took over, unless another run was faster."""
         assert attempt.machine is not None
         if self._journal.claim(attempt, self._run_id):
             name = attempt.machine.id

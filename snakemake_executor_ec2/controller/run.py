@@ -1,4 +1,4 @@
-"""One call of Snakemake: puts the parts together, runs a story for each job, cleans up."""
+"""One run of Snakemake: puts the parts together, runs each job in a thread, cleans up."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from snakemake_executor_ec2.timing import SystemClock
 _FILES = 8192
 """Enough for two thousand jobs at a time, and below what macOS allows (10240)."""
 _GRACE_S = 120.0
-"""How long a cancelled story may take to give its machine back before the sweep does it."""
+"""How long a cancelled job may take to end its machine before the last sweep does it."""
 
 
 class Story:
@@ -60,7 +60,7 @@ class Story:
 
 
 class Run:
-    """Owns what a call of Snakemake has on EC2, from `open` to `close`."""
+    """Owns what a run has on EC2, from `open` to `close`."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Run:
         self.id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
     def open(self, rehearsing: AbstractContextManager[int] | None = None) -> None:
-        """Connect to EC2 and find out what there is. Nothing is launched.
+        """Connect to EC2 and look at what earlier runs left. Nothing is launched.
 
         `rehearsing` is the embedded cloud, which lives as long as the run and gives its ssh port.
         Raises ConfigurationError or PermissionDenied: no credentials, no such region, ….
@@ -183,7 +183,7 @@ class Run:
         return f"{self.id}.{jobid}.{attempt}"
 
     def settle(self, outputs: Collection[Path], *, all_known: bool) -> None:
-        """End what dead runs of this folder left and nobody wants (see `Recovery.settle`)."""
+        """End what dead runs of this folder left and no job needs (see `Recovery.settle`)."""
         assert self._recovery is not None
         self._recovery.settle(outputs, all_known=all_known)
 
@@ -195,7 +195,7 @@ class Run:
         return attempt.key if attempt else None
 
     def inherit(self, fingerprint: str, outputs: Collection[Path]) -> Inherited | None:
-        """A job that a dead run left at work, which is ours from now on; None: there is none."""
+        """A job that a dead run left running, now taken over; None: there is none."""
         return self._recovery.take(fingerprint, outputs) if self._recovery else None
 
     def submit(self, plan: JobPlan, inherited: Inherited | None = None) -> Story:
@@ -207,7 +207,7 @@ class Run:
             try:
                 future.set_result(run_job(plan, self._context, cancel, inherited))
             except BaseException as error:
-                # Raised on, it would end the run, and with it the machines of all other jobs.
+                # If it were raised, it would end the run, and with it the machines of all other jobs.
                 future.set_result(JobOutcome(ok=False, message=messages.executor_bug(plan, error)))
 
         thread = threading.Thread(target=tell_it, name=f"job {plan.key}", daemon=True)
@@ -217,20 +217,20 @@ class Run:
         return story
 
     def require_folder(self) -> None:
-        """Raise ConfigurationError once the working folder was deleted: the run cannot go on."""
+        """Raise ConfigurationError if the working folder was deleted: the run cannot continue."""
         if self._folder_gone:
             raise ConfigurationError(kept_results.folder_gone(self._folder))
 
     def _forsake(self) -> None:
-        """The folder was deleted: nobody wants results any more, so the machines end at once."""
+        """The folder was deleted: there is nowhere to put results, so the machines end at once."""
         self._folder_gone = True
         self._warn(kept_results.folder_gone(self._folder))
         for story in list(self._stories):
             story.cancel_token.cancel(abandon=True)
 
     def cancel(self, *, detach: bool = False, keep_results: bool = False) -> None:
-        """End all stories and wait, for a while, until they have given their machines back; with
-        `detach`, those whose jobs run stay, with `keep_results` those that have results."""
+        """Cancel all jobs and wait, for a while, until they have ended their machines. With `detach`,
+        machines with running jobs stay; with `keep_results`, those that have results."""
         detach = detach and self.config.can_detach and not self._folder_gone
         keep_results = keep_results and not self._folder_gone
         self._detached = self._detached or detach
@@ -240,9 +240,9 @@ class Run:
             story.thread.join(timeout=_GRACE_S)
 
     def close(self) -> None:
-        """Leave nothing behind on EC2, and show what the run did cost. Safe to call twice, and to be
-        called again where it was interrupted."""
-        self.cancel(keep_results=True)  # where Snakemake ends early, on an error of its own
+        """Leave nothing behind on EC2, and show what the run has cost. Safe to call twice, also after
+        an interrupted call."""
+        self.cancel(keep_results=True)  # if Snakemake ends early, on an error of its own
         self._stories.clear()
         if self._recovery is not None:
             self._leave(self._recovery)
@@ -255,7 +255,7 @@ class Run:
             self._tell("EC2 machines of this run:\n" + table(entries, self._clock.now()))
 
     def _leave(self, recovery: Recovery) -> None:
-        """End what is left of this run and of those before it, but for what stays on purpose."""
+        """End what is left of this run and of earlier ones, except what stays on purpose."""
         assert self._journal is not None
         self._entries = self._ledger.entries
         left = {entry.machine.id for entry in self._entries if entry.left and entry.machine}

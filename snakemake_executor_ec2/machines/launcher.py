@@ -1,9 +1,9 @@
-"""Gets a machine for a job: what to launch, in which order, until one is to be had.
+"""Gets a machine for a job: what to launch, in which order, until EC2 gives one.
 
-EC2 may have no such machine now (another type or zone has, and those that have none are
-remembered for a few minutes), the account's limit may be reached (then one of our own
-machines has to end first), and it may not answer (then the same question again: the same
-token never gives two machines). None of this fails a job before its time is over.
+EC2 may have no such machine now: then another zone or type is tried, and what had none is
+remembered for a few minutes. The account's limit may be reached: then one of the run's machines
+has to end first. EC2 may not answer: then the same request is sent again, and the same token never
+gives two machines. None of this fails a job before `capacity_timeout_s`.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ from snakemake_executor_ec2.sizing.select import best, offers
 from snakemake_executor_ec2.timing import growing_s
 
 TYPES_PER_ROUND = 10
-"""Types to try at first. Every round in which none was to be had allows as many more: the price
-goes up only when waiting has not helped."""
+"""Types to try at first. Every round in which EC2 had none allows as many more: the price
+rises only if waiting has not helped."""
 STAGING_MARGIN_S = 2 * 3600
-"""What a machine lives longer than its job's `runtime`, for software and files."""
+"""How much longer than its job's `runtime` a machine may live, for software and files."""
 CAPACITY_TIMEOUT_S = 1800.0
 BUDGET_PAUSE_S = 5.0
-"""Between looks at the budget while machines run; the end of one of them ends the pause."""
+"""Between checks of the budget while machines run; the end of one of them ends the pause."""
 
 _SPOT_ROLE_ACTION = "iam:CreateServiceLinkedRole"
 _FIRST_PAUSE_S = 2.0
@@ -58,7 +58,7 @@ _LONGEST_PAUSE_S = 60.0
 
 
 class _Next(Enum):
-    """Where a machine may be had if it is not to be had here."""
+    """What to try next if EC2 has no such machine in this zone."""
 
     ZONE = auto()
     OFFER = auto()
@@ -81,15 +81,15 @@ class Launcher:
     """Prints a line for the user."""
     instance_profile: str | None = None
     folder: str = ""
-    """Which computer's folder the machines' tags are to name."""
+    """The computer and folder that the machines' tags name."""
     claim_s: int = 12 * 3600
-    """After so long, at most, a machine ends itself where no agent came to keep a lease on it."""
+    """After this long, at most, a machine ends itself if no agent was installed to keep a lease."""
     lease_usd: float | None = None
     """What it may cost until then."""
     capacity_timeout_s: float = CAPACITY_TIMEOUT_S
     """How long a job waits for a machine while none of our own holds the account's limit."""
     may_launch: Callable[[], None] = lambda: None
-    """Raises an Ec2ExecutorError where another machine would be of no use."""
+    """Raises an Ec2ExecutorError if another machine would be of no use."""
     pause: Callable[[CancelToken, float], None] = CancelToken.wait
     """Sleeps until the job is cancelled; tests let their own time pass."""
     _state: LaunchState = field(init=False)

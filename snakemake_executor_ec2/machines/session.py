@@ -1,4 +1,4 @@
-"""What the story does on one machine: the agent's commands, over a `Connection` (see `agent/`)."""
+"""What a job does on its machine: the agent's commands, over a `Connection` (see `agent/`)."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ _HOME = re.compile(r"/[^\x00-\x1f]{0,1000}")
 _PAUSE_S = 5.0
 _AT_ONCE_S = 1.0
 _SOFTWARE_TIMEOUT_S = 3600.0
-"""Longer than any installation that one would want to pay for with every job."""
+"""Longer than any installation that is worth paying for with every job."""
 _LAST_CALL_S = 60.0
-"""How long a machine that was out of reach for the rest of that time may take to say that it is done."""
+"""How long a machine that could not be reached until then may take to say that it is done."""
 _TOO_LONG = (
     "Software was not installed within an hour. Check whether --ec2-setup waits for something, ask for less "
     "in --ec2-requirements, or start from an image that has it all: --ec2-ami."
