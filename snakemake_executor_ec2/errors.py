@@ -66,7 +66,7 @@ class SnakefileUnreadable(ConfigurationError):
 
 
 class LaunchError(Ec2ExecutorError):
-    """EC2 refused a launch. `code` is EC2's error code, empty where there was none."""
+    """EC2 refused a launch. `code` is EC2's error code, empty if there was none."""
 
     def __init__(self, message: str, *, code: str = "") -> None:
         super().__init__(message)

@@ -66,7 +66,7 @@ class Backoff:
 
     @property
     def over(self) -> bool:
-        """True where the time is over."""
+        """True if the time is over."""
         return self._clock.monotonic() >= self._deadline
 
     def pause(self) -> bool:

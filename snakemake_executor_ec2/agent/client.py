@@ -143,7 +143,7 @@ class Agent:
     # --- the machine ----------------------------------------------------------------------
 
     def install(self) -> None:
-        """Put the agent on the machine; one round trip. Where it is already nothing is written, for
+        """Put the agent on the machine; one round trip. If it is already nothing is written, for
         which there may be no room any more."""
         folder = self._folder
         done = self._host.run(
@@ -276,7 +276,7 @@ class Agent:
     ) -> Fetched:
         """Fetch what exists of `paths`, and all of `must`; see `archive.read_archive` for `place`, `judge`.
 
-        Nothing appears here until everything has arrived. Where one of `must` is missing, nothing
+        Nothing appears here until everything has arrived. If one of `must` is missing, nothing
         is fetched at all, and `kinds` tells it.
         """
         request = {"paths": list(paths), "must": list(must)}
@@ -352,7 +352,7 @@ class Agent:
     ) -> Iterator[Line]:
         """What happens to a job, from a position on; ends after Finished, Interrupted or Unwatched.
 
-        Renews the lease with every heartbeat. Raises ConnectionLost where the connection breaks
+        Renews the lease with every heartbeat. Raises ConnectionLost if the connection breaks
         or falls silent: then go on, over a new one, from the last line's `at`.
         """
         command = self._command(

@@ -43,7 +43,7 @@ class EventLog:
 
 
 def last_event(path: str) -> dict[str, Any] | None:
-    """The newest event of a job; None where it has none."""
+    """The newest event of a job; None if it has none."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))

@@ -31,7 +31,7 @@ class Facts(NamedTuple):
     over_runtime_s: float | None = None
     """The limit, where the supervisor ended the job because of it."""
     oom_kills: int = 0
-    """Processes that the kernel killed for want of memory while the job ran."""
+    """Processes that the kernel killed for lack of memory while the job ran."""
     oom_line: str = ""
     """What the kernel's log says of it."""
     least_free: int | None = None

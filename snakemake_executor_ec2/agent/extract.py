@@ -92,7 +92,7 @@ class Landing:
         content: Iterable[memoryview],
         sparse: Sparse | None = None,
     ) -> None:
-        """Write one member under a temporary name. Raises ArchiveError where it is not to be trusted."""
+        """Write one member under a temporary name. Raises ArchiveError if it is not to be trusted."""
         self._check_name(item)
         tree = self._tree_of(item.name)
         if tree is not None:

@@ -200,7 +200,7 @@ def _with_uv(
     locked: Sequence[str],
     steps: Steps,
 ) -> str | None:
-    """Make an environment and install into it: its version of Python, as `versions` are written. None where
+    """Make an environment and install into it: its version of Python, as `versions` are written. None if
     there is no Python for it, or only pip may know where the packages are; else raises InstallError."""
     python = os.path.join(environment, "bin", "python")
     tried = False

@@ -70,13 +70,13 @@ def renew() -> None:
 
 
 def length() -> float | None:
-    """How long the lease is, in seconds; None where there is none."""
+    """How long the lease is, in seconds; None if there is none."""
     record = _read()
     return record[1] if record is not None and record[1] > 0 else None
 
 
 def remaining() -> float | None:
-    """Seconds until the lease lapses, negative when it has; None where there is no lease."""
+    """Seconds until the lease lapses, negative when it has; None if there is no lease."""
     record = _read()
     if record is None or record[1] <= 0:
         return None

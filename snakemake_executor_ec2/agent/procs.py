@@ -159,7 +159,7 @@ def max_rss_mib(ru_maxrss: int) -> int:
 
 
 def oom_kills() -> int:
-    """How often the kernel has killed for want of memory: in our control group, or the nearest above it,
+    """How often the kernel has killed for lack of memory: in our control group, or the nearest above it,
     that has a limit of its own (the machine's count may then be of others), else on the machine."""
     with contextlib.suppress(OSError, ValueError):
         for folder, limit, events in _memory_groups():

@@ -118,7 +118,7 @@ def _installed(prefix: str, pattern: str) -> bool:
 
 
 def probe(python: str, wanted: Iterable[str]) -> Python | None:
-    """Ask an interpreter about itself; None where it does not work."""
+    """Ask an interpreter about itself; None if it does not work."""
     try:
         done = subprocess.run(
             [python, "-c", _PROBE, json.dumps(list(wanted))],

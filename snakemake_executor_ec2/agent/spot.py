@@ -25,7 +25,7 @@ class SpotNotice:
 
     @property
     def is_over(self) -> bool:
-        """True where nobody ever answered: this is no EC2 machine."""
+        """True if nobody ever answered: this is no EC2 machine."""
         return not self._answered and self._failures >= 3
 
     def poll(self) -> dict[str, str] | None:

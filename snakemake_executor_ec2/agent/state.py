@@ -27,7 +27,7 @@ def home() -> str:
 
 
 def keep_temporary_files_on_disk(mounts: str = "/proc/mounts") -> None:
-    """Where /tmp is in memory, as on Amazon Linux 2023, let what we run put its temporary files on the
+    """If /tmp is in memory, as on Amazon Linux 2023, let what we run put its temporary files on the
     disk, which is as large as was asked for. A TMPDIR of the image's or the user's stands."""
     try:
         with open(mounts, encoding="utf-8", errors="surrogateescape") as file:
@@ -69,7 +69,7 @@ def read_request() -> dict[str, Any]:
 
 
 def try_lock(path: str, *, wait: bool = False, shared: bool = False) -> IO[bytes] | None:
-    """Hold a lock until the result is closed or this process ends; None where another holds it."""
+    """Hold a lock until the result is closed or this process ends; None if another holds it."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     file = open(path, "ab")  # noqa: SIM115 - the open file is the lock
     try:

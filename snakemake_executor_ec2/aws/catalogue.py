@@ -44,7 +44,7 @@ def fetch_offerings(ec2: EC2Client, kind: LocationKind) -> dict[str, tuple[str, 
 
 
 def instance_type(row: InstanceTypeInfoTypeDef) -> InstanceType | None:
-    """One row of DescribeInstanceTypes; None where our images could not run on it (32 bit, macOS,
+    """One row of DescribeInstanceTypes; None if our images could not run on it (32 bit, macOS,
     no EBS root volume, paravirtual only)."""
     arches = frozenset(
         _ARCHES[each]

@@ -53,7 +53,7 @@ class Clients:
         """The setting, else boto3's (environment, profile), else AWS_REGION as other SDKs read it,
         else the region of the EC2 machine that this runs on.
 
-        Raises ConfigurationError where none of them says.
+        Raises ConfigurationError if none of them says.
         """
         region = (
             self._wanted_region
@@ -92,7 +92,7 @@ class Clients:
     @cached_property
     def account(self) -> str | None:
         """The number of the account that the credentials are of, asked for once and without patience;
-        None where no STS answers: an API that is EC2's alone, a network without a way to it."""
+        None if no STS answers: an API that is EC2's alone, a network without a way to it."""
         config = _config(attempts=1, timeout_s=_ACCOUNT_TIMEOUT_S)
         try:
             with self._lock:

@@ -117,7 +117,7 @@ def translate(error: AwsError, action: str) -> Ec2ExecutorError:
         return _without_answer(error, action)
     code, text = code_of(error), _text_of(error)
     if code in DENIED_CODES:
-        # A launch may fail for want of another permission than its own: iam:PassRole, ec2:CreateTags.
+        # A launch may fail for lack of another permission than its own: iam:PassRole, ec2:CreateTags.
         action = _missing_action(text) or action
         return PermissionDenied(
             f"the AWS credentials do not have the permission {action}; "
@@ -168,14 +168,14 @@ def translate(error: AwsError, action: str) -> Ec2ExecutorError:
 
 
 def code_of(error: AwsError) -> str:
-    """AWS's error code; empty where AWS did not answer."""
+    """AWS's error code; empty if AWS did not answer."""
     if not isinstance(error, ClientError):
         return ""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def is_transient(error: AwsError) -> bool:
-    """True where the very same call may work in a moment: throttled, AWS's own error, no answer.
+    """True if the very same call may work in a moment: throttled, AWS's own error, no answer.
 
     The call may nevertheless have been carried out.
     """
@@ -188,7 +188,7 @@ def is_transient(error: AwsError) -> bool:
 
 
 def is_denied(error: AwsError) -> bool:
-    """True where a permission is missing, and only that."""
+    """True if a permission is missing, and only that."""
     return code_of(error) in DENIED_CODES
 
 

@@ -44,13 +44,13 @@ def find_image(clients: Clients, ami: str | None, arch: Arch, warn: Callable[[st
 
 
 def find_gpu_image(clients: Clients, arch: Arch) -> Image | None:
-    """The newest Amazon Linux 2023 that has the drivers of NVIDIA's GPUs; None where there is none."""
+    """The newest Amazon Linux 2023 that has the drivers of NVIDIA's GPUs; None if there is none."""
     row = _newest_named(clients, arch, _GPU_NAMES[arch])
     return _usable(row, arch) if row else None
 
 
 def _newest_parameter(clients: Clients, arch: Arch, warn: Callable[[str], None]) -> str | None:
-    """The AMI id in Amazon's public parameter; None where SSM can't be asked or has none."""
+    """The AMI id in Amazon's public parameter; None if SSM can't be asked or has none."""
     try:
         found = clients.ssm.get_parameter(Name=_PARAMETER.format(arch=arch.value))
     except AWS_ERRORS as error:

@@ -40,7 +40,7 @@ class Found:
     rule: str
     owner: str
     expires_at: float | None
-    """When its lifetime is over, in seconds since the epoch; None where the tag says nothing."""
+    """When its lifetime is over, in seconds since the epoch; None if the tag says nothing."""
     folder: str = ""
     """`host:/path` of the workflow that it works for (see `whereabouts.Whereabouts.tag`)."""
 
@@ -106,7 +106,7 @@ class Inventory:
         return {group: run for group, run in wanted.items() if group not in left}
 
     def delete_group(self, group_id: str) -> bool:
-        """Remove a security group; False where a machine still uses it."""
+        """Remove a security group; False if a machine still uses it."""
         try:
             self._clients.ec2.delete_security_group(GroupId=group_id)
         except AWS_ERRORS as error:

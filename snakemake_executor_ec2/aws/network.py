@@ -34,7 +34,7 @@ class Subnet:
     vpc_id: str
     zone: str
     zone_id: str
-    """The zone's name for every account; empty where the API has none."""
+    """The zone's name for every account; empty if the API has none."""
     public: bool
     """Machines get a public address there."""
 
@@ -42,7 +42,7 @@ class Subnet:
 def find_subnets(ec2: EC2Client, wanted: Sequence[str], region: str) -> tuple[Subnet, ...]:
     """The given subnets, or those that the account has by default in each zone.
 
-    Raises ConfigurationError where there are none, or where they are of several networks.
+    Raises ConfigurationError if there are none, or if they are of several networks.
     """
     try:
         if wanted:
@@ -122,7 +122,7 @@ def only(address: str) -> str:
 
 
 def is_internal(host: str) -> bool:
-    """True where a host's name or address is this computer's or a private network's."""
+    """True if a host's name or address is this computer's or a private network's."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
@@ -132,7 +132,7 @@ def is_internal(host: str) -> bool:
 
 
 def source_address(host: str) -> str | None:
-    """This computer's address on its route to a host; None where there is no route."""
+    """This computer's address on its route to a host; None if there is no route."""
     try:
         found = socket.getaddrinfo(host, _ANY_PORT, type=socket.SOCK_DGRAM)
     except OSError:
@@ -147,7 +147,7 @@ def source_address(host: str) -> str | None:
 
 
 def public_address() -> str:
-    """This computer's address as AWS sees it. Raises ConfigurationError where it can't be told."""
+    """This computer's address as AWS sees it. Raises ConfigurationError if it can't be told."""
     try:
         with urllib.request.urlopen(CHECK_IP_URL, timeout=_CHECK_IP_TIMEOUT_S) as answer:
             return str(ipaddress.ip_address(answer.read(100).decode("ascii", "replace").strip()))

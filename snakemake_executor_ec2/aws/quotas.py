@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def fetch_quota(clients: Clients, code: str) -> float | None:
     """A limit of EC2's by its code, in vCPUs.
 
-    None where the service does not answer: EC2 itself then says when it is reached. Raises PermissionDenied.
+    None if the service does not answer: EC2 itself then says when it is reached. Raises PermissionDenied.
     """
     try:
         answer = clients.service_quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)

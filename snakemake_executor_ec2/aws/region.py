@@ -79,13 +79,13 @@ class Region:
         return self._answers.once("zones", self._zones).get(instance_type, ())
 
     def prices(self, market: Market) -> Mapping[tuple[str, str], Price]:
-        """See `Cloud.prices`. Where the Pricing API can't be asked, the user is told once."""
+        """See `Cloud.prices`. If the Pricing API can't be asked, the user is told once."""
         if market is Market.ON_DEMAND:
             return self._answers.once("on-demand", self._on_demand)
         return self._answers.once("spot", self._spot, max_age_s=SPOT_MAX_AGE_S, clock=self._clock)
 
     def quota(self, code: str) -> float | None:
-        """See `Cloud.quota`. Where the limits may not be asked for, the user is told once."""
+        """See `Cloud.quota`. If the limits may not be asked for, the user is told once."""
         try:
             return fetch_quota(self._clients, code)
         except PermissionDenied as error:
@@ -96,7 +96,7 @@ class Region:
             return None
 
     def image(self, ami: str | None, arch: Arch, *, gpu: bool = False) -> Image:
-        """See `Cloud.image`. Where there is no image with GPU drivers, the user is told once."""
+        """See `Cloud.image`. If there is no image with GPU drivers, the user is told once."""
         if ami is not None or not gpu:
             return self._answers.once(
                 f"image-{ami}-{arch}", lambda: find_image(self._clients, ami, arch, self._warn)

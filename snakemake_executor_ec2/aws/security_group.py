@@ -82,7 +82,7 @@ class SecurityGroup:
                 self._open(networks)
 
     def delete(self) -> bool:
-        """Remove it; warns where EC2 does not let us, raises nothing of AWS's. False where a later try
+        """Remove it; warns where EC2 does not let us, raises nothing of AWS's. False if a later try
         may do better: the network interfaces of large machines take their time."""
         with self._lock:
             if self._id is None:
@@ -145,7 +145,7 @@ class SecurityGroup:
         return found[0]["GroupId"]
 
     def _is_gone(self, group_id: str) -> bool:
-        """True where EC2 says that there is no such group. A policy that lets one remove groups with our tag
+        """True if EC2 says that there is no such group. A policy that lets one remove groups with our tag
         lets nobody remove one that is gone, and has no tag any more."""
         try:
             self._clients.ec2.describe_security_groups(GroupIds=[group_id])

@@ -37,12 +37,12 @@ class Snapshot:
     usd_per_hour: Mapping[str, Mapping[str, float]]
     """On-demand prices by region and type; regions whose prices are not known are absent."""
     prices_taken: str = ""
-    """The day of the prices; empty where there are none."""
+    """The day of the prices; empty if there are none."""
     prices_source: str = ""
 
     def prices_for(self, region: str) -> tuple[str, Mapping[str, float]]:
         """The region's prices, else another region's, which rank types as well; with the region that
-        they are of. China's are others, and in another currency: empty where none are of use."""
+        they are of. China's are others, and in another currency: empty if none are of use."""
         own = self.usd_per_hour.get(region)
         if own is not None or region.startswith("cn-"):
             return region, own or {}

@@ -136,7 +136,7 @@ class Terminator:
         return dict.fromkeys(batch, failure)
 
     def _is_gone(self, machine_id: str) -> bool:
-        """True where EC2 says that a machine has ended already, whatever else it objected to."""
+        """True if EC2 says that a machine has ended already, whatever else it objected to."""
         try:
             rows = describe_machine(self._clients.ec2, machine_id)
         except AWS_ERRORS:

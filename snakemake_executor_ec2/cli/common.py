@@ -36,7 +36,7 @@ def inventory_of(options: argparse.Namespace, run: RunRecord | None = None) -> I
 
 
 def inventory_with(options: argparse.Namespace, run: RunRecord) -> Inventory:
-    """Where a run's machines are. Raises ConfigurationError where another EC2 answers here."""
+    """Where a run's machines are. Raises ConfigurationError if another EC2 answers here."""
     found = inventory_of(options, run)
     if found.endpoint != run.endpoint and not options.region:
         raise ConfigurationError(
@@ -65,7 +65,7 @@ def inventories_of(options: argparse.Namespace, journal: Journal | None) -> list
 
 @contextmanager
 def folder_journal(options: argparse.Namespace) -> Iterator[Journal | None]:
-    """The journal of the workflow's folder; None where it has none. None is made."""
+    """The journal of the workflow's folder; None if it has none. None is made."""
     if not (options.directory / FOLDER / "journal.sqlite").exists():
         yield None
         return

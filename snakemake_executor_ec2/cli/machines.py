@@ -26,11 +26,11 @@ class Row:
 
     found: Found
     attempt: Attempt | None
-    """None where no journal that can be read here knows it."""
+    """None if no journal that can be read here knows it."""
     verdict: Verdict | None
     """Of its run; None: no journal that can be read here knows it."""
     lease_until: float | None
-    """How long it waits at most for a run that does not come; None where we cannot know."""
+    """How long it waits at most for a run that does not come; None if we cannot know."""
     orphan: str
     """Why nobody will come back for it; empty: somebody may."""
     ours: bool

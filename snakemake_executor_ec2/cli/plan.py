@@ -196,7 +196,7 @@ def _rule_benchmarks(dag: Any) -> dict[str, tuple[float, str]]:
 
 
 def _benchmark(job: Any) -> float | None:
-    """Mean seconds of a job's benchmark file of an earlier run; None where there is none."""
+    """Mean seconds of a job's benchmark file of an earlier run; None if there is none."""
     if not job.benchmark:
         return None
     try:

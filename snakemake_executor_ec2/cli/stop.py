@@ -23,7 +23,7 @@ from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.records.whereabouts import Verdict
 
 _RUN_ENDS_S = 60.0
-"""How long a run that was told to end may take until its machines are ended without it."""
+"""How long a run may take to end until its machines are ended without it."""
 _SETTLES_S = 1.0
 
 

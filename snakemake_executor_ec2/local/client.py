@@ -69,7 +69,7 @@ class Faults:
 
     def small_memory(self, mib: int, *, type: str = "*", count: int | None = None) -> int:
         """Machines that are launched from now on have so little memory; what wants more is killed by the
-        kernel. Where `memory.why_not` says that this can't be, they do not start."""
+        kernel. If `memory.why_not` says that this can't be, they do not start."""
         return self.add("small-memory", bytes=mib << 20, type=type, count=count)
 
     # API calls.
@@ -118,7 +118,7 @@ class Faults:
 
     def shell(self, instance_id: str, command: str) -> tuple[int, str]:
         """Run a command on it as root, past its sshd: (exit status, output). Kills its processes, fills
-        its disk, sets its files. Raises ControlError where it is gone."""
+        its disk, sets its files. Raises ControlError if it is gone."""
         answer = self.request("POST", f"instances/{instance_id}/shell", {"command": command})
         return answer["status"], answer["output"]
 

@@ -160,7 +160,7 @@ class Fleet:
     def shell(self, instance_id: str, command: str) -> tuple[int, bytes]:
         """Run a command on an instance as its root: (exit status, what it printed).
 
-        Raises ValueError where it has no host (any more).
+        Raises ValueError if it has no host (any more).
         """
 
         async def run() -> tuple[int, bytes]:

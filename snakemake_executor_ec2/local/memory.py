@@ -17,7 +17,7 @@ class MemoryLimit:
     """A control group with so much memory for a process and its descendants."""
 
     def __init__(self, name: str, size_bytes: int) -> None:
-        """Raises OSError where no such group can be made."""
+        """Raises OSError if no such group can be made."""
         newer = (_NEWER / "cgroup.controllers").exists()
         self._group = (_NEWER if newer else _OLDER) / f"snakemake-ec2-{name}"
         if newer and "memory" not in (_NEWER / "cgroup.subtree_control").read_text().split():
@@ -52,7 +52,7 @@ class MemoryLimit:
 
 
 def why_not() -> str:
-    """Why no host's memory can be limited on this computer; empty where it can be."""
+    """Why no host's memory can be limited on this computer; empty if it can be."""
     try:
         MemoryLimit(f"probe-{os.getpid()}", 1 << 30).remove()
     except OSError as error:

@@ -1,7 +1,7 @@
-"""What a run may cost at most: a launch has to fit beside what all machines that run will need.
+"""The budget of a run: a machine is launched only if its estimated cost fits beside those of running ones.
 
-What a machine will need is reckoned before it is launched: its price for the rule's `runtime`, or
-for an hour. That much is set aside until it has ended, or more if it has cost more already.
+The cost is estimated before the launch: the machine's price for the rule's `runtime`, or for an
+hour. That much is set aside until it has ended, or more if it has cost more already.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from snakemake_executor_ec2.sizing.cost import usd_per_hour
 _ROUNDING_USD = 1e-9
 
 
-def reckoned_usd(price: Price | None, disk_gib: int, runtime_min: int | None) -> float:
+def estimated_usd(price: Price | None, disk_gib: int, runtime_min: int | None) -> float:
     """What a job's machine with its disk and address will cost; 0 without a price."""
     return 0.0 if price is None else usd_per_hour(price, disk_gib) * expected.hours(runtime_min)
 
 
 class Budget:
-    """Threads share it. Without a limit it lets everything through."""
+    """Threads share it. Without a limit everything fits."""
 
     def __init__(
         self,
@@ -43,11 +43,11 @@ class Budget:
 
     @property
     def left_at_first_usd(self) -> float:
-        """What there was before this run's first machine."""
+        """What was left of it before this run's first machine."""
         return float("inf") if self.most_usd is None else self.most_usd - self._before_usd
 
     def fits(self, needed_usd: float) -> bool:
-        """Whether a machine that is reckoned to need so much may be launched now."""
+        """Whether a machine of this estimated cost may be launched now."""
         with self._lock:
             return self._fits(needed_usd)
 
@@ -62,14 +62,14 @@ class Budget:
             return self._committed({})
 
     def set_aside_usd(self) -> float:
-        """What machines that run, or are about to, are reckoned to need beyond that."""
+        """What running machines, and those about to be launched, are estimated to need beyond that."""
         with self._lock:
             return self._committed(self._running) + sum(self._launching) - self._committed({})
 
     @contextmanager
     def launching(self, needed_usd: float) -> Iterator[Callable[[str], None] | None]:
-        """Around a launch, for which so much is set aside: gives what is to be called with the machine's
-        id once there is one. Gives None if there is too little left; then nothing may be launched."""
+        """Set this much aside around a launch. Yields a function to call with the machine's id once it is
+        launched, or None if too little is left; then nothing may be launched."""
         with self._lock:
             fits = self._fits(needed_usd)
             if fits:
@@ -89,12 +89,12 @@ class Budget:
                 self._launching.remove(needed_usd)
 
     def adopted(self, machine_id: str, needed_usd: float) -> None:
-        """A machine that an earlier run launched is this run's now."""
+        """Count a machine that this run has taken over from an earlier one."""
         with self._lock:
             self._running[machine_id] = needed_usd
 
     def released(self, machine_id: str) -> None:
-        """A machine has ended; it has cost what it has cost."""
+        """A machine has ended: only what it has cost counts."""
         with self._lock:
             self._running.pop(machine_id, None)
 
@@ -105,7 +105,7 @@ class Budget:
         return planned <= self.most_usd + _ROUNDING_USD
 
     def _committed(self, running: Mapping[str, float]) -> float:
-        """What is spent, and for each machine that runs what it is reckoned to need in the end."""
+        """What is spent, and for each running machine its estimated cost in the end."""
         costs = self._costs_usd()
         return self._before_usd + sum(
             max(costs.get(name, 0.0), running.get(name, 0.0)) - self.before.get(name, 0.0)

@@ -21,15 +21,15 @@ class CapacityCache:
         self._until: dict[tuple[Market, str, str], float] = {}
 
     def note(self, spec: LaunchSpec) -> None:
-        """EC2 has refused this launch for want of capacity."""
+        """EC2 has refused this launch for lack of capacity."""
         self._add(spec.offer.market, spec.offer.instance_type.name, spec.zone)
 
     def note_reclaimed(self, machine: Machine) -> None:
-        """EC2 has taken a spot machine back: there will be no other of its kind for now."""
+        """EC2 has reclaimed a spot machine: it will have no other of its kind for now."""
         self._add(machine.market, machine.instance_type, machine.zone)
 
     def has(self, market: Market, type_name: str, zone: str) -> bool:
-        """True where none was to be had a moment ago."""
+        """True if EC2 had none a moment ago."""
         with self._lock:
             return self._until.get((market, type_name, zone), 0.0) > self._clock.monotonic()
 

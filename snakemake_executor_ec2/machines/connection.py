@@ -34,7 +34,7 @@ _ADDRESS_CHECK_S = 20.0
 _ASK_EC2_AFTER_S = 20.0
 """After so long without an answer EC2 is asked how the machine is; most boot in about that."""
 _TELL_AFTER_S = 60.0
-"""After so long without an answer the user is told."""
+"""After so long without an answer the user is warned."""
 
 
 class Connection:
@@ -100,7 +100,7 @@ class Connection:
                 self._drop(host)
 
     def once(self, use: Callable[[RemoteHost], T]) -> T | None:
-        """The result of `use` over the connection that stands; None where none does, or it breaks."""
+        """The result of `use` over the connection that stands; None if none does, or it breaks."""
         host = self._host
         with suppress(ConnectError):
             return use(host) if host is not None else None
@@ -129,7 +129,7 @@ class Connection:
         return ""
 
     def _status(self) -> MachineStatus:
-        """What EC2 says. Where it says nothing (no network to it, credentials that ran out), what
+        """What EC2 says. If it says nothing (no network to it, credentials that ran out), what
         it said last: the machine itself may still be reachable."""
         try:
             self._last = self._cloud.status(self._machine.id)
@@ -192,7 +192,7 @@ class Connection:
         raise InstanceLost(f"machine {machine.id} could not be reached for {duration(timeout_s)}: {why}")
 
     def _look_at(self, detector: FailureDetector) -> bool:
-        """Whether EC2 answers. Raises InstanceLost where waiting longer makes no sense."""
+        """Whether EC2 answers. Raises InstanceLost if waiting longer makes no sense."""
         machine, now = self._machine, self._clock.monotonic()
         try:
             impaired = self._cloud.is_impaired(machine.id)

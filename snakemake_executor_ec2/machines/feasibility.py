@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 
 from snakemake_executor_ec2.errors import ConfigurationError
-from snakemake_executor_ec2.machines.budget import Budget, reckoned_usd
+from snakemake_executor_ec2.machines.budget import Budget, estimated_usd
 from snakemake_executor_ec2.model import Image, Offer, Requirements
 from snakemake_executor_ec2.ports import Cloud
 from snakemake_executor_ec2.report import messages
@@ -44,7 +44,7 @@ class Feasibility:
         if most_usd is not None and found.price is None:
             raise ConfigurationError(messages.no_budget_without_price(found))
         disk.disk_gib(requirements, self.image_for(requirements))
-        needed_usd = self.reckoned_usd(found, requirements)
+        needed_usd = self.estimated_usd(found, requirements)
         if needed_usd > self.budget.left_at_first_usd:
             raise ConfigurationError(
                 messages.budget_too_small(
@@ -89,12 +89,12 @@ class Feasibility:
         """The rule's machine image, else the run's, else Amazon's."""
         return self.cloud.image(requirements.ami or self.ami, requirements.arch, gpu=requirements.gpus > 0)
 
-    def reckoned_usd(self, offer: Offer, requirements: Requirements) -> float:
+    def estimated_usd(self, offer: Offer, requirements: Requirements) -> float:
         """What a machine for the job counts in the budget; 0 without a budget."""
         if self.budget.most_usd is None:
             return 0.0
         disk_gib = disk.disk_gib(requirements, self.image_for(requirements))
-        return reckoned_usd(offer.price, disk_gib, requirements.runtime_min)
+        return estimated_usd(offer.price, disk_gib, requirements.runtime_min)
 
     def _limit_of(self, offer: Offer) -> tuple[Quota | None, float | None]:
         quota = quota_of(offer.instance_type.name, offer.market)

@@ -32,7 +32,7 @@ class Round:
     quota: Quota | None = None
     """The limit that was in the way, if one was."""
     beyond_budget_usd: float | None = None
-    """What the machine is reckoned to need for which there is too little left of the budget."""
+    """The estimated cost of a machine for which too little is left of the budget."""
 
 
 class LaunchState:

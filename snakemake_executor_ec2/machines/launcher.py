@@ -22,7 +22,7 @@ from snakemake_executor_ec2.errors import (
     ThrottledError,
 )
 from snakemake_executor_ec2.machines import user_data
-from snakemake_executor_ec2.machines.budget import reckoned_usd
+from snakemake_executor_ec2.machines.budget import estimated_usd
 from snakemake_executor_ec2.machines.capacity_cache import KEEP_S
 from snakemake_executor_ec2.machines.feasibility import Feasibility
 from snakemake_executor_ec2.machines.launch_state import LaunchState, Round
@@ -144,7 +144,7 @@ class Launcher:
 
     def adopted(self, machine: Machine, requirements: Requirements) -> None:
         """See `ports.Launches`."""
-        needed_usd = reckoned_usd(machine.price, machine.disk_gib, requirements.runtime_min)
+        needed_usd = estimated_usd(machine.price, machine.disk_gib, requirements.runtime_min)
         self._state.budget.adopted(machine.id, needed_usd)
         with self._state.lock:
             if machine.id in self._state.holding:
@@ -178,7 +178,7 @@ class Launcher:
     def _try_all(self, tried: Round, wanted: Requirements) -> Machine | None:
         """A machine of the first offer that EC2 has one of; what it said otherwise is in `tried`."""
         for offer in self._some(wanted, TYPES_PER_ROUND * (tried.number + 1)):
-            needed_usd = self.feasibility.reckoned_usd(offer, wanted)
+            needed_usd = self.feasibility.estimated_usd(offer, wanted)
             if not self._state.budget.fits(needed_usd):
                 # Whatever comes after it is dearer, or spot that is taken back more often.
                 tried.beyond_budget_usd = needed_usd
@@ -210,7 +210,7 @@ class Launcher:
         spec = self._spec(tried, offer, zone)
         try:
             # Looked at again: others have launched while this job waited for its turn.
-            needed_usd = self.feasibility.reckoned_usd(offer, tried.plan.requirements)
+            needed_usd = self.feasibility.estimated_usd(offer, tried.plan.requirements)
             with self._state.budget.launching(needed_usd) as launched:
                 if launched is None:
                     limiter.release(row, market)

@@ -287,7 +287,7 @@ class MachineSession:
 
     @contextmanager
     def _storing(self) -> Iterator[None]:
-        """Where this computer cannot take what the job printed, the connection is given up for a
+        """If this computer cannot take what the job printed, the connection is given up for a
         while: the machine still has it."""
         try:
             yield

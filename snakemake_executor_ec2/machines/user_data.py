@@ -1,4 +1,4 @@
-"""What a machine is told for its first boot: a cloud-config as user-data. Pure.
+"""What a machine gets for its first boot: a cloud-config as user-data. Pure.
 
 No launch of ours goes without: timers that end the machine, a host key that is known beforehand, and the
 keys that may log in.
@@ -113,7 +113,7 @@ def _timer(unit: str, seconds: int, command: str) -> str:
     cloud-init runs bootcmd before sysinit.target on some systems. Units that a timer or a
     service wait for by default would then come after ourselves: hence `--no-block` and no
     default dependencies, which also lets the timer end a machine that hangs while it boots or
-    shuts down. Where there is no systemd, a sleeping process does the same.
+    shuts down. If there is no systemd, a sleeping process does the same.
     """
     armed = (
         f"timeout 10 systemd-run --no-block --collect --unit={unit} "

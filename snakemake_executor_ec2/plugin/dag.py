@@ -18,7 +18,7 @@ Look = Callable[[Any, ExecutorSettings], None]
 def look_at_jobs(arguments: Sequence[str], look: Look) -> bool:
     """Build the DAG that `snakemake --executor ec2 ARGUMENTS` would run, and call `look` with it.
 
-    False where Snakemake has printed an error. Exceptions of `look` are raised.
+    False if Snakemake has printed an error. Exceptions of `look` are raised.
     """
     from snakemake.api import DAGApi
     from snakemake.cli import args_to_api, parse_args, print_exception

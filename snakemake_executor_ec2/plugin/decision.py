@@ -100,7 +100,7 @@ def _of_job(
 
 
 def _shell_text(job: Any, params: Any, resources: Any) -> str | None:
-    """The command as it would run; None where Snakemake itself could not format it yet."""
+    """The command as it would run; None if Snakemake itself could not format it yet."""
     try:
         return decided.shell_text(job, params=params, resources=resources, jobid=job.jobid)
     except Exception:  # whatever the workflow's code does; the machine's Snakemake will tell of it

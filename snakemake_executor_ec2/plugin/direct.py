@@ -2,7 +2,7 @@
 
 A plain `shell:` rule's command is known here, to the letter, and so are scripts in R, bash and Julia. Around
 it Snakemake does little, which the agent does as well: folders for what the job makes, variables with the
-number of threads, a place for temporary files, `touch()`. Where anything else is involved, or a value is the
+number of threads, a place for temporary files, `touch()`. If anything else is involved, or a value is the
 machine's to decide, the job takes the runner (`runner/run.py`).
 """
 

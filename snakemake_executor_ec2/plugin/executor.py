@@ -148,7 +148,7 @@ class Executor(RemoteExecutor):
                 continue
             outcome = story.result()
             if outcome.cancelled:
-                continue  # nothing failed: whoever ended the run knows
+                continue  # nothing failed: the user has ended the run
             look_in_storage(info.job, outputs=outcome.ok)
             if outcome.ok:
                 if self._is_cached(info.job):

@@ -14,7 +14,7 @@ from snakemake_executor_ec2.sizing.requirements import requirements
 
 
 def requirements_of(job: Any, config: RunConfig, feasibility: Feasibility) -> Requirements:
-    """What a job needs, if that is to be had. Raises ConfigurationError, which names the rule."""
+    """What a job needs. Raises ConfigurationError, naming the rule, if no allowed machine has it."""
     refuse_shared_folders(job, config)
     try:
         needed = requirements(

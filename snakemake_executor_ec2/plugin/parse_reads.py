@@ -35,7 +35,7 @@ _programs: dict[str, None] = {}
 
 
 def listen() -> None:
-    """Start to note what Snakefiles open. A second call goes on with the first one's notes."""
+    """Start to record what Snakefiles open. A second call keeps the first one's record."""
     global _listening, _installed
     _listening = True
     if not _installed:

@@ -30,7 +30,7 @@ def can_be_written_here(rule: Any) -> bool:
 
 
 def script_of(job: Any, *, params: Any, resources: Any) -> Script | None:
-    """What Snakemake would write and call; None where that is not one script of this computer.
+    """What Snakemake would write and call; None if that is not one script of this computer.
 
     Snakemake's own code is run, with something in the place of its classes that takes down what they
     would write and start. Raises what that raises.

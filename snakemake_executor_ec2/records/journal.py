@@ -266,7 +266,7 @@ class Journal:
         self._write("INSERT INTO steps SELECT id, ?, phase, ? FROM attempts WHERE id=?", now, ending, attempt)
 
     def claim(self, attempt: Attempt, run_id: str) -> bool:
-        """Make a run look after an attempt of another; False where a third was faster. Raises LaunchError."""
+        """Make a run look after an attempt of another; False if a third was faster. Raises LaunchError."""
         with self._must(LaunchError, "an adoption"), closing(self._db.cursor()) as cursor:
             cursor.execute(
                 "UPDATE attempts SET owner=?, changed_at=? WHERE id=? AND owner IN (?, ?)",

@@ -39,7 +39,7 @@ class Entry:
     """Why the machine is not ended with the story; empty: it is."""
 
     def cost_usd(self, now: float) -> float | None:
-        """Estimated cost up to its end or to now; None where its price is not known."""
+        """Estimated cost up to its end or to now; None if its price is not known."""
         if self.machine is None:
             return 0.0
         until = now if self.ended_at is None else self.ended_at
@@ -65,7 +65,7 @@ class Ledger:
             return tuple(self._entries)
 
     def open(self, plan: JobPlan, machine_no: int, host_key: str) -> Entry:
-        """A new entry, for an attempt that begins. Raises LaunchError where the journal is full."""
+        """A new entry, for an attempt that begins. Raises LaunchError if the journal is full."""
         record = self._journal.begin(self._run_id, plan, machine_no, host_key)
         return self._add(Entry(label=plan.label, record=record))
 
@@ -116,7 +116,7 @@ class Ledger:
         where it has not after `patience_s` seconds.
 
         If we were killed without that, the next run would know nothing of a job that works, or of its
-        results, and begin anew: work would be done twice.
+        results, and start the job again: work would be done twice.
         """
         until = self._clock.monotonic() + patience_s
         told = False

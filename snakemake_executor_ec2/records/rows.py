@@ -84,7 +84,7 @@ class Attempt:
 
 
 def run_of(row: sqlite3.Row) -> RunRecord:
-    """The run that a row of `runs` tells of."""
+    """The run in a row of `runs`."""
     private = row["login_private"]
     return RunRecord(
         id=row["id"],
@@ -105,7 +105,7 @@ def run_of(row: sqlite3.Row) -> RunRecord:
 
 
 def attempt_of(row: sqlite3.Row) -> Attempt:
-    """The attempt that a row of `attempts` tells of."""
+    """The attempt in a row of `attempts`."""
     landed = row["landed"] and json.loads(row["landed"])
     return Attempt(
         id=row["id"],

@@ -41,7 +41,7 @@ class Whereabouts:
 
     host: str
     boot: str
-    """Changes when the computer starts anew; the same in all containers on it. Empty: not known."""
+    """Changes when the computer is booted; the same in all containers on it. Empty: not known."""
     folder: str
     inode: int
     device: int
@@ -101,7 +101,7 @@ def judge(
         return Verdict.ALIVE if locked is None and fresh else Verdict.DEAD
     same_boot = theirs.boot == ours.boot and (bool(ours.boot) or theirs.host == ours.host)
     if ended and _is_same_folder(theirs, ours, same_boot):
-        return Verdict.DEAD  # wherever it was: its machines were left for whoever comes
+        return Verdict.DEAD  # wherever it was: its machines were left for the next run
     if not same_boot and theirs.host != ours.host:
         return Verdict.ALIVE if fresh and _is_same_folder(theirs, ours, same_boot) else Verdict.ELSEWHERE
     if not _is_same_folder(theirs, ours, same_boot):

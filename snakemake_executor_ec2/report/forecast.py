@@ -29,7 +29,7 @@ class Candidate:
     """All that fit, best first."""
     disk_gib: int
     seconds: float | None
-    """None: neither a benchmark nor a runtime tells."""
+    """None: there is neither a benchmark nor a runtime."""
     seconds_from: str
     """`benchmark`, `runtime` or an empty string."""
     direct: bool = False
@@ -82,7 +82,7 @@ class Limit:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """All that `snakemake-ec2 plan` tells."""
+    """All that `snakemake-ec2 plan` shows."""
 
     region: str
     rows: tuple[Row, ...]
@@ -95,7 +95,7 @@ class Forecast:
 
     @property
     def cost_usd(self) -> float | None:
-        """Of all jobs; None where one's is not known."""
+        """Of all jobs; None if one's is not known."""
         costs = [row.cost_usd for row in self.rows]
         return None if None in costs else sum(cost for cost in costs if cost is not None)
 

@@ -92,7 +92,7 @@ def _may_be_meant(path: Path, plan: JobPlan, sent: Collection[Path], anywhere: b
 
 
 def _ending_in(plan: JobPlan, name: str) -> dict[str, Path]:
-    """Files that machines are told of and whose paths end so, if they are few."""
+    """Files that machines see as stand-ins and whose paths end like this, if they are few."""
     if plan.view is None or name.startswith(("/", "..")):
         return {}
     last = Path(name).name

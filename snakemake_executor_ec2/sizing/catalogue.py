@@ -113,7 +113,7 @@ class Catalogue:
     def pool(self, key: PoolKey) -> Pool:
         """The candidates for a kind of job, best first.
 
-        Raises NoFittingInstance where patterns, architecture, GPU model or zones leave none.
+        Raises NoFittingInstance if patterns, architecture, GPU model or zones leave none.
         """
         if key.market is Market.SPOT:
             self._renew_spot()
@@ -125,7 +125,7 @@ class Catalogue:
     def matching(self, patterns: tuple[str, ...]) -> tuple[InstanceType, ...]:
         """The allowed types that fnmatch patterns name; all of them where there is no pattern.
 
-        Raises NoFittingInstance where the patterns name none.
+        Raises NoFittingInstance if the patterns name none.
         """
         found = [each for each in self._allowed if not patterns or _matches(each, patterns)]
         if not found:

@@ -20,7 +20,7 @@ _ORDINARY_MIB = 1024 * 1024
 
 
 def is_ordinary(each: InstanceType) -> bool:
-    """Whether a type whose price nobody tells can be trusted to be below the default ceiling."""
+    """Whether a type whose price is unknown can be trusted to be below the default ceiling."""
     special = each.gpus or each.accelerators
     return not special and each.vcpus <= _ORDINARY_VCPUS and each.mem_mib <= _ORDINARY_MIB
 

@@ -101,7 +101,7 @@ class QuotaLimiter:
                 use.limit, use.probe_at = vcpus, self.clock.monotonic() + PROBE_S
 
     def has_room(self, instance_type: InstanceType, market: Market) -> bool:
-        """True where `reserve` would let a machine through now."""
+        """True if `reserve` would let a machine through now."""
         quota = quota_of(instance_type.name, market)
         if quota is None:
             return True
@@ -111,7 +111,7 @@ class QuotaLimiter:
             return fits or self.clock.monotonic() >= use.probe_at
 
     def reserve(self, instance_type: InstanceType, market: Market) -> bool:
-        """Count a machine that is about to be launched; False where it would go beyond the limit."""
+        """Count a machine that is about to be launched; False if it would go beyond the limit."""
         quota = quota_of(instance_type.name, market)
         if quota is None:
             return True
@@ -155,7 +155,7 @@ class QuotaLimiter:
             use.limit, use.probe_at = use.in_use, self.clock.monotonic() + PROBE_S
 
     def release(self, instance_type: InstanceType, market: Market) -> None:
-        """A machine has ended, or was not launched after all: whoever waits may try."""
+        """A machine has ended, or was not launched after all: waiting jobs may try."""
         quota = quota_of(instance_type.name, market)
         if quota is None:
             return

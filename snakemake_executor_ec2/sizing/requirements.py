@@ -163,7 +163,7 @@ def _at_least(present: Mapping[str, object], name: str, *, minimum: int) -> int 
 
 
 def _number(value: object) -> int | float | None:
-    """The value as a finite number, or None where it is none. True and False are none."""
+    """The value as a finite number, or None if it is none. True and False are none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, int):

@@ -196,7 +196,7 @@ class _Execution:
             self.end_stdin()
 
     def send(self, data: memoryview) -> int:
-        """Send some of it. Raises BrokenPipeError where the command has ended."""
+        """Send some of it. Raises BrokenPipeError if the command has ended."""
         piece = bytes(data[:_PIECE])
         try:
             sent = self._channel.send(piece)
@@ -267,7 +267,7 @@ class _Execution:
         return bool(self._channel.eof_received or self._channel.closed)
 
     def completed(self, output: bytes | None = None, deadline: float | None = None) -> Completed:
-        """Wait for the end. Raises TimeoutError, and ConnectionLost where it cannot be known."""
+        """Wait for the end. Raises TimeoutError, and ConnectionLost if it cannot be known."""
         if not self._channel.status_event.wait(None if deadline is None else deadline - time.monotonic()):
             raise TimeoutError
         exit_code = self._channel.recv_exit_status()

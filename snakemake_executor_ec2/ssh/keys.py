@@ -26,7 +26,7 @@ def new_key_pair() -> KeyPair:
 def load_key_pair(path: Path) -> KeyPair:
     """The user's own key from a `*.pem` file (RSA, ed25519 or ECDSA, in any usual format).
 
-    Raises ConfigurationError where it is missing, unreadable or has a passphrase. Warns where
+    Raises ConfigurationError if it is missing, unreadable or has a passphrase. Warns where
     others may read the file.
     """
     try:

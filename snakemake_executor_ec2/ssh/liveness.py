@@ -17,7 +17,7 @@ _POLL_S = 5.0
 
 
 class LiveSocket(socket.socket):
-    """Raises OSError where nothing was received for `silence_s`, as paramiko never would."""
+    """Raises OSError if nothing was received for `silence_s`, as paramiko never would."""
 
     silence_s: float | None = None
     _heard = 0.0
@@ -44,7 +44,7 @@ class LiveSocket(socket.socket):
             raise OSError(errno.ECONNABORTED, f"no sign of life for {self.silence_s:.0f} s")
 
     def end(self) -> None:
-        """Close it at once, waking up whoever waits on it."""
+        """Close it at once, waking up the threads that wait on it."""
         with contextlib.suppress(OSError):
             self.shutdown(socket.SHUT_RDWR)
         self.close()

@@ -188,7 +188,7 @@ def _contains(folder: Path, other: Path) -> bool:
 
 
 def _git_tracked(workdir: Path) -> list[Path] | None:
-    """Files that git tracks below a folder; None where git does not know the folder."""
+    """Files that git tracks below a folder; None if git does not know the folder."""
     # Not --recurse-submodules alone: it fails where a submodule is not checked out.
     for options in (["--recurse-submodules"], []):
         try:

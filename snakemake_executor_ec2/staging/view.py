@@ -1,4 +1,4 @@
-"""What a machine is told of the files that are not sent: their names, kinds, sizes and times.
+"""What a machine sees of the files that are not sent: their names, kinds, sizes and times.
 
 A Snakefile asks more of its folder than it reads: which samples there are, whether a file exists, how
 large it is. It is asked again on the machine, and has to get the same answers. So the machine gets a
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 LIMIT_ENTRIES = 100_000
-"""More names than this are not told to machines; a folder that is beyond it is closed there."""
+"""More names than this are not listed for machines; a folder beyond that is closed there."""
 _FRESH_NS = 2 * 10**9
 """A folder that changed so shortly before it was read may have changed again without showing it."""
 _READ_AGAIN_S = 60.0

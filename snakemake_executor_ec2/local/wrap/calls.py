@@ -153,7 +153,7 @@ def _xml(text: str) -> bytes:
 
 
 def _credential_scope(authorization: str) -> tuple[str, str, str]:
-    """(access key, region, service) of a signature of version 4; empty where there is none."""
+    """(access key, region, service) of a signature of version 4; empty if there is none."""
     _, _, rest = authorization.partition("Credential=")
     parts = rest.split(",")[0].strip().split("/")
     return (parts[0], parts[2], parts[3]) if len(parts) >= 5 else ("", "", "")

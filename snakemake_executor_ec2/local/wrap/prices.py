@@ -32,7 +32,7 @@ _LOCATIONS = {"us-east-1": "US East (N. Virginia)", "eu-central-1": "EU (Frankfu
 
 
 def on_demand_usd_per_hour(name: str, region: str) -> float | None:
-    """The price of a type that there is; None where AWS's is not known."""
+    """The price of a type that there is; None if AWS's is not known."""
     known = _snapshot().usd_per_hour.get(region)
     return _made_up(name, region) if known is None else known.get(name)
 
@@ -61,7 +61,7 @@ def _made_up(name: str, region: str) -> float:
 
 
 def spot_usd_per_hour(name: str, zone: str) -> float | None:
-    """About a third of on-demand, another share in every zone; None where that is not known."""
+    """About a third of on-demand, another share in every zone; None if that is not known."""
     usd = on_demand_usd_per_hour(name, zone[:-1])
     return usd and round(usd * _SPOT_SHARE * (0.85 + 0.3 * _share(f"{name} {zone}")), 6)
 

@@ -25,7 +25,7 @@ _MS_PRIVATE = 0x40000
 
 
 def main() -> int:
-    """Exit status: 0 all is the same; 97 there is no namespace to be had; else what Snakemake said."""
+    """Exit status: 0 all is the same; 97 this system allows no namespace; else what Snakemake said."""
     document, folders = sys.argv[1], json.loads(sys.argv[2])
     workdir = Path.cwd()
     try:
