@@ -186,7 +186,7 @@ class Recovery:
                 stays.add(machine.id)
             elif attempt.may_go_on and (asked_for or run.detached or not all_known or not attempt.outputs):
                 stays.add(machine.id)
-                # What this run may only perhaps need is not claimed: another run may be sure that it needs it.
+                # What this run only may need is not claimed: another run may be sure that it needs it.
                 if not asked_for or self._journal.claim(attempt, self._run_id):
                     self._waiting.append(attempt)
         return stays
