@@ -85,7 +85,6 @@ class JobPlan:
     """The rule's name; for a group, its rules' names joined with `+`."""
     label: str
     """For people: `rule align (sample=A)`."""
-    attempt: int
     command: str
     decision: Mapping[str, Any] | None = field(default=None, repr=False)
     """What the machine's Snakemake is held to (see `plugin/decision.py`). With it, `command` is what a shell

@@ -5,6 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from importlib import import_module
+
+_WITHOUT_ARGUMENTS = {
+    "unpack": ("files", "unpack"),
+    "pack": ("files", "pack"),
+    "workdir": ("files", "workdir"),
+    "left": ("leavings", "main"),
+    "stand-ins": ("standins", "main"),
+    "guard": ("lease", "guard"),
+    "guarding": ("lease", "guarding"),
+    "renew": ("lease", "renew"),
+    "software": ("software", "main"),
+    "new-host-key": ("hostkey", "prepare"),
+    "rotate-host-key": ("hostkey", "rotate"),
+    "start": ("supervisor", "start"),
+}
+"""Commands that read what they need from standard input: module and function."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,8 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="agent.pyz", description="What runs a Snakemake job on this machine."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("unpack", "pack", "workdir", "guard", "guarding", "start", "renew", "software",
-                 "stand-ins", "left", "new-host-key", "rotate-host-key"):  # fmt: skip
+    for name in _WITHOUT_ARGUMENTS:
         commands.add_parser(name)
     commands.add_parser("supervisor").add_argument("label", help="for people who look at `ps`")
     commands.add_parser("run").add_argument("file")
@@ -56,33 +72,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     # imported where they are used: a command should begin in no time
     command = options.command
-    if command in ("unpack", "pack", "workdir"):
-        from . import files
-
-        return {"unpack": files.unpack, "pack": files.pack, "workdir": files.workdir}[command]()
-    if command == "left":
-        from . import leavings
-
-        return leavings.main()
-    if command == "stand-ins":
-        from . import standins
-
-        return standins.main()
-    if command in ("guard", "guarding", "renew"):
-        from . import lease
-
-        if command == "renew":
-            lease.renew()
-            return 0
-        return lease.guard() if command == "guard" else lease.guarding()
-    if command == "software":
-        from . import software
-
-        return software.main()
-    if command in ("new-host-key", "rotate-host-key"):
-        from . import hostkey
-
-        return hostkey.prepare() if command == "new-host-key" else hostkey.rotate()
+    if command in _WITHOUT_ARGUMENTS:
+        module, function = _WITHOUT_ARGUMENTS[command]
+        return int(getattr(import_module(f"{__package__}.{module}"), function)() or 0)
     if command == "follow":
         from .follow import follow
 
@@ -97,8 +89,6 @@ def _run(options: argparse.Namespace) -> int:
         return group.run(options.file)
     from . import supervisor
 
-    if command == "start":
-        return supervisor.start()
     return supervisor.supervisor() if command == "supervisor" else supervisor.status(options.key)
 
 

@@ -194,7 +194,6 @@ def read_archive(
     place: Callable[[str], str | None],
     *,
     judge: Judge | None = None,
-    on_begin: Callable[[dict[str, Any]], None] | None = None,
     shift_ns: int = 0,
     progress: Progress | None = None,
 ) -> Contents:
@@ -203,8 +202,7 @@ def read_archive(
     `place` is asked for every entry, by its absolute name, where it shall be; it returns None to
     skip it, and raises to refuse the archive. What is in a directory follows the directory.
     Everything is written beside its target under a temporary name; an existing target is
-    replaced, a directory as a whole. `judge` decides on symlinks (see `landing.Judge`). `on_begin`
-    sees the writer's note first, and may raise.
+    replaced, a directory as a whole. `judge` decides on symlinks (see `extract.Judge`).
 
     Raises ArchiveError for an archive that is cut short or changed while it was written, Refused if
     it holds what it must not: `..`, devices, pipes, hard links, something below a file or symlink,
@@ -217,8 +215,6 @@ def read_archive(
         for item in source.items():
             if begin is None:
                 begin = source.note(item, _BEGIN)
-                if on_begin:
-                    on_begin(begin)
             elif item.name == _END:
                 end = source.note(item, _END)
             elif end is not None:

@@ -116,6 +116,25 @@ def translate(error: AwsError, action: str) -> Ec2ExecutorError:
     if not isinstance(error, ClientError):
         return _without_answer(error, action)
     code, text = code_of(error), _text_of(error)
+    refused = _denied(code, text, action)
+    if refused is not None:
+        return refused
+    if code in CAPACITY_CODES:
+        return CapacityError(f"EC2 has no such machine now: {text} ({code})", code=code)
+    if code in QUOTA_CODES:
+        return QuotaError(f"the AWS account's limit is reached: {text} ({code})", code=code)
+    if is_transient(error):
+        return ThrottledError(f"AWS asked to try {action} again later: {text} ({code})", code=code)
+    wrong = _misconfigured(code, text)
+    if wrong is not None:
+        return wrong
+    if code in ACCOUNT_CODES:
+        return LaunchError(f"{ACCOUNT_CODES[code]} ({text})", code=code)
+    return LaunchError(f"AWS refused {action}: {text} ({code})", code=code)
+
+
+def _denied(code: str, text: str, action: str) -> PermissionDenied | None:
+    """A permission that is missing."""
     if code in DENIED_CODES:
         # A launch may fail for lack of another permission than its own: iam:PassRole, ec2:CreateTags.
         action = _missing_action(text) or action
@@ -133,12 +152,11 @@ def translate(error: AwsError, action: str) -> Ec2ExecutorError:
             action="iam:CreateServiceLinkedRole",
             code=code,
         )
-    if code in CAPACITY_CODES:
-        return CapacityError(f"EC2 has no such machine now: {text} ({code})", code=code)
-    if code in QUOTA_CODES:
-        return QuotaError(f"the AWS account's limit is reached: {text} ({code})", code=code)
-    if is_transient(error):
-        return ThrottledError(f"AWS asked to try {action} again later: {text} ({code})", code=code)
+    return None
+
+
+def _misconfigured(code: str, text: str) -> ConfigurationError | None:
+    """What the user or the account has to change, the same for every launch."""
     if code.startswith("InvalidAMIID") or (code == "AuthFailure" and "image" in text.lower()):
         return ConfigurationError(
             f"there is no such machine image for this account in this region: {text}; "
@@ -162,9 +180,7 @@ def translate(error: AwsError, action: str) -> Ec2ExecutorError:
         )
     if code.startswith("InvalidKeyPair"):
         return ConfigurationError(f"EC2 has no such key pair in this region: {text}")
-    if code in ACCOUNT_CODES:
-        return LaunchError(f"{ACCOUNT_CODES[code]} ({text})", code=code)
-    return LaunchError(f"AWS refused {action}: {text} ({code})", code=code)
+    return None
 
 
 def code_of(error: AwsError) -> str:

@@ -49,26 +49,8 @@ def run_instances_request(
         "UserData": spec.user_data,
         # EC2's own default is "stop", which keeps a volume and a bill.
         "InstanceInitiatedShutdownBehavior": "terminate",
-        "MetadataOptions": {
-            "HttpEndpoint": "enabled",
-            "HttpTokens": "required",
-            "HttpPutResponseHopLimit": 1,
-        },
-        "BlockDeviceMappings": [
-            {
-                "DeviceName": spec.image.root_device,
-                "Ebs": {
-                    "VolumeType": "gp3",
-                    "VolumeSize": spec.disk_gib,
-                    "Encrypted": True,
-                    "DeleteOnTermination": True,
-                },
-            },
-            *(
-                {"DeviceName": name, "Ebs": {"DeleteOnTermination": True, "Encrypted": True}}
-                for name in spec.image.other_devices
-            ),
-        ],
+        "MetadataOptions": _METADATA_OPTIONS,
+        "BlockDeviceMappings": _volumes(spec),
         "NetworkInterfaces": [
             {
                 "DeviceIndex": 0,
@@ -89,14 +71,22 @@ def run_instances_request(
         # The default of T3 and T4g is "unlimited", which bills surplus credits.
         request["CreditSpecification"] = {"CpuCredits": "standard"}
     if spec.offer.market is Market.SPOT:
-        request["InstanceMarketOptions"] = {
-            "MarketType": "spot",
-            "SpotOptions": {
-                "SpotInstanceType": "one-time",
-                "InstanceInterruptionBehavior": "terminate",
-            },
-        }
+        request["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": _SPOT_OPTIONS}
     return request
+
+
+_METADATA_OPTIONS = {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1}
+_SPOT_OPTIONS = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
+
+
+def _volumes(spec: LaunchSpec) -> list[dict[str, Any]]:
+    """All of them end with the machine, those that its image brings as well."""
+    always = {"Encrypted": True, "DeleteOnTermination": True}
+    root = {"VolumeType": "gp3", "VolumeSize": spec.disk_gib, **always}
+    return [
+        {"DeviceName": spec.image.root_device, "Ebs": root},
+        *({"DeviceName": name, "Ebs": dict(always)} for name in spec.image.other_devices),
+    ]
 
 
 class Launcher:

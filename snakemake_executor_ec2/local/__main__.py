@@ -13,6 +13,34 @@ from .environment import shell_lines
 
 def serve_main(arguments: Sequence[str]) -> int:
     """Serve an embedded cloud until Ctrl-C, SIGTERM, or the end of standard input if so told."""
+    options = _parser().parse_args(list(arguments))
+
+    from .serve import Settings, serve
+
+    settings = Settings(
+        state_dir=options.state_dir,
+        cache_dir=options.cache_dir,
+        pending_s=options.pending,
+        boot_s=options.boot,
+        software_s=options.software,
+        ssh_port=options.ssh_port,
+        disk_bytes=options.disk_mib and options.disk_mib << 20,
+        parent_pipe=options.parent_pipe,
+        plain=options.plain,
+        policy=options.policy,
+    )
+
+    def ready(variables: dict[str, str]) -> None:
+        print(shell_lines(variables), end="")
+        if not options.print_env:
+            print("# The embedded cloud serves until Ctrl-C.")
+        sys.stdout.flush()
+
+    serve(settings, ready)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="snakemake-ec2 cloud",
         description="Serve EC2's API, with machines that can be logged into, on this computer. Prints the "
@@ -52,31 +80,7 @@ def serve_main(arguments: Sequence[str]) -> int:
     parser.add_argument("--parent-pipe", action="store_true", help="end when standard input ends")
     parser.add_argument("--plain", action="store_true", help="machines without a system of their own")
     parser.add_argument("--print-env", action="store_true", help="print nothing but the variables")
-    options = parser.parse_args(list(arguments))
-
-    from .serve import Settings, serve
-
-    settings = Settings(
-        state_dir=options.state_dir,
-        cache_dir=options.cache_dir,
-        pending_s=options.pending,
-        boot_s=options.boot,
-        software_s=options.software,
-        ssh_port=options.ssh_port,
-        disk_bytes=options.disk_mib and options.disk_mib << 20,
-        parent_pipe=options.parent_pipe,
-        plain=options.plain,
-        policy=options.policy,
-    )
-
-    def ready(variables: dict[str, str]) -> None:
-        print(shell_lines(variables), end="")
-        if not options.print_env:
-            print("# The embedded cloud serves until Ctrl-C.")
-        sys.stdout.flush()
-
-    serve(settings, ready)
-    return 0
+    return parser
 
 
 if __name__ == "__main__":

@@ -93,8 +93,7 @@ async def _serve(
 ) -> None:
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, over.set)
+    _end_on_signals(loop, over)
     if settings.parent_pipe:
         _watch_parent(loop, over)
     isolated, reduced = (False, _NO_NAMESPACES) if settings.plain else await _try_out(state_dir)
@@ -102,22 +101,8 @@ async def _serve(
         if told:
             print(f"embedded cloud: {told}", file=sys.stderr, flush=True)
     cache = _private_cache(settings.cache_dir or _user_cache(), state_dir)
-    conditions = Conditions(
-        state_dir=state_dir,
-        cache=cache,
-        homes_dir=homes,
-        image=image.build(state_dir / "image", cache, isolated=isolated, software_s=settings.software_s),
-        isolated=isolated,
-        ssh_port=choose_ssh_port(settings.ssh_port),
-        pending_s=settings.pending_s,
-        boot_s=settings.boot_s,
-        disk_bytes=settings.disk_bytes,
-    )
-    fleet = Fleet(loop, conditions, FaultBook())
-    try:
-        fleet.addresses.give_back(fleet.addresses.take())
-    except NoAddressError as error:
-        raise SystemExit(f"embedded cloud: {error}") from error
+    conditions = _conditions(settings, state_dir, cache, homes, isolated=isolated)
+    fleet = _fleet(loop, conditions)
     # Only now: it takes a second, and must find moto's settings made.
     from .guard import Secrets
     from .server import CloudApp, make_http_server, warm_up
@@ -141,6 +126,37 @@ async def _serve(
         # In a thread: it waits for the server's loop.
         await loop.run_in_executor(None, server.shutdown)
         await fleet.close()
+
+
+def _conditions(
+    settings: Settings, state_dir: Path, cache: Path, homes: Path | None, *, isolated: bool
+) -> Conditions:
+    return Conditions(
+        state_dir=state_dir,
+        cache=cache,
+        homes_dir=homes,
+        image=image.build(state_dir / "image", cache, isolated=isolated, software_s=settings.software_s),
+        isolated=isolated,
+        ssh_port=choose_ssh_port(settings.ssh_port),
+        pending_s=settings.pending_s,
+        boot_s=settings.boot_s,
+        disk_bytes=settings.disk_bytes,
+    )
+
+
+def _fleet(loop: asyncio.AbstractEventLoop, conditions: Conditions) -> Fleet:
+    """Ends with a sentence if its hosts could not have addresses."""
+    fleet = Fleet(loop, conditions, FaultBook())
+    try:
+        fleet.addresses.give_back(fleet.addresses.take())
+    except NoAddressError as error:
+        raise SystemExit(f"embedded cloud: {error}") from error
+    return fleet
+
+
+def _end_on_signals(loop: asyncio.AbstractEventLoop, over: asyncio.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, over.set)
 
 
 def _watch_parent(loop: asyncio.AbstractEventLoop, over: asyncio.Event) -> None:

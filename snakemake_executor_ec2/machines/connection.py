@@ -181,15 +181,22 @@ class Connection:
             if first and not ec2_answers:
                 # Our own network is down: that is not the machine's boot taking long.
                 timeout_s = min(at_most_s, timeout_s + clock.monotonic() - round_began)
+        raise self._unreached(failure, timeout_s, first=first)
+
+    def _unreached(
+        self, failure: ConnectError | None, timeout_s: float, *, first: bool
+    ) -> ConnectError | InstanceLost:
+        """What it comes to that a machine could not be reached in time."""
+        machine = self._machine
         why = failure.message if failure else "EC2 gave it no address"
         if first:
             self._reachability.note_unreached(machine.id, why)
         if isinstance(failure, HostKeyMismatch):
-            raise failure
+            return failure
         if first:
             text = messages.unreachable(machine, timeout_s, why, self._console())
-            raise LoginRefused(text) if isinstance(failure, LoginRefused) else InstanceLost(text)
-        raise InstanceLost(f"machine {machine.id} could not be reached for {duration(timeout_s)}: {why}")
+            return LoginRefused(text) if isinstance(failure, LoginRefused) else InstanceLost(text)
+        return InstanceLost(f"machine {machine.id} could not be reached for {duration(timeout_s)}: {why}")
 
     def _look_at(self, detector: FailureDetector) -> bool:
         """Whether EC2 answers. Raises InstanceLost if waiting longer makes no sense."""

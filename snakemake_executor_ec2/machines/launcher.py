@@ -209,15 +209,10 @@ class Launcher:
             return _Next.OFFER
         spec = self._spec(tried, offer, zone)
         try:
-            # Looked at again: others have launched while this job waited for its turn.
-            needed_usd = self.feasibility.estimated_usd(offer, tried.plan.requirements)
-            with self._state.budget.launching(needed_usd) as launched:
-                if launched is None:
-                    limiter.release(row, market)
-                    tried.beyond_budget_usd = needed_usd
-                    return _Next.OFFER
-                machine = self._launch(spec, tried.cancel)
-                launched(machine.id)
+            machine = self._launch_within_budget(tried, spec)
+            if machine is None:
+                limiter.release(row, market)
+                return _Next.OFFER
         except QuotaError as error:
             limiter.refused(row, market)
             tried.codes.add(error.code)
@@ -242,6 +237,17 @@ class Launcher:
         limiter.launched(row, market)
         with self._state.lock:
             self._state.holding.add(machine.id)
+        return machine
+
+    def _launch_within_budget(self, tried: Round, spec: LaunchSpec) -> Machine | None:
+        """Looked at again: others have launched while this job waited for its turn."""
+        needed_usd = self.feasibility.estimated_usd(spec.offer, tried.plan.requirements)
+        with self._state.budget.launching(needed_usd) as launched:
+            if launched is None:
+                tried.beyond_budget_usd = needed_usd
+                return None
+            machine = self._launch(spec, tried.cancel)
+            launched(machine.id)
         return machine
 
     def _launch(self, spec: LaunchSpec, cancel: CancelToken) -> Machine:

@@ -185,20 +185,7 @@ class MachineSession:
     def run(self, plan: JobPlan, log: Path) -> JobResult:
         if self._there is not None:
             self._paths = PathMap(here=plan.workdir, there=self._there)
-        runtime_min = plan.requirements.runtime_min
-        job = JobStart(
-            key=plan.key,
-            command=plan.command,
-            cwd=str(self._paths.there),
-            label=plan.label,
-            env=plan.env,
-            unset=plan.unset,
-            umask=own_umask(),
-            path_prepend=self._search_path,
-            runtime_s=runtime_min * 60 if runtime_min else None,
-            decision=plan.decision,
-            direct=plan.direct if self._paths.there == plan.workdir else None,
-        )
+        job = self._start_of(plan)
         self._connection.call(lambda host: Agent(host).start(job))
         # What is in the log already is not fetched again; the events, which are few, are.
         position = Position(output=log.stat().st_size if log.exists() else 0)
@@ -256,6 +243,22 @@ class MachineSession:
         return {}
 
     # --- helpers ------------------------------------------------------------------------------
+
+    def _start_of(self, plan: JobPlan) -> JobStart:
+        runtime_min = plan.requirements.runtime_min
+        return JobStart(
+            key=plan.key,
+            command=plan.command,
+            cwd=str(self._paths.there),
+            label=plan.label,
+            env=plan.env,
+            unset=plan.unset,
+            umask=own_umask(),
+            path_prepend=self._search_path,
+            runtime_s=runtime_min * 60 if runtime_min else None,
+            decision=plan.decision,
+            direct=plan.direct if self._paths.there == plan.workdir else None,
+        )
 
     def _lines(self, agent: Agent, plan: JobPlan, position: Position) -> Iterator[Line]:
         """What happens to the job. A machine that is out of memory or processes may not be able to

@@ -7,7 +7,7 @@ keys that may log in.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import yaml
 
@@ -86,12 +86,15 @@ def cloud_config(
         config["disable_root"] = False
     else:
         config["users"] = ["default", _login(ssh_user, authorized_keys)]
+    return _rendered(config, len(authorized_keys))
+
+
+def _rendered(config: Mapping[str, object], keys: int) -> str:
     text = "#cloud-config\n" + yaml.safe_dump(config, sort_keys=False, width=10_000)
     size = len(text.encode())
     if size > MAX_USER_DATA_BYTES:
         raise ConfigurationError(
-            f"user-data has {size} bytes with {len(authorized_keys)} login keys; "
-            f"EC2 takes {MAX_USER_DATA_BYTES}"
+            f"user-data has {size} bytes with {keys} login keys; EC2 takes {MAX_USER_DATA_BYTES}"
         )
     return text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -35,16 +35,8 @@ def plan_job(
 ) -> JobPlan:
     """What a machine needs to know of a job or group job, with absolute paths."""
     jobs = inner_jobs(job)
-    made = {str(f) for j in jobs for f in j.output}
     # Snakemake knows of groups only that temp files which nobody else reads stay where they are.
     unneeded = set(job.dag.get_unneeded_temp_files(job)) if job.is_group() else set()
-    readers = [*jobs, *_checkpoints_before(jobs)]
-    inputs = [f for j in readers for f in j.input if not is_storage(f) and str(f) not in made]
-    inputs += container_images(jobs)
-    inputs += [f for j in readers[len(jobs) :] for f in j.output if _comes_back(f)]
-    inputs += _records_before(jobs)
-    _refuse_private(_absolute(inputs), label(job))
-    inputs += [path for path in indexes_beside(job) if path.stat().st_size <= LIMIT_BYTES]
     outputs = [f for j in jobs for f in j.output if _comes_back(f)]
     benchmarks = [j.benchmark for j in jobs if j.benchmark and not is_storage(j.benchmark)]
     logs = [f for j in jobs for f in j.log if not is_storage(f)]
@@ -56,7 +48,6 @@ def plan_job(
         key=key,
         rule="+".join(rule_names(job)),
         label=label(job),
-        attempt=job.attempt,
         command=command,
         decision=decision,
         direct=direct,
@@ -66,7 +57,7 @@ def plan_job(
         tools=deployment_tools(jobs),
         folders=(*_deployment_folders(jobs), *_absolute(_climbed_from(jobs))),
         sources=tuple(dict.fromkeys([*sources, *params_files, *environments])),
-        inputs=_existing([*inputs, *updated(job)]),
+        inputs=_existing([*_inputs(job, jobs), *updated(job)]),
         outputs=_absolute([f for f in outputs if str(f) not in unneeded] + benchmarks),
         optional_outputs=_absolute(optional),
         logs=_absolute(logs + benchmarks),
@@ -76,14 +67,22 @@ def plan_job(
     )
 
 
-def _refuse_private(inputs: Iterable[Path], what: str) -> None:
-    for path in inputs:
+def _inputs(job: Any, jobs: Sequence[Any]) -> list[Any]:
+    """What is to be on the machine beforehand. Raises ConfigurationError."""
+    made = {str(f) for j in jobs for f in j.output}
+    readers = [*jobs, *_checkpoints_before(jobs)]
+    inputs = [f for j in readers for f in j.input if not is_storage(f) and str(f) not in made]
+    inputs += container_images(jobs)
+    inputs += [f for j in readers[len(jobs) :] for f in j.output if _comes_back(f)]
+    inputs += _records_before(jobs)
+    for path in _absolute(inputs):
         if private := private_in(path, Path.cwd()):
             raise ConfigurationError(
-                f"{what} declares {path} as input, but {private} is never sent to a machine: credentials, "
-                "this plugin's own notes and .git stay on your computer. Let a local rule (localrules:) "
-                "write what the job needs of it into a file"
+                f"{label(job)} declares {path} as input, but {private} is never sent to a machine: "
+                "credentials, this plugin's own notes and .git stay on your computer. Let a local rule "
+                "(localrules:) write what the job needs of it into a file"
             )
+    return inputs + [path for path in indexes_beside(job) if path.stat().st_size <= LIMIT_BYTES]
 
 
 def rules_that_stay(workflow: Any) -> list[str]:

@@ -63,11 +63,7 @@ def requirements(
     Raises ConfigurationError, which names the resource and its value.
     """
     present = {name: value for name, value in resources.items() if not _absent(value)}
-    for name in present:
-        if name.startswith("ec2_") and name not in _OWN:
-            close = get_close_matches(name, _OWN, n=1)
-            hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(_OWN)}"
-            raise ConfigurationError(f"resource {name} is not known{hint}")
+    _refuse_unknown(present)
     model = _text(present, "gpu_model")
     gpu_mem_mb = _megabytes(present, "gpu_mem", default=0)
     gpus = _whole(present, "gpu", minimum=0)
@@ -91,6 +87,15 @@ def requirements(
         spot=_spot(present, default_spot),
         ami=_text(present, "ec2_ami"),
     )
+
+
+def _refuse_unknown(names: Iterable[str]) -> None:
+    """Only what begins as our own resources do: all others may be anybody's."""
+    for name in names:
+        if name.startswith("ec2_") and name not in _OWN:
+            close = get_close_matches(name, _OWN, n=1)
+            hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(_OWN)}"
+            raise ConfigurationError(f"resource {name} is not known{hint}")
 
 
 def allowed_patterns(values: Iterable[str]) -> tuple[str, ...]:

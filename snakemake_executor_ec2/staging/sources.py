@@ -99,40 +99,15 @@ def gather(
     the working directory do; `inputs` and `outputs` are those of rules, logs among the outputs. All paths
     are absolute; the patterns count from `workdir`.
     """
-    wanted: dict[Path, Reason] = {}
-    cut_short: list[Path] = []
-
-    def want(paths: Iterable[Path], reason: Reason) -> None:
-        for path in paths:
-            if path.is_file():
-                wanted.setdefault(path, reason)
-
-    def walk(folder: Path) -> Iterator[Path]:
-        for count, path in enumerate(_walk(folder)):
-            if count == LIMIT_FILES:
-                cut_short.append(folder)
-                return
-            yield path
-
     found = {pattern: _matches(workdir, pattern) for pattern in (*include, *exclude)}
-    included = {path for pattern in include for path in found[pattern]}
-    want((path for path in _files(included) if not _is_made(path, outputs)), Reason.INCLUDED)
+    gathering = _Gathering(inputs, outputs)
+    gathering.include({path for pattern in include for path in found[pattern]})
     for path in named:
-        if path.is_dir():
-            # A script beside the data: take the code of that folder, not the data.
-            everything = not _contains(path, workdir)
-            near = (f for f in walk(path) if everything or _is_script(f))
-            want((f for f in near if not _is_data(f, inputs, outputs)), Reason.BESIDE_A_SCRIPT)
-        else:
-            want([path], Reason.NAMED)
-    want(read_by_parse, Reason.READ_BY_SNAKEFILE)
+        gathering.name(path, workdir)
+    gathering.want(read_by_parse, Reason.READ_BY_SNAKEFILE)
     for folder in (workdir, *beside):
-        tracked = _git_tracked(folder)
-        if tracked is not None:
-            helpers, reason = tracked, Reason.TRACKED
-        else:
-            helpers, reason = [path for path in walk(folder) if _is_script(path)], Reason.SCRIPT
-        want((path for path in helpers if not _is_data(path, inputs, outputs)), reason)
+        gathering.take_helpers(folder)
+    wanted = gathering.wanted
 
     unwanted = {path for pattern in exclude for path in found[pattern]}
     excluded = {path for path in wanted if any(each in unwanted for each in (path, *path.parents))}
@@ -146,8 +121,55 @@ def gather(
         too_large=tuple(sorted(too_large)),
         excluded=tuple(sorted(excluded)),
         unmatched=tuple(pattern for pattern, paths in found.items() if not paths),
-        cut_short=tuple(dict.fromkeys(cut_short)),
+        cut_short=tuple(dict.fromkeys(gathering.cut_short)),
     )
+
+
+class _Gathering:
+    """What is wanted so far. The first reason for a file is the one that is told."""
+
+    def __init__(self, inputs: frozenset[Path], outputs: frozenset[Path]) -> None:
+        self._inputs = inputs
+        self._outputs = outputs
+        self.wanted: dict[Path, Reason] = {}
+        self.cut_short: list[Path] = []
+
+    def want(self, paths: Iterable[Path], reason: Reason) -> None:
+        for path in paths:
+            if path.is_file():
+                self.wanted.setdefault(path, reason)
+
+    def include(self, paths: Iterable[Path]) -> None:
+        """What the user names: all but what rules make."""
+        self.want((path for path in _files(paths) if not _is_made(path, self._outputs)), Reason.INCLUDED)
+
+    def name(self, path: Path, workdir: Path) -> None:
+        """What Snakemake names: a file, or the folder of a script."""
+        if not path.is_dir():
+            self.want([path], Reason.NAMED)
+            return
+        # A script beside the data: take the code of that folder, not the data.
+        everything = not _contains(path, workdir)
+        near = (file for file in self._walk(path) if everything or _is_script(file))
+        self._want_but_data(near, Reason.BESIDE_A_SCRIPT)
+
+    def take_helpers(self, folder: Path) -> None:
+        """What git tracks in a folder; without git, its scripts."""
+        tracked = _git_tracked(folder)
+        if tracked is not None:
+            self._want_but_data(tracked, Reason.TRACKED)
+        else:
+            self._want_but_data([path for path in self._walk(folder) if _is_script(path)], Reason.SCRIPT)
+
+    def _want_but_data(self, paths: Iterable[Path], reason: Reason) -> None:
+        self.want((path for path in paths if not _is_data(path, self._inputs, self._outputs)), reason)
+
+    def _walk(self, folder: Path) -> Iterator[Path]:
+        for count, path in enumerate(_walk(folder)):
+            if count == LIMIT_FILES:
+                self.cut_short.append(folder)
+                return
+            yield path
 
 
 def may_travel(sources: Sources, read: Iterable[Path]) -> dict[Path, Reason]:

@@ -130,3 +130,14 @@ def test_the_architecture_page_names_every_module() -> None:
         and not any(f"`{folder.relative_to(ROOT)}/`" in page for folder in path.parents if folder > ROOT)
     ]
     assert not missing
+
+
+def test_functions_are_short() -> None:
+    """At most 45 lines, docstring included: what is longer has parts that have names."""
+    longest = {
+        f"{path.relative_to(ROOT)}: {node.name}": node.end_lineno - node.lineno + 1
+        for path in MODULES.values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno
+    }
+    assert {name: lines for name, lines in longest.items() if lines > 45} == {}

@@ -156,7 +156,6 @@ def _matches(product: dict[str, Any], filters: dict[str, dict[str, str]]) -> boo
 
 
 def _product(name: str, region: str, usd_per_hour: float) -> dict[str, Any]:
-    info = type_info(name) or {}
     sku = f"SYN{zlib.crc32(f'{name} {region}'.encode()):010d}"
     offer, rate = f"{sku}.JRTCKXETXF", f"{sku}.JRTCKXETXF.6YS6EN2CT7"
     usd = f"{usd_per_hour:.10f}"
@@ -178,7 +177,22 @@ def _product(name: str, region: str, usd_per_hour: float) -> dict[str, Any]:
         "priceDimensions": {rate: dimension},
         "termAttributes": {},
     }
-    attributes = {
+    return {
+        "product": {
+            "productFamily": "Compute Instance",
+            "attributes": _attributes(name, region, source),
+            "sku": sku,
+        },
+        "serviceCode": "AmazonEC2",
+        "terms": {"OnDemand": {offer: term}},
+        "version": "synthetic",
+        "publicationDate": "2026-01-01T00:00:00Z",
+    }
+
+
+def _attributes(name: str, region: str, source: str) -> dict[str, str]:
+    info = type_info(name) or {}
+    return {
         "servicecode": "AmazonEC2",
         "servicename": "Amazon Elastic Compute Cloud",
         "instanceType": name,
@@ -198,11 +212,4 @@ def _product(name: str, region: str, usd_per_hour: float) -> dict[str, Any]:
         "memory": f"{info['MemoryInfo']['SizeInMiB'] / 1024:g} GiB",
         "currentGeneration": "Yes" if info.get("CurrentGeneration") else "No",
         "priceSource": source,
-    }
-    return {
-        "product": {"productFamily": "Compute Instance", "attributes": attributes, "sku": sku},
-        "serviceCode": "AmazonEC2",
-        "terms": {"OnDemand": {offer: term}},
-        "version": "synthetic",
-        "publicationDate": "2026-01-01T00:00:00Z",
     }

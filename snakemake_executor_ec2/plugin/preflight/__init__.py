@@ -53,22 +53,9 @@ def check(
         spec = Path(place, "decision.json")
         spec.write_text(json.dumps({**document, "check": True}))
         with make_folders(view, texts) as folders:
-            # -P: modules of the workflow's are not ours to import.
-            child = [sys.executable, "-P", "-m", "snakemake_executor_ec2.plugin.preflight"]
-            command = [*child, str(spec), json.dumps(folders)]
-            try:
-                done = subprocess.run(
-                    command,
-                    env=_environment(env, unset),
-                    capture_output=True,
-                    text=True,
-                    errors="replace",
-                    stdin=subprocess.DEVNULL,
-                    timeout=_TIMEOUT_S,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                return False
+            done = _resolve(spec, folders, _environment(env, unset))
+        if done is None:
+            return False
         differs = Path(f"{spec}.differs")
         if differs.exists():
             sentences = [f"- {line}" for line in differs.read_text().splitlines()]
@@ -86,6 +73,25 @@ def check(
         "said:\n" + "\n".join([*told, *_about(programs)]),
         files=refused_files(said, view, texts),
     )
+
+
+def _resolve(spec: Path, folders: object, env: Mapping[str, str]) -> subprocess.CompletedProcess[str] | None:
+    """What the child says; None if it takes too long."""
+    # -P: modules of the workflow's are not ours to import.
+    child = [sys.executable, "-P", "-m", "snakemake_executor_ec2.plugin.preflight"]
+    try:
+        return subprocess.run(
+            [*child, str(spec), json.dumps(folders)],
+            env=env,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _about(programs: Collection[str]) -> list[str]:

@@ -31,7 +31,6 @@ def plan(key: str = "1", **more: Any) -> JobPlan:
         key=key,
         rule="align",
         label=f"rule align ({key})",
-        attempt=1,
         command="true",
         workdir=Path("/w"),
         env={},

@@ -23,7 +23,6 @@ PLAN = JobPlan(
     key="r1.1.1",
     rule="one",
     label="rule one",
-    attempt=1,
     command="true",
     workdir=Path("/w"),
     env={},
