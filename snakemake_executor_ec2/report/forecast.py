@@ -11,6 +11,7 @@ from snakemake_executor_ec2.formatting import usd
 from snakemake_executor_ec2.model import Machine, Market, Offer, Requirements
 from snakemake_executor_ec2.report.table import table as lines_of
 from snakemake_executor_ec2.sizing.cost import cost_usd
+from snakemake_executor_ec2.sizing.dimensions import in_words
 from snakemake_executor_ec2.sizing.quotas import Quota, quota_of
 
 OVERHEAD_S = 90.0
@@ -204,20 +205,10 @@ def _cost(job: Candidate) -> float | None:
 
 
 def _reason(job: Candidate) -> str:
-    wanted = job.requirements
     types = len({offer.instance_type.name for offer in job.offers})
     what = "the smallest" if job.offers[0].price is None else "the cheapest"
-    needs = f"{wanted.threads} thread{'s' * (wanted.threads > 1)}, {wanted.mem_mb} MB"
-    if wanted.gpus:
-        needs += f", {wanted.gpus} {wanted.gpu_model or ''} GPU".replace("  ", " ")
-    if wanted.gpu_mem_mb:
-        needs += f" of {wanted.gpu_mem_mb} MB"
-    if wanted.nvme_gb:
-        needs += f", {wanted.nvme_gb} GB of NVMe"
-    if wanted.network_gbps:
-        needs += f", {wanted.network_gbps:g} Gbit/s"
     of = f"of {types} types" if types > 1 else "and only type"
-    return f"{what} {of} for {needs}"
+    return f"{what} {of} for {in_words(job.requirements)}"
 
 
 def _runner_up(job: Candidate) -> str:

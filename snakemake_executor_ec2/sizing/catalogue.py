@@ -17,7 +17,7 @@ from functools import cached_property
 from snakemake_executor_ec2.errors import NoFittingInstance
 from snakemake_executor_ec2.model import Arch, InstanceType, Market, Offer, Price
 from snakemake_executor_ec2.sizing.ceiling import is_ordinary
-from snakemake_executor_ec2.sizing.memory import gpu_mb, job_mb
+from snakemake_executor_ec2.sizing.dimensions import Figures, offered
 
 Prices = Mapping[tuple[str, str], Price]
 """Prices by (instance type, zone), on-demand ones with "" for the zone: what `Cloud.prices` gives."""
@@ -51,12 +51,7 @@ class PoolKey:
 class Candidate:
     """An offer beside the figures that a job is compared with."""
 
-    vcpus: int
-    job_mem_mb: int
-    gpus: int
-    gpu_mem_mb: int
-    nvme_gb: int
-    network_gbps: float
+    figures: Figures
     offer: Offer
 
 
@@ -161,34 +156,26 @@ class Catalogue:
         # GPUs first: where only an older generation has the model, that generation is meant.
         plain = _plainest(_with_gpu(of_arch, key) if key.wants_gpu else of_arch, key)
         candidates = [
-            Candidate(
-                vcpus=each.vcpus,
-                job_mem_mb=job_mb(each.mem_mib),
-                gpus=each.gpus,
-                gpu_mem_mb=gpu_mb(each.gpu_mem_mib, each.gpus),
-                nvme_gb=each.nvme_gb,
-                network_gbps=each.network_gbps,
-                offer=offer,
-            )
-            for each in plain
+            Candidate(figures=figures, offer=offer)
+            for each, figures in ((each, offered(each)) for each in plain)
             for offer in self._offers_of(each, key.market)
         ]
-        offered = [each for each in candidates if each.offer.zones]
-        if not offered and key.market is Market.SPOT:
+        kept = [each for each in candidates if each.offer.zones]
+        if not kept and key.market is Market.SPOT:
             raise NoFittingInstance(f"EC2 names no spot price for {_some([each.name for each in plain])}")
-        if not offered:
+        if not kept:
             raise NoFittingInstance(
                 f"{_some([each.name for each in plain])} can be launched in none of the zones "
                 "that have a subnet; --ec2-subnets or --ec2-region choose others"
             )
-        offered.sort(key=lambda each: rank(each.offer))
-        return self._affordable(offered)
+        kept.sort(key=lambda each: rank(each.offer))
+        return self._affordable(kept)
 
-    def _affordable(self, offered: list[Candidate]) -> Pool:
+    def _affordable(self, candidates: list[Candidate]) -> Pool:
         most = self.limits.max_usd_per_hour
         if most is None:
-            return tuple(offered)
-        kept = tuple(each for each in offered if self._is_affordable(each.offer, most))
+            return tuple(candidates)
+        kept = tuple(each for each in candidates if self._is_affordable(each.offer, most))
         if not kept:
             raise NoFittingInstance(f"no type is known to cost at most ${most:g} an hour")
         return kept

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from snakemake_executor_ec2.model import InstanceType, Offer, Requirements
-from snakemake_executor_ec2.sizing.requirements import DEFAULT_MEM_MB
+from snakemake_executor_ec2.sizing.dimensions import DIMENSIONS, Dimension
 
 DEFAULT_USD_PER_HOUR = 10.0
 """An ordinary machine of 1 TB of memory costs $6.67 to $8.50."""
@@ -61,24 +61,16 @@ def too_dear(
 
 def _without_one(wanted: Requirements) -> Iterator[tuple[str, Requirements]]:
     """Each thing that a job asks for, and its requirements without that."""
-    if wanted.mem_mb > DEFAULT_MEM_MB:
-        yield f"mem_mb={wanted.mem_mb}{_in_words(wanted.mem_mb)}", replace(wanted, mem_mb=1)
-    if wanted.threads > 1:
-        yield f"threads={wanted.threads}", replace(wanted, threads=1)
+    for each in DIMENSIONS:
+        if each.is_asked_for(wanted):
+            yield each.setting(wanted) + _in_words(each, wanted), each.without(wanted)
     if wanted.gpu_model:
         yield f"gpu_model={wanted.gpu_model!r}", replace(wanted, gpu_model=None)
-    if wanted.gpu_mem_mb:
-        yield f"gpu_mem_mb={wanted.gpu_mem_mb}", replace(wanted, gpu_mem_mb=0)
-    if wanted.gpus:
-        yield f"gpu={wanted.gpus}", replace(wanted, gpus=0, gpu_model=None, gpu_mem_mb=0)
-    if wanted.nvme_gb:
-        yield f"ec2_nvme_gb={wanted.nvme_gb}", replace(wanted, nvme_gb=0)
-    if wanted.network_gbps:
-        yield f"ec2_network_gbps={wanted.network_gbps:g}", replace(wanted, network_gbps=0.0)
     if wanted.instance_types:
         yield f"the instance types {', '.join(wanted.instance_types)}", replace(wanted, instance_types=())
 
 
-def _in_words(mem_mb: int) -> str:
-    """A typing error is easier to see in terabytes."""
-    return f" ({mem_mb / 10**6:.4g} TB)" if mem_mb >= 10**6 else ""
+def _in_words(what: Dimension, wanted: Requirements) -> str:
+    """A slip is seen sooner in terabytes."""
+    terabytes = what.need(wanted) / 10**6
+    return f" ({terabytes:.4g} TB)" if what.resource == "mem_mb" and terabytes >= 1 else ""

@@ -15,6 +15,7 @@ from snakemake_executor_ec2.errors import NoFittingInstance
 from snakemake_executor_ec2.model import Market, Offer, Requirements, SpotUse
 from snakemake_executor_ec2.sizing import ceiling, expected
 from snakemake_executor_ec2.sizing.catalogue import Candidate, Catalogue, Pool, PoolKey
+from snakemake_executor_ec2.sizing.dimensions import DIMENSIONS, Dimension, needed, plain
 
 
 def select(catalogue: Catalogue, requirements: Requirements) -> tuple[Offer, ...]:
@@ -167,25 +168,22 @@ def _key(wanted: Requirements, market: Market) -> PoolKey:
 
 
 def _fitting(pool: Pool, wanted: Requirements) -> Iterator[Offer]:
-    threads, mem_mb, gpus = wanted.threads, wanted.mem_mb, wanted.gpus
-    gpu_mem_mb, nvme_gb, network_gbps = wanted.gpu_mem_mb, wanted.nvme_gb, wanted.network_gbps
-    return (
-        each.offer
-        for each in pool
-        if each.vcpus >= threads
-        and each.job_mem_mb >= mem_mb
-        and each.gpus >= gpus
-        and each.gpu_mem_mb >= gpu_mem_mb
-        and each.nvme_gb >= nvme_gb
-        and each.network_gbps >= network_gbps
-    )
+    found = iter(pool)
+    for index, need in enumerate(needed(wanted)):
+        if need:  # one after the other: most types lack the first thing that is compared, or the second
+            found = _with(found, index, need)
+    return (each.offer for each in found)
+
+
+def _with(candidates: Iterator[Candidate], index: int, need: float) -> Iterator[Candidate]:
+    return (each for each in candidates if each.figures[index] >= need)
 
 
 def _explain(pool: Pool, wanted: Requirements) -> str:
     nearest = min(pool, key=lambda each: _distance(each, wanted))
     lacks = _shortfalls(nearest, wanted)
-    needs = " and ".join(f"{name}={_plain(need)}" for name, need, _ in lacks)
-    has = " and ".join(_has(name, have) for name, _, have in lacks)
+    needs = " and ".join(each.setting(wanted) for each, _ in lacks)
+    has = " and ".join(f"{plain(have)} {each.unit}" for each, have in lacks)
     return (
         f"needs {needs}; the nearest allowed type, {nearest.offer.instance_type.name}, "
         f"has {has}{_others(nearest, wanted)}"
@@ -195,54 +193,25 @@ def _explain(pool: Pool, wanted: Requirements) -> str:
 def _distance(each: Candidate, wanted: Requirements) -> tuple[int, float, str]:
     """How far a type is from fitting: first how many things it lacks, then by what factor."""
     lacks = _shortfalls(each, wanted)
-    factor = sum(need / max(1.0, have) for _, need, have in lacks)
+    factor = sum(what.need(wanted) / max(1.0, have) for what, have in lacks)
     return (len(lacks), factor, each.offer.instance_type.name)
 
 
-def _shortfalls(each: Candidate, wanted: Requirements) -> list[tuple[str, float, float]]:
-    """What a type lacks: (resource, needed, there)."""
-    compared = (
-        ("mem_mb", wanted.mem_mb, each.job_mem_mb),
-        ("threads", wanted.threads, each.vcpus),
-        ("gpu", wanted.gpus, each.gpus),
-        ("gpu_mem_mb", wanted.gpu_mem_mb, each.gpu_mem_mb),
-        ("ec2_nvme_gb", wanted.nvme_gb, each.nvme_gb),
-        ("ec2_network_gbps", wanted.network_gbps, each.network_gbps),
-    )
-    return [(name, need, have) for name, need, have in compared if have < need]
-
-
-_UNITS = {
-    "mem_mb": "MB that a job can use",
-    "threads": "vCPUs",
-    "gpu": "GPUs",
-    "gpu_mem_mb": "MB on each GPU",
-    "ec2_nvme_gb": "GB of local NVMe",
-    "ec2_network_gbps": "Gbit/s",
-}
-
-
-def _has(name: str, have: float) -> str:
-    return f"{_plain(have)} {_UNITS[name]}"
-
-
-def _plain(number: float) -> str:
-    """Without an exponent and without zeros that say nothing."""
-    return str(number) if isinstance(number, int) else f"{number:.3f}".rstrip("0").rstrip(".")
+def _shortfalls(each: Candidate, wanted: Requirements) -> list[tuple[Dimension, float]]:
+    """What a type lacks, and how much of it is there."""
+    compared = zip(DIMENSIONS, needed(wanted), each.figures, strict=True)
+    return [(what, have) for what, need, have in compared if have < need]
 
 
 def _others(nearest: Candidate, wanted: Requirements) -> str:
-    """Tell what else was asked for, where that is why a larger type was not the nearest."""
-    lacking = {name for name, _, _ in _shortfalls(nearest, wanted)}
-    asked = []
-    if wanted.gpus and "gpu" not in lacking:
-        asked.append(f"gpu={wanted.gpus}" + (f" gpu_model={wanted.gpu_model}" if wanted.gpu_model else ""))
-    further = (
-        ("gpu_mem_mb", wanted.gpu_mem_mb),
-        ("ec2_nvme_gb", wanted.nvme_gb),
-        ("ec2_network_gbps", wanted.network_gbps),
-    )
-    asked += [f"{name}={_plain(need)}" for name, need in further if need and name not in lacking]
+    """Tell what else was asked for, if that is why a larger type was not the nearest."""
+    lacking = [what for what, _ in _shortfalls(nearest, wanted)]
+    asked = [
+        each.setting(wanted)
+        + (f" gpu_model={wanted.gpu_model}" if each.resource == "gpu" and wanted.gpu_model else "")
+        for each in DIMENSIONS
+        if each.special and each.is_asked_for(wanted) and each not in lacking
+    ]
     if wanted.instance_types:
         asked.append(f"types {', '.join(wanted.instance_types)}")
     return f" (with {' and '.join(asked)})" if asked else ""

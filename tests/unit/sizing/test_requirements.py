@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Arch, Requirements
+from snakemake_executor_ec2.sizing.dimensions import in_words
 from snakemake_executor_ec2.sizing.requirements import requirements
 
 
@@ -197,3 +198,12 @@ def test_bad_types(value: Any) -> None:
     """A type that names nothing is refused."""
     with pytest.raises(ConfigurationError, match="ec2_instance_type"):
         ask(ec2_instance_type=value)
+
+
+def test_what_a_job_needs_is_said_in_words() -> None:
+    """What it did not ask for is left out."""
+    assert in_words(ask(mem_mb=500)) == "1 thread, 500 MB"
+    said = in_words(
+        ask(threads=4, mem_mb=8000, gpu=1, gpu_model="L4", gpu_mem_mb=24000, ec2_network_gbps=1.5)
+    )
+    assert said == "4 threads, 8000 MB, 1 GPU (L4), 24000 MB on each GPU, 1.5 Gbit/s"
