@@ -27,6 +27,8 @@ import pytest
 if TYPE_CHECKING:
     from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 
+__all__ = ["WorkflowRun", "WorkflowRunner", "ec2_cloud", "run_workflow"]
+
 _SETTLE_S = 15.0
 """How long machines may take from `shutting-down` to `terminated` after a test."""
 

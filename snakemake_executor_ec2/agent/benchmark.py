@@ -1,7 +1,7 @@
 """Measures a job as Snakemake's `benchmark:` does, from /proc, and writes it down in Snakemake's form.
 
 The same processes (the command and what descends from it), at the same moments, put together in the same
-way: `snakemake/benchmark.py` with psutil. What differs from it is told in `docs/further.md`.
+way: `snakemake/benchmark.py` with psutil. `docs/options.md` says what differs from it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The documentation tells of everything that there is to be set."""
+"""The documentation covers everything that can be set, and what it names exists."""
 
 from __future__ import annotations
 
@@ -9,32 +9,43 @@ from pathlib import Path
 import pytest
 
 import snakemake_executor_ec2
+from snakemake_executor_ec2.cli import _COMMANDS
 from snakemake_executor_ec2.plugin.settings import ExecutorSettings
+from snakemake_executor_ec2.sizing.requirements import _OWN
 
-POLICY = Path(snakemake_executor_ec2.__file__).parent / "aws/policy.json"
+PACKAGE = Path(snakemake_executor_ec2.__file__).parent
+POLICY = PACKAGE / "aws/policy.json"
 ROOT = Path(__file__).parents[2]
-FURTHER = (ROOT / "docs" / "further.md").read_text()
+OPTIONS = (ROOT / "docs/options.md").read_text()
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_CODE = re.compile(r"```.*?```", re.DOTALL)
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(ExecutorSettings)])
 def test_every_option_is_documented(name: str) -> None:
-    """docs/further.md has a row for each option."""
-    assert f"| `--ec2-{name.replace('_', '-')}`" in FURTHER
+    """docs/options.md has a row for each option."""
+    assert f"| `--ec2-{name.replace('_', '-')}`" in OPTIONS
 
 
-RESOURCES = """threads mem_mb mem_mib disk_mb disk_mib runtime gpu gpu_model gpu_mem_mb
-    ec2_instance_type ec2_arch ec2_spot ec2_ami ec2_nvme_gb ec2_network_gbps"""
+RESOURCES = "threads mem_mb mem_mib disk_mb disk_mib runtime gpu gpu_model gpu_mem_mb mpi tasks"
 
 
-@pytest.mark.parametrize("name", RESOURCES.split())
+@pytest.mark.parametrize("name", [*RESOURCES.split(), *_OWN])
 def test_every_resource_is_documented(name: str) -> None:
-    """docs/further.md tells of each resource that sizes a machine."""
-    assert f"`{name}`" in FURTHER
+    """docs/options.md describes each resource that sizes a machine."""
+    assert f"`{name}`" in OPTIONS
+
+
+@pytest.mark.parametrize("name", [*_COMMANDS, "plan", "cloud"])
+def test_every_command_is_documented(name: str) -> None:
+    """docs/commands.md has a row for each command."""
+    assert f"| `snakemake-ec2 {name}" in (ROOT / "docs/commands.md").read_text()
 
 
 def test_the_policy_is_shown_as_it_is() -> None:
-    """docs/further.md has the package's policy, word for word."""
-    assert f"```json\n{POLICY.read_text()}```" in FURTHER
+    """docs/permissions.md has the package's policy, word for word."""
+    assert f"```json\n{POLICY.read_text()}```" in (ROOT / "docs/permissions.md").read_text()
 
 
 def test_the_threat_model_names_tests_that_there_are() -> None:
@@ -44,3 +55,43 @@ def test_the_threat_model_names_tests_that_there_are() -> None:
     )
     assert len(named) > 15
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_pages_for_maintainers_name_files_that_there_are(page: str) -> None:
+    """A path with a folder in it is below the package, or below the repository."""
+    named = re.findall(r"`([\w.]+(?:/[\w.]+)+\.\w+)`", (ROOT / page).read_text())
+    assert len(named) > 15
+    real = [name for name in named if "NAME" not in name]
+    missing = [name for name in real if not any((folder / name).exists() for folder in (PACKAGE, ROOT))]
+    assert missing == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The fragments that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", _CODE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_links_lead_somewhere(page: Path) -> None:
+    """To a file of the repository, and to a heading that it has."""
+    broken = []
+    for link in _LINK.findall(_CODE.sub("", page.read_text())):
+        if "://" in link:
+            continue
+        name, _, fragment = link.partition("#")
+        target = (page.parent / name) if name else page
+        if not target.exists() or (fragment and fragment not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_every_decision_is_in_the_index() -> None:
+    """docs/decisions/README.md links each page, by the number that its heading has."""
+    folder = ROOT / "docs/decisions"
+    index = (folder / "README.md").read_text()
+    for page in folder.glob("0*.md"):
+        number = int(page.name.partition("-")[0])
+        assert f"[{number}]({page.name})" in index
+        assert page.read_text().startswith(f"# {number}. ")
