@@ -177,7 +177,7 @@ def test_a_workflow_with_an_error(plan: Planner) -> None:
 
 @pytest.mark.parametrize(("name", "jobs"), [("fertility", 21), ("variants", 37)])
 def test_the_example_workflows(name: str, jobs: int, plan: Planner) -> None:
-    """Every job of the examples has a machine and a cost, and the README shows the same rules and jobs."""
+    """Every job of the examples has a machine and a cost, and their READMEs show the same rules and jobs."""
     shutil.rmtree(plan.folder)
     shutil.copytree(WORKFLOWS / name, plan.folder)
 
@@ -186,6 +186,6 @@ def test_the_example_workflows(name: str, jobs: int, plan: Planner) -> None:
     assert told["jobs"] == jobs
     assert told["refused"] == []
     assert told["cost_usd"] > 0
-    shown = (WORKFLOWS.parent / "README.md").read_text()
+    shown = (WORKFLOWS / name / "README.md").read_text()
     for row in told["rows"]:
         assert re.search(rf"^{row['rule']} +{row['jobs']} ", shown, re.MULTILINE), row["rule"]
