@@ -11,7 +11,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO
 
 from snakemake_executor_ec2.agent.answers import (
@@ -57,6 +57,7 @@ from snakemake_executor_ec2.errors import (
     ResultsRefused,
     StagingError,
 )
+from snakemake_executor_ec2.model import Software
 from snakemake_executor_ec2.ports import RemoteHost
 
 _ANSWER_S = 60.0
@@ -80,7 +81,7 @@ _LAST = (Finished, Interrupted, Unwatched)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Software:
+class Installed:
     """Where a job finds Python and Snakemake on the machine."""
 
     python: str
@@ -93,27 +94,6 @@ class Software:
     """The versions that were chosen, `name==version`, where they can be told."""
     versions: str = PYTHONS
     """Of Python, among which it was chosen."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """The software that a job needs on the machine."""
-
-    snakemake: str
-    """The exact version."""
-    packages: tuple[str, ...] = ()
-    """Further requirements, such as `snakemake-storage-plugin-s3==0.3.4`."""
-    requirements: str = ""
-    """The text of a requirements file."""
-    setup: str = ""
-    """The text of a script that bash runs first."""
-    python: str = PYTHONS
-    tools: tuple[str, ...] = ()
-    """`conda` and `apptainer`, where Snakemake is to deploy software with them."""
-    late: tuple[str, ...] = ()
-    """Names of programs whose first call installs it; empty: it is installed at once."""
-    locked: tuple[str, ...] = ()
-    """What another machine's installation came down to (`Software.locked`): saves working it out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,18 +167,13 @@ class Agent:
         """Let the lease run its whole length again."""
         self._ask(StagingError, "renew", {})
 
-    def software(self, wanted: Wanted, *, timeout_s: float | None = None) -> Software:
-        """Find or install Python, Snakemake and packages. Raises PreparationError with the log's end."""
-        request = {
-            "snakemake": wanted.snakemake,
-            "packages": wanted.packages,
-            "requirements": wanted.requirements,
-            "setup": wanted.setup,
-            "python": wanted.python,
-            "tools": wanted.tools,
-            "locked": wanted.locked,
-            "late": wanted.late,
-        }
+    def software(
+        self, wanted: Software, *, like: Installed | None = None, timeout_s: float | None = None
+    ) -> Installed:
+        """Find or install Python, Snakemake and packages; `like`: what another machine's installation
+        came down to, which saves working it out. Raises PreparationError with the log's end."""
+        versions = like.versions if like else PYTHONS
+        request = {**asdict(wanted), "python": versions, "locked": like.locked if like else ()}
         done = self._host.run(self._command("software"), stdin=_json(request), timeout_s=timeout_s)
         answer = answer_of(done)
         if done.exit_code or "error" in answer:
@@ -211,13 +186,13 @@ class Agent:
             raise PreparationError(
                 "Software could not be installed: the machine does not say where it installed it"
             )
-        return Software(
+        return Installed(
             python=python,
             path=texts(answer.get("path")),
             how=str(answer.get("how")),
             seconds=seconds_of(answer),
             locked=locked_of(answer),
-            versions=versions_of(answer, wanted.python),
+            versions=versions_of(answer, versions),
         )
 
     # --- files ----------------------------------------------------------------------------

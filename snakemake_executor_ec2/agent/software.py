@@ -21,7 +21,7 @@ from .state import home, read_request, say, try_lock
 
 
 def main() -> int:
-    """`software`: {"snakemake", "packages", "requirements", "setup", "python", "locked", "tools", "late"}
+    """`software`: the fields of `model.Software`, "python" (versions of it) and "locked"
 
     The answer: {"python", "path", "how": "image" | "uv" | "pip" | "late", "seconds", "locked", "versions"},
     or {"error", "log"} with exit status 1. With names in `late`, what is missing is installed when one of

@@ -6,7 +6,7 @@ import getpass
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from snakemake_executor_ec2.agent.client import Software as Installed
+from snakemake_executor_ec2.agent.client import Installed
 from snakemake_executor_ec2.aws.cache import default_directory
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.controller.config import RunConfig

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_ec2.agent.archive import Entry
-from snakemake_executor_ec2.agent.client import PYTHONS, Agent, JobStart, Wanted
-from snakemake_executor_ec2.agent.client import Software as Installed
+from snakemake_executor_ec2.agent.client import Agent, Installed, JobStart
 from snakemake_executor_ec2.agent.protocol import (
     Finished,
     Interrupted,
@@ -140,16 +139,6 @@ class MachineSession:
     def install_software(self, software: Software) -> None:
         alike = replace(software, late=())
         like = self._locks.get(alike)
-        wanted = Wanted(
-            snakemake=software.snakemake,
-            packages=software.packages,
-            requirements=software.requirements,
-            setup=software.setup,
-            tools=software.tools,
-            late=software.late,
-            locked=like.locked if like else (),
-            python=like.versions if like else PYTHONS,
-        )
         deadline = self._clock.monotonic() + _SOFTWARE_TIMEOUT_S
         asked_last = False
 
@@ -160,7 +149,7 @@ class MachineSession:
                 raise PreparationError(_TOO_LONG, log=log.stdout.decode(errors="replace"))
             left = deadline - self._clock.monotonic()
             asked_last = left <= 0  # it may have been finished while the line was down
-            return Agent(host).software(wanted, timeout_s=max(left, _LAST_CALL_S))
+            return Agent(host).software(software, like=like, timeout_s=max(left, _LAST_CALL_S))
 
         installed = self._connection.call(install)
         self._search_path = installed.path

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from snakemake_executor_ec2.agent import answers
 from snakemake_executor_ec2.agent.archive import ArchiveError, read_archive
-from snakemake_executor_ec2.agent.client import Agent, JobStart, Wanted
+from snakemake_executor_ec2.agent.client import Agent, JobStart
 from snakemake_executor_ec2.agent.protocol import Line, parse_line
 from snakemake_executor_ec2.errors import Ec2ExecutorError
+from snakemake_executor_ec2.model import Software
 from snakemake_executor_ec2.plugin.broken_pipe import plain
 from snakemake_executor_ec2.ports import Completed
 from snakemake_executor_ec2.staging.links import LinkRules, dangling, noting
@@ -98,7 +99,7 @@ def test_answers(output: bytes, exit_code: int) -> None:
     job = JobStart(key="k", command="true", cwd="/w", label="l")
     asked: list[Callable[[], object]] = [
         agent.install, agent.new_host_key, agent.rotate_host_key, lambda: agent.guard(1), agent.renew,
-        lambda: agent.software(Wanted(snakemake="9")), lambda: agent.workdir(["/w/a"]),
+        lambda: agent.software(Software(snakemake="9")), lambda: agent.workdir(["/w/a"]),
         lambda: agent.unpack([]), lambda: agent.pack(["/w/a"], lambda _: None, judge=lambda _t, x, _e: x),
         lambda: agent.stand_ins([], [], [], 0), lambda: agent.left("k", [], []), lambda: agent.start(job),
         lambda: list(agent.follow("k")), lambda: agent.status("k"),
