@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 from pathlib import Path
@@ -55,6 +56,20 @@ def test_the_threat_model_names_tests_that_there_are() -> None:
     )
     assert len(named) > 15
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_errors_that_are_explained_exist() -> None:
+    """Each part of a message that docs/failures.md explains is in some text of the package."""
+    table = (ROOT / "docs/failures.md").read_text().partition("| --- | --- |")[2].partition("\n\n")[0]
+    messages = [
+        each for row in table.strip().splitlines() for each in re.findall("`(.+?)`", row.split("|")[1])
+    ]
+    assert len(messages) > 8
+    trees = [ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    texts = "\n".join(node.value for node in nodes if isinstance(node.value, str))
+    parts = [part.strip() for each in messages for part in each.split("…") if part.strip()]
+    assert [part for part in parts if part not in texts] == []
 
 
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
