@@ -10,12 +10,14 @@ which is the third image. `--rounds 1` is the short form.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sqlite3
 import statistics
 import subprocess
 import sys
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -97,9 +99,12 @@ def _run(cloud: EmbeddedCloud, folder: Path, way: str, *, has_software: bool) ->
     if done.returncode:
         sys.exit(done.output)
     first, last = map(float, (folder / "times.txt").read_text().split())
-    with sqlite3.connect(folder / ".snakemake" / "ec2" / "journal.sqlite") as journal:
-        at = dict(journal.execute("SELECT phase, at FROM steps ORDER BY at DESC"))
-    return Waited(before=first - at["prepare"], after=at["terminate"] - last)
+    with closing(sqlite3.connect(folder / ".snakemake" / "ec2" / "journal.sqlite")) as journal:
+        ((text, ended_at),) = journal.execute("SELECT seconds, ended_at FROM attempts")
+    seconds = json.loads(text)
+    results_here = ended_at - seconds["terminate"]
+    ready = results_here - sum(seconds[phase] for phase in ("prepare", "run", "stage out"))
+    return Waited(before=first - ready, after=results_here - last)
 
 
 def _tell(image: str, found: dict[str, list[Waited]]) -> None:

@@ -4,6 +4,7 @@
     ├── ConfigurationError           refused before anything costs money
     │   ├── NoFittingInstance        no allowed instance type has what the job asks for
     │   ├── CredentialsExpired       they were good once: log in again
+    │   ├── JournalOfAnotherVersion  it names machines in a way that this version does not read
     │   └── SnakefileUnreadable      it can't be read with what travels; knows which files it misses
     ├── LaunchError                  EC2 did not launch a machine
     │   ├── CapacityError            not now, of this type, in this zone: try another
@@ -51,6 +52,10 @@ class ConfigurationError(Ec2ExecutorError):
 
 class NoFittingInstance(ConfigurationError):
     """No allowed instance type fits; the message names the nearest one and what it lacks."""
+
+
+class JournalOfAnotherVersion(ConfigurationError):
+    """A folder's journal has other tables than this version's: it is neither read nor written."""
 
 
 class CredentialsExpired(ConfigurationError):

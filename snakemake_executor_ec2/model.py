@@ -326,6 +326,8 @@ class Phase(StrEnum):
     """Software and inputs, in parallel."""
     RUN = "run"
     STAGE_OUT = "stage out"
+    JOURNAL = "journal"
+    """Whatever was under way: until this computer's disk had what a crash must not take back."""
     TERMINATE = "terminate"
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from snakemake_executor_ec2.aws.inventory import Inventory
-from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.errors import ConfigurationError, JournalOfAnotherVersion
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.rows import Attempt, RunRecord
 
@@ -64,16 +64,22 @@ def inventories_of(options: argparse.Namespace, journal: Journal | None) -> list
 
 
 @contextmanager
-def folder_journal(options: argparse.Namespace) -> Iterator[Journal | None]:
-    """The journal of the workflow's folder; None if it has none. None is made."""
-    if not (options.directory / FOLDER / "journal.sqlite").exists():
-        yield None
-        return
-    journal = Journal(options.directory.absolute(), now=time.time, warn=to_stderr)
+def folder_journal(options: argparse.Namespace, *, needed: bool = True) -> Iterator[Journal | None]:
+    """The journal of the workflow's folder; None if it has none. None is made. One of another version
+    raises ConfigurationError; if none is `needed`, it is only said and not read."""
+    journal = None
+    if (options.directory / FOLDER / "journal.sqlite").exists():
+        try:
+            journal = Journal(options.directory.absolute(), now=time.time, warn=to_stderr)
+        except JournalOfAnotherVersion as error:
+            if needed:
+                raise
+            to_stderr(error.message)
     try:
         yield journal
     finally:
-        journal.close()
+        if journal is not None:
+            journal.close()
 
 
 def attempt_named(journal: Journal | None, name: str, *, alone: bool = False) -> Attempt:

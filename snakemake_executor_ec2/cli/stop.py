@@ -36,7 +36,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """List the machines, ask, end them. Results that were not fetched yet are lost."""
-    with folder_journal(options) as journal:
+    with folder_journal(options, needed=False) as journal:
         inventories = inventories_of(options, journal)
         found = _rows(options, inventories, journal)
         regions = ", ".join(each.region for each in inventories)

@@ -6,8 +6,8 @@ A machine is owned by a `with` from the moment EC2 has launched it: it is termin
 way out but three, for which `Entry.left` holds the reason: the user detached, the machine has results
 that could not be fetched, or its job failed and it is kept to be looked at. All calls to the machine
 go through a `Connection`, which reconnects when it breaks, so that a lost connection costs no more
-time than it lasts. Every phase is in the journal before it begins; if Snakemake is killed, the next
-run resumes the job in `_resume`.
+time than it lasts. The journal has each phase, and before the job starts it has on the disk what another
+run needs to go on with it: if Snakemake is killed, the next run resumes the job in `_resume`.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class JobLifecycle:
             for each in ended:
                 each.result()
             self._context.ledger.ready(entry, session.memo())
-            if not self._remembered(self._cancel.wait):
+            if not self._remembered(entry, self._cancel.wait):
                 raise PreparationError(messages.journal_unwritten(self._context.lease_s))
 
     def _to_its_end(self, entry: Entry, machine: Machine, session: Session) -> JobOutcome:
@@ -187,7 +187,7 @@ class JobLifecycle:
                     return self._incomplete_checkpoint(entry, missed)
                 if has_results:
                     context.ledger.landed(entry, sizes_and_times(plan.outputs))
-                    self._remembered(self._wait_for_room)
+                    self._remembered(entry, self._wait_for_room)
         except Ec2ExecutorError as error:
             not_fetched = isinstance(error, NotFetched)
             if self._cancel.detached:
@@ -232,8 +232,9 @@ class JobLifecycle:
         except Cancelled as error:
             raise NotFetched("cancelled before there was room for the results", here=True) from error
 
-    def _remembered(self, wait: Callable[[float], None]) -> bool:
+    def _remembered(self, entry: Entry, wait: Callable[[float], None]) -> bool:
         return self._context.ledger.remembered(
+            entry,
             wait,
             patience_s=self._context.lease_s,
             tell=lambda: self._tell(messages.waits_for_the_journal(self._plan)),

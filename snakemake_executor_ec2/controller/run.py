@@ -125,7 +125,7 @@ class Run:
             costs_usd=self._costs_usd,
             before_usd=before_usd(journal, config.budget_period, clock.now()),
         )
-        self._context = self._story_context(logins, where.tag, journal)
+        self._context = self._story_context(logins, where.tag)
 
     def _record(self, logins: Logins, where: Whereabouts) -> RunRecord:
         return RunRecord(
@@ -142,7 +142,7 @@ class Run:
             where=where,
         )
 
-    def _story_context(self, logins: Logins, folder: str, journal: Journal) -> RunContext:
+    def _story_context(self, logins: Logins, folder: str) -> RunContext:
         """What all jobs' stories share; `folder` names this one in machines' tags."""
         config, clock = self.config, self._clock
         reachability = Reachability()
@@ -152,7 +152,7 @@ class Run:
             self.feasibility,
             logins,
             clock,
-            records=journal,
+            records=self._ledger,
             run_id=self.id,
             folder=folder,
             may_launch=compose.launch_guard(reachability, host_keys),

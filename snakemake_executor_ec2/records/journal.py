@@ -16,14 +16,13 @@ import json
 import os
 import sqlite3
 import threading
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from snakemake_executor_ec2.errors import ConfigurationError, LaunchError
+from snakemake_executor_ec2.errors import ConfigurationError, JournalOfAnotherVersion, LaunchError
 from snakemake_executor_ec2.model import JobPlan, LaunchSpec, Machine, Phase
 from snakemake_executor_ec2.records import whereabouts
 from snakemake_executor_ec2.records.rows import (
@@ -33,91 +32,84 @@ from snakemake_executor_ec2.records.rows import (
     run_of,
 )
 from snakemake_executor_ec2.records.whereabouts import Verdict, judge
+from snakemake_executor_ec2.records.writer import Forked, GroupWriter, Removed, Statement
 
 FOLDER = Path(".snakemake", "ec2")
 """Where a workflow's folder keeps what this executor knows."""
 
 _BUSY_S = 30.0
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS runs (
-    id TEXT PRIMARY KEY, began_at REAL NOT NULL, ended_at REAL, pid INTEGER NOT NULL,
-    region TEXT NOT NULL, endpoint TEXT NOT NULL, ssh_user TEXT NOT NULL, ssh_port INTEGER NOT NULL,
-    login_private TEXT, login_public TEXT, lease_s REAL NOT NULL,
-    detached INTEGER NOT NULL DEFAULT 0, closed INTEGER NOT NULL DEFAULT 0, account TEXT, whereabouts TEXT
-);
-CREATE TABLE IF NOT EXISTS attempts (
-    id INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs, owner TEXT NOT NULL REFERENCES runs,
-    key TEXT NOT NULL, machine_no INTEGER NOT NULL, label TEXT NOT NULL, rule TEXT NOT NULL,
-    fingerprint TEXT NOT NULL, outputs TEXT NOT NULL, host_keys TEXT NOT NULL,
-    phase TEXT NOT NULL, ending TEXT NOT NULL DEFAULT '', machine TEXT, bench TEXT, landed TEXT,
-    seconds TEXT NOT NULL DEFAULT '{}', usd REAL, kept_until REAL,
-    began_at REAL NOT NULL, changed_at REAL NOT NULL, ended_at REAL, claim_s REAL, lease_s REAL
-);
-CREATE TABLE IF NOT EXISTS launches (
-    token TEXT PRIMARY KEY, attempt INTEGER NOT NULL REFERENCES attempts, intended_at REAL NOT NULL,
-    instance_type TEXT NOT NULL, zone TEXT NOT NULL, market TEXT NOT NULL, machine_id TEXT
-);
-CREATE TABLE IF NOT EXISTS steps (
-    attempt INTEGER NOT NULL REFERENCES attempts, at REAL NOT NULL, phase TEXT NOT NULL, ending TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS attempts_by_run ON attempts (run);
-CREATE INDEX IF NOT EXISTS attempts_by_key ON attempts (key);
-"""
-_LATER_COLUMNS = {
-    "runs": {"account": "TEXT", "whereabouts": "TEXT"},
-    "attempts": {"claim_s": "REAL", "lease_s": "REAL"},
-}
+_VERSION = 1
+"""Of the tables; a journal of another version is refused."""
+_SCHEMA = (
+    """
+    CREATE TABLE runs (
+        id TEXT PRIMARY KEY, began_at REAL NOT NULL, ended_at REAL, pid INTEGER NOT NULL,
+        region TEXT NOT NULL, endpoint TEXT NOT NULL, ssh_user TEXT NOT NULL, ssh_port INTEGER NOT NULL,
+        login_private TEXT, login_public TEXT, lease_s REAL NOT NULL,
+        detached INTEGER NOT NULL DEFAULT 0, closed INTEGER NOT NULL DEFAULT 0, account TEXT, whereabouts TEXT
+    )""",
+    """
+    CREATE TABLE attempts (
+        id INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs, owner TEXT NOT NULL REFERENCES runs,
+        key TEXT NOT NULL, machine_no INTEGER NOT NULL, label TEXT NOT NULL, rule TEXT NOT NULL,
+        fingerprint TEXT NOT NULL, outputs TEXT NOT NULL, host_keys TEXT NOT NULL,
+        phase TEXT NOT NULL, ending TEXT NOT NULL DEFAULT '', machine TEXT, bench TEXT, landed TEXT,
+        seconds TEXT NOT NULL DEFAULT '{}', usd REAL, kept_until REAL,
+        began_at REAL NOT NULL, ended_at REAL, claim_s REAL, lease_s REAL
+    )""",
+    "CREATE TABLE launches (token TEXT PRIMARY KEY, attempt INTEGER NOT NULL REFERENCES attempts)",
+    "CREATE INDEX attempts_by_run ON attempts (run)",
+    "CREATE INDEX attempts_by_key ON attempts (key)",
+)
 
 
 class Journal:
     """One folder's journal. Threads and processes may share it.
 
+    What a crash must not take back is waited for: a run, an attempt, a launch that is about to be asked
+    for, who looks after a machine. All else is on the disk within a moment, in the order in which it was
+    told; whose next step would be taken twice without it asks whether it `is_written`.
+
     What cannot be written (a full disk) stops a launch, because its machine could be lost; it
-    stops nothing that runs already: `warn` says it, and it is written as soon as that works again,
-    in its order. Whose next step would be taken twice without it asks whether it `is_written`.
+    stops nothing that runs already: `warn` says it, and it is written as soon as that works again.
     """
 
-    def __init__(self, folder: Path, *, now: Callable[[], float], warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        now: Callable[[], float],
+        warn: Callable[[str], None],
+        connect: Callable[..., sqlite3.Connection] = sqlite3.connect,
+    ) -> None:
         self._now = now
         self._warn = warn
-        self._unwritten: deque[tuple[str, tuple[object, ...]]] = deque()
-        self._warned = self._told_removed = False
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._held: dict[str, IO[bytes]] = {}
         self.folder = folder / FOLDER
         self.here = whereabouts.here(folder)
-        path = self.folder / "journal.sqlite"
+        self._path = path = self.folder / "journal.sqlite"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             # Before SQLite opens it: there is no moment at which others could read it.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             path.chmod(0o600)
-            self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-            self._db.row_factory = sqlite3.Row
             self._inode = path.stat().st_ino
-            # Not WAL, which does not work on network file systems. A commit is on the disk.
-            self._db.execute("PRAGMA journal_mode=TRUNCATE")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA secure_delete=ON")
-            self._db.executescript(_SCHEMA)
-            for table, columns in _LATER_COLUMNS.items():
-                known = {row["name"] for row in self._db.execute(f"PRAGMA table_info({table})")}
-                for name, kind in columns.items():
-                    if name not in known:  # an earlier version's journal
-                        self._db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+            self._writer = GroupWriter(
+                lambda: _opened(connect, path), is_there=self._is_there, warn=self._tell_unwritten
+            )
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(
                 f"{path} cannot be written ({error}); machines could get lost"
             ) from error
 
     def close(self) -> None:
-        """Close the file, let go of the locks."""
+        """Write what can be written, close the file, let go of the locks."""
+        self._writer.close()
         with self._lock:
-            self.is_written()
             for file in self._held.values():
                 file.close()
             self._held.clear()
-            self._db.close()
 
     # --- runs ---------------------------------------------------------------------------------
 
@@ -125,18 +117,21 @@ class Journal:
         """Enter a run of this process, which is alive from now on. Raises ConfigurationError."""
         self._hold(run.id)
         login = run.login
-        with self._must(ConfigurationError, "a run"):
-            self._db.execute(
-                "INSERT INTO runs (id, began_at, pid, region, endpoint, ssh_user, ssh_port, login_private,"
-                " login_public, lease_s, account, whereabouts) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-                (run.id, run.began_at, run.pid, run.region, run.endpoint, run.ssh_user, run.ssh_port,
-                 login and login.private, login and login.public, run.lease_s, run.account,
-                 json.dumps((run.where or self.here).as_json())),
-            )  # fmt: skip
+        sql = (
+            "INSERT INTO runs (id, began_at, pid, region, endpoint, ssh_user, ssh_port, login_private,"
+            " login_public, lease_s, account, whereabouts) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+        )
+        values = (
+            run.id, run.began_at, run.pid, run.region, run.endpoint, run.ssh_user, run.ssh_port,
+            login and login.private, login and login.public, run.lease_s, run.account,
+            json.dumps((run.where or self.here).as_json()),
+        )  # fmt: skip
+        self._must(ConfigurationError, "a run", (sql, values))
 
     def leave_run(self, run_id: str, *, detached: bool) -> None:
         """The run has ended; there may be machines that it left."""
         self._write("UPDATE runs SET ended_at=?, detached=? WHERE id=?", self._now(), int(detached), run_id)
+        self.is_written()  # before others see it dead
         with self._lock:
             held = self._held.pop(run_id, None)
         if held is not None:
@@ -149,6 +144,7 @@ class Journal:
             self._now(),
             run_id,
         )
+        self.is_written()
 
     def runs(self, *, closed: bool = False) -> list[RunRecord]:
         """The runs that may have left something on EC2; with `closed`, all of them."""
@@ -187,33 +183,29 @@ class Journal:
 
     def begin(self, run_id: str, plan: JobPlan, machine_no: int, host_key: str) -> int:
         """Enter an attempt, before anything is asked of EC2; its id. Raises LaunchError."""
-        now = self._now()
-        with self._must(LaunchError, "a launch"):
-            cursor = self._db.execute(
-                "INSERT INTO attempts (run, owner, key, machine_no, label, rule, fingerprint, outputs,"
-                " host_keys, phase, began_at, changed_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-                (run_id, run_id, plan.key, machine_no, plan.label, plan.rule, plan.fingerprint,
-                 json.dumps([str(path) for path in (*plan.outputs, *plan.optional_outputs)]),
-                 json.dumps([host_key]), Phase.LAUNCH, now, now),
-            )  # fmt: skip
-        return int(cursor.lastrowid or 0)
+        sql = (
+            "INSERT INTO attempts (run, owner, key, machine_no, label, rule, fingerprint, outputs,"
+            " host_keys, phase, began_at) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+        )
+        values = (
+            run_id, run_id, plan.key, machine_no, plan.label, plan.rule, plan.fingerprint,
+            json.dumps([str(path) for path in (*plan.outputs, *plan.optional_outputs)]),
+            json.dumps([host_key]), Phase.LAUNCH, self._now(),
+        )  # fmt: skip
+        return self._must(LaunchError, "a launch", (sql, values))
 
     def intend(self, key: str, spec: LaunchSpec) -> None:
         """A launch is about to be asked for. Raises LaunchError: then it must not be."""
-        with self._must(LaunchError, "a launch"):
-            self._db.execute(
-                "INSERT OR IGNORE INTO launches SELECT ?, max(id), ?, ?, ?, ?, NULL FROM attempts"
-                " WHERE key=?",
-                (spec.token, self._now(), spec.offer.instance_type.name, spec.zone, spec.offer.market, key),
-            )
-            self._db.execute(
-                "UPDATE attempts SET claim_s=? WHERE id=(SELECT attempt FROM launches WHERE token=?)",
-                (spec.claim_s, spec.token),
-            )
+        newest = "SELECT max(id) FROM attempts WHERE key=?"
+        self._must(
+            LaunchError,
+            "a launch",
+            (f"INSERT OR IGNORE INTO launches SELECT ?, ({newest})", (spec.token, key)),
+            (f"UPDATE attempts SET claim_s=? WHERE id=({newest})", (spec.claim_s, key)),  # noqa: S608
+        )
 
     def launched(self, token: str, machine: Machine) -> None:
         """EC2 gave us a machine for a token."""
-        self._write("UPDATE launches SET machine_id=? WHERE token=?", machine.id, token)
         self._write(
             "UPDATE attempts SET machine=? WHERE id=(SELECT attempt FROM launches WHERE token=?)",
             json.dumps(asdict(machine)),
@@ -222,9 +214,7 @@ class Journal:
 
     def enter(self, attempt: int, phase: Phase) -> None:
         """A phase begins."""
-        now = self._now()
-        self._write("UPDATE attempts SET phase=?, changed_at=? WHERE id=?", phase, now, attempt)
-        self._write("INSERT INTO steps VALUES (?,?,?,'')", attempt, now, phase)
+        self._write("UPDATE attempts SET phase=? WHERE id=?", phase, attempt)
 
     def note(
         self,
@@ -255,24 +245,18 @@ class Journal:
 
     def end(self, attempt: int, ending: str, *, machine_ended: bool) -> None:
         """The attempt is over, in a word; its machine is too, or was left for somebody."""
-        now = self._now()
         self._write(
-            "UPDATE attempts SET ending=?, changed_at=?, ended_at=coalesce(ended_at, ?) WHERE id=?",
+            "UPDATE attempts SET ending=?, ended_at=coalesce(ended_at, ?) WHERE id=?",
             ending,
-            now,
-            now if machine_ended else None,
+            self._now() if machine_ended else None,
             attempt,
         )
-        self._write("INSERT INTO steps SELECT id, ?, phase, ? FROM attempts WHERE id=?", now, ending, attempt)
 
     def claim(self, attempt: Attempt, run_id: str) -> bool:
         """Make a run look after an attempt of another; False if a third was faster. Raises LaunchError."""
-        with self._must(LaunchError, "an adoption"), closing(self._db.cursor()) as cursor:
-            cursor.execute(
-                "UPDATE attempts SET owner=?, changed_at=? WHERE id=? AND owner IN (?, ?)",
-                (run_id, self._now(), attempt.id, attempt.owner, run_id),
-            )
-            return cursor.rowcount == 1
+        sql = "UPDATE attempts SET owner=? WHERE id=? AND owner IN (?, ?)"
+        values = (run_id, attempt.id, attempt.owner, run_id)
+        return self._must(LaunchError, "an adoption", (sql, values)) == 1
 
     def attempts(self, run_id: str | None = None) -> list[Attempt]:
         """The attempts whose machines a run launched (all runs'), in order."""
@@ -285,24 +269,8 @@ class Journal:
         return attempt_of(self._rows("SELECT * FROM attempts WHERE id=?", attempt_id)[0])
 
     def is_written(self) -> bool:
-        """Write what could not be written before; whether all that was told is on the disk now."""
-        with self._lock:
-            if self._unwritten and not self._is_there():
-                self._tell_removed()
-                self._unwritten.clear()  # there is nobody to remember it
-            while self._unwritten:
-                try:
-                    self._db.execute(*self._unwritten[0])
-                    self._warned = False
-                except sqlite3.Error as error:
-                    if not self._warned:
-                        self._warn(f"the journal {self.folder / 'journal.sqlite'} cannot be written: {error}")
-                    self._warned = True
-                    if isinstance(error, sqlite3.OperationalError):
-                        return False
-                    # It never will be: the file was closed, or is no database any more.
-                self._unwritten.popleft()
-            return True
+        """Write what is not written yet; whether all that was told is on the disk now."""
+        return self._writer.is_written()
 
     # --- helpers ------------------------------------------------------------------------------
 
@@ -318,39 +286,70 @@ class Journal:
     def _is_there(self) -> bool:
         """Whether the file is still where the next run will look for it."""
         with suppress(OSError):
-            return (self.folder / "journal.sqlite").stat().st_ino == self._inode
+            return self._path.stat().st_ino == self._inode
         return False
 
-    def _tell_removed(self) -> None:
-        if not self._told_removed:
-            self._told_removed = True
+    def _tell_unwritten(self, error: Exception) -> None:
+        if isinstance(error, Removed):
             self._warn(
-                f"the journal {self.folder / 'journal.sqlite'} was removed during the run: what runs is "
-                "finished, and nothing more is launched. If this run is killed, `snakemake-ec2 stop` finds "
-                "its machines"
+                f"the journal {self._path} was removed during the run: what runs is finished, and "
+                "nothing more is launched. If this run is killed, `snakemake-ec2 stop` finds its machines"
             )
+        else:
+            self._warn(f"the journal {self._path} cannot be written: {error}")
 
     def _lock_of(self, run_id: str) -> Path:
         return self.folder / "runs" / f"{run_id}.lock"
 
     def _rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        with self._lock, closing(self._db.execute(sql, values)) as cursor:
-            return cursor.fetchall()
+        return self._writer.rows(sql, *values)
 
     def _write(self, sql: str, *values: object) -> None:
-        with self._lock:
-            self._unwritten.append((sql, values))
-            self.is_written()
+        self._writer.tell((sql, values))
 
-    @contextmanager
-    def _must(self, raises: type[ConfigurationError | LaunchError], what: str) -> Iterator[None]:
-        if not self._is_there():
-            raise raises(f"{what} cannot be entered in the journal: {self.folder} was removed")
+    def _must(self, raises: type[ConfigurationError | LaunchError], what: str, *statements: Statement) -> int:
         try:
-            with self._lock:
-                yield
-        except sqlite3.Error as error:
+            return self._writer.must(*statements)
+        except Removed as error:
+            raise raises(f"{what} cannot be entered in the journal: {self.folder} was removed") from error
+        except (sqlite3.Error, Forked) as error:
             raise raises(
-                f"{what} cannot be entered in the journal {self.folder / 'journal.sqlite'} ({error}); "
+                f"{what} cannot be entered in the journal {self._path} ({error}); "
                 "without that its machine could get lost"
             ) from error
+
+
+def _opened(connect: Callable[..., sqlite3.Connection], path: Path) -> sqlite3.Connection:
+    """A connection to a journal of this version. Raises sqlite3.Error, JournalOfAnotherVersion."""
+    db = connect(path, timeout=_BUSY_S, isolation_level=None)
+    db.row_factory = sqlite3.Row
+    # Not WAL, which does not work on network file systems. A commit is on the disk.
+    db.execute("PRAGMA journal_mode=TRUNCATE")
+    db.execute("PRAGMA synchronous=FULL")
+    db.execute("PRAGMA secure_delete=ON")
+    try:
+        if _version(db) != _VERSION:
+            _make_tables(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _make_tables(db: sqlite3.Connection, path: Path) -> None:
+    db.execute("BEGIN IMMEDIATE")  # two runs may begin at once
+    if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+        for statement in _SCHEMA:
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version={_VERSION}")
+    db.execute("COMMIT")
+    if _version(db) != _VERSION:
+        raise JournalOfAnotherVersion(
+            f"{path} was written by another version of this executor and cannot be read by this one. "
+            "Machines that it names may still run: `snakemake-ec2 stop --mine` ends all that are yours. "
+            "Then remove the file, and call again"
+        )
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])

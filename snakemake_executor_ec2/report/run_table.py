@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from snakemake_executor_ec2.records.ledger import Entry
 
 
-_PHASES = (Phase.LAUNCH, Phase.BOOT, Phase.PREPARE, Phase.RUN, Phase.STAGE_OUT)
+_PHASES = (Phase.LAUNCH, Phase.BOOT, Phase.PREPARE, Phase.RUN, Phase.STAGE_OUT, Phase.JOURNAL)
 
 
 def table(entries: Sequence[Entry], now: float) -> str:

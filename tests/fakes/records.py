@@ -1,13 +1,27 @@
-"""A run as the journal has it, for tests that need one."""
+"""A run and a job as the journal has them, for tests that need one."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from snakemake_executor_ec2.model import KeyPair
+from snakemake_executor_ec2.model import JobPlan, KeyPair, Requirements
 from snakemake_executor_ec2.records.rows import RunRecord
 
+PLAN = JobPlan(
+    key="r1.1.1",
+    rule="one",
+    label="rule one",
+    command="true",
+    workdir=Path("/w"),
+    env={},
+    requirements=Requirements(threads=1, mem_mb=1000, disk_mb=1000),
+    sources=(),
+    inputs=(),
+    outputs=(Path("/w/o"),),
+    fingerprint="f",
+)
 _RECORD = RunRecord(
     id="run-1",
     began_at=0.0,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import shutil
 import signal
+import sqlite3
 import subprocess
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -109,8 +112,9 @@ def test_kill_takes_only_machines_of_this_tool(
         id=stranger, instance_type="m5.large", zone="z", market=Market.ON_DEMAND, price=None, disk_gib=8,
         launched_at=1.0,
     )  # fmt: skip
-    _note(journal, attempt, machine)
     journal.close()
+    with closing(sqlite3.connect(folder / ".snakemake/ec2/journal.sqlite")) as db, db:
+        db.execute("UPDATE attempts SET machine=? WHERE id=?", (json.dumps(asdict(machine)), attempt))
 
     shell(folder, "kill", stranger, status=1)
     shell(folder, "kill", "rule align (r1.1.1)", status=1)
@@ -130,13 +134,6 @@ def ec2_cloud_alive(shell: Shell) -> list[str]:
         for each in row["Instances"]
         if each["State"]["Name"] in ("pending", "running")
     ]
-
-
-def _note(journal: Journal, attempt: int, machine: Machine) -> None:
-    import json
-    from dataclasses import asdict
-
-    journal._db.execute("UPDATE attempts SET machine=? WHERE id=?", (json.dumps(asdict(machine)), attempt))
 
 
 def test_machines_of_a_run_elsewhere(

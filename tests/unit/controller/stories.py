@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from snakemake_executor_ec2.controller.context import Inherited, RunContext
 from snakemake_executor_ec2.controller.job import run_job
 from snakemake_executor_ec2.machines.failure_detector import Reachability
@@ -19,6 +17,7 @@ from snakemake_executor_ec2.model import (
 )
 from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.records.ledger import Ledger
+from tests.fakes.disk import FakeDisk
 from tests.fakes.records import run_record
 from tests.fakes.session import FakeControl, FakeSession, Scene
 from tests.unit.machines import launchers
@@ -36,7 +35,8 @@ class World(launchers.World):
         super().__init__()
         self.cloud.pending_s = 0
         self.scene = Scene(self.cloud)
-        self.journal = Journal(folder, now=self.clock.now, warn=pytest.fail)
+        self.disk = FakeDisk()
+        self.journal = Journal(folder, now=self.clock.now, warn=self._warn, connect=self.disk.connect)
         for name in ("run-0", "run-1"):
             self.journal.begin_run(run_record(name))
         self.ledger = Ledger(self.clock, self.journal, "run-1")
@@ -64,16 +64,19 @@ class World(launchers.World):
 
     def no_room(self, *, until_s: float) -> None:
         """The journal cannot be written until so many seconds of the fake time have passed."""
-        self.journal._warn = self.said.append
-        self.journal._db.execute("PRAGMA query_only=ON")
+        self.disk.full = True
         until = self.clock.monotonic() + until_s
 
         def look(_: float) -> None:
             if self.clock.monotonic() >= until:
-                self.journal._db.execute("PRAGMA query_only=OFF")
+                self.disk.full = False
                 self.clock.on_sleep = None
 
         self.clock.on_sleep = look
+
+    def _warn(self, text: str) -> None:
+        assert "database or disk is full" in text
+        self.said.append(text)
 
     def newest(self) -> str:
         """The id of the machine that was launched last."""

@@ -172,12 +172,14 @@ def test_an_installation_that_fails_is_told(world: World) -> None:
 @pytest.mark.parametrize("fails", ["install", "stage in"])
 def test_what_fails_does_not_wait_for_what_goes_on_beside_it(world: World, fails: str) -> None:
     """An hour of installation after an input that is missing, or of upload after a typo, is not paid for."""
-    over, ended = threading.Event(), threading.Event()
+    begun, over, ended = threading.Event(), threading.Event(), threading.Event()
 
     def fail() -> None:
+        begun.wait(30)
         raise PreparationError("no such thing")
 
     def go_on() -> None:
+        begun.set()
         over.wait(30)
         ended.set()
 

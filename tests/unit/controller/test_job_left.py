@@ -16,6 +16,7 @@ from snakemake_executor_ec2.errors import (
 from snakemake_executor_ec2.model import (
     Failure,
     JobResult,
+    Phase,
 )
 from tests.fakes.session import FakeControl
 from tests.unit.controller.stories import PLAN, World
@@ -56,6 +57,8 @@ def test_what_would_be_done_twice_waits_for_the_journal(world: World) -> None:
     (entry,) = world.ledger.entries
     assert entry.ended_at is not None
     assert entry.ended_at - began >= 200
+    assert entry.seconds[Phase.JOURNAL] >= 200, "and that is seen"
+    assert sum(entry.seconds.values()) == pytest.approx(world.clock.now() - began)
     assert sum("waits until the journal can be written" in each for each in world.said) == 2
 
 
@@ -93,7 +96,7 @@ def test_who_ends_a_run_without_room_does_not_lose_results(world: World) -> None
         assert world.story().cancelled
         (machine,) = world.cloud.alive
         assert f"snakemake-ec2 ssh {machine}" in world.said[-1]
-        world.journal._db.execute("PRAGMA query_only=OFF")
+        world.disk.full = False
         world.clock.on_sleep = None
         assert world.journal.attempts("run-1")[-1].bench is not None
         assert not world.endings[-1]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -323,7 +325,8 @@ def test_what_is_not_ours_to_judge_is_told_and_left_alone(world: World, host: st
     theirs = replace(ours, host="another", boot="another") if host else replace(ours, inode=1)
     old = world.run("old", where=theirs)
     if host:  # nothing was noted of its end, and its heart does not beat
-        world.journal._db.execute("UPDATE runs SET ended_at=NULL WHERE id='old'")
+        with closing(sqlite3.connect(world.journal.folder / "journal.sqlite")) as db, db:
+            db.execute("UPDATE runs SET ended_at=NULL WHERE id='old'")
         os.utime(world.folder / ".snakemake/ec2/runs/old.lock", (0, 0))
     machines = [old.left("old.1", Phase.RUN), old.left("old.2", Phase.BOOT)]
     world.recovery.settle([Path("/w/old.1")], all_known=True)

@@ -1,37 +1,28 @@
-"""The journal: what it holds is on the disk before the call returns, and a run is alive while it locks."""
+"""The journal: what it holds is read as it was told, and a run is alive while its process holds a lock."""
 
 from __future__ import annotations
 
+import argparse
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.errors import LaunchError
-from snakemake_executor_ec2.model import JobPlan, Machine, Market, Phase, Requirements
+from snakemake_executor_ec2.cli.common import folder_journal
+from snakemake_executor_ec2.errors import ConfigurationError, LaunchError
+from snakemake_executor_ec2.model import Machine, Market, Phase
 from snakemake_executor_ec2.plugin import stale_locks
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.rows import RunRecord
-from tests.fakes.records import run_record
+from tests.fakes.records import PLAN, run_record
+from tests.unit.machines import launchers
 
-PLAN = JobPlan(
-    key="r1.1.1",
-    rule="one",
-    label="rule one",
-    command="true",
-    workdir=Path("/w"),
-    env={},
-    requirements=Requirements(threads=1, mem_mb=1000, disk_mb=1000),
-    sources=(),
-    inputs=(),
-    outputs=(Path("/w/o"),),
-    fingerprint="f",
-)
 MACHINE = Machine(
     id="i-1",
     instance_type="m5.large",
@@ -58,8 +49,10 @@ def test_an_attempt_comes_back_as_it_was_told(journal: Journal, tmp_path: Path) 
     """Another process reads the machine, host keys, bench and phase that the first one wrote."""
     journal.begin_run(_run())
     number = journal.begin("r1", PLAN, 0, "key-1")
-    journal._db.execute("INSERT INTO launches VALUES ('t', ?, 1, 'm5.large', 'z', 'spot', NULL)", (number,))
-    journal.launched("t", MACHINE)
+    world = launchers.World()
+    world.launch(PLAN.key)
+    journal.intend(PLAN.key, world.cloud.launches[-1])
+    journal.launched(world.cloud.launches[-1].token, MACHINE)
     journal.enter(number, Phase.PREPARE)
     assert not journal.attempt(number).may_go_on
     journal.note(number, host_keys=["key-2"], bench={"path": [], "workdir": "/w"})
@@ -75,18 +68,24 @@ def test_an_attempt_comes_back_as_it_was_told(journal: Journal, tmp_path: Path) 
     assert attempt.may_go_on
 
 
-def test_a_journal_of_an_earlier_version(journal: Journal, tmp_path: Path) -> None:
-    """Its runs' account is not known; new ones are entered with theirs."""
-    journal.begin_run(_run())
-    journal._db.execute("ALTER TABLE runs DROP COLUMN account")
-    for _ in range(2):
-        newer = Journal(tmp_path, now=lambda: 100.0, warn=pytest.fail)
-        assert newer.runs()[0].account is None
-        newer.close()
-    newer = Journal(tmp_path, now=lambda: 100.0, warn=pytest.fail)
-    newer.begin_run(replace(_run("r2"), account="111"))
-    assert newer.runs()[1].account == "111"
-    newer.close()
+@pytest.mark.parametrize("version", [0, 99])
+def test_a_journal_of_another_version(tmp_path: Path, version: int) -> None:
+    """It is neither read nor changed, and what ends its machines is told; `stop` goes on without it."""
+    folder = tmp_path / FOLDER
+    folder.mkdir(parents=True)
+    path = folder / "journal.sqlite"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE runs (id TEXT PRIMARY KEY)")
+        db.execute(f"PRAGMA user_version={version}")
+    before = path.read_bytes()
+    with pytest.raises(ConfigurationError, match=r"another version .*`snakemake-ec2 stop --mine` ends all"):
+        Journal(tmp_path, now=lambda: 100.0, warn=pytest.fail)
+    assert path.read_bytes() == before
+    options = argparse.Namespace(directory=tmp_path)
+    with folder_journal(options, needed=False) as journal:
+        assert journal is None
+    with pytest.raises(ConfigurationError), folder_journal(options):
+        pass
 
 
 def test_a_run_is_alive_while_its_process_holds_the_lock(journal: Journal, tmp_path: Path) -> None:
@@ -124,29 +123,6 @@ def test_a_story_that_outlives_the_journal(tmp_path: Path) -> None:
     assert len(said) == 1
     with pytest.raises(LaunchError):
         journal.begin("r1", PLAN, 1, "k")
-
-
-def test_what_could_not_be_written_is_written_later(tmp_path: Path) -> None:
-    """In its order, whatever is told meanwhile; each time that it goes wrong is told once."""
-    said: list[str] = []
-    journal = Journal(tmp_path, now=lambda: 100.0, warn=said.append)
-    journal.begin_run(_run())
-    attempt = journal.begin("r1", PLAN, 0, "k")
-    for number in (1, 2):
-        journal._db.execute("PRAGMA query_only=ON")
-        journal.enter(attempt, Phase.PREPARE)
-        journal.note(attempt, bench={"path": [], "workdir": f"/{number}"})
-        journal.enter(attempt, Phase.RUN)
-        assert not journal.is_written()
-        assert len(said) == number
-
-        journal._db.execute("PRAGMA query_only=OFF")
-        assert journal.is_written()
-        assert journal.attempt(attempt).phase is Phase.RUN
-        assert journal.attempt(attempt).bench == {"path": [], "workdir": f"/{number}"}
-    steps = [row["phase"] for row in journal._rows("SELECT phase FROM steps WHERE attempt=?", attempt)]
-    assert steps == [Phase.PREPARE, Phase.RUN] * 2
-    journal.close()
 
 
 def test_the_key_is_its_owner_s_and_erased_at_the_end(journal: Journal, tmp_path: Path) -> None:

@@ -1,0 +1,255 @@
+"""One thread writes a SQLite file, for all threads of a process: what is told together is one transaction.
+
+A commit is on the disk, which takes several fsyncs; under many jobs each waits for all others'. So a thread
+that owns the connection takes everything that was told since, in its order, commits it at once, and then
+wakes those who wait. Nobody else touches the connection, and callers hold no lock (`SimpleQueue` is one step
+of C's): the exception of a signal can neither come between a commit and the note of it, nor leave something
+locked. A process that is killed leaves a transaction whole or not at all.
+
+Who does not wait is heard within `LINGER_S`. What finds no room on the disk stays, in its order, and is
+tried again; what the file can never take (it was closed, it is no database) is dropped, and that is told.
+A forked child has nothing to say here: the file is its parent's.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+
+Statement = tuple[str, tuple[object, ...]]
+
+LINGER_S = 0.1
+"""How long what nobody waits for is collected before it is committed."""
+_RETRY_S = 2.0
+"""Between attempts while there is no room, if nobody asks for one before."""
+
+
+class Removed(Exception):
+    """The file is not there any more: nobody will ever read what is written to it."""
+
+
+class Forked(Exception):
+    """A child that was forked wants to write its parent's file."""
+
+
+@dataclass(eq=False)
+class _Told:
+    """Statements that belong together, or (without one) somebody who wants to know how far we are."""
+
+    statements: Sequence[Statement] = ()
+    must: bool = False
+    """Somebody waits, and does without it if it cannot be written now."""
+    reads: bool = False
+    closes: bool = False
+    rows: list[sqlite3.Row] = field(default_factory=list)
+    number: int = 0
+    """The first statement's new row, or how many rows it changed."""
+    error: Exception | None = None
+    settled: bool = False
+    over: SimpleQueue[None] = field(default_factory=SimpleQueue)
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether somebody waits; else it is tried again where it can't be written now."""
+        return self.must or self.reads or self.closes
+
+
+class GroupWriter:
+    """Writes and reads one file. `warn` is called once each time that it can't be written."""
+
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        *,
+        is_there: Callable[[], bool],
+        warn: Callable[[Exception], None],
+    ) -> None:
+        self._is_there = is_there
+        self._warn = warn
+        self._pid = os.getpid()
+        self._told: SimpleQueue[_Told] = SimpleQueue()
+        self._unwritten: list[_Told] = []
+        """Seen by the writing thread only."""
+        self._stuck = self._closed = False
+        self._warned: type[Exception] | None = None
+        opened = _Told()
+        self._thread = threading.Thread(
+            target=self._live, args=(connect, opened), name="journal", daemon=True
+        )
+        self._thread.start()
+        opened.over.get()
+        if opened.error is not None:
+            raise opened.error
+        atexit.register(self.close)
+
+    def tell(self, *statements: Statement) -> None:
+        """Have something written soon, after all that was told before."""
+        if os.getpid() == self._pid:
+            self._put(_Told(statements))
+
+    def must(self, *statements: Statement) -> int:
+        """Return once it is on the disk: the first statement's new row, or how many it changed.
+
+        Raises sqlite3.Error or Removed where that can't be done now; then it will not be done later.
+        """
+        return self._settled(_Told(statements, must=True)).number
+
+    def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        """Read, after all that was told before (or as it is on the disk, while that finds no room)."""
+        return self._settled(_Told([(sql, values)], reads=True)).rows
+
+    def is_written(self) -> bool:
+        """Try to write what is not; whether all that was told before is on the disk now."""
+        with suppress(sqlite3.Error, Removed, Forked):
+            self._settled(_Told(must=True))
+            return True
+        return False
+
+    def close(self) -> None:
+        """Write what can be written, and close the file."""
+        if os.getpid() == self._pid:
+            atexit.unregister(self.close)
+            self._put(_Told(closes=True))
+            self._thread.join()
+
+    # --- callers' threads ---------------------------------------------------------------------
+
+    def _settled(self, told: _Told) -> _Told:
+        if os.getpid() != self._pid:
+            raise Forked("it belongs to the process that opened it")
+        self._put(told)
+        told.over.get()
+        if told.error is not None:
+            raise told.error
+        return told
+
+    def _put(self, told: _Told) -> None:
+        self._told.put(told)
+        if self._closed:  # after the last look at the queue, perhaps
+            self._refuse_all()
+
+    # --- the writing thread -------------------------------------------------------------------
+
+    def _live(self, connect: Callable[[], sqlite3.Connection], opened: _Told) -> None:
+        try:
+            db = connect()
+        except Exception as error:
+            opened.error = error
+            return
+        finally:
+            opened.over.put(None)
+        batch: list[_Told] = []
+        try:
+            with closing(db):
+                while not any(each.closes for each in batch):
+                    batch = self._unwritten + self._next()
+                    self._take_turn(db, batch)
+        finally:  # also after an error of our own: nobody waits for ever
+            self._closed = True
+            for each in batch:
+                if not each.settled:
+                    each.error = sqlite3.ProgrammingError("it was closed")
+                    each.over.put(None)
+            self._refuse_all()
+
+    def _next(self) -> list[_Told]:
+        """What was told, once somebody waits for it or has not told anything more for a moment."""
+        told: list[_Told] = []
+        with suppress(Empty):
+            told.append(self._told.get(timeout=_RETRY_S if self._stuck else None))
+            until = time.monotonic() + (_RETRY_S if self._stuck else LINGER_S)
+            while not told[-1].waited_for and (left_s := until - time.monotonic()) > 0:
+                told.append(self._told.get(timeout=left_s))
+            while True:
+                told.append(self._told.get_nowait())
+        return told
+
+    def _take_turn(self, db: sqlite3.Connection, batch: list[_Told]) -> None:
+        writing = [each for each in batch if not each.reads]
+        error = self._commit(db, writing) if writing else None
+        self._stuck = error is not None
+        self._unwritten = [each for each in batch if self._stuck and not each.waited_for]
+        for each in batch:
+            if each.reads:
+                _read(db, each)
+            elif each.must and error is not None:
+                each.error = error
+            each.settled = True
+            each.over.put(None)
+
+    def _commit(self, db: sqlite3.Connection, batch: Sequence[_Told]) -> Exception | None:
+        """Write all of it, or nothing; why nothing was, if it has to stay."""
+        if not self._is_there():
+            self._refuse(batch, Removed())
+            return None
+        try:
+            if any(each.statements for each in batch):
+                db.execute("BEGIN IMMEDIATE")
+                for each in batch:
+                    each.error = None
+                    _write(db, each)
+                db.execute("COMMIT")
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                self._tell(error)
+                return error
+            self._refuse(batch, error)
+            return None
+        self._warned = None
+        for each in batch:
+            if each.error is not None and not each.waited_for:
+                self._tell(each.error)
+        return None
+
+    def _refuse_all(self) -> None:
+        with suppress(Empty):
+            while True:
+                told = self._told.get_nowait()
+                self._refuse([told], sqlite3.ProgrammingError("it was closed"))
+                told.over.put(None)
+
+    def _refuse(self, batch: Sequence[_Told], error: Exception) -> None:
+        """What will never be written. Whoever only asks how far we are hears that nothing is left."""
+        for each in batch:
+            if each.statements:
+                each.error = error
+                if not each.waited_for:
+                    self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        if self._warned is not type(error):
+            self._warned = type(error)
+            with suppress(Exception):  # a terminal that is gone must not end the journal
+                self._warn(error)
+
+
+def _write(db: sqlite3.Connection, told: _Told) -> None:
+    """Execute statements. What only they are to blame for is their error; the transaction goes on."""
+    first = True
+    for sql, values in told.statements:
+        try:
+            with closing(db.execute(sql, values)) as cursor:
+                if first:
+                    told.number = int(cursor.lastrowid or 0) if sql.startswith("INSERT") else cursor.rowcount
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError) as error:
+            told.error = error
+            return
+        first = False
+
+
+def _read(db: sqlite3.Connection, told: _Told) -> None:
+    try:
+        for sql, values in told.statements:
+            with closing(db.execute(sql, values)) as cursor:
+                told.rows = cursor.fetchall()
+    except sqlite3.Error as error:
+        told.error = error
