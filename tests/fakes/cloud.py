@@ -28,7 +28,7 @@ from snakemake_executor_ec2.model import (
     Market,
     Price,
 )
-from snakemake_executor_ec2.ports import Clock
+from snakemake_executor_ec2.ports import Clock, Cloud
 from snakemake_executor_ec2.tags import RUN_TAG
 
 _BOTH = frozenset({Market.ON_DEMAND, Market.SPOT})
@@ -131,6 +131,8 @@ class FakeCloud:
 
     def fail(self, method: str, error: Ec2ExecutorError, *, times: int = 1) -> None:
         """The next calls of a method raise this error."""
+        if not hasattr(Cloud, method):
+            raise AssertionError(f"a Cloud has no method {method!r}, so it would never fail")
         self._errors[method].extend([error] * times)
 
     def end(self, machine_id: str, *, reason: str = "Client.InstanceInitiatedShutdown") -> None:

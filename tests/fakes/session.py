@@ -25,12 +25,32 @@ NEW_HOST_KEY = "ssh-ed25519 NEWA"
 """The one that every machine makes for itself."""
 
 
+STEPS = frozenset(
+    {"move in", "make host key", "rotate", "install", "resume", "lease", "renew", "let go", "stage in"}
+    | {"run", "stage out"}
+)
+"""All that a session does on a machine."""
+
+
+class Happenings(dict[str, Callable[[], Any]]):
+    """What happens at which step. A step that there is not would never be taken: it is refused."""
+
+    def __setitem__(self, step: str, happening: Callable[[], Any]) -> None:
+        _check_step(step)
+        super().__setitem__(step, happening)
+
+
+def _check_step(step: str) -> None:
+    if step not in STEPS:
+        raise AssertionError(f"no session takes the step {step!r}; there are {', '.join(sorted(STEPS))}")
+
+
 class Scene:
     """What connections and sessions share."""
 
     def __init__(self, cloud: FakeCloud) -> None:
         self.cloud = cloud
-        self.happens: dict[str, Callable[[], Any]] = {}
+        self.happens = Happenings()
         """What happens when a step is taken, the first time; it may raise."""
         self.steps: list[str] = []
         """Every step that was taken on any machine."""
@@ -65,11 +85,12 @@ class FakeLine:
         self._address = address
         self.is_open = True
 
-    def step(self, name: str) -> None:
+    def step(self, name: str, detail: str = "") -> None:
         scene = self._scene
+        _check_step(name)
         if not self.is_open or not scene.answers(self._address):
             raise ConnectionLost("The connection broke off.")
-        scene.steps.append(name)
+        scene.steps.append(name + detail)
         if happening := scene.happens.pop(name, None):
             happening()
             if not scene.answers(self._address):
@@ -86,8 +107,8 @@ class FakeSession:
         self._connection = connection
         self._scene = scene
 
-    def _step(self, name: str) -> None:
-        self._connection.call(lambda host: cast("FakeLine", host).step(name))
+    def _step(self, name: str, detail: str = "") -> None:
+        self._connection.call(lambda host: cast("FakeLine", host).step(name, detail))
 
     def move_in(self, lease_s: float) -> None:  # noqa: ARG002 - nobody counts here
         self._step("move in")
@@ -109,7 +130,7 @@ class FakeSession:
         self._step("resume")
 
     def lease(self, lease_s: float) -> None:
-        self._step(f"lease {lease_s:g}")
+        self._step("lease", f" {lease_s:g}")
 
     def renew(self) -> None:
         self._step("renew")

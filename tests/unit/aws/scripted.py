@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, cast
 
 import botocore.session
+from botocore import xform_name
 from botocore.exceptions import ClientError
 
 from snakemake_executor_ec2.aws.clients import Clients
@@ -39,6 +40,8 @@ class ScriptedEc2:
 
     def answer(self, operation: str, *answers: Answer) -> None:
         """Put answers in line: dictionaries, exceptions, or functions of the parameters."""
+        if operation not in _operations():
+            raise AssertionError(f"AWS has no operation {operation!r}, so nobody would ask for it")
         self._script[operation].extend(answers)
 
     def called(self, operation: str) -> list[dict[str, Any]]:
@@ -82,6 +85,14 @@ class _Meta:
     @property
     def service_model(self) -> Any:
         return _ec2_model()
+
+
+@cache
+def _operations() -> frozenset[str]:
+    """What may be asked, by boto3's names."""
+    session = botocore.session.Session()
+    models = [_ec2_model(), *(session.get_service_model(name) for name in ("ssm", "pricing", "sts"))]
+    return frozenset(xform_name(each) for model in models for each in model.operation_names)
 
 
 @cache
