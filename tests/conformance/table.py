@@ -10,13 +10,13 @@ from tests.conformance.outcomes import KINDS, PASSED, Outcome, Outcomes
 _INTRODUCTION = """\
 # Conformance with Snakemake's own tests
 
-Whatever Snakemake does with its local executor it is to do with `--executor ec2`. The yardstick is
-the test suite that Snakemake's authors wrote: `tests/tests.py` in its source distribution, run
-unchanged, first with the executor that a test asks for (the local one, or `cluster-generic`), then with
-`ec2` in its place and no option set. The machines are those of the embedded cloud (`--ec2-cloud local`):
-hosts of their own, which see no file of the controller and are reached through EC2's API and ssh only.
+Whatever Snakemake does with its local executor, it should also do with `--executor ec2`. The test suite
+of Snakemake's authors measures that: `tests/tests.py` in its source distribution, run unchanged, first
+with the executor that a test asks for (the local one, or `cluster-generic`), then with `ec2` instead and
+no option set. The machines are those of the embedded cloud (`--ec2-cloud local`): separate hosts, which
+see no file of your computer and are reached only through EC2's API and ssh.
 
-A test counts if it passes with its own executor and hands it at least one job. The others, such as tests
+A test counts if it passes with its own executor and gives it at least one job. The others, such as tests
 of the command line, of dry runs and of reports, say nothing about an executor.
 """
 
@@ -91,7 +91,7 @@ def _ways(outcomes: Outcomes) -> Iterable[str]:
     counted = sum(bool(at.direct or at.runner) for at in ran)
     yield from ("", f"| jobs, in {counted} of those tests | |", "| --- | ---: |")
     yield f"| ran their own command, without Snakemake on the machine | {sum(at.direct for at in ran)} |"
-    yield f"| ran with Snakemake there, held to what was decided | {sum(at.runner for at in ran)} |"
+    yield f"| ran with Snakemake on the machine, held to what was decided | {sum(at.runner for at in ran)} |"
     yield f"| tests with a job of the first kind | {len(outcomes.direct)} |"
     again = [test for test in outcomes.direct if test in outcomes.never]
     yield f"| of those, run once more with `--ec2-direct never` | {len(again)} |"
