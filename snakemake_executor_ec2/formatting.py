@@ -1,4 +1,4 @@
-"""What people read and write: amounts, sizes and times; and each thing told once."""
+"""What people read and write: amounts, sizes and times; and each thing said once."""
 
 from __future__ import annotations
 

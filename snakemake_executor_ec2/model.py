@@ -1,6 +1,6 @@
 """What passes between modules: frozen values, with their units in their names.
 
-In the order of a job's story (see `controller/job.py`):
+In the order of a job's way (see `controller/job.py`):
 `JobPlan` asks for `Requirements`; the catalogue answers with ranked `Offer`s of
 `InstanceType`s; a `LaunchSpec` becomes a `Machine`, whose `MachineStatus` EC2 reports;
 the agent on it reports `JobEvent`s; all of it ends in a `JobOutcome` with its `Phase`s.

@@ -5,9 +5,9 @@ Standard library only, Python >= 3.9 (Amazon Linux 2023's own). The controller i
 
     __main__    the commands                  client     the controller's side of them
     archive     tar streams                   protocol   bytes of `follow` -> typed events
-    landing     files appear when whole       bundle     this package as one file
-    files       unpack, pack, workdir
-    supervisor      runs and watches one job      evidence   why a job failed (pure)
+    extract     files appear when complete    bundle     this package as one file
+    files       unpack, pack, workdir         evidence   why a job failed (pure)
+    supervisor  runs and watches one job      direct, group   commands without Snakemake
     follow      a job's events, as they come  procs, spot, lease, state
     software    Snakemake and a Python        hostkey    a new host key
 

@@ -1,6 +1,6 @@
 """What the agent's commands answer, as typed values. For the controller; pure.
 
-A machine may be up to no good: each answer has the exact form that is expected, or is refused. What one
+A machine may be hostile: each answer has the exact form that is expected, or is refused. What one
 machine says becomes another's command line only in the forms that are named here.
 """
 

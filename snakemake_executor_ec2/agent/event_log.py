@@ -1,4 +1,4 @@
-"""`events.jsonl`: written by a job's supervisor, read by everybody; a line is whole or not there."""
+"""`events.jsonl`: written by a job's supervisor, read by everybody; a line is complete or missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that arrive: beside their target under another name first, and in place only when whole."""
+"""Files that arrive: first under another name beside their target, and in place only when complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lease: a machine that nobody asks for any more powers itself off.
+"""The lease: a machine that no controller contacts any more powers itself off.
 
 One small file holds when the lease was last renewed (boot time, not wall clock) and for how
 long. It is overwritten in place, so that a full disk does not end a lease that is renewed.

@@ -1,6 +1,6 @@
 """What `follow` prints, as typed values. For the controller; pure.
 
-A machine may run a newer agent or be up to no good, so what is not understood is left out
+A machine may run a newer agent or be hostile, so what is not understood is left out
 rather than believed: unknown types, missing fields, and lines that are no JSON.
 """
 

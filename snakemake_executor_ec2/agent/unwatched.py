@@ -1,4 +1,4 @@
-"""A job whose supervisor was killed while its machine was well: by the job, which ends as its own failure.
+"""A job whose supervisor was killed while its machine runs normally: the job did it, and fails by itself.
 
 `kill -9 -1`, `pkill -u $USER`: the job runs as the user that watches it. Another machine would see the same.
 """

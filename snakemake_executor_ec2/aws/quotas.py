@@ -1,4 +1,4 @@
-"""The account's limits, as Service Quotas tells them."""
+"""The account's limits, from Service Quotas."""
 
 from __future__ import annotations
 

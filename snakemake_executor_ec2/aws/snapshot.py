@@ -1,4 +1,4 @@
-"""EC2's types and on-demand prices as of a day: where AWS itself may not be asked.
+"""EC2's types and on-demand prices of a certain day, used if AWS itself may not be asked.
 
 `snapshot.csv` beside this module is written by `scripts/snapshot`, and says in its first line where
 types and prices are from and when they were taken. A price in it is AWS's; where there is none,

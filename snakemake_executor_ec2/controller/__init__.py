@@ -1,1 +1,1 @@
-"""One run: its parts put together, the story of each job, what dead runs left."""
+"""One run: its parts put together, the way of each job, what dead runs left."""

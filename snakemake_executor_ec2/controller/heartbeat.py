@@ -1,4 +1,4 @@
-"""A run shows now and then that it lives, and notices if its folder is taken away.
+"""A run shows regularly that it is alive, and notices if its folder is deleted.
 
 A folder that is deleted while a run works in it is no full disk: it does not come back. Nothing can be
 stored there any more, so the run's machines are of no use to anybody.

@@ -1,4 +1,4 @@
-"""One job's story, from the plan to the outcome. Start reading here.
+"""The way of one job, from the plan to the outcome. Start reading here.
 
     launch → connect → prepare software ∥ stage in → run, detached → stage out → terminate
 

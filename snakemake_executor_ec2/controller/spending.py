@@ -1,4 +1,4 @@
-"""What earlier calls in a folder have cost, for a budget that counts over them."""
+"""What earlier runs in a folder have cost, for a budget that counts over them."""
 
 from __future__ import annotations
 

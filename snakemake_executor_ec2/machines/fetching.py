@@ -1,4 +1,4 @@
-"""What a job has made comes home: asked for by name, judged, and in place only when all of it has arrived."""
+"""Fetches what a job has made: asked for by name, checked, and in place only when all of it has arrived."""
 
 from __future__ import annotations
 

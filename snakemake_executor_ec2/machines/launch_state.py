@@ -1,4 +1,4 @@
-"""What a `Launcher` keeps in mind: for one job's way through the offers, and for all jobs of a run."""
+"""What a `Launcher` remembers: for one job's way through the offers, and for all jobs of a run."""
 
 from __future__ import annotations
 

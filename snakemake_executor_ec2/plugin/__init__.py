@@ -1,1 +1,1 @@
-"""Snakemake's side: options, jobs as Snakemake has them, what it is told. Nothing else knows Snakemake."""
+"""Snakemake's side: options, Snakemake's jobs, and what is reported to it. Nothing else knows Snakemake."""

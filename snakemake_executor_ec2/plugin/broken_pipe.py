@@ -1,4 +1,4 @@
-"""Telling the user, who may have left: `snakemake … | head`, a terminal that is gone."""
+"""Output for a user who may have left: `snakemake … | head`, a terminal that is gone."""
 
 from __future__ import annotations
 

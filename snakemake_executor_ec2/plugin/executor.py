@@ -1,4 +1,4 @@
-"""What Snakemake calls: jobs come in, outcomes go out. The story of a job is in `controller/job.py`.
+"""What Snakemake calls: jobs come in, outcomes go out. The way of a job is in `controller/job.py`.
 
 Imported at every start of Snakemake, whatever the executor: everything heavy (boto3, paramiko,
 and with them most of this package) is imported when the first job comes.

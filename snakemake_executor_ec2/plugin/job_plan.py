@@ -1,4 +1,4 @@
-"""Snakemake's job → `JobPlan`. With `plugin/executor.py`, the only module that knows Snakemake."""
+"""From Snakemake's job to a `JobPlan`."""
 
 from __future__ import annotations
 

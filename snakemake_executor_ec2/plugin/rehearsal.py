@@ -1,4 +1,4 @@
-"""`--ec2-cloud local`: the embedded cloud answers this process, and AWS hears nothing of it."""
+"""`--ec2-cloud local`: the embedded cloud answers this process, and AWS gets no calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the options as Snakemake gives them to a `RunConfig`."""
+"""From Snakemake's options to a `RunConfig`."""
 
 from __future__ import annotations
 

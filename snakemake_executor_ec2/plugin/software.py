@@ -1,4 +1,4 @@
-"""What the machines need installed, read off the controller."""
+"""What has to be installed on machines, found out on the controller."""
 
 from __future__ import annotations
 

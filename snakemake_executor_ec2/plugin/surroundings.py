@@ -1,4 +1,4 @@
-"""What machines get to see of this computer: the workflow's sources, and by name what is beside them."""
+"""What machines see of this computer: the workflow's sources, and by name what is beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the journal remembers: calls of Snakemake's, and their jobs' attempts on machines."""
+"""What the journal remembers: runs, and their jobs' attempts on machines."""
 
 from __future__ import annotations
 

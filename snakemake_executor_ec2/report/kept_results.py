@@ -1,4 +1,4 @@
-"""What the user reads of machines that earlier runs, or runs elsewhere, have on EC2."""
+"""Sentences about machines that earlier runs, or runs elsewhere, have on EC2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where what jobs print is kept on this computer."""
+"""Where the output of jobs is kept on this computer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run did cost: a table of estimates, and said to be such."""
+"""What a run has cost: a table of estimates, labelled as such."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The most that a machine may cost an hour: by default, and what to say if a job needs more. Pure.
 
-A slip of the keyboard (`mem_mb` in kilobytes, a zero too many) must not become a machine of $125
+A typing error (`mem_mb` in kilobytes, a zero too many) must not become a machine of $125
 an hour. So there is a ceiling that nobody has to ask for, high enough for a machine of 1 TB.
 """
 

@@ -1,4 +1,4 @@
-"""How long a machine waits for a controller that no longer calls: bounded in time, and in dollars. Pure."""
+"""How long a machine waits for a controller that no longer contacts it: limited in time and dollars. Pure."""
 
 from __future__ import annotations
 

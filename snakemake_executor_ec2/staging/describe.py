@@ -1,4 +1,4 @@
-"""What travels, in words: for `--ec2-show-staging`, and for what was left out."""
+"""What is sent, in words: for `--ec2-show-staging`, and for what was left out."""
 
 from __future__ import annotations
 

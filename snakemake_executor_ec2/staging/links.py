@@ -1,4 +1,4 @@
-"""Links among what a job has made: what they may lead to, and what comes home with them."""
+"""Links among what a job has made: what they may lead to, and what is fetched with them."""
 
 from __future__ import annotations
 
