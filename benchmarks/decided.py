@@ -7,7 +7,6 @@ for the same job, and a shell job's own command beside both, each in turn.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -20,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from benchmarks import sizes
 
 _SNAKEFILE = """
 SAMPLES = [f"sample_{n:05d}" for n in range(int(config["jobs"]) // 2)]
@@ -40,10 +41,7 @@ rule run:
 
 def main() -> None:
     """Print seconds, bytes and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    options = sizes(__doc__, jobs=(1000, 10), rounds=(5, 1))
     with TemporaryDirectory() as name:
         work = Path(name)
         (work / "Snakefile").write_text(_SNAKEFILE)

@@ -4,12 +4,11 @@ Seconds from the moment that the machine is ready (one can log in) to its comman
 last line to its results being here, on the embedded cloud, by turns; on an image that has Snakemake and on
 two that have not. There it is installed from the package index with an empty cache: how long that takes is
 this computer's matter, a few seconds where the index is near. On a new EC2 machine it takes 49 s at best,
-which is the third image. `--rounds 1` is the short form.
+which is the third image. The short form is one job without Snakemake.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from benchmarks import sizes
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.local.image import SHARED_CACHE
 from snakemake_executor_ec2.testing import WorkflowRunner
@@ -37,8 +37,9 @@ _SETUP = f'echo "PATH={SHARED_CACHE}/benchmark/bin:$PATH" >> ~/.bash_profile\n'
 _AS_ON_EC2_S = 43.0
 """How much longer than here: 49 to 75 s were measured in virtual machines with Amazon Linux's packages, and
 an installation from a near index takes 6."""
+_WITH = "with Snakemake"
 _IMAGES = {
-    "with Snakemake": 0.0,
+    _WITH: 0.0,
     "without Snakemake": 0.0,
     "without Snakemake, as slow as on EC2": _AS_ON_EC2_S,
 }
@@ -58,23 +59,23 @@ class Waited(NamedTuple):
 
 def main() -> None:
     """Print medians and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    options = sizes(__doc__, rounds=(5, 1))
+    images, ways = ({"without Snakemake": 0.0}, ("direct",)) if options.short else (_IMAGES, tuple(_WAYS))
     with TemporaryDirectory() as name:
         folder = Path(name)
         cache = folder / "cache"
         cache.mkdir(mode=0o700)
-        _install(cache / "benchmark")
-        for image, software_s in _IMAGES.items():
+        if _WITH in images:
+            _install(cache / "benchmark")
+        for image, software_s in images.items():
             with EmbeddedCloud(cache_dir=cache, software_s=software_s) as cloud:
-                found: dict[str, list[Waited]] = {way: [] for way in _WAYS}
+                found: dict[str, list[Waited]] = {way: [] for way in ways}
                 for number in range(options.rounds):
-                    for way in _WAYS:
+                    for way in ways:
                         shutil.rmtree(cache / "uv", ignore_errors=True)
                         (cache / "uv").mkdir()
                         work = folder / f"{image}-{way}-{number}".translate({32: "-", 44: None})
-                        found[way].append(_run(cloud, work, way, has_software=image.startswith("with ")))
+                        found[way].append(_run(cloud, work, way, has_software=image == _WITH))
                 _tell(image, found)
 
 
@@ -112,9 +113,10 @@ def _tell(image: str, found: dict[str, list[Waited]]) -> None:
     medians = {way: statistics.median(each.sum for each in waited) for way, waited in found.items()}
     for way, waited in found.items():
         before, after = (statistics.median(each[i] for each in waited) for i in (0, 1))
-        ratio = medians[way] / medians["with Snakemake"]
+        slowest = max(medians.values())
         print(
-            f"  {way}: {before:.2f} s before the command, {after:.2f} s after it; {ratio:.3f} of Snakemake's"
+            f"  {way}: {before:.2f} s before the command, {after:.2f} s after it, "
+            f"{medians[way] / slowest:.3f} of the slowest way's"
         )
 
 

@@ -7,7 +7,6 @@ the target is at most 10 ms. Peers add 5 ms to 1.6 s.
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import statistics
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-_STARTS = 8
+from benchmarks import sizes
 
 # Hides the plugin from the scan of installed packages, and does nothing else.
 _HIDE = """
@@ -32,24 +31,22 @@ if __import__("os").environ["IMPORT_TAX"] == "without":
 
 def main() -> None:
     """Print the medians and what they differ by."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=10)
-    pairs = parser.parse_args().pairs
+    options = sizes(__doc__, pairs=(10, 1), starts=(8, 1))
     with TemporaryDirectory() as folder:
         Path(folder, "sitecustomize.py").write_text(_HIDE)
         for side in ("with", "without"):
             _start(side, folder)  # both have their bytecode now
-        taken = [_pair(folder) for _ in range(pairs)]
+        taken = [_pair(folder, options.starts) for _ in range(options.pairs)]
     for i, kind in enumerate(("wall clock", "processor")):
         bare = statistics.median(before[i] for before, _ in taken)
         tax = statistics.median(after[i] - before[i] for before, after in taken)
         print(f"{kind}: bare snakemake --version {bare * 1000:.0f} ms, the plugin adds {tax * 1000:.1f} ms")
-    print(f"(medians of {pairs} pairs, each side the best of {_STARTS} starts)")
+    print(f"(medians of {options.pairs} pairs, each side the best of {options.starts} starts)")
 
 
-def _pair(folder: str) -> tuple[tuple[float, float], tuple[float, float]]:
+def _pair(folder: str, number_of_starts: int) -> tuple[tuple[float, float], tuple[float, float]]:
     starts: dict[str, list[tuple[float, float]]] = {"without": [], "with": []}
-    for number in range(_STARTS):
+    for number in range(number_of_starts):
         # By turns, so that a computer that slows down slows both.
         for side in sorted(starts, reverse=bool(number % 2)):
             starts[side].append(_start(side, folder))

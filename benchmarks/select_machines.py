@@ -7,12 +7,12 @@ same machine for each. With spot there are six times as many offers, one for eac
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from benchmarks import sizes
 from snakemake_executor_ec2.aws import snapshot
 from snakemake_executor_ec2.model import Arch, InstanceType, Market, Price, Requirements, SpotUse
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
@@ -23,9 +23,7 @@ ZONES = tuple(f"us-east-1{letter}" for letter in "abcdef")
 
 def main() -> None:
     """Print seconds of the processor's, and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=10_000)
-    number = parser.parse_args().jobs
+    number = sizes(__doc__, jobs=(10_000, 300)).jobs
     dice = random.Random(4)  # noqa: S311  (not a secret)
     types = snapshot.read().types
     usd = {each.name: each.vcpus * 0.03 + each.mem_mib / 2**18 + dice.uniform(0, 0.5) for each in types}
@@ -80,6 +78,7 @@ def _cheapest_of_all(types: Sequence[InstanceType], usd: dict[str, float], job: 
         and Market.ON_DEMAND in each.markets
         and each.current_generation
         and not (each.burstable or each.bare_metal or each.accelerators or each.gpus)
+        and not each.name.startswith(("hpc", "a1."))
         and each.vcpus >= job.threads
         and (each.mem_mib * 95 // 100 - 556) * 2**20 >= job.mem_mb * 10**6
     )[1]

@@ -1,13 +1,13 @@
 """How fast files go to a machine and come back, beside `scp`: `python -m benchmarks.staging`.
 
-One large file and many small ones, to OpenSSH's sshd on this computer and back, by turns; `scp -r` over a
-connection that stands (ControlMaster) is the measure, as ours is a connection that stands. Loopback has no
-delay, so small files cost scp nothing but work; on a real network each of them also costs it a round trip.
+One large file (`--mib`) and many small ones (`--files` of 4 KiB), to OpenSSH's sshd on this computer and
+back, by turns; `scp -r` over a connection that stands (ControlMaster) is the measure, as ours is a
+connection that stands. Loopback has no delay, so small files cost scp nothing but work; on a real network
+each of them also costs it a round trip.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import statistics
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks import sizes
 from snakemake_executor_ec2.agent.archive import Entry
 from snakemake_executor_ec2.agent.client import Agent
 from snakemake_executor_ec2.ssh.connector import SshConnector
@@ -26,11 +27,7 @@ from tests.sshd import LOOPBACK, Server, find_sshd, openssh
 
 def main() -> None:
     """Print seconds and ratios, medians of some rounds."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--mib", type=int, default=512, help="size of the large file")
-    parser.add_argument("--files", type=int, default=5000, help="number of the small ones, 4 KiB each")
-    options = parser.parse_args()
+    options = sizes(__doc__, rounds=(5, 1), mib=(512, 8), files=(5000, 100))
     if find_sshd() is None or shutil.which("scp") is None:
         sys.exit("sshd and scp are needed: apt-get install openssh-server openssh-client")
     with TemporaryDirectory() as name, openssh(Path(name, "server")) as server:

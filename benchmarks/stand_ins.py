@@ -7,7 +7,6 @@ place now and then. Measured are the controller's seconds and the bytes for each
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -17,6 +16,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks import sizes
 from snakemake_executor_ec2.agent.bundle import bundle
 from snakemake_executor_ec2.staging.view import View, Viewer
 
@@ -26,20 +26,17 @@ _SEED = 3
 
 def main() -> None:
     """Print seconds and bytes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--jobs", type=int, default=1000)
-    options = parser.parse_args()
+    options = sizes(__doc__, files=(100_000, 1000), jobs=(1000, 10))
     with TemporaryDirectory() as name:
         work, machine = Path(name, "work"), Path(name, "machine")
         machine.mkdir()
         _fill(work, options.files, random.Random(_SEED))  # noqa: S311 - it decides nothing
         viewer = Viewer([work], limit=options.files * 2 + options.jobs)
-        seconds, sizes, view = _jobs(viewer, work, options.jobs)
+        seconds, lengths, view = _jobs(viewer, work, options.jobs)
         made = _stand_ins(machine, work, view)
     print(f"{options.files:,} files in {_FOLDERS} folders, {options.jobs} jobs")
     print(f"controller: {seconds[0]:.2f} s for the first job, {sum(seconds[1:]):.2f} s for all others")
-    print(f"bytes: {sizes[0]:,} for the first job, {sum(sizes) // len(sizes):,} for a job on average")
+    print(f"bytes: {lengths[0]:,} for the first job, {sum(lengths) // len(lengths):,} for a job on average")
     print(f"machine: {made:.2f} s to make the stand-ins")
 
 
@@ -58,14 +55,14 @@ def _fill(work: Path, files: int, dice: random.Random) -> None:
 
 def _jobs(viewer: Viewer, work: Path, jobs: int) -> tuple[list[float], list[int], View]:
     """Seconds and bytes for each job, as the executor has them, and the last one's view."""
-    seconds, sizes = [], []
+    seconds, lengths = [], []
     for number in range(jobs):
         began = time.perf_counter()
         view = viewer.look()
-        sizes.append(sum(map(len, view.encoded())))
+        lengths.append(sum(map(len, view.encoded())))
         seconds.append(time.perf_counter() - began)
         (work / "results" / f"{number}.txt").write_text("done")
-    return seconds, sizes, view
+    return seconds, lengths, view
 
 
 def _stand_ins(machine: Path, work: Path, view: View) -> float:
