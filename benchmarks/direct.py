@@ -101,7 +101,9 @@ def _run(cloud: EmbeddedCloud, folder: Path, way: str, *, has_software: bool) ->
         sys.exit(done.output)
     first, last = map(float, (folder / "times.txt").read_text().split())
     with closing(sqlite3.connect(folder / ".snakemake" / "ec2" / "journal.sqlite")) as journal:
-        ((text, ended_at),) = journal.execute("SELECT seconds, ended_at FROM attempts")
+        ((text, ended_at),) = journal.execute(
+            "SELECT seconds, ended_at FROM attempts JOIN machines ON machines.id = machine_id"
+        )
     seconds = json.loads(text)
     results_here = ended_at - seconds["terminate"]
     ready = results_here - sum(seconds[phase] for phase in ("prepare", "run", "stage out"))

@@ -93,7 +93,7 @@ def attempt_named(journal: Journal | None, name: str, *, alone: bool = False) ->
         if name in (each.key, each.machine.id if each.machine else ""):
             return each
     fitting = [each for each in reversed(attempts) if name in each.label]
-    under_way = [each for each in fitting if each.machine and not each.ended_at]
+    under_way = [each for each in fitting if each.machine and not each.on.ended_at]
     labels = sorted({each.label for each in under_way})
     if alone and len(labels) > 1 and name not in labels:
         raise ConfigurationError(f"{name!r} matches several jobs: {', '.join(labels)}; name one of them")

@@ -45,7 +45,7 @@ class Row:
     @property
     def has_lease(self) -> bool:
         """Whether an agent keeps a lease there; before, only the timer of its boot ends it."""
-        return self.attempt is None or self.attempt.lease_s is not None or self.attempt.claim_s is None
+        return self.attempt is None or self.attempt.on.lease_s is not None or self.attempt.on.claim_s is None
 
 
 class _Known:
@@ -83,7 +83,7 @@ def _row(found: Found, inventory: Inventory, known: _Known | None, now: float, *
         orphan = why_orphan(found, None, None, None, now)
         return Row(found=found, attempt=None, verdict=None, lease_until=None, orphan=orphan, ours=False)
     attempt = known.attempts.get(found.id)
-    owner = known.runs.get(attempt.owner, run) if attempt else run
+    owner = known.runs.get(attempt.on.owner, run) if attempt else run
     verdicts = {known.verdict(run), known.verdict(owner)}
     verdict = next(each for each in (Verdict.ALIVE, Verdict.ELSEWHERE, Verdict.DEAD) if each in verdicts)
     until = ends_at(known.journal.last_seen(owner), owner, attempt, found)
@@ -102,9 +102,10 @@ def _row(found: Found, inventory: Inventory, known: _Known | None, now: float, *
 
 def ends_at(last_seen: float, owner: RunRecord, attempt: Attempt | None, found: Found) -> float:
     """Until when a machine waits: for its run, or, where no agent has come yet, for one to come."""
-    if attempt is not None and attempt.lease_s is None and attempt.claim_s is not None:
-        return found.launched_at + attempt.claim_s
-    return last_seen + ((attempt and attempt.lease_s) or owner.lease_s)
+    on = None if attempt is None else attempt.on
+    if on is not None and on.lease_s is None and on.claim_s is not None:
+        return found.launched_at + on.claim_s
+    return last_seen + ((on and on.lease_s) or owner.lease_s)
 
 
 @contextmanager
@@ -152,8 +153,8 @@ def why_orphan(
         return "its lifetime is over" if overdue else ""
     if attempt is None:
         return "its run is dead and never learned of its launch"
-    if attempt.kept_until is not None:
-        return "" if now < attempt.kept_until else "the time for which its failed job was kept is over"
+    if attempt.on.kept_until is not None:
+        return "" if now < attempt.on.kept_until else "the time for which its failed job was kept is over"
     if not attempt.may_go_on:
         return "its run is dead and no job works on it"
     return "its run is dead and its lease is over" if lease_until and now > lease_until else ""
@@ -166,7 +167,7 @@ def end(
     failures = inventory.end([row.found.id for row in rows])
     for row in rows:
         if journal and row.ours and row.attempt and not row.run_alive and row.found.id not in failures:
-            journal.end(row.attempt.id, row.attempt.ending or ending, machine_ended=True)
+            journal.end_machine(row.attempt.on.id, ending)
     return failures
 
 

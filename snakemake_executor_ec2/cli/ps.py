@@ -46,7 +46,7 @@ def cells(row: Row, now: float) -> tuple[str, ...]:
     found, attempt = row.found, row.attempt
     machine = attempt.machine if attempt else None
     age = now - found.launched_at
-    kept = attempt.kept_until if attempt else None
+    kept = attempt.on.kept_until if attempt else None
     return (
         found.id,
         attempt.label if attempt else found.rule,

@@ -27,7 +27,7 @@ def main(options: argparse.Namespace) -> int:
     with folder_journal(options) as journal:
         attempt = attempt_named(journal, options.name)
         assert journal is not None
-        run = journal.run(attempt.run)
+        run = journal.run(attempt.on.run)
     machine_id = attempt.machine.id if attempt.machine else ""
     found = {each.id: each for each in inventory_with(options, run).machines()}.get(machine_id)
     if found is None:
@@ -41,7 +41,7 @@ def main(options: argparse.Namespace) -> int:
         key, known = Path(folder, "key"), Path(folder, "known_hosts")
         key.touch(mode=0o600)
         key.write_text(run.login.private)
-        known.write_text("".join(f"machine {public}\n" for public in attempt.host_keys))
+        known.write_text("".join(f"machine {public}\n" for public in attempt.on.host_keys))
         arguments = [
             "ssh", "-i", str(key), "-p", str(run.ssh_port), "-l", run.ssh_user,
             "-o", f"UserKnownHostsFile={known}", "-o", "HostKeyAlias=machine",

@@ -1,13 +1,11 @@
 """The way of one job, from the plan to the outcome. Start reading here.
 
-    launch → connect → prepare software ∥ stage in → run, detached → stage out → terminate
+    acquire a machine → prepare software ∥ stage in → run, detached → stage out → release it
 
-A machine is owned by a `with` from the moment EC2 has launched it: it is terminated on every
-way out but three, for which `Entry.left` holds the reason: the user detached, the machine has results
-that could not be fetched, or its job failed and it is kept to be looked at. All calls to the machine
-go through a `Connection`, which reconnects when it breaks, so that a lost connection costs no more
-time than it lasts. The journal has each phase, and before the job starts it has on the disk what another
-run needs to go on with it: if Snakemake is killed, the next run resumes the job in `_resume`.
+How a machine is launched, and that it is terminated on every way out, stands in `machine.py`. All calls to
+it go through a `Connection`, which reconnects when it breaks, so that a lost connection costs no more time
+than it lasts. The journal has each phase, and before the job starts it has on the disk what another run
+needs to go on with it: if Snakemake is killed, the next run resumes the job on the machine that it adopts.
 """
 
 from __future__ import annotations
@@ -20,6 +18,7 @@ from pathlib import Path
 
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.controller.context import Inherited, RunContext
+from snakemake_executor_ec2.controller.machine import JobMachines, ReadyMachine
 from snakemake_executor_ec2.errors import (
     Cancelled,
     Ec2ExecutorError,
@@ -28,9 +27,8 @@ from snakemake_executor_ec2.errors import (
     PreparationError,
 )
 from snakemake_executor_ec2.formatting import duration
-from snakemake_executor_ec2.machines.connection import Connection
-from snakemake_executor_ec2.model import Failure, JobOutcome, JobPlan, JobResult, Machine, Phase, Transfer
-from snakemake_executor_ec2.ports import Cloud, Connector, Session
+from snakemake_executor_ec2.model import Failure, JobOutcome, JobPlan, JobResult, Phase, Transfer
+from snakemake_executor_ec2.ports import Session
 from snakemake_executor_ec2.records.ledger import Entry
 from snakemake_executor_ec2.report import kept_results, messages
 from snakemake_executor_ec2.report.logs import log_path, put_aside
@@ -40,10 +38,6 @@ _FETCH_PAUSES_S = (2.0, 5.0, 10.0, 30.0, 60.0)
 """Between attempts to fetch results."""
 _FETCHES_AGAIN = 4
 """How often fetching is tried again if the reason is not this computer (a full disk)."""
-_METAL_BOOTS_S = 1800.0
-"""How long a bare-metal machine may take to boot: up to 20 minutes are usual."""
-_EC2_KNOWS_AFTER_S = (0.0, 1.0, 2.0)
-"""Pauses before EC2 is asked whether a machine is ending: its answers are up to 2 s old."""
 _LOGS = frozenset({".log", ".err", ".out"})
 """Endings of log files, which no function looks for."""
 MACHINES_PER_JOB = 2
@@ -70,6 +64,7 @@ class JobLifecycle:
         self._context = context
         self._cancel = cancel
         self._tell = context.tell
+        self._machines = JobMachines(plan, context, cancel)
         self._log = log_path(plan, context.log_folder)
 
     def run(self, inherited: Inherited | None) -> JobOutcome:
@@ -80,15 +75,14 @@ class JobLifecycle:
             try:
                 if inherited and not machine_no:
                     entry = self._context.ledger.reopen(inherited.attempt)
-                    outcome = self._resume(entry, inherited)
+                    ready = self._machines.adopt(entry, inherited)
+                    outcome = self._run_on(ready, entry, prepared=True)
                 else:
+                    put_aside(self._log, machine_no)
                     host_key = self._context.new_key_pair()
-                    entry = self._context.ledger.open(self._plan, machine_no, host_key.public)
-                    with self._context.ledger.phase(entry, Phase.LAUNCH):
-                        entry.machine = self._context.launcher.launch(
-                            self._plan, host_key, machine_no, self._cancel, reclaimed=reclaimed
-                        )
-                    outcome = self._on_a_machine(entry, entry.machine, host_key.public, machine_no)
+                    entry = self._context.ledger.open(self._plan, host_key.public)
+                    ready = self._machines.acquire(entry, host_key, machine_no, reclaimed)
+                    outcome = self._run_on(ready, entry, prepared=False)
                 entry.ending = "done" if outcome.ok else "failed"
             except InstanceLost as error:
                 outcome = self._failed(entry, error)
@@ -105,58 +99,28 @@ class JobLifecycle:
                     self._context.ledger.close(entry)
             return outcome
 
-    def _on_a_machine(self, entry: Entry, machine: Machine, host_key: str, machine_no: int) -> JobOutcome:
-        context = self._context
-        with (
-            self._connection(machine, context.cloud, context.connector, (host_key,)) as connection,
-            self._owned(entry, machine, context.cloud, connection),
-        ):
-            self._tell(messages.launched(self._plan, machine))
-            self._cancel.check()
-            with context.ledger.phase(entry, Phase.BOOT):
-                metal_s = _METAL_BOOTS_S if ".metal" in machine.instance_type else 0.0
-                connection.open(max(context.boot_timeout_s, metal_s))
-            session = context.session(connection)
-            put_aside(self._log, machine_no)
-            with context.ledger.phase(entry, Phase.PREPARE):
-                self._make_ready(entry, machine, connection, session)
-            return self._to_its_end(entry, machine, session)
+    def _run_on(self, ready: ReadyMachine, entry: Entry, *, prepared: bool) -> JobOutcome:
+        """The job from its software to its results, or (`prepared`) the rest of one that an earlier run
+        started; then the machine is released, however that ended."""
+        try:
+            if not prepared:
+                with self._context.ledger.phase(entry, Phase.PREPARE):
+                    self._prepare(entry, ready)
+            outcome = self._to_its_end(entry, ready)
+        except BaseException as error:
+            self._machines.release(entry, ready, error)
+            raise
+        self._machines.release(entry, ready)
+        return outcome
 
-    def _resume(self, entry: Entry, inherited: Inherited) -> JobOutcome:
-        """The rest of a job that an earlier run started: it is running, or has ended, on its machine."""
-        attempt = inherited.attempt
-        machine, memo = attempt.machine, attempt.bench
-        assert machine is not None
-        assert memo is not None
-        self._context.launcher.adopted(machine, self._plan.requirements)
-        with (
-            self._connection(machine, inherited.cloud, inherited.connector, attempt.host_keys) as connection,
-            self._owned(entry, machine, inherited.cloud, connection),
-        ):
-            self._tell(messages.adopted(self._plan, machine))
-            session = self._context.session(connection)
-            session.resume(memo)
-            return self._to_its_end(entry, machine, session)
-
-    # --- ready, run, fetched ------------------------------------------------------------------
-
-    def _make_ready(self, entry: Entry, machine: Machine, connection: Connection, session: Session) -> None:
-        """Install the agent, start the lease, rotate the host key; then software and inputs in parallel.
-
-        No data is sent before the machine has a host key that only it knows."""
-
-        def pin(*host_keys: str) -> None:
-            connection.host_keys = host_keys
-            self._context.ledger.pinned(entry, host_keys)
+    def _prepare(self, entry: Entry, ready: ReadyMachine) -> None:
+        """Software and inputs in parallel. From then on another run can resume the job."""
+        session = ready.session
 
         def send() -> None:
             self._tell(messages.staged(self._plan, session.stage_in(self._plan)))
 
-        lease_s = self._context.lease_of(machine, self._plan)
-        session.move_in(lease_s)
-        self._context.ledger.leased(entry, lease_s)
-        session.rotate_host_key(pin)
-        with _renewing(lease_s, session):
+        with _renewing(ready.lease_s, session):
             side_by_side = ThreadPoolExecutor(max_workers=2, thread_name_prefix="make ready")
             software = self._context.software.of_job(self._plan)
             install = side_by_side.submit(session.install_software, software)
@@ -168,9 +132,8 @@ class JobLifecycle:
             if not self._remembered(entry, self._cancel.wait):
                 raise PreparationError(messages.journal_unwritten(self._context.lease_s))
 
-    def _to_its_end(self, entry: Entry, machine: Machine, session: Session) -> JobOutcome:
-        plan, context = self._plan, self._context
-        lease_s = context.lease_of(machine, plan)
+    def _to_its_end(self, entry: Entry, ready: ReadyMachine) -> JobOutcome:
+        plan, context, session, machine = self._plan, self._context, ready.session, ready.machine
         result: JobResult | None = None
         has_results = False
         try:
@@ -179,7 +142,7 @@ class JobLifecycle:
                 result = session.run(plan, self._log)
                 has_results = result.exit_code == 0
                 self._tell(messages.ended(plan, result))
-            with context.ledger.phase(entry, Phase.STAGE_OUT), _renewing(lease_s, session):
+            with context.ledger.phase(entry, Phase.STAGE_OUT), _renewing(ready.lease_s, session):
                 self._tell(messages.retrieved(plan, self._fetch(session, has_results=has_results)))
                 left = session.left(plan) if has_results else {}
                 context.leavings.note(plan.rule, left)
@@ -191,16 +154,16 @@ class JobLifecycle:
         except Ec2ExecutorError as error:
             not_fetched = isinstance(error, NotFetched)
             if self._cancel.detached:
-                entry.left = messages.detached(lease_s)
+                entry.on.left = messages.detached(ready.lease_s)
             elif self._cancel.leaves(
                 unfetched=bool(result and not_fetched), results=has_results or not_fetched
             ):
-                entry.left = kept_results.keeps_results(machine, lease_s)
+                entry.on.left = kept_results.keeps_results(machine, ready.lease_s)
             raise
         if not has_results and context.keep_failed_s:
             session.lease(context.keep_failed_s)
-            context.ledger.kept(entry, context.clock.now() + context.keep_failed_s)
-            entry.left = (
+            context.ledger.kept(entry.on, context.clock.now() + context.keep_failed_s)
+            entry.on.left = (
                 f"is kept for {duration(context.keep_failed_s)}; log in with snakemake-ec2 ssh {machine.id}"
             )
         return self._outcome(entry, result)
@@ -240,79 +203,6 @@ class JobLifecycle:
             tell=lambda: self._tell(messages.waits_for_the_journal(self._plan)),
         )
 
-    # --- a machine's bounds -------------------------------------------------------------------
-
-    @contextmanager
-    def _connection(
-        self, machine: Machine, cloud: Cloud, connector: Connector, host_keys: tuple[str, ...]
-    ) -> Iterator[Connection]:
-        connection = Connection(
-            cloud=cloud,
-            connector=connector,
-            clock=self._context.clock,
-            cancel=self._cancel,
-            machine=machine,
-            host_keys=host_keys,
-            patience_s=self._context.lease_s,
-            lost_after_s=self._context.lost_after_s,
-            reachability=self._context.reachability,
-            tell=self._tell,
-        )
-        try:
-            yield connection
-        finally:
-            connection.close()
-
-    @contextmanager
-    def _owned(self, entry: Entry, machine: Machine, cloud: Cloud, connection: Connection) -> Iterator[None]:
-        """Terminate the machine when the block ends, however it ends, unless `entry.left` says why not."""
-        no_capacity = False
-        try:
-            yield
-        except Ec2ExecutorError as error:
-            lost = None if self._cancel.cancelled else self._lost_behind(error, cloud, machine)
-            no_capacity = lost is not None and lost.for_want_of_capacity
-            if lost is None or lost is error:
-                raise
-            raise lost from error
-        finally:
-            if entry.left:
-                self._tell(messages.left(self._plan, machine, entry.left))
-            else:
-                self._terminate(entry, machine, cloud, connection)
-            self._context.launcher.released(machine, no_capacity=no_capacity)
-
-    def _terminate(self, entry: Entry, machine: Machine, cloud: Cloud, connection: Connection) -> None:
-        with self._context.ledger.phase(entry, Phase.TERMINATE):
-            try:
-                cloud.terminate([machine.id])
-                entry.ended_at = self._context.clock.now()
-            except Ec2ExecutorError as error:
-                # The results are fetched. Credentials may have expired: the machine needs none to power
-                # itself off, and the last sweep of the run tries again.
-                goes = self._context.session(connection).let_go()
-                self._tell(messages.not_terminated(machine, error, goes=goes))
-        if entry.ended_at is not None:
-            self._tell(messages.terminated(self._plan, entry, self._context.clock.now()))
-
-    def _lost_behind(self, error: Ec2ExecutorError, cloud: Cloud, machine: Machine) -> InstanceLost | None:
-        """The InstanceLost behind an error, if the machine has ended; None if it has not.
-
-        A machine that shuts down kills what runs on it before it closes the connection: an installation
-        or a transfer then fails like any other. EC2 knows that the machine has ended, and why.
-        """
-        lost = error if isinstance(error, InstanceLost) else None
-        if isinstance(error, NotFetched) or (lost and lost.reason):
-            return lost
-        for pause_s in _EC2_KNOWS_AFTER_S:
-            self._context.clock.sleep(pause_s)
-            with suppress(Ec2ExecutorError):
-                status = cloud.status(machine.id)
-                if status.state.is_gone:
-                    text = lost.message if lost else messages.gone(machine, status)
-                    return InstanceLost(text, reason=status.reason or status.state)
-        return lost
-
     # --- outcomes -----------------------------------------------------------------------------
 
     def _outcome(self, entry: Entry, result: JobResult) -> JobOutcome:
@@ -334,7 +224,7 @@ class JobLifecycle:
     def _failed(self, entry: Entry | None, error: Ec2ExecutorError) -> JobOutcome:
         """The outcome of a job that an error has ended."""
         if self._cancel.cancelled or isinstance(error, Cancelled):
-            ending = "left" if entry is not None and entry.left else "cancelled"
+            ending = "left" if entry is not None and entry.on.left else "cancelled"
             outcome = JobOutcome(ok=False, cancelled=True, message=messages.cancelled(self._plan))
         else:
             ending = "lost" if isinstance(error, InstanceLost) else "failed"

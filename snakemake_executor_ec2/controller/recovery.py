@@ -18,7 +18,7 @@ from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.model import MachineState
 from snakemake_executor_ec2.ports import Cloud, Connector
 from snakemake_executor_ec2.records.journal import Journal
-from snakemake_executor_ec2.records.rows import Attempt, RunRecord
+from snakemake_executor_ec2.records.rows import Attempt, MachineRecord, RunRecord
 from snakemake_executor_ec2.records.whereabouts import Verdict
 from snakemake_executor_ec2.report import kept_results
 from snakemake_executor_ec2.staging.file_stats import unchanged
@@ -88,9 +88,9 @@ class Recovery:
         runs = self._journal.runs(closed=True)
         dead = {run.id: run for run in runs if self._journal.verdict(run) is Verdict.DEAD}
         for attempt in reversed(self._journal.attempts()):
-            fits = attempt.fingerprint == fingerprint and attempt.key in keys and attempt.owner in dead
+            fits = attempt.fingerprint == fingerprint and attempt.key in keys and attempt.on.owner in dead
             if fits and attempt.landed:
-                last_seen = self._journal.last_seen(dead[attempt.owner])
+                last_seen = self._journal.last_seen(dead[attempt.on.owner])
                 if unchanged(attempt.landed, touched_until=last_seen + _SEEN_AGAIN_S):
                     return attempt
         return None
@@ -102,8 +102,8 @@ class Recovery:
             fitting = [each for each in self._waiting if each.fingerprint == fingerprint]
             for attempt in fitting:
                 self._waiting.remove(attempt)
-                run, cloud = self._dead[attempt.run]
-                if self._journal.claim(attempt, self._run_id):
+                run, cloud = self._dead[attempt.on.run]
+                if self._journal.claim(attempt.on, self._run_id):
                     return Inherited(attempt=attempt, cloud=cloud, connector=self._connector_of(run))
             for attempt in [each for each in self._waiting if {*outputs} & {*each.outputs}]:
                 with suppress(Ec2ExecutorError):  # else tried again at the end
@@ -116,13 +116,13 @@ class Recovery:
         machines that this run leaves on purpose. Raises no error of EC2."""
         stays = {*left}
         for attempt in self._waiting:
-            run, cloud = self._dead[attempt.run]
+            run, cloud = self._dead[attempt.on.run]
             assert attempt.machine is not None
             with suppress(Ec2ExecutorError):
-                if detached or run.detached or self._kept(attempt):
+                if detached or run.detached or self._kept(attempt.on):
                     stays.add(attempt.machine.id)
                     # Its lease counts from the last call of the run that used it.
-                    self._journal.claim(replace(attempt, owner=self._run_id), attempt.owner)
+                    self._journal.claim(replace(attempt.on, owner=self._run_id), attempt.on.owner)
                 else:
                     self._end(attempt, "which no job of this run asked for")
         for run, cloud in self._dead.values():
@@ -130,7 +130,7 @@ class Recovery:
                 alive = {name for name, state in cloud.take_over().items() if state in _AT_WORK}
                 kept = {
                     each.machine.id
-                    for each in self._journal.attempts(run.id)
+                    for each in self._journal.machines(run.id)
                     if each.machine and (self._kept(each) or self._another_s(each))
                 }
                 # It sweeps twice: a launch may show up late.
@@ -142,11 +142,11 @@ class Recovery:
     def _end(self, attempt: Attempt, why: str) -> None:
         """End the machine of an attempt that no job took over, unless another run was faster."""
         assert attempt.machine is not None
-        if self._journal.claim(attempt, self._run_id):
+        if self._journal.claim(attempt.on, self._run_id):
             name = attempt.machine.id
             self._tell(f"ending {name} of {attempt.label}, {why}")
-            self._dead[attempt.run][1].terminate([name])
-            self._ended([name], attempt.run)
+            self._dead[attempt.on.run][1].terminate([name])
+            self._ended([name], attempt.on.run)
 
     # --- helpers ------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ class Recovery:
         """Say where a run's machines are, if it is in another region of the same AWS."""
         region, endpoint = self._here
         lease_runs = self._now() < self._journal.last_seen(run) + run.lease_s
-        machines = [each for each in self._journal.attempts(run.id) if each.machine and not each.ended_at]
+        machines = [each for each in self._journal.machines(run.id) if each.machine and not each.ended_at]
         if lease_runs and machines and endpoint.replace(region, run.region) == run.endpoint != endpoint:
             self._tell(
                 f"run {run.id} left machines in {run.region}, another region than this run's: add "
@@ -182,31 +182,31 @@ class Recovery:
                 self._tell_of_its_end(run, attempt)
                 continue
             asked_for = bool(wanted & set(attempt.outputs))
-            if self._another_s(attempt) or self._kept(attempt):
+            if self._another_s(attempt.on) or self._kept(attempt.on):
                 stays.add(machine.id)
             elif attempt.may_go_on and (asked_for or run.detached or not all_known or not attempt.outputs):
                 stays.add(machine.id)
                 # What this run only may need is not claimed: another run may be sure that it needs it.
-                if not asked_for or self._journal.claim(attempt, self._run_id):
+                if not asked_for or self._journal.claim(attempt.on, self._run_id):
                     self._waiting.append(attempt)
         return stays
 
     def _tell_of_its_end(self, run: RunRecord, attempt: Attempt) -> None:
         """Say, once, that a machine on which a job was at work is not there any more, and why."""
-        if attempt.may_go_on and not self._another_s(attempt):
-            lease_s = attempt.lease_s or run.lease_s
+        if attempt.may_go_on and not self._another_s(attempt.on):
+            lease_s = attempt.on.lease_s or run.lease_s
             lapsed = self._now() > self._journal.last_seen(run) + lease_s
             self._tell(kept_results.ended_without_us(attempt, lease_s if lapsed else None))
-            self._journal.end(attempt.id, "lapsed" if lapsed else "lost", machine_ended=True)
+            self._journal.end_machine(attempt.on.id, "lapsed" if lapsed else "lost")
 
-    def _another_s(self, attempt: Attempt) -> bool:
+    def _another_s(self, machine: MachineRecord) -> bool:
         """Whether another run, which lives or is not ours to judge, has taken it over."""
-        return attempt.owner != self._run_id and not self._journal.is_dead(attempt.owner)
+        return machine.owner != self._run_id and not self._journal.is_dead(machine.owner)
 
-    def _kept(self, attempt: Attempt) -> bool:
-        return attempt.kept_until is not None and self._now() < attempt.kept_until
+    def _kept(self, machine: MachineRecord) -> bool:
+        return machine.kept_until is not None and self._now() < machine.kept_until
 
     def _ended(self, machine_ids: Collection[str], run_id: str) -> None:
-        for attempt in self._journal.attempts(run_id):
-            if attempt.machine is not None and attempt.machine.id in machine_ids:
-                self._journal.end(attempt.id, attempt.ending or "abandoned", machine_ended=True)
+        for each in self._journal.machines(run_id):
+            if each.machine is not None and each.machine.id in machine_ids:
+                self._journal.end_machine(each.id, "abandoned")

@@ -258,8 +258,9 @@ class Run:
         """End what is left of this run and of earlier ones, except what stays on purpose."""
         assert self._journal is not None
         self._entries = self._ledger.entries
-        left = {entry.machine.id for entry in self._entries if entry.left and entry.machine}
-        own = {e.machine.id for e in self._entries if e.left and e.machine and not e.inherited}
+        staying = [each for each in self._ledger.machines if each.left and each.machine]
+        left = {each.machine.id for each in staying if each.machine}
+        own = {each.machine.id for each in staying if each.machine and not each.inherited}
         try:
             if own:
                 stray = {name for name, state in self._cloud.take_over().items() if not state.is_gone} - own
@@ -274,9 +275,7 @@ class Run:
     def _costs_usd(self) -> dict[str, float]:
         """The estimated cost of each of the run's machines up to now."""
         now = self._clock.now()
-        return {
-            entry.machine.id: entry.cost_usd(now) or 0.0 for entry in self._ledger.entries if entry.machine
-        }
+        return {each.machine.id: each.cost_usd(now) or 0.0 for each in self._ledger.machines if each.machine}
 
 
 def allow_many_files() -> None:

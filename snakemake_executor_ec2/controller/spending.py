@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from snakemake_executor_ec2.model import Machine
 from snakemake_executor_ec2.records.journal import Journal
-from snakemake_executor_ec2.records.rows import Attempt
+from snakemake_executor_ec2.records.rows import MachineRecord
 from snakemake_executor_ec2.sizing.cost import cost_usd
 
 RUN, FOLDER, MONTH = "run", "folder", "month"
@@ -21,19 +22,20 @@ def before_usd(journal: Journal, period: str, now: float) -> dict[str, float]:
 
 def _costs(journal: Journal, since: float, now: float) -> Iterator[tuple[str, float]]:
     leases = {run.id: journal.last_seen(run) + run.lease_s for run in journal.runs(closed=True)}
-    for attempt in journal.attempts():
-        if attempt.machine is not None and attempt.machine.launched_at >= since:
-            yield attempt.machine.id, _cost(attempt, min(now, leases.get(attempt.owner, now)))
+    at_work = {attempt.on.id for attempt in journal.attempts() if not attempt.ending}
+    for each in journal.machines():
+        if each.machine is not None and each.machine.launched_at >= since:
+            until = min(now, leases.get(each.owner, now))
+            yield each.machine.id, _cost(each, each.machine, until, at_work=each.id in at_work)
 
 
-def _cost(attempt: Attempt, until: float) -> float:
-    """What was noted, or more if its machine has run longer than anybody noted."""
-    assert attempt.machine is not None
-    if attempt.ended_at is not None:
-        until = attempt.ended_at
-    elif attempt.ending and attempt.usd is not None:
-        return attempt.usd
-    return max(attempt.usd or 0.0, cost_usd(attempt.machine, until - attempt.machine.launched_at) or 0.0)
+def _cost(record: MachineRecord, machine: Machine, until: float, *, at_work: bool) -> float:
+    """What was noted, or more if a job was at work longer than anybody noted."""
+    if record.ended_at is not None:
+        until = record.ended_at
+    elif record.usd is not None and not at_work:
+        return record.usd
+    return max(record.usd or 0.0, cost_usd(machine, until - machine.launched_at) or 0.0)
 
 
 def _month_began(now: float) -> float:

@@ -27,8 +27,10 @@ from snakemake_executor_ec2.model import JobPlan, LaunchSpec, Machine, Phase
 from snakemake_executor_ec2.records import whereabouts
 from snakemake_executor_ec2.records.rows import (
     Attempt,
+    MachineRecord,
     RunRecord,
     attempt_of,
+    machine_of,
     run_of,
 )
 from snakemake_executor_ec2.records.whereabouts import Verdict, judge
@@ -38,7 +40,7 @@ FOLDER = Path(".snakemake", "ec2")
 """Where a workflow's folder keeps what this executor knows."""
 
 _BUSY_S = 30.0
-_VERSION = 1
+_VERSION = 2
 """Of the tables; a journal of another version is refused."""
 _SCHEMA = (
     """
@@ -49,26 +51,30 @@ _SCHEMA = (
         detached INTEGER NOT NULL DEFAULT 0, closed INTEGER NOT NULL DEFAULT 0, account TEXT, whereabouts TEXT
     )""",
     """
-    CREATE TABLE attempts (
+    CREATE TABLE machines (
         id INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs, owner TEXT NOT NULL REFERENCES runs,
-        key TEXT NOT NULL, machine_no INTEGER NOT NULL, label TEXT NOT NULL, rule TEXT NOT NULL,
-        fingerprint TEXT NOT NULL, outputs TEXT NOT NULL, host_keys TEXT NOT NULL,
-        phase TEXT NOT NULL, ending TEXT NOT NULL DEFAULT '', machine TEXT, bench TEXT, landed TEXT,
-        seconds TEXT NOT NULL DEFAULT '{}', usd REAL, kept_until REAL,
-        began_at REAL NOT NULL, ended_at REAL, claim_s REAL, lease_s REAL
+        host_keys TEXT NOT NULL, machine TEXT, usd REAL, claim_s REAL, lease_s REAL, kept_until REAL,
+        began_at REAL NOT NULL, ended_at REAL
     )""",
-    "CREATE TABLE launches (token TEXT PRIMARY KEY, attempt INTEGER NOT NULL REFERENCES attempts)",
-    "CREATE INDEX attempts_by_run ON attempts (run)",
-    "CREATE INDEX attempts_by_key ON attempts (key)",
+    "CREATE TABLE launches (token TEXT PRIMARY KEY, machine_id INTEGER NOT NULL REFERENCES machines)",
+    """
+    CREATE TABLE attempts (
+        id INTEGER PRIMARY KEY, machine_id INTEGER NOT NULL REFERENCES machines,
+        key TEXT NOT NULL, label TEXT NOT NULL, rule TEXT NOT NULL, fingerprint TEXT NOT NULL,
+        outputs TEXT NOT NULL, phase TEXT NOT NULL, ending TEXT NOT NULL DEFAULT '', bench TEXT, landed TEXT,
+        seconds TEXT NOT NULL DEFAULT '{}', usd REAL, began_at REAL NOT NULL
+    )""",
+    "CREATE INDEX machines_by_run ON machines (run)",
+    "CREATE INDEX attempts_by_machine ON attempts (machine_id)",
 )
 
 
 class Journal:
     """One folder's journal. Threads and processes may share it.
 
-    What a crash must not take back is waited for: a run, an attempt, a launch that is about to be asked
-    for, who looks after a machine. All else is on the disk within a moment, in the order in which it was
-    told; whose next step would be taken twice without it asks whether it `is_written`.
+    What a crash must not take back is waited for: a run, a machine, an attempt, a launch that is about to
+    be asked for, who looks after a machine. All else is on the disk within a moment, in the order in which
+    it was told; whose next step would be taken twice without it asks whether it `is_written`.
 
     What cannot be written (a full disk) stops a launch, because its machine could be lost; it
     stops nothing that runs already: `warn` says it, and it is written as soon as that works again.
@@ -179,38 +185,84 @@ class Journal:
             return self._lock_of(run.id).stat().st_mtime
         return run.began_at
 
-    # --- attempts -----------------------------------------------------------------------------
+    # --- machines -----------------------------------------------------------------------------
 
-    def begin(self, run_id: str, plan: JobPlan, machine_no: int, host_key: str) -> int:
-        """Enter an attempt, before anything is asked of EC2; its id. Raises LaunchError."""
-        sql = (
-            "INSERT INTO attempts (run, owner, key, machine_no, label, rule, fingerprint, outputs,"
-            " host_keys, phase, began_at) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+    def begin_machine(self, run_id: str, host_key: str) -> int:
+        """Enter a machine, before anything is asked of EC2; its id here. Raises LaunchError."""
+        sql = "INSERT INTO machines (run, owner, host_keys, began_at) VALUES (?,?,?,?)"
+        return self._must(
+            LaunchError, "a launch", (sql, (run_id, run_id, json.dumps([host_key]), self._now()))
         )
-        values = (
-            run_id, run_id, plan.key, machine_no, plan.label, plan.rule, plan.fingerprint,
-            json.dumps([str(path) for path in (*plan.outputs, *plan.optional_outputs)]),
-            json.dumps([host_key]), Phase.LAUNCH, self._now(),
-        )  # fmt: skip
-        return self._must(LaunchError, "a launch", (sql, values))
 
-    def intend(self, key: str, spec: LaunchSpec) -> None:
+    def intend(self, machine: int, spec: LaunchSpec) -> None:
         """A launch is about to be asked for. Raises LaunchError: then it must not be."""
-        newest = "SELECT max(id) FROM attempts WHERE key=?"
         self._must(
             LaunchError,
             "a launch",
-            (f"INSERT OR IGNORE INTO launches SELECT ?, ({newest})", (spec.token, key)),
-            (f"UPDATE attempts SET claim_s=? WHERE id=({newest})", (spec.claim_s, key)),  # noqa: S608
+            ("INSERT OR IGNORE INTO launches VALUES (?, ?)", (spec.token, machine)),
+            ("UPDATE machines SET claim_s=? WHERE id=?", (spec.claim_s, machine)),
         )
 
     def launched(self, token: str, machine: Machine) -> None:
         """EC2 gave us a machine for a token."""
         self._write(
-            "UPDATE attempts SET machine=? WHERE id=(SELECT attempt FROM launches WHERE token=?)",
+            "UPDATE machines SET machine=? WHERE id=(SELECT machine_id FROM launches WHERE token=?)",
             json.dumps(asdict(machine)),
             token,
         )
+
+    def note_machine(
+        self,
+        machine: int,
+        *,
+        host_keys: Collection[str] | None = None,
+        usd: float | None = None,
+        kept_until: float | None = None,
+        lease_s: float | None = None,
+    ) -> None:
+        """What is known of a machine from now on; None: as it was."""
+        keys = host_keys and json.dumps(list(host_keys))
+        self._note("machines", machine, host_keys=keys, usd=usd, kept_until=kept_until, lease_s=lease_s)
+
+    def end_machine(self, machine: int, ending: str) -> None:
+        """EC2 accepted that a machine ends; what was under way on it ended so, in a word."""
+        self._writer.tell(
+            ("UPDATE attempts SET ending=? WHERE machine_id=? AND ending=''", (ending, machine)),
+            ("UPDATE machines SET ended_at=coalesce(ended_at, ?) WHERE id=?", (self._now(), machine)),
+        )
+
+    def claim(self, machine: MachineRecord, run_id: str) -> bool:
+        """Make a run look after a machine of another; False if a third was faster. Raises LaunchError."""
+        sql = "UPDATE machines SET owner=? WHERE id=? AND owner IN (?, ?)"
+        values = (run_id, machine.id, machine.owner, run_id)
+        return self._must(LaunchError, "an adoption", (sql, values)) == 1
+
+    def machines(self, run_id: str | None = None) -> list[MachineRecord]:
+        """The machines that a run launched (all runs'), in order."""
+        where, values = ("", ()) if run_id is None else (" WHERE run=?", (run_id,))
+        rows = self._rows(f"SELECT * FROM machines{where} ORDER BY id", *values)  # noqa: S608
+        return [machine_of(row) for row in rows]
+
+    # --- attempts -----------------------------------------------------------------------------
+
+    def begin(self, machine: int, plan: JobPlan) -> int:
+        """Enter an attempt at a job on a machine; its id. Raises LaunchError."""
+        sql = (
+            "INSERT INTO attempts (machine_id, key, label, rule, fingerprint, outputs, phase, began_at)"
+            " VALUES (?,?,?,?,?,?,?,?)"
+        )
+        outputs = json.dumps([str(path) for path in (*plan.outputs, *plan.optional_outputs)])
+        values = (
+            machine,
+            plan.key,
+            plan.label,
+            plan.rule,
+            plan.fingerprint,
+            outputs,
+            Phase.LAUNCH,
+            self._now(),
+        )
+        return self._must(LaunchError, "a launch", (sql, values))
 
     def enter(self, attempt: int, phase: Phase) -> None:
         """A phase begins."""
@@ -220,53 +272,32 @@ class Journal:
         self,
         attempt: int,
         *,
-        host_keys: Collection[str] | None = None,
         bench: Mapping[str, Any] | None = None,
         landed: Mapping[str, tuple[int, int]] | None = None,
         seconds: Mapping[Phase, float] | None = None,
         usd: float | None = None,
-        kept_until: float | None = None,
-        lease_s: float | None = None,
     ) -> None:
         """What is known of an attempt from now on; None: as it was."""
-        facts = {
-            "host_keys": host_keys and json.dumps(list(host_keys)),
-            "bench": None if bench is None else json.dumps(bench),
-            "landed": None if landed is None else json.dumps(landed),
-            "seconds": None if seconds is None else json.dumps(dict(seconds)),
-            "usd": usd,
-            "kept_until": kept_until,
-            "lease_s": lease_s,
-        }
-        told = {name: value for name, value in facts.items() if value is not None}
-        if told:
-            columns = ", ".join(f"{name}=?" for name in told)
-            self._write(f"UPDATE attempts SET {columns} WHERE id=?", *told.values(), attempt)  # noqa: S608
+        texts = {"bench": bench, "landed": landed, "seconds": seconds}
+        facts = {name: None if fact is None else json.dumps(fact) for name, fact in texts.items()}
+        self._note("attempts", attempt, **facts, usd=usd)
 
-    def end(self, attempt: int, ending: str, *, machine_ended: bool) -> None:
-        """The attempt is over, in a word; its machine is too, or was left for somebody."""
-        self._write(
-            "UPDATE attempts SET ending=?, ended_at=coalesce(ended_at, ?) WHERE id=?",
-            ending,
-            self._now() if machine_ended else None,
-            attempt,
-        )
-
-    def claim(self, attempt: Attempt, run_id: str) -> bool:
-        """Make a run look after an attempt of another; False if a third was faster. Raises LaunchError."""
-        sql = "UPDATE attempts SET owner=? WHERE id=? AND owner IN (?, ?)"
-        values = (run_id, attempt.id, attempt.owner, run_id)
-        return self._must(LaunchError, "an adoption", (sql, values)) == 1
+    def end(self, attempt: int, ending: str) -> None:
+        """The attempt is over, in a word; its machine may not be."""
+        self._write("UPDATE attempts SET ending=? WHERE id=?", ending, attempt)
 
     def attempts(self, run_id: str | None = None) -> list[Attempt]:
-        """The attempts whose machines a run launched (all runs'), in order."""
-        where, values = ("", ()) if run_id is None else (" WHERE run=?", (run_id,))
-        rows = self._rows(f"SELECT * FROM attempts{where} ORDER BY id", *values)  # noqa: S608
-        return [attempt_of(row) for row in rows]
+        """The attempts on machines that a run launched (all runs'), in order."""
+        machines = {each.id: each for each in self.machines(run_id)}
+        theirs = "" if run_id is None else " WHERE machine_id IN (SELECT id FROM machines WHERE run=?)"
+        values = () if run_id is None else (run_id,)
+        rows = self._rows(f"SELECT * FROM attempts{theirs} ORDER BY id", *values)  # noqa: S608
+        # One that another process has begun on a new machine in between is too young to matter.
+        return [attempt_of(row, machines[row["machine_id"]]) for row in rows if row["machine_id"] in machines]
 
     def attempt(self, attempt_id: int) -> Attempt:
         """One attempt as it is now."""
-        return attempt_of(self._rows("SELECT * FROM attempts WHERE id=?", attempt_id)[0])
+        return next(each for each in self.attempts() if each.id == attempt_id)
 
     def is_written(self) -> bool:
         """Write what is not written yet; whether all that was told is on the disk now."""
@@ -306,6 +337,12 @@ class Journal:
 
     def _write(self, sql: str, *values: object) -> None:
         self._writer.tell((sql, values))
+
+    def _note(self, table: str, row: int, **facts: object) -> None:
+        told = {name: value for name, value in facts.items() if value is not None}
+        if told:
+            columns = ", ".join(f"{name}=?" for name in told)
+            self._write(f"UPDATE {table} SET {columns} WHERE id=?", *told.values(), row)  # noqa: S608
 
     def _must(self, raises: type[ConfigurationError | LaunchError], what: str, *statements: Statement) -> int:
         try:

@@ -1,4 +1,4 @@
-"""What a run did with its time and money: one `Entry` for each machine, in memory and in the journal."""
+"""What a run did with its time and money: machines, and attempts on them, in memory and in the journal."""
 
 from __future__ import annotations
 
@@ -12,46 +12,86 @@ from snakemake_executor_ec2.model import JobPlan, LaunchSpec, Machine, Phase
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.records.rows import Attempt
-from snakemake_executor_ec2.sizing.cost import cost_usd
+from snakemake_executor_ec2.sizing.cost import cost_usd, shares
 
 _PAUSE_S = 2.0
 """Between attempts to write the journal, while a job waits for that."""
 
 
-@dataclass(kw_only=True)
+_ITS_OWN = (Phase.PREPARE, Phase.RUN, Phase.STAGE_OUT)
+"""Phases in which a machine works for one job."""
+
+
+@dataclass(kw_only=True, eq=False)
+class MachineEntry:
+    """A machine of the run, from before its launch. Filled while stories are told."""
+
+    record: int
+    """Its id in the journal."""
+    machine: Machine | None = None
+    entries: list[Entry] = field(default_factory=list)
+    """The jobs that it was for."""
+    ended_at: float | None = None
+    """When EC2 accepted that it ends, in seconds since the epoch."""
+    inherited: bool = False
+    """A run before ours launched it."""
+    kept: bool = False
+    """It stays although its job is over."""
+    left: str = ""
+    """Why it is not ended after its job; empty: it is."""
+
+    def cost_usd(self, now: float) -> float | None:
+        """Estimated cost up to its end or to now; None if its price is not known."""
+        return 0.0 if self.machine is None else cost_usd(self.machine, self._lived_s(now))
+
+    def share_of(self, entry: Entry, now: float) -> float:
+        """Which part of the cost is a job's; the parts of all its jobs are one together."""
+        parts = shares(self._lived_s(now), [each.own_s for each in self.entries])
+        return parts[self.entries.index(entry)]
+
+    def _lived_s(self, now: float) -> float:
+        until = now if self.ended_at is None else self.ended_at
+        return until - self.machine.launched_at if self.machine else 0.0
+
+
+@dataclass(kw_only=True, eq=False)
 class Entry:
-    """One machine's part in a job. Filled while the story is told; seconds by phase."""
+    """One attempt at a job, on one machine. Filled while the story is told; seconds by phase."""
 
     label: str
     record: int
     """The attempt's id in the journal."""
-    machine: Machine | None = None
+    on: MachineEntry
     seconds: dict[Phase, float] = field(default_factory=dict)
-    ended_at: float | None = None
-    """When EC2 accepted that it ends, in seconds since the epoch."""
     ending: str = "running"
     """`done`, `failed`, `lost`, `cancelled`, in a word."""
-    inherited: bool = False
-    """A run before ours launched its machine."""
-    kept: bool = False
-    """Its machine stays although its job is over."""
-    left: str = ""
-    """Why the machine is not ended with the story; empty: it is."""
+
+    def __post_init__(self) -> None:
+        self.on.entries.append(self)
+
+    @property
+    def machine(self) -> Machine | None:
+        """None before EC2 gave it."""
+        return self.on.machine
+
+    @property
+    def own_s(self) -> float:
+        """How long its machine has worked for it."""
+        return sum(self.seconds.get(phase, 0.0) for phase in _ITS_OWN)
 
     def add(self, phase: Phase, seconds: float) -> None:
         """So much longer did a phase take."""
         self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
     def cost_usd(self, now: float) -> float | None:
-        """Estimated cost up to its end or to now; None if its price is not known."""
-        if self.machine is None:
-            return 0.0
-        until = now if self.ended_at is None else self.ended_at
-        return cost_usd(self.machine, until - self.machine.launched_at)
+        """Its share of what its machine has cost; None if that price is not known."""
+        cost = self.on.cost_usd(now)
+        return cost and cost * self.on.share_of(self, now)
 
 
 class Ledger:
-    """All entries of a run, in the order in which they were opened. Safe between threads.
+    """All machines of a run and the attempts on them, in the order in which they were opened. Safe between
+    threads.
 
     The journal hears of everything, and what a job waits for that is in its seconds (`Phase.JOURNAL`).
     """
@@ -70,12 +110,19 @@ class Ledger:
         with self._lock:
             return tuple(self._entries)
 
-    def open(self, plan: JobPlan, machine_no: int, host_key: str) -> Entry:
-        """A new entry, for an attempt that begins. Raises LaunchError if the journal is full."""
+    @property
+    def machines(self) -> tuple[MachineEntry, ...]:
+        """Each once, however many jobs it was for."""
+        return tuple(dict.fromkeys(entry.on for entry in self.entries))
+
+    def open(self, plan: JobPlan, host_key: str) -> Entry:
+        """A new attempt, on a machine of its own. Raises LaunchError if the journal is full."""
         started = self._clock.monotonic()
-        record = self._journal.begin(self._run_id, plan, machine_no, host_key)
+        machine = self._journal.begin_machine(self._run_id, host_key)
+        record = self._journal.begin(machine, plan)
         seconds = {Phase.JOURNAL: self._clock.monotonic() - started}
-        entry = self._add(Entry(label=plan.label, record=record, seconds=seconds))
+        on = MachineEntry(record=machine)
+        entry = self._add(Entry(label=plan.label, record=record, on=on, seconds=seconds))
         with self._lock:
             self._launching[plan.key] = entry
         return entry
@@ -83,15 +130,8 @@ class Ledger:
     def reopen(self, attempt: Attempt) -> Entry:
         """The entry of an attempt that a run before began, and that goes on."""
         seconds = {Phase(name): value for name, value in attempt.seconds.items()}
-        return self._add(
-            Entry(
-                label=attempt.label,
-                record=attempt.id,
-                machine=attempt.machine,
-                seconds=seconds,
-                inherited=True,
-            )
-        )
+        on = MachineEntry(record=attempt.on.id, machine=attempt.machine, inherited=True)
+        return self._add(Entry(label=attempt.label, record=attempt.id, on=on, seconds=seconds))
 
     @contextmanager
     def phase(self, entry: Entry, phase: Phase) -> Iterator[None]:
@@ -103,7 +143,8 @@ class Ledger:
         finally:
             waited = entry.seconds.get(Phase.JOURNAL, 0.0) - waited
             entry.add(phase, self._clock.monotonic() - started - waited)
-            self._journal.note(entry.record, seconds=entry.seconds, usd=entry.cost_usd(self._clock.now()))
+            self._journal.note(entry.record, seconds=entry.seconds)
+            self._note_costs(entry.on)
 
     def intend(self, job_key: str, spec: LaunchSpec) -> None:
         """See `ports.LaunchRecords`."""
@@ -111,7 +152,7 @@ class Ledger:
             entry = self._launching[job_key]
             self._tokens[spec.token] = entry
         with self._waiting(entry):
-            self._journal.intend(job_key, spec)
+            self._journal.intend(entry.on.record, spec)
 
     def launched(self, token: str, machine: Machine) -> None:
         """See `ports.LaunchRecords`."""
@@ -119,13 +160,18 @@ class Ledger:
         with self._waiting(self._tokens[token]):
             self._journal.is_written()  # what it costs counts from now on, also if we are killed
 
-    def pinned(self, entry: Entry, host_keys: tuple[str, ...]) -> None:
+    def pinned(self, on: MachineEntry, host_keys: tuple[str, ...]) -> None:
         """The machine has one of these host keys, and no other."""
-        self._journal.note(entry.record, host_keys=host_keys)
+        self._journal.note_machine(on.record, host_keys=host_keys)
 
-    def leased(self, entry: Entry, lease_s: float) -> None:
+    def leased(self, on: MachineEntry, lease_s: float) -> None:
         """The machine keeps a lease of its own from now on."""
-        self._journal.note(entry.record, lease_s=lease_s)
+        self._journal.note_machine(on.record, lease_s=lease_s)
+
+    def kept(self, on: MachineEntry, until: float) -> None:
+        """Its job is over, and the machine stays for somebody to look at."""
+        on.kept = True
+        self._journal.note_machine(on.record, kept_until=until)
 
     def ready(self, entry: Entry, bench: Mapping[str, Any]) -> None:
         """Everything is on the machine: from now on another run can go on from here."""
@@ -156,23 +202,25 @@ class Ledger:
                 wait(_PAUSE_S)
         return True
 
-    def kept(self, entry: Entry, until: float) -> None:
-        """The job is over, and its machine stays for somebody to look at."""
-        entry.kept = True
-        self._journal.note(entry.record, kept_until=until)
-
     def close(self, entry: Entry) -> None:
         """The attempt is over, and its end on the disk, if there is room."""
-        now = self._clock.now()
-        self._journal.note(entry.record, usd=entry.cost_usd(now))
-        if entry.left and not entry.kept:
+        self._note_costs(entry.on)
+        if entry.on.left and not entry.on.kept:
             return  # it goes on without us
         if entry.ending == "running":  # an error that is nobody's but ours
             entry.ending = "failed"
-        self._journal.end(entry.record, entry.ending, machine_ended=entry.ended_at is not None)
+        self._journal.end(entry.record, entry.ending)
+        if entry.on.ended_at is not None:
+            self._journal.end_machine(entry.on.record, entry.ending)
         with self._waiting(entry):
             self._journal.is_written()
         self._journal.note(entry.record, seconds=entry.seconds)
+
+    def _note_costs(self, on: MachineEntry) -> None:
+        now = self._clock.now()
+        self._journal.note_machine(on.record, usd=on.cost_usd(now))
+        for each in on.entries:
+            self._journal.note(each.record, usd=each.cost_usd(now))
 
     @contextmanager
     def _waiting(self, entry: Entry) -> Iterator[None]:

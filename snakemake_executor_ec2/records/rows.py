@@ -1,4 +1,4 @@
-"""What the journal remembers: runs, and their jobs' attempts on machines."""
+"""What the journal remembers: runs, their machines, and jobs' attempts on these."""
 
 from __future__ import annotations
 
@@ -42,45 +42,62 @@ class RunRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """A job on one machine, or on its way there."""
+class MachineRecord:
+    """A machine that a run has launched, or was about to: it is entered before EC2 is asked."""
 
     id: int
     run: str
-    """The run that launched its machine, which the machine's tags name."""
+    """The run that launched it, which its tags name."""
     owner: str
     """The run that looks after it now."""
+    host_keys: tuple[str, ...]
+    machine: Machine | None
+    """None before EC2 has launched it, or if the run was killed before it learned of that."""
+    usd: float | None
+    kept_until: float | None
+    ended_at: float | None
+    """When EC2 accepted that it ends."""
+    claim_s: float | None = None
+    """So long after its launch it ends if no agent has come to it; None: not known."""
+    lease_s: float | None = None
+    """How long it waits for a controller, once an agent keeps a lease there; None: none does yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A job on a machine, or on its way there."""
+
+    id: int
+    on: MachineRecord
     key: str
     label: str
     rule: str
     fingerprint: str
     outputs: tuple[Path, ...]
-    host_keys: tuple[str, ...]
     phase: Phase
     """What was under way last."""
     ending: str
     """`done`, `failed`, …; empty while it goes on, and where nobody was there to see its end."""
-    machine: Machine | None
     bench: Mapping[str, Any] | None
-    """What the session needs to go on; None before everything is on the machine."""
+    """What the session needs to go on; None before everything is on the machine. It belongs to the job, not
+    to the machine: it says that this job may have been started."""
     landed: Mapping[str, tuple[int, int]] | None
     """Its outputs here with size and modification time (ns), once all of them had arrived."""
     seconds: Mapping[str, float]
     usd: float | None
-    kept_until: float | None
+    """Its share of what the machine cost."""
     began_at: float
-    ended_at: float | None
-    """When EC2 accepted that its machine ends."""
-    claim_s: float | None = None
-    """So long after its launch the machine ends if no agent has come to it; None: not known."""
-    lease_s: float | None = None
-    """How long it waits for a controller, once an agent keeps a lease there; None: none does yet."""
+
+    @property
+    def machine(self) -> Machine | None:
+        """See `MachineRecord.machine`."""
+        return self.on.machine
 
     @property
     def may_go_on(self) -> bool:
         """Whether its job was (about to be) started on a machine that has not been ended."""
         at_work = self.phase in (Phase.PREPARE, Phase.RUN, Phase.STAGE_OUT) and not self.ending
-        return at_work and self.machine is not None and self.bench is not None and self.ended_at is None
+        return at_work and self.machine is not None and self.bench is not None and self.on.ended_at is None
 
 
 def run_of(row: sqlite3.Row) -> RunRecord:
@@ -104,31 +121,40 @@ def run_of(row: sqlite3.Row) -> RunRecord:
     )
 
 
-def attempt_of(row: sqlite3.Row) -> Attempt:
-    """The attempt in a row of `attempts`."""
-    landed = row["landed"] and json.loads(row["landed"])
-    return Attempt(
+def machine_of(row: sqlite3.Row) -> MachineRecord:
+    """The machine in a row of `machines`."""
+    return MachineRecord(
         id=row["id"],
         run=row["run"],
         owner=row["owner"],
+        host_keys=tuple(json.loads(row["host_keys"])),
+        machine=row["machine"] and _machine(json.loads(row["machine"])),
+        usd=row["usd"],
+        kept_until=row["kept_until"],
+        ended_at=row["ended_at"],
+        claim_s=row["claim_s"],
+        lease_s=row["lease_s"],
+    )
+
+
+def attempt_of(row: sqlite3.Row, on: MachineRecord) -> Attempt:
+    """The attempt in a row of `attempts`, on its machine."""
+    landed = row["landed"] and json.loads(row["landed"])
+    return Attempt(
+        id=row["id"],
+        on=on,
         key=row["key"],
         label=row["label"],
         rule=row["rule"],
         fingerprint=row["fingerprint"],
         outputs=tuple(map(Path, json.loads(row["outputs"]))),
-        host_keys=tuple(json.loads(row["host_keys"])),
         phase=Phase(row["phase"]),
         ending=row["ending"],
-        machine=row["machine"] and _machine(json.loads(row["machine"])),
         bench=row["bench"] and json.loads(row["bench"]),
         landed=landed and {path: (stat[0], stat[1]) for path, stat in landed.items()},
         seconds=json.loads(row["seconds"]),
         usd=row["usd"],
-        kept_until=row["kept_until"],
         began_at=row["began_at"],
-        ended_at=row["ended_at"],
-        claim_s=row["claim_s"],
-        lease_s=row["lease_s"],
     )
 
 

@@ -17,15 +17,19 @@ _PHASES = (Phase.LAUNCH, Phase.BOOT, Phase.PREPARE, Phase.RUN, Phase.STAGE_OUT, 
 
 
 def table(entries: Sequence[Entry], now: float) -> str:
-    """The run as a table for people: a row for each machine, totals, where the prices are from."""
+    """The run as a table for people: a row for each attempt, totals, where the prices are from.
+
+    The cost of a row is its share of its machine's; in all, each machine counts once.
+    """
     header = ("job", "machine", "zone", *_PHASES, "total s", "cost", "")
     rows = [_row(entry, now) for entry in entries if entry.machine is not None]
-    costs = [entry.cost_usd(now) for entry in entries if entry.machine is not None]
+    machines = dict.fromkeys(entry.on for entry in entries if entry.machine is not None)
+    costs = [each.cost_usd(now) for each in machines]
     known = [cost for cost in costs if cost is not None]
     total_s = sum(sum(entry.seconds.values()) for entry in entries)
     total = (
         "total",
-        f"{len(rows)} machine" + "s" * (len(rows) != 1),
+        f"{len(machines)} machine" + "s" * (len(machines) != 1),
         "",
         *([""] * len(_PHASES)),
         f"{total_s:.1f}",

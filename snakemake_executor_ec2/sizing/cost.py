@@ -1,6 +1,8 @@
-"""What a machine costs with its disk and address: an estimate."""
+"""What a machine costs with its disk and address, and each of its jobs' share of that: estimates."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from snakemake_executor_ec2.model import Machine, Price
 
@@ -27,3 +29,15 @@ def cost_usd(machine: Machine, seconds: float) -> float | None:
 def usd_per_hour(price: Price, disk_gib: int) -> float:
     """What an hour of a machine costs with its disk and address."""
     return price.usd_per_hour + IPV4_USD_PER_HOUR + disk_gib * GP3_USD_PER_GB_MONTH / HOURS_PER_MONTH
+
+
+def shares(total_s: float, own_s: Sequence[float]) -> list[float]:
+    """Which part of a machine's cost is each of its jobs', of one in all; none without a job.
+
+    To a job belongs the time in which the machine worked for it. All else (its boot, waiting, its end) is
+    split evenly.
+    """
+    rest_s = max(0.0, total_s - sum(own_s))
+    parts = [each + rest_s / len(own_s) for each in own_s]
+    together = sum(parts)
+    return [each / together if together else 1 / len(parts) for each in parts]

@@ -106,7 +106,7 @@ def test_a_failed_job_s_machine_is_kept_for_a_look(
     assert run.returncode == 1
     assert "exit code 3" in run.output
     (machine,) = alive(ec2_cloud)
-    assert f"is kept for 5 minutes: snakemake-ec2 ssh {machine}" in run.output
+    assert f"is kept for 5 minutes; log in with snakemake-ec2 ssh {machine}" in run.output
 
     assert "printed" in shell(run.folder, "logs", "rule one").splitlines()
     assert shell(run.folder, "ssh", machine, "id -un; hostname").split()[0] == "ec2-user"

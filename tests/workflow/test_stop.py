@@ -19,7 +19,7 @@ from snakemake_executor_ec2.model import Machine, Market
 from snakemake_executor_ec2.records import whereabouts
 from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.testing import WorkflowRunner
-from tests.fakes.records import run_record
+from tests.fakes.records import begin, run_record
 from tests.unit.machines.launchers import plan
 from tests.workflow.killing import alive, wait_for, watched
 from tests.workflow.shell import Shell
@@ -107,14 +107,15 @@ def test_kill_takes_only_machines_of_this_tool(
     journal.begin_run(
         run_record("r1", region="us-east-1", endpoint=shell.ec2.meta.endpoint_url, account=None)
     )
-    attempt = journal.begin("r1", plan("r1.1.1"), 0, "ssh-ed25519 A")
+    attempt = begin(journal, "r1", plan("r1.1.1"))
     machine = Machine(
         id=stranger, instance_type="m5.large", zone="z", market=Market.ON_DEMAND, price=None, disk_gib=8,
         launched_at=1.0,
     )  # fmt: skip
     journal.close()
     with closing(sqlite3.connect(folder / ".snakemake/ec2/journal.sqlite")) as db, db:
-        db.execute("UPDATE attempts SET machine=? WHERE id=?", (json.dumps(asdict(machine)), attempt))
+        sql = "UPDATE machines SET machine=? WHERE id=(SELECT machine_id FROM attempts WHERE id=?)"
+        db.execute(sql, (json.dumps(asdict(machine)), attempt))
 
     shell(folder, "kill", stranger, status=1)
     shell(folder, "kill", "rule align (r1.1.1)", status=1)

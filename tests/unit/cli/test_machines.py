@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from snakemake_executor_ec2.cli.ps import cells
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Machine, MachineState, Market, Phase, Price
 from snakemake_executor_ec2.records.journal import Journal
-from snakemake_executor_ec2.records.rows import Attempt
+from snakemake_executor_ec2.records.rows import Attempt, MachineRecord
 from snakemake_executor_ec2.records.whereabouts import Verdict
-from tests.fakes.records import run_record
+from tests.fakes.records import begin, machine_record, run_record
 from tests.unit.machines import launchers
 
 NOW = 1_800_000_000.0
@@ -44,12 +45,14 @@ def found(**more: Any) -> Found:
 
 def attempt(**more: Any) -> Attempt:
     facts = {
-        "id": 1, "run": "r", "owner": "r", "key": "r.1.1", "label": "rule align (a)", "rule": "align",
-        "fingerprint": "", "outputs": (), "host_keys": (), "phase": Phase.RUN, "ending": "",
-        "machine": MACHINE, "bench": {}, "landed": None, "seconds": {}, "usd": None, "kept_until": None,
-        "began_at": NOW - 7300, "ended_at": None, "lease_s": 43_200.0,
+        "id": 1, "key": "r.1.1", "label": "rule align (a)", "rule": "align", "fingerprint": "", "outputs": (),
+        "phase": Phase.RUN, "ending": "", "bench": {}, "landed": None, "seconds": {}, "usd": None,
+        "began_at": NOW - 7300,
     }  # fmt: skip
-    return Attempt(**{**facts, **more})
+    of_machine: dict[str, Any] = {"run": "r", "owner": "r", "lease_s": 43_200.0}
+    known = {each.name for each in fields(MachineRecord)} - facts.keys()
+    of_machine |= {name: more.pop(name) for name in list(more) if name in known}
+    return Attempt(**{**facts, **more}, on=machine_record(of_machine.pop("machine", MACHINE), **of_machine))
 
 
 @pytest.mark.parametrize(
@@ -164,9 +167,10 @@ def test_a_name_that_several_jobs_have(tmp_path: Path) -> None:
     journal = Journal(tmp_path, now=lambda: NOW, warn=pytest.fail)
     for key in ("a", "b", "b2"):
         machine = world.launch(key)
-        attempt_id = journal.begin("r", launchers.plan(key), 0, "ssh-ed25519 A")
+        attempt_id = begin(journal, "r", launchers.plan(key))
         spec = world.cloud.launches[-1]
-        journal.intend(key, spec)
+        on = journal.attempt(attempt_id).on.id
+        journal.intend(on, spec)
         journal.launched(spec.token, machine)
 
     assert attempt_named(journal, "align").key == "b2"
@@ -179,6 +183,6 @@ def test_a_name_that_several_jobs_have(tmp_path: Path) -> None:
         ConfigurationError, match=r"matches several jobs: rule align \(b\), rule align \(b2\)"
     ):
         attempt_named(journal, "(b", alone=True)
-    journal.end(attempt_id, "done", machine_ended=True)
+    journal.end_machine(on, "done")
     assert attempt_named(journal, "(b", alone=True).key == "b", "the only one that is under way"
     journal.close()

@@ -46,7 +46,7 @@ def test_a_new_host_key_locks_nobody_out(world: World, *, rotated: bool) -> None
     world.scene.happens["rotate"] = cut
     assert world.story().ok
     assert len(world.cloud.machines) == 1
-    assert [each.host_keys for each in world.journal.attempts("run-1")] == [(NEW_HOST_KEY,)]
+    assert [each.on.host_keys for each in world.journal.attempts("run-1")] == [(NEW_HOST_KEY,)]
 
 
 def test_a_failed_job_is_no_lost_machine(world: World) -> None:

@@ -18,6 +18,7 @@ from snakemake_executor_ec2.model import (
     JobResult,
     Phase,
 )
+from tests.fakes.records import begin
 from tests.fakes.session import FakeControl
 from tests.unit.controller.stories import PLAN, World
 
@@ -55,8 +56,8 @@ def test_what_would_be_done_twice_waits_for_the_journal(world: World) -> None:
     (attempt,) = world.journal.attempts("run-1")
     assert attempt.landed is not None
     (entry,) = world.ledger.entries
-    assert entry.ended_at is not None
-    assert entry.ended_at - began >= 200
+    assert entry.on.ended_at is not None
+    assert entry.on.ended_at - began >= 200
     assert entry.seconds[Phase.JOURNAL] >= 200, "and that is seen"
     assert sum(entry.seconds.values()) == pytest.approx(world.clock.now() - began)
     assert sum("waits until the journal can be written" in each for each in world.said) == 2
@@ -176,7 +177,7 @@ def test_a_failed_machine_is_kept_for_a_look(world: World) -> None:
     assert not world.story().ok
     assert world.scene.steps[-1] == "lease 300"
     (attempt,) = world.journal.attempts("run-1")
-    assert attempt.kept_until is not None
+    assert attempt.on.kept_until is not None
     assert len(world.cloud.alive) == 1
     world.cloud.terminate(world.cloud.alive)
 
@@ -185,10 +186,11 @@ def test_a_job_is_gone_on_with(world: World) -> None:
     """What a dead run left at work is followed to its end, on its machine and no other; when that is
     lost, the job begins anew."""
     for lost in (False, True):
-        record = world.journal.begin("run-0", PLAN, 0, "ssh-ed25519 AAAA")
+        record = begin(world.journal, "run-0", PLAN, "ssh-ed25519 AAAA")
         machine = world.launch("run-1.1.1", no=7 + lost)
         world.journal.note(record, bench={"remembered": True})
-        attempt = replace(world.journal.attempt(record), machine=machine, bench={"remembered": True})
+        attempt = world.journal.attempt(record)
+        attempt = replace(attempt, on=replace(attempt.on, machine=machine), bench={"remembered": True})
         before = len(world.cloud.machines)
         world.scene.steps.clear()
         if lost:

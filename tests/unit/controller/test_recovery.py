@@ -23,7 +23,7 @@ from snakemake_executor_ec2.records.whereabouts import here
 from snakemake_executor_ec2.staging.file_stats import sizes_and_times
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
-from tests.fakes.records import run_record
+from tests.fakes.records import begin, run_record
 from tests.unit.machines import launchers
 
 ENDPOINT = "https://ec2.us-east-1.example"
@@ -49,16 +49,18 @@ class DeadRun:
         """A machine with a job in some phase; its id."""
         plan = replace(launchers.plan(key), outputs=(Path("/w", key),), fingerprint=f"mark of {key}")
         machine = self.world.launch(key, no=len(self.cloud.machines) + 1)
-        attempt = self.journal.begin(self.id, plan, 0, "ssh-ed25519 A")
+        attempt = begin(self.journal, self.id, plan)
+        on = self.journal.attempt(attempt).on.id
         spec = self.cloud.launches[-1]
         spec = replace(spec, tags={**spec.tags, "snakemake-ec2:job": key})
-        self.journal.intend(key, spec)
+        self.journal.intend(on, spec)
         self.journal.launched(spec.token, machine)
         self.journal.enter(attempt, phase)
         if phase in (Phase.RUN, Phase.STAGE_OUT):
             self.journal.note(attempt, bench={})
-        if facts:
-            self.journal.note(attempt, **facts)
+        if "kept_until" in facts:
+            self.journal.note_machine(on, kept_until=facts.pop("kept_until"))
+        self.journal.note(attempt, **facts)
         return f"{self.id} {machine.id}"
 
 
@@ -148,7 +150,7 @@ def test_a_job_that_is_asked_for_is_taken_once(world: World) -> None:
     assert taken.attempt.machine is not None
     assert f"old {taken.attempt.machine.id}" == machine
     assert world.recovery.take("mark of old.1", []) is None
-    assert world.journal.attempts()[0].owner == "new"
+    assert world.journal.attempts()[0].on.owner == "new"
 
 
 @pytest.mark.parametrize(("all_known", "stays"), [(True, False), (False, True)])
@@ -239,10 +241,10 @@ def test_a_machine_that_stays_is_its_old_run_s(world: World) -> None:
     """Its lease counts from the last sign of whoever worked with it, not of a run that did not come to it."""
     machine = world.run("detached", detached=True).left("detached.1", Phase.RUN)
     world.recovery.settle([Path("/w/detached.1")], all_known=True)
-    assert world.journal.attempts()[0].owner == "new"
+    assert world.journal.attempts()[0].on.owner == "new"
     world.recovery.close(left=(), detached=False)
     assert world.alive() == [machine]
-    assert world.journal.attempts()[0].owner == "detached"
+    assert world.journal.attempts()[0].on.owner == "detached"
 
 
 def test_what_stays_on_purpose(world: World) -> None:
@@ -353,4 +355,4 @@ def test_a_machine_that_ended_meanwhile_is_told_of_once(world: World, lease_s: f
     (said,) = world.said
     assert said.startswith(f"{machine} of rule align (old.1), which an earlier run left running, {why}")
     assert said.endswith("; the job starts again")
-    assert world.journal.attempts()[0].ended_at is not None
+    assert world.journal.attempts()[0].on.ended_at is not None

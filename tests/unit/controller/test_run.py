@@ -63,8 +63,8 @@ class World:
             connector_of=lambda record: cast("Connector", record),
             tell=self.said.append,
         )
-        self.entry = run._ledger.open(launchers.plan(), 0, "ssh-ed25519 A")
-        self.entry.machine = launchers.World(self.cloud, clock).launch()
+        self.entry = run._ledger.open(launchers.plan(), "ssh-ed25519 A")
+        self.entry.on.machine = launchers.World(self.cloud, clock).launch()
 
     @property
     def record(self) -> RunRecord:
@@ -100,7 +100,7 @@ def test_an_end_without_a_network(world: World) -> None:
 
 def test_detached_without_a_network(world: World) -> None:
     """That machines were left on purpose is noted, although EC2 cannot be asked for others."""
-    world.entry.left = "works on"
+    world.entry.on.left = "works on"
     world.cloud.fail("take_over", ThrottledError("AWS did not answer"))
     world.run.cancel(detach=True)
     world.run.close()

@@ -20,7 +20,7 @@ from snakemake_executor_ec2.model import Machine, Market, Phase
 from snakemake_executor_ec2.plugin import stale_locks
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.rows import RunRecord
-from tests.fakes.records import PLAN, run_record
+from tests.fakes.records import PLAN, begin, run_record
 from tests.unit.machines import launchers
 
 MACHINE = Machine(
@@ -48,14 +48,15 @@ def _run(name: str = "r1") -> RunRecord:
 def test_an_attempt_comes_back_as_it_was_told(journal: Journal, tmp_path: Path) -> None:
     """Another process reads the machine, host keys, bench and phase that the first one wrote."""
     journal.begin_run(_run())
-    number = journal.begin("r1", PLAN, 0, "key-1")
+    number = begin(journal, "r1", PLAN, "key-1")
     world = launchers.World()
     world.launch(PLAN.key)
-    journal.intend(PLAN.key, world.cloud.launches[-1])
+    journal.intend(journal.attempt(number).on.id, world.cloud.launches[-1])
     journal.launched(world.cloud.launches[-1].token, MACHINE)
     journal.enter(number, Phase.PREPARE)
     assert not journal.attempt(number).may_go_on
-    journal.note(number, host_keys=["key-2"], bench={"path": [], "workdir": "/w"})
+    journal.note_machine(journal.attempt(number).on.id, host_keys=["key-2"])
+    journal.note(number, bench={"path": [], "workdir": "/w"})
     assert journal.attempt(number).may_go_on
     journal.enter(number, Phase.RUN)
     reader = Journal(tmp_path, now=lambda: 100.0, warn=pytest.fail)
@@ -63,7 +64,7 @@ def test_an_attempt_comes_back_as_it_was_told(journal: Journal, tmp_path: Path) 
     reader.close()
 
     assert attempt.machine == MACHINE
-    assert attempt.host_keys == ("key-2",)
+    assert attempt.on.host_keys == ("key-2",)
     assert attempt.outputs == PLAN.outputs
     assert attempt.may_go_on
 
@@ -99,14 +100,36 @@ def test_a_run_is_alive_while_its_process_holds_the_lock(journal: Journal, tmp_p
     reader.close()
 
 
-def test_only_one_run_takes_an_attempt_over(journal: Journal) -> None:
+def test_only_one_run_takes_a_machine_over(journal: Journal) -> None:
     """Two runs that want the same machine: the second one is told that it came too late."""
     for name in ("r1", "r2", "r3"):
         journal.begin_run(_run(name))
-    attempt = journal.attempt(journal.begin("r1", PLAN, 0, "k"))
+    machine = journal.attempt(begin(journal, "r1")).on
 
-    assert journal.claim(attempt, "r2")
-    assert not journal.claim(attempt, "r3")
+    assert journal.claim(machine, "r2")
+    assert not journal.claim(machine, "r3")
+
+
+def test_two_jobs_on_one_machine(journal: Journal) -> None:
+    """What is known of the machine is known of both, and its end is that of what is under way on it."""
+    for name in ("r1", "r2"):
+        journal.begin_run(_run(name))
+    first = journal.begin(journal.begin_machine("r1", "k"), PLAN)
+    machine = journal.attempt(first).on
+    journal.end(first, "done")
+    second = journal.begin(machine.id, PLAN)
+    other = begin(journal, "r2")
+    journal.note_machine(machine.id, usd=0.5, lease_s=60.0)
+    assert journal.claim(machine, "r2")
+    journal.end_machine(machine.id, "lost")
+
+    assert [each.id for each in journal.attempts("r1")] == [first, second], "by the run that launched it"
+    assert [each.ending for each in journal.attempts()] == ["done", "lost", ""]
+    for number in (first, second):
+        on = journal.attempt(number).on
+        assert (on.owner, on.usd, on.lease_s, on.ended_at) == ("r2", 0.5, 60.0, 100.0)
+    assert journal.attempt(other).on.ended_at is None
+    assert [each.id for each in journal.machines()] == [machine.id, journal.attempt(other).on.id]
 
 
 def test_a_story_that_outlives_the_journal(tmp_path: Path) -> None:
@@ -115,14 +138,14 @@ def test_a_story_that_outlives_the_journal(tmp_path: Path) -> None:
     said: list[str] = []
     journal = Journal(tmp_path, now=lambda: 100.0, warn=said.append)
     journal.begin_run(_run())
-    attempt = journal.begin("r1", PLAN, 0, "k")
+    attempt = begin(journal, "r1", PLAN)
     journal.close()
 
     journal.enter(attempt, Phase.TERMINATE)
-    journal.end(attempt, "cancelled", machine_ended=True)
+    journal.end(attempt, "cancelled")
     assert len(said) == 1
     with pytest.raises(LaunchError):
-        journal.begin("r1", PLAN, 1, "k")
+        begin(journal, "r1", PLAN)
 
 
 def test_the_key_is_its_owner_s_and_erased_at_the_end(journal: Journal, tmp_path: Path) -> None:

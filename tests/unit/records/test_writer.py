@@ -23,7 +23,7 @@ from snakemake_executor_ec2.errors import LaunchError
 from snakemake_executor_ec2.model import Phase
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from tests.fakes.disk import FakeDisk
-from tests.fakes.records import PLAN, run_record
+from tests.fakes.records import PLAN, begin, run_record
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_what_could_not_be_written_is_written_later(tmp_path: Path) -> None:
     disk = FakeDisk()
     journal = Journal(tmp_path, now=lambda: 100.0, warn=said.append, connect=disk.connect)
     journal.begin_run(run_record("r1"))
-    attempt = journal.begin("r1", PLAN, 0, "k")
+    attempt = begin(journal, "r1", PLAN)
     for number in (1, 2):
         disk.full = True
         journal.enter(attempt, Phase.PREPARE)
@@ -50,7 +50,7 @@ def test_what_could_not_be_written_is_written_later(tmp_path: Path) -> None:
         assert not journal.is_written()
         assert len(said) == number
         with pytest.raises(LaunchError, match="disk is full"):
-            journal.begin("r1", PLAN, 1, "k")
+            begin(journal, "r1", PLAN)
         assert journal.attempt(attempt).bench != {"path": [], "workdir": f"/{number}"}
 
         disk.full = False
@@ -67,7 +67,7 @@ def test_a_full_disk_that_nobody_asks_about(tmp_path: Path, monkeypatch: pytest.
     disk = FakeDisk()
     journal = Journal(tmp_path, now=lambda: 100.0, warn=lambda _: None, connect=disk.connect)
     journal.begin_run(run_record("r1"))
-    attempt = journal.begin("r1", PLAN, 0, "k")
+    attempt = begin(journal, "r1", PLAN)
     for phase, ends in ((Phase.PREPARE, False), (Phase.RUN, True)):
         disk.full = True
         journal.enter(attempt, phase)
@@ -81,20 +81,20 @@ def test_a_full_disk_that_nobody_asks_about(tmp_path: Path, monkeypatch: pytest.
 def test_what_nobody_waits_for_is_on_the_disk_within_a_moment(journal: Journal, tmp_path: Path) -> None:
     """Also if nothing else happens: another process reads it."""
     journal.begin_run(run_record("r1"))
-    attempt = journal.begin("r1", PLAN, 0, "k")
+    attempt = begin(journal, "r1", PLAN)
     journal.enter(attempt, Phase.BOOT)
     _until_on_disk(tmp_path, Phase.BOOT)
 
 
 def test_jobs_share_commits(tmp_path: Path) -> None:
     """Twenty jobs at once, 25 entries each: those that wait do so together, and nothing is lost. One job
-    alone waits for five commits."""
+    alone waits for six commits."""
     disk = FakeDisk()
     journal = Journal(tmp_path, now=lambda: 100.0, warn=pytest.fail, connect=disk.connect)
     journal.begin_run(run_record("r1"))
 
     def job(number: int) -> None:
-        attempt = journal.begin("r1", replace(PLAN, key=f"r1.{number}.1"), 0, "k")
+        attempt = begin(journal, "r1", replace(PLAN, key=f"r1.{number}.1"))
         for _ in range(4):
             for phase in (Phase.BOOT, Phase.PREPARE, Phase.RUN):
                 journal.enter(attempt, phase)
@@ -103,7 +103,7 @@ def test_jobs_share_commits(tmp_path: Path) -> None:
 
     before = disk.commits
     job(0)
-    assert disk.commits - before <= 5 + 2
+    assert disk.commits - before <= 6 + 2
     before = disk.commits
     with ThreadPoolExecutor(20) as jobs:
         list(jobs.map(job, range(1, 21)))
@@ -117,7 +117,7 @@ def test_jobs_share_commits(tmp_path: Path) -> None:
 def test_whoever_reads_sees_what_was_told(journal: Journal) -> None:
     """At once, from the thread that told it and from any other."""
     journal.begin_run(run_record("r1"))
-    attempt = journal.begin("r1", PLAN, 0, "k")
+    attempt = begin(journal, "r1", PLAN)
 
     def look() -> float | None:
         return journal.attempt(attempt).usd
@@ -135,14 +135,14 @@ def test_what_is_wrong_with_one_entry_is_no_other_s_matter(tmp_path: Path) -> No
     said: list[str] = []
     journal = Journal(tmp_path, now=lambda: 100.0, warn=said.append)
     journal.begin_run(run_record("r1"))
-    attempt = journal.begin("r1", PLAN, 0, "k")
+    attempt = begin(journal, "r1", PLAN)
     journal.enter(attempt, Phase.BOOT)
     with pytest.raises(LaunchError, match="NOT NULL"):
-        journal.begin("r1", replace(PLAN, rule=None), 0, "k")  # type: ignore[arg-type]
+        begin(journal, "r1", replace(PLAN, rule=None))  # type: ignore[arg-type]
     journal.note(attempt, usd=object())  # type: ignore[arg-type]
-    journal.note(attempt, kept_until=7.0)
+    journal.note(attempt, landed={"o": (1, 2)})
     assert journal.is_written()
-    assert (journal.attempt(attempt).phase, journal.attempt(attempt).kept_until) == (Phase.BOOT, 7.0)
+    assert (journal.attempt(attempt).phase, journal.attempt(attempt).landed) == (Phase.BOOT, {"o": (1, 2)})
     assert len(said) == 1
     journal.close()
 
@@ -152,13 +152,13 @@ def test_a_journal_that_is_removed(tmp_path: Path) -> None:
     said: list[str] = []
     journal = Journal(tmp_path, now=lambda: 100.0, warn=said.append)
     journal.begin_run(run_record("r1"))
-    attempt = journal.begin("r1", PLAN, 0, "k")
+    attempt = begin(journal, "r1", PLAN)
     (tmp_path / FOLDER / "journal.sqlite").unlink()
     for phase in (Phase.RUN, Phase.STAGE_OUT):
         journal.enter(attempt, phase)
         assert journal.is_written()
     with pytest.raises(LaunchError, match="was removed"):
-        journal.begin("r1", PLAN, 1, "k")
+        begin(journal, "r1", PLAN)
     assert len(said) == 1
     assert "was removed during the run" in said[0]
     journal.close()
@@ -216,7 +216,7 @@ def test_a_signal_at_any_moment(journal: Journal) -> None:
             key = f"r1.{number}.1"
             with suppress(Pressed):
                 signal.setitimer(signal.ITIMER_REAL, moments.random() / 100)
-                attempt = journal.begin("r1", replace(PLAN, key=key), 0, "k")
+                attempt = begin(journal, "r1", replace(PLAN, key=key))
                 waited_for.add(key)
                 journal.enter(attempt, Phase.BOOT)
                 journal.is_written()
@@ -232,7 +232,7 @@ def test_a_signal_at_any_moment(journal: Journal) -> None:
 def test_a_forked_child_leaves_the_journal_alone(journal: Journal) -> None:
     """It neither writes what its parent was told, nor hangs."""
     journal.begin_run(run_record("r1"))
-    attempt = journal.begin("r1", PLAN, 0, "k")
+    attempt = begin(journal, "r1", PLAN)
     journal.note(attempt, usd=1.0)
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         child = os.fork()
@@ -251,14 +251,14 @@ from dataclasses import replace
 from pathlib import Path
 from snakemake_executor_ec2.model import Phase
 from snakemake_executor_ec2.records.journal import Journal
-from tests.fakes.records import PLAN, run_record
+from tests.fakes.records import PLAN, begin, run_record
 
 name = sys.argv[1]
 journal = Journal(Path.cwd(), now=time.time, warn=sys.exit)
 journal.begin_run(run_record(name))
 for number in range(20):
     key = f"{name}.{number}.1"
-    attempt = journal.begin(name, replace(PLAN, key=key), 0, "k")
+    attempt = begin(journal, name, replace(PLAN, key=key))
     print(key, "begun", flush=True)
     journal.enter(attempt, Phase.BOOT)
     journal.enter(attempt, Phase.RUN)

@@ -9,7 +9,7 @@ import pytest
 
 from snakemake_executor_ec2.formatting import duration
 from snakemake_executor_ec2.model import Failure, JobResult, MachineState, MachineStatus, Usage
-from snakemake_executor_ec2.records.ledger import Entry
+from snakemake_executor_ec2.records.ledger import Entry, MachineEntry
 from snakemake_executor_ec2.report import messages
 from tests.unit.machines import launchers
 
@@ -28,7 +28,7 @@ Shutting down, this might take some time.
 
 
 def told(result: JobResult, log: Path) -> str:
-    entry = Entry(label=PLAN.label, record=1, machine=launchers.World().launch())
+    entry = Entry(label=PLAN.label, record=1, on=MachineEntry(record=1, machine=launchers.World().launch()))
     return messages.job_failed(
         PLAN, entry, result, log, entry.machine.launched_at + 3600 if entry.machine else 0.0
     )

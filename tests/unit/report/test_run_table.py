@@ -8,7 +8,7 @@ import pytest
 
 from snakemake_executor_ec2.formatting import usd
 from snakemake_executor_ec2.model import Machine, Market, Phase, Price
-from snakemake_executor_ec2.records.ledger import Entry
+from snakemake_executor_ec2.records.ledger import Entry, MachineEntry
 from snakemake_executor_ec2.report.run_table import table
 from snakemake_executor_ec2.sizing.cost import cost_usd
 
@@ -25,9 +25,8 @@ MACHINE = Machine(
 
 def entry(machine: Machine, seconds: dict[Phase, float] | None = None, ending: str = "done") -> Entry:
     """One that was launched at 1000 s and ended at 4600 s."""
-    return Entry(
-        label="rule a", record=1, machine=machine, ended_at=4600.0, seconds=seconds or {}, ending=ending
-    )
+    on = MachineEntry(record=1, machine=machine, ended_at=4600.0)
+    return Entry(label="rule a", record=1, on=on, seconds=seconds or {}, ending=ending)
 
 
 def test_an_hour_costs_machine_disk_and_address() -> None:
@@ -59,3 +58,19 @@ def test_a_row_has_each_phase_and_what_went_wrong() -> None:
     assert row.splitlines()[1].split()[:2] == ["rule", "a"]
     assert row.splitlines()[1].split()[3:] == ["us-east-1b", "0.4", "20.0", "20.4", "$0.1138", "lost"]
     assert all(line == line.rstrip() for line in row.splitlines())
+
+
+def test_a_machine_of_two_jobs_is_paid_once() -> None:
+    """Each row has its share: its own seconds, and half of the rest. Together they are the machine's."""
+    on = MachineEntry(record=1, machine=MACHINE, ended_at=4600.0)
+    first, second = (
+        Entry(label=name, record=number, on=on, seconds={Phase.BOOT: 20.0, Phase.RUN: seconds})
+        for number, (name, seconds) in enumerate([("rule a", 600.0), ("rule b", 1200.0)])
+    )
+    cost = cost_usd(MACHINE, 3600)
+    assert cost is not None
+    assert first.cost_usd(5000.0) == pytest.approx(cost * (600 + 900) / 3600)
+    assert second.cost_usd(5000.0) == pytest.approx(cost * (1200 + 900) / 3600)
+    told = table([first, second], now=5000.0).splitlines()
+    assert told[4].split()[:3] == ["total", "1", "machine"]
+    assert told[4].split()[-1] == usd(cost)

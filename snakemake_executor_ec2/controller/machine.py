@@ -1,0 +1,182 @@
+"""A job's machine, from its launch, or its adoption from an earlier run, to its termination.
+
+    acquire or adopt → ReadyMachine → release
+
+From the moment EC2 has launched it, it is terminated on every way out but three, for which
+`MachineEntry.left` holds the reason: the user detached, the machine has results that could not be fetched,
+or its job failed and it is kept to be looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from snakemake_executor_ec2.cancellation import CancelToken
+from snakemake_executor_ec2.controller.context import Inherited, RunContext
+from snakemake_executor_ec2.errors import Ec2ExecutorError, InstanceLost, NotFetched
+from snakemake_executor_ec2.machines.connection import Connection
+from snakemake_executor_ec2.model import JobPlan, KeyPair, Machine, Phase
+from snakemake_executor_ec2.ports import Cloud, Connector, Session
+from snakemake_executor_ec2.records.ledger import Entry
+from snakemake_executor_ec2.report import messages
+
+_METAL_BOOTS_S = 1800.0
+"""How long a bare-metal machine may take to boot: up to 20 minutes are usual."""
+_EC2_KNOWS_AFTER_S = (0.0, 1.0, 2.0)
+"""Pauses before EC2 is asked whether a machine is ending: its answers are up to 2 s old."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadyMachine:
+    """A machine that can be logged in to, with the agent on it."""
+
+    machine: Machine
+    cloud: Cloud
+    """The EC2 that it is on, as the run that launched it sees it."""
+    connection: Connection
+    session: Session
+    lease_s: float
+
+
+class JobMachines:
+    """Launches machines for one job, one after the other, and terminates them."""
+
+    def __init__(self, plan: JobPlan, context: RunContext, cancel: CancelToken) -> None:
+        self._plan = plan
+        self._context = context
+        self._cancel = cancel
+        self._tell = context.tell
+
+    def acquire(self, entry: Entry, host_key: KeyPair, machine_no: int, reclaimed: int) -> ReadyMachine:
+        """Launch a machine for the job and install the agent. Raises Ec2ExecutorError: then none is left."""
+        context = self._context
+        with context.ledger.phase(entry, Phase.LAUNCH):
+            entry.on.machine = machine = context.launcher.launch(
+                self._plan, host_key, machine_no, self._cancel, reclaimed=reclaimed
+            )
+        ready = self._ready(machine, context.cloud, context.connector, (host_key.public,))
+        with self._released_if_it_fails(entry, ready):
+            self._tell(messages.launched(self._plan, machine))
+            self._cancel.check()
+            with context.ledger.phase(entry, Phase.BOOT):
+                metal_s = _METAL_BOOTS_S if ".metal" in machine.instance_type else 0.0
+                ready.connection.open(max(context.boot_timeout_s, metal_s))
+            with context.ledger.phase(entry, Phase.PREPARE):
+                self._move_in(entry, ready)
+        return ready
+
+    def adopt(self, entry: Entry, inherited: Inherited) -> ReadyMachine:
+        """The machine on which an earlier run started the job. If that fails, it is released."""
+        attempt = inherited.attempt
+        machine, memo = attempt.machine, attempt.bench
+        assert machine is not None
+        assert memo is not None
+        self._context.launcher.adopted(machine, self._plan.requirements)
+        ready = self._ready(machine, inherited.cloud, inherited.connector, attempt.on.host_keys)
+        with self._released_if_it_fails(entry, ready):
+            self._tell(messages.adopted(self._plan, machine))
+            ready.session.resume(memo)
+        return ready
+
+    def release(self, entry: Entry, ready: ReadyMachine, error: BaseException | None = None) -> None:
+        """Terminate it, unless `MachineEntry.left` says why not. `error` is what ended the job on it.
+
+        Raises InstanceLost if `error` came of the machine's own end.
+        """
+        lost: InstanceLost | None = None
+        try:
+            if isinstance(error, Ec2ExecutorError) and not self._cancel.cancelled:
+                lost = self._lost_behind(error, ready)
+        finally:
+            try:
+                if entry.on.left:
+                    self._tell(messages.left(self._plan, ready.machine, entry.on.left))
+                else:
+                    self._terminate(entry, ready)
+                no_capacity = lost is not None and lost.for_want_of_capacity
+                self._context.launcher.released(ready.machine, no_capacity=no_capacity)
+            finally:
+                ready.connection.close()
+        if lost is not None and lost is not error:
+            raise lost from error
+
+    # --- helpers ------------------------------------------------------------------------------
+
+    def _ready(
+        self, machine: Machine, cloud: Cloud, connector: Connector, host_keys: tuple[str, ...]
+    ) -> ReadyMachine:
+        context = self._context
+        connection = Connection(
+            cloud=cloud,
+            connector=connector,
+            clock=context.clock,
+            cancel=self._cancel,
+            machine=machine,
+            host_keys=host_keys,
+            patience_s=context.lease_s,
+            lost_after_s=context.lost_after_s,
+            reachability=context.reachability,
+            tell=self._tell,
+        )
+        return ReadyMachine(
+            machine=machine,
+            cloud=cloud,
+            connection=connection,
+            session=context.session(connection),
+            lease_s=context.lease_of(machine, self._plan),
+        )
+
+    @contextmanager
+    def _released_if_it_fails(self, entry: Entry, ready: ReadyMachine) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            self.release(entry, ready, error)
+            raise
+
+    def _move_in(self, entry: Entry, ready: ReadyMachine) -> None:
+        """Install the agent, start the lease, rotate the host key.
+
+        No data is sent before the machine has a host key that only it knows."""
+
+        def pin(*host_keys: str) -> None:
+            ready.connection.host_keys = host_keys
+            self._context.ledger.pinned(entry.on, host_keys)
+
+        ready.session.move_in(ready.lease_s)
+        self._context.ledger.leased(entry.on, ready.lease_s)
+        ready.session.rotate_host_key(pin)
+
+    def _terminate(self, entry: Entry, ready: ReadyMachine) -> None:
+        machine, clock = ready.machine, self._context.clock
+        with self._context.ledger.phase(entry, Phase.TERMINATE):
+            try:
+                ready.cloud.terminate([machine.id])
+                entry.on.ended_at = clock.now()
+            except Ec2ExecutorError as error:
+                # The results are fetched. Credentials may have expired: the machine needs none to power
+                # itself off, and the last sweep of the run tries again.
+                goes = ready.session.let_go()
+                self._tell(messages.not_terminated(machine, error, goes=goes))
+        if entry.on.ended_at is not None:
+            self._tell(messages.terminated(self._plan, entry, clock.now()))
+
+    def _lost_behind(self, error: Ec2ExecutorError, ready: ReadyMachine) -> InstanceLost | None:
+        """The InstanceLost behind an error, if the machine has ended; None if it has not.
+
+        A machine that shuts down kills what runs on it before it closes the connection: an installation
+        or a transfer then fails like any other. EC2 knows that the machine has ended, and why.
+        """
+        lost = error if isinstance(error, InstanceLost) else None
+        if isinstance(error, NotFetched) or (lost and lost.reason):
+            return lost
+        for pause_s in _EC2_KNOWS_AFTER_S:
+            self._context.clock.sleep(pause_s)
+            with suppress(Ec2ExecutorError):
+                status = ready.cloud.status(ready.machine.id)
+                if status.state.is_gone:
+                    text = lost.message if lost else messages.gone(ready.machine, status)
+                    return InstanceLost(text, reason=status.reason or status.state)
+        return lost
