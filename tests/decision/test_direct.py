@@ -299,29 +299,29 @@ def test_failures_are_the_same_locally_directly_and_with_snakemake(runs: Runs) -
     assert local.tree["tries"][2].splitlines()[0] == b"100 100"
 
 
-@pytest.mark.parametrize(
-    ("rule", "why"),
-    [
-        ('run: open(output[0], "w")', "run"),
-        ('script: "x.py"', "script"),
-        ('shadow: "minimal"\n    shell: "echo > {output}"', "a shadow folder"),
-        ('benchmark: repeat("b.tsv", 2)\n    shell: "echo > {output}"', "its benchmark is repeated"),
-        ('params: n=lambda w, resources: len(str(resources.tmpdir))\n    shell: "echo {params.n} > {output}"',
-         "depends on the machine's folder for temporary files"),
-        ('resources: tmpdir=lambda w: "/tmp"\n    shell: "echo {resources.tmpdir} > {output}"',
-         "its tmpdir is only known on the machine"),
-        ('params: script=workflow.source_path("x.py")\n    shell: "cp {params.script} {output}"',
-         "its command names a file in Snakemake's cache"),
-    ],
-)  # fmt: skip
-def test_what_the_machine_has_a_say_in_takes_snakemake(runs: Runs, rule: str, why: str) -> None:
-    """Each condition sends a job to the runner, and says which."""
-    files = {
-        "Snakefile": f'rule one:\n    output: "one.txt"\n    {rule}\n',
-        "x.py": "open(snakemake.output[0], 'w')\n",
-    }
+_ON_THE_RUNNER = [
+    ('run: open(output[0], "w")', "run"),
+    ('script: "x.py"', "script"),
+    ('shadow: "minimal"\n    shell: "echo > {output}"', "a shadow folder"),
+    ('benchmark: repeat("b.tsv", 2)\n    shell: "echo > {output}"', "its benchmark is repeated"),
+    ('params: n=lambda w, resources: len(str(resources.tmpdir))\n    shell: "echo {params.n} > {output}"',
+     "depends on the machine's folder for temporary files"),
+    ('resources: tmpdir=lambda w: "/tmp"\n    shell: "echo {resources.tmpdir} > {output}"',
+     "its tmpdir is only known on the machine"),
+    ('params: script=workflow.source_path("x.py")\n    shell: "cp {params.script} {output}"',
+     "its command names a file in Snakemake's cache"),
+]  # fmt: skip
 
-    ran: Ran = runs.decided(files, env={"DIRECT": "1"})
+
+def test_what_the_machine_has_a_say_in_takes_snakemake(runs: Runs) -> None:
+    """Each condition sends a job to the runner, and says which."""
+    rules = [f'rule r{i}:\n    output: "{i}.txt"\n    {rule}\n' for i, (rule, _) in enumerate(_ON_THE_RUNNER)]
+    files = {"Snakefile": "".join(rules), "x.py": "open(snakemake.output[0], 'w')\n"}
+    targets = [f"{i}.txt" for i in range(len(rules))]
+
+    ran: Ran = runs.decided(files, *targets, env={"DIRECT": "1"})
 
     assert ran.status == 0, ran.output
-    assert why in next(line for line in ran.output.splitlines() if line.startswith("RUNNER: ")), ran.output
+    told = dict(re.findall(r"^RUNNER: rule (r\d+): (.*)$", ran.output, re.MULTILINE))
+    for i, (_, why) in enumerate(_ON_THE_RUNNER):
+        assert why in told[f"r{i}"], told

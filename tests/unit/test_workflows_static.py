@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("example workflows")  # one of the workers runs them dry
+
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 NAMES = ("fertility", "variants")
 SUFFIXES = {".md", ".py", ".smk", ".tsv", ".txt", ".yaml"}

@@ -64,27 +64,38 @@ def test_nothing_is_launched_for_what_cannot_be_the_same(
     assert not list(Path(run_workflow.folder, ".snakemake", "ec2").glob("preflight-*"))
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "VALUE = sorted(glob_wildcards('data/{n}.txt').n)",
-        "import os\nVALUE = os.path.getsize('data/a.txt'), os.path.exists('data/b.txt')",
-        "import os\nVALUE = sorted(os.listdir('data'))",
-        "VALUE = open('data/a.txt').read()",
-        "import os\nVALUE = os.environ.get('RUN_MODE')",
-        "VALUE = {'b', 'a', 'c'}",
-        "import subprocess\nVALUE = subprocess.check_output(['cat', 'data/a.txt', 'data/b.txt'])",
-        "import sqlite3\nVALUE = sqlite3.connect('data/x.db').execute('select 1').fetchall()",
-    ],
-)
-def test_what_is_the_same_is_run(run_workflow: WorkflowRunner, value: str) -> None:
+_SAME = """
+import os, sqlite3, subprocess
+NAMES = sorted(glob_wildcards('data/{n}.txt').n)
+SIZES = os.path.getsize('data/a.txt'), os.path.exists('data/b.txt')
+LISTED = sorted(os.listdir('data'))
+TEXT = open('data/a.txt').read()
+MODE = os.environ.get('RUN_MODE')
+SET = {'b', 'a', 'c'}
+PRINTED = subprocess.check_output(['cat', 'data/a.txt', 'data/b.txt'])
+ROWS = sqlite3.connect('data/x.db').execute('select 1').fetchall()
+VALUE = [NAMES, SIZES, LISTED, TEXT, MODE, sorted(SET), PRINTED, ROWS]
+"""
+
+
+def test_what_is_the_same_is_run(run_workflow: WorkflowRunner) -> None:
     """What a Snakefile can find out of its folder and its environment is no difference."""
-    files = {"Snakefile": value + _RULES, "data/a.txt": "a\n", "data/b.txt": "b\n", "data/x.db": ""}
+    files = {"Snakefile": _SAME + _RULES, "data/a.txt": "a\n", "data/b.txt": "b\n", "data/x.db": ""}
 
     run = run_workflow(files, env={"RUN_MODE": "full"})
 
     assert run.returncode == 0, run.output
-    assert (run.folder / "body.txt").exists()
+    found = [
+        ["a", "b"],
+        (2, True),
+        ["a.txt", "b.txt", "x.db"],
+        "a\n",
+        "full",
+        ["a", "b", "c"],
+        b"a\nb\n",
+        [(1,)],
+    ]
+    assert (run.folder / "body.txt").read_text() == str(found)
 
 
 def test_input_that_is_not_there_yet_hinders_nobody(run_workflow: WorkflowRunner) -> None:

@@ -79,7 +79,7 @@ REQUIREMENTS = st.builds(
 )
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(
     REQUIREMENTS,
     st.sampled_from([None, "L4", "a100", "T4"]),
