@@ -184,10 +184,10 @@ class Session(Protocol):
     def install_software(self, software: Software) -> None:
         """Install Snakemake and whatever else the job needs. Raises PreparationError."""
 
-    def memo(self) -> Mapping[str, Any]:
+    def saved_state(self) -> Mapping[str, Any]:
         """The saved state of a machine that is ready, as JSON values, for `resume`."""
 
-    def resume(self, memo: Mapping[str, Any]) -> None:
+    def resume(self, saved_state: Mapping[str, Any]) -> None:
         """Continue on a machine that another run made ready."""
 
     def lease(self, lease_s: float) -> None:

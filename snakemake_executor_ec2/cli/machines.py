@@ -161,13 +161,13 @@ def why_orphan(
 
 
 def end(
-    inventory: Inventory, rows: Collection[Row], journal: Journal | None, ending: str
+    inventory: Inventory, rows: Collection[Row], journal: Journal | None, end_reason: str
 ) -> dict[str, Ec2ExecutorError]:
     """End machines, and note it where no living run will do so; those that could not be ended, and why."""
     failures = inventory.end([row.found.id for row in rows])
     for row in rows:
         if journal and row.ours and row.attempt and not row.run_alive and row.found.id not in failures:
-            journal.end_machine(row.attempt.on.id, ending)
+            journal.end_machine(row.attempt.on.id, end_reason)
     return failures
 
 

@@ -83,7 +83,7 @@ class JobLifecycle:
                     entry = self._context.ledger.open(self._plan, host_key.public)
                     ready = self._machines.acquire(entry, host_key, machine_no, reclaimed)
                     outcome = self._run_on(ready, entry, prepared=False)
-                entry.ending = "done" if outcome.ok else "failed"
+                entry.end_reason = "done" if outcome.ok else "failed"
             except InstanceLost as error:
                 outcome = self._failed(entry, error)
                 reclaimed += error.for_want_of_capacity
@@ -128,7 +128,7 @@ class JobLifecycle:
             side_by_side.shutdown(wait=False)  # if one failed, the other ends with its machine
             for each in ended:
                 each.result()
-            self._context.ledger.ready(entry, session.memo())
+            self._context.ledger.ready(entry, session.saved_state())
             if not self._remembered(entry, self._cancel.wait):
                 raise PreparationError(messages.journal_unwritten(self._context.lease_s))
 
@@ -149,21 +149,21 @@ class JobLifecycle:
                 if missed := _missed_by_functions(plan, left):
                     return self._incomplete_checkpoint(entry, missed)
                 if has_results:
-                    context.ledger.landed(entry, sizes_and_times(plan.outputs))
+                    context.ledger.outputs_fetched(entry, sizes_and_times(plan.outputs))
                     self._remembered(entry, self._wait_for_room)
         except Ec2ExecutorError as error:
             not_fetched = isinstance(error, NotFetched)
             if self._cancel.detached:
-                entry.on.left = messages.detached(ready.lease_s)
+                entry.on.kept_reason = messages.detached(ready.lease_s)
             elif self._cancel.leaves(
                 unfetched=bool(result and not_fetched), results=has_results or not_fetched
             ):
-                entry.on.left = kept_results.keeps_results(machine, ready.lease_s)
+                entry.on.kept_reason = kept_results.keeps_results(machine, ready.lease_s)
             raise
         if not has_results and context.keep_failed_s:
             session.lease(context.keep_failed_s)
             context.ledger.kept(entry.on, context.clock.now() + context.keep_failed_s)
-            entry.on.left = (
+            entry.on.kept_reason = (
                 f"is kept for {duration(context.keep_failed_s)}; log in with snakemake-ec2 ssh {machine.id}"
             )
         return self._outcome(entry, result)
@@ -224,14 +224,14 @@ class JobLifecycle:
     def _failed(self, entry: Entry | None, error: Ec2ExecutorError) -> JobOutcome:
         """The outcome of a job that an error has ended."""
         if self._cancel.cancelled or isinstance(error, Cancelled):
-            ending = "left" if entry is not None and entry.on.left else "cancelled"
+            end_reason = "left" if entry is not None and entry.on.kept_reason else "cancelled"
             outcome = JobOutcome(ok=False, cancelled=True, message=messages.cancelled(self._plan))
         else:
-            ending = "lost" if isinstance(error, InstanceLost) else "failed"
+            end_reason = "lost" if isinstance(error, InstanceLost) else "failed"
             message = messages.failed_by(self._plan, entry, error, self._context.clock.now())
             outcome = JobOutcome(ok=False, message=message)
         if entry is not None:
-            entry.ending = ending
+            entry.end_reason = end_reason
         return outcome
 
 

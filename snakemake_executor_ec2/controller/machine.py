@@ -3,8 +3,8 @@
     acquire or adopt → ReadyMachine → release
 
 From the moment EC2 has launched it, it is terminated on every way out but three, for which
-`MachineEntry.left` holds the reason: the user detached, the machine has results that could not be fetched,
-or its job failed and it is kept to be looked at.
+`MachineEntry.kept_reason` has the reason: the user detached, the machine has results that could not be
+fetched, or its job failed and it is kept to be looked at.
 """
 
 from __future__ import annotations
@@ -70,18 +70,18 @@ class JobMachines:
     def adopt(self, entry: Entry, inherited: Inherited) -> ReadyMachine:
         """The machine on which an earlier run started the job. If that fails, it is released."""
         attempt = inherited.attempt
-        machine, memo = attempt.machine, attempt.bench
+        machine, saved_state = attempt.machine, attempt.saved_state
         assert machine is not None
-        assert memo is not None
+        assert saved_state is not None
         self._context.launcher.adopted(machine, self._plan.requirements)
         ready = self._ready(machine, inherited.cloud, inherited.connector, attempt.on.host_keys)
         with self._released_if_it_fails(entry, ready):
             self._tell(messages.adopted(self._plan, machine))
-            ready.session.resume(memo)
+            ready.session.resume(saved_state)
         return ready
 
     def release(self, entry: Entry, ready: ReadyMachine, error: BaseException | None = None) -> None:
-        """Terminate it, unless `MachineEntry.left` says why not. `error` is what ended the job on it.
+        """Terminate it, unless `MachineEntry.kept_reason` says why not. `error` is what ended the job on it.
 
         Raises InstanceLost if `error` came of the machine's own end.
         """
@@ -91,8 +91,8 @@ class JobMachines:
                 lost = self._lost_behind(error, ready)
         finally:
             try:
-                if entry.on.left:
-                    self._tell(messages.left(self._plan, ready.machine, entry.on.left))
+                if entry.on.kept_reason:
+                    self._tell(messages.left(self._plan, ready.machine, entry.on.kept_reason))
                 else:
                     self._terminate(entry, ready)
                 no_capacity = lost is not None and lost.for_want_of_capacity

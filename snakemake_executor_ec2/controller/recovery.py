@@ -89,9 +89,9 @@ class Recovery:
         dead = {run.id: run for run in runs if self._journal.verdict(run) is Verdict.DEAD}
         for attempt in reversed(self._journal.attempts()):
             fits = attempt.fingerprint == fingerprint and attempt.key in keys and attempt.on.owner in dead
-            if fits and attempt.landed:
+            if fits and attempt.outputs_fetched:
                 last_seen = self._journal.last_seen(dead[attempt.on.owner])
-                if unchanged(attempt.landed, touched_until=last_seen + _SEEN_AGAIN_S):
+                if unchanged(attempt.outputs_fetched, touched_until=last_seen + _SEEN_AGAIN_S):
                     return attempt
         return None
 

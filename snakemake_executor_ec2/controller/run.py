@@ -187,7 +187,7 @@ class Run:
         assert self._recovery is not None
         self._recovery.settle(outputs, all_known=all_known)
 
-    def landed(self, fingerprint: str, keys: Collection[str]) -> str | None:
+    def finished_before(self, fingerprint: str, keys: Collection[str]) -> str | None:
         """The key of a submission whose results a dead run has fetched; None: there is none."""
         attempt = self._recovery and self._recovery.finished(fingerprint, keys)
         if attempt:
@@ -258,7 +258,7 @@ class Run:
         """End what is left of this run and of earlier ones, except what stays on purpose."""
         assert self._journal is not None
         self._entries = self._ledger.entries
-        staying = [each for each in self._ledger.machines if each.left and each.machine]
+        staying = [each for each in self._ledger.machines if each.kept_reason and each.machine]
         left = {each.machine.id for each in staying if each.machine}
         own = {each.machine.id for each in staying if each.machine and not each.inherited}
         try:

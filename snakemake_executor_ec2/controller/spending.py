@@ -22,7 +22,7 @@ def before_usd(journal: Journal, period: str, now: float) -> dict[str, float]:
 
 def _costs(journal: Journal, since: float, now: float) -> Iterator[tuple[str, float]]:
     leases = {run.id: journal.last_seen(run) + run.lease_s for run in journal.runs(closed=True)}
-    at_work = {attempt.on.id for attempt in journal.attempts() if not attempt.ending}
+    at_work = {attempt.on.id for attempt in journal.attempts() if not attempt.end_reason}
     for each in journal.machines():
         if each.machine is not None and each.machine.launched_at >= since:
             until = min(now, leases.get(each.owner, now))

@@ -95,17 +95,17 @@ class MachineSession:
         if abs(ahead) >= _WORTH_TELLING_S:
             self._tell(messages.clocks_differ(ahead))
 
-    def memo(self) -> Mapping[str, Any]:
+    def saved_state(self) -> Mapping[str, Any]:
         return {
             "path": self._search_path,
             "workdir": str(self._paths.there),
             "ahead_ns": self._ahead_ns,
         }
 
-    def resume(self, memo: Mapping[str, Any]) -> None:
-        self._search_path = tuple(memo["path"])
-        self._there = Path(memo["workdir"])
-        self._ahead_ns = int(memo.get("ahead_ns", 0))
+    def resume(self, saved_state: Mapping[str, Any]) -> None:
+        self._search_path = tuple(saved_state["path"])
+        self._there = Path(saved_state["workdir"])
+        self._ahead_ns = int(saved_state.get("ahead_ns", 0))
         self._connection.call(lambda host: Agent(host).install())
 
     def lease(self, lease_s: float) -> None:

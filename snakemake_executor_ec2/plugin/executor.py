@@ -115,19 +115,20 @@ class Executor(RemoteExecutor):
         from snakemake_executor_ec2.plugin.job_requirements import requirements_of
         from snakemake_executor_ec2.plugin.submission import submission
 
-        mark = fingerprint(inner_jobs(job), run.software)
-        noted = {key for each in inner_jobs(job) for key in self.workflow.persistence.external_jobids(each)}
-        landed = run.landed(mark, noted)
-        if landed is not None:
-            return SubmittedJobInfo(job=job, external_jobid=landed, aux={"story": _Settled()})
+        inner = inner_jobs(job)
+        job_fingerprint = fingerprint(inner, run.software)
+        noted = {key for each in inner for key in self.workflow.persistence.external_jobids(each)}
+        finished = run.finished_before(job_fingerprint, noted)
+        if finished is not None:
+            return SubmittedJobInfo(job=job, external_jobid=finished, aux={"story": _Settled()})
         self._back_up_updated(job)
-        inherited = run.inherit(mark, outputs_of(inner_jobs(job)))
+        inherited = run.inherit(job_fingerprint, outputs_of(inner))
         key = inherited.attempt.key if inherited else run.key_for(job.jobid, job.attempt)
         needed = requirements_of(job, run.config, run.feasibility)
         plan, way = submission(self, job, key=key, requirements=needed, sources=self._surroundings.sources)
         self._surroundings.tell(job, plan)
         (self.logger.info if self.workflow.executor_settings.show_staging else self.logger.debug)(way)
-        story = run.submit(self._surroundings.of(job, replace(plan, fingerprint=mark)), inherited)
+        story = run.submit(self._surroundings.of(job, replace(plan, fingerprint=job_fingerprint)), inherited)
         return SubmittedJobInfo(job=job, external_jobid=key, aux={"story": story})
 
     async def check_active_jobs(

@@ -61,7 +61,8 @@ _SCHEMA = (
     CREATE TABLE attempts (
         id INTEGER PRIMARY KEY, machine_id INTEGER NOT NULL REFERENCES machines,
         key TEXT NOT NULL, label TEXT NOT NULL, rule TEXT NOT NULL, fingerprint TEXT NOT NULL,
-        outputs TEXT NOT NULL, phase TEXT NOT NULL, ending TEXT NOT NULL DEFAULT '', bench TEXT, landed TEXT,
+        outputs TEXT NOT NULL, phase TEXT NOT NULL, end_reason TEXT NOT NULL DEFAULT '',
+        saved_state TEXT, outputs_fetched TEXT,
         seconds TEXT NOT NULL DEFAULT '{}', usd REAL, began_at REAL NOT NULL
     )""",
     "CREATE INDEX machines_by_run ON machines (run)",
@@ -224,10 +225,10 @@ class Journal:
         keys = host_keys and json.dumps(list(host_keys))
         self._note("machines", machine, host_keys=keys, usd=usd, kept_until=kept_until, lease_s=lease_s)
 
-    def end_machine(self, machine: int, ending: str) -> None:
+    def end_machine(self, machine: int, end_reason: str) -> None:
         """EC2 accepted that a machine ends; what was under way on it ended so, in a word."""
         self._writer.tell(
-            ("UPDATE attempts SET ending=? WHERE machine_id=? AND ending=''", (ending, machine)),
+            ("UPDATE attempts SET end_reason=? WHERE machine_id=? AND end_reason=''", (end_reason, machine)),
             ("UPDATE machines SET ended_at=coalesce(ended_at, ?) WHERE id=?", (self._now(), machine)),
         )
 
@@ -272,19 +273,19 @@ class Journal:
         self,
         attempt: int,
         *,
-        bench: Mapping[str, Any] | None = None,
-        landed: Mapping[str, tuple[int, int]] | None = None,
+        saved_state: Mapping[str, Any] | None = None,
+        outputs_fetched: Mapping[str, tuple[int, int]] | None = None,
         seconds: Mapping[Phase, float] | None = None,
         usd: float | None = None,
     ) -> None:
         """What is known of an attempt from now on; None: as it was."""
-        texts = {"bench": bench, "landed": landed, "seconds": seconds}
+        texts = {"saved_state": saved_state, "outputs_fetched": outputs_fetched, "seconds": seconds}
         facts = {name: None if fact is None else json.dumps(fact) for name, fact in texts.items()}
         self._note("attempts", attempt, **facts, usd=usd)
 
-    def end(self, attempt: int, ending: str) -> None:
+    def end(self, attempt: int, end_reason: str) -> None:
         """The attempt is over, in a word; its machine may not be."""
-        self._write("UPDATE attempts SET ending=? WHERE id=?", ending, attempt)
+        self._write("UPDATE attempts SET end_reason=? WHERE id=?", end_reason, attempt)
 
     def attempts(self, run_id: str | None = None) -> list[Attempt]:
         """The attempts on machines that a run launched (all runs'), in order."""

@@ -37,7 +37,7 @@ class MachineEntry:
     """A run before ours launched it."""
     kept: bool = False
     """It stays although its job is over."""
-    left: str = ""
+    kept_reason: str = ""
     """Why it is not ended after its job; empty: it is."""
 
     def cost_usd(self, now: float) -> float | None:
@@ -63,7 +63,7 @@ class Entry:
     """The attempt's id in the journal."""
     on: MachineEntry
     seconds: dict[Phase, float] = field(default_factory=dict)
-    ending: str = "running"
+    end_reason: str = "running"
     """`done`, `failed`, `lost`, `cancelled`, in a word."""
 
     def __post_init__(self) -> None:
@@ -173,13 +173,13 @@ class Ledger:
         on.kept = True
         self._journal.note_machine(on.record, kept_until=until)
 
-    def ready(self, entry: Entry, bench: Mapping[str, Any]) -> None:
+    def ready(self, entry: Entry, saved_state: Mapping[str, Any]) -> None:
         """Everything is on the machine: from now on another run can go on from here."""
-        self._journal.note(entry.record, bench=bench)
+        self._journal.note(entry.record, saved_state=saved_state)
 
-    def landed(self, entry: Entry, files: Mapping[str, tuple[int, int]]) -> None:
+    def outputs_fetched(self, entry: Entry, files: Mapping[str, tuple[int, int]]) -> None:
         """All results are here."""
-        self._journal.note(entry.record, landed=files)
+        self._journal.note(entry.record, outputs_fetched=files)
 
     def remembered(
         self, entry: Entry, wait: Callable[[float], None], *, patience_s: float, tell: Callable[[], None]
@@ -205,13 +205,13 @@ class Ledger:
     def close(self, entry: Entry) -> None:
         """The attempt is over, and its end on the disk, if there is room."""
         self._note_costs(entry.on)
-        if entry.on.left and not entry.on.kept:
+        if entry.on.kept_reason and not entry.on.kept:
             return  # it goes on without us
-        if entry.ending == "running":  # an error that is nobody's but ours
-            entry.ending = "failed"
-        self._journal.end(entry.record, entry.ending)
+        if entry.end_reason == "running":  # an error that is nobody's but ours
+            entry.end_reason = "failed"
+        self._journal.end(entry.record, entry.end_reason)
         if entry.on.ended_at is not None:
-            self._journal.end_machine(entry.on.record, entry.ending)
+            self._journal.end_machine(entry.on.record, entry.end_reason)
         with self._waiting(entry):
             self._journal.is_written()
         self._journal.note(entry.record, seconds=entry.seconds)

@@ -76,12 +76,12 @@ class Attempt:
     outputs: tuple[Path, ...]
     phase: Phase
     """What was under way last."""
-    ending: str
+    end_reason: str
     """`done`, `failed`, …; empty while it goes on, and where nobody was there to see its end."""
-    bench: Mapping[str, Any] | None
+    saved_state: Mapping[str, Any] | None
     """What the session needs to go on; None before everything is on the machine. It belongs to the job, not
     to the machine: it says that this job may have been started."""
-    landed: Mapping[str, tuple[int, int]] | None
+    outputs_fetched: Mapping[str, tuple[int, int]] | None
     """Its outputs here with size and modification time (ns), once all of them had arrived."""
     seconds: Mapping[str, float]
     usd: float | None
@@ -96,8 +96,10 @@ class Attempt:
     @property
     def may_go_on(self) -> bool:
         """Whether its job was (about to be) started on a machine that has not been ended."""
-        at_work = self.phase in (Phase.PREPARE, Phase.RUN, Phase.STAGE_OUT) and not self.ending
-        return at_work and self.machine is not None and self.bench is not None and self.on.ended_at is None
+        at_work = self.phase in (Phase.PREPARE, Phase.RUN, Phase.STAGE_OUT) and not self.end_reason
+        return (
+            at_work and self.machine is not None and self.saved_state is not None and self.on.ended_at is None
+        )
 
 
 def run_of(row: sqlite3.Row) -> RunRecord:
@@ -139,7 +141,7 @@ def machine_of(row: sqlite3.Row) -> MachineRecord:
 
 def attempt_of(row: sqlite3.Row, on: MachineRecord) -> Attempt:
     """The attempt in a row of `attempts`, on its machine."""
-    landed = row["landed"] and json.loads(row["landed"])
+    outputs_fetched = row["outputs_fetched"] and json.loads(row["outputs_fetched"])
     return Attempt(
         id=row["id"],
         on=on,
@@ -149,9 +151,10 @@ def attempt_of(row: sqlite3.Row, on: MachineRecord) -> Attempt:
         fingerprint=row["fingerprint"],
         outputs=tuple(map(Path, json.loads(row["outputs"]))),
         phase=Phase(row["phase"]),
-        ending=row["ending"],
-        bench=row["bench"] and json.loads(row["bench"]),
-        landed=landed and {path: (stat[0], stat[1]) for path, stat in landed.items()},
+        end_reason=row["end_reason"],
+        saved_state=row["saved_state"] and json.loads(row["saved_state"]),
+        outputs_fetched=outputs_fetched
+        and {path: (stat[0], stat[1]) for path, stat in outputs_fetched.items()},
         seconds=json.loads(row["seconds"]),
         usd=row["usd"],
         began_at=row["began_at"],

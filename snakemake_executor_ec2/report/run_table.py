@@ -56,5 +56,5 @@ def _row(entry: Entry, now: float) -> tuple[str, ...]:
         *phases,
         f"{sum(entry.seconds.values()):.1f}",
         usd(entry.cost_usd(now)),
-        "" if entry.ending == "done" else entry.ending,
+        "" if entry.end_reason == "done" else entry.end_reason,
     )

@@ -122,11 +122,11 @@ class FakeSession:
     def install_software(self, software: Software) -> None:  # noqa: ARG002 - there is none
         self._step("install")
 
-    def memo(self) -> Mapping[str, Any]:
+    def saved_state(self) -> Mapping[str, Any]:
         return {"remembered": True}
 
-    def resume(self, memo: Mapping[str, Any]) -> None:
-        assert memo == self.memo()
+    def resume(self, saved_state: Mapping[str, Any]) -> None:
+        assert saved_state == self.saved_state()
         self._step("resume")
 
     def lease(self, lease_s: float) -> None:

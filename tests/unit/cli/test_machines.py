@@ -46,8 +46,8 @@ def found(**more: Any) -> Found:
 def attempt(**more: Any) -> Attempt:
     facts = {
         "id": 1, "key": "r.1.1", "label": "rule align (a)", "rule": "align", "fingerprint": "", "outputs": (),
-        "phase": Phase.RUN, "ending": "", "bench": {}, "landed": None, "seconds": {}, "usd": None,
-        "began_at": NOW - 7300,
+        "phase": Phase.RUN, "end_reason": "", "saved_state": {}, "outputs_fetched": None, "seconds": {},
+        "usd": None, "began_at": NOW - 7300,
     }  # fmt: skip
     of_machine: dict[str, Any] = {"run": "r", "owner": "r", "lease_s": 43_200.0}
     known = {each.name for each in fields(MachineRecord)} - facts.keys()
@@ -62,12 +62,12 @@ def attempt(**more: Any) -> Attempt:
         (attempt(phase=Phase.STAGE_OUT), 60, ""),
         (attempt(), -60, "its run is dead and its lease is over"),
         (None, 60, "its run is dead and never learned of its launch"),
-        (attempt(phase=Phase.PREPARE, bench=None), 60, "its run is dead and no job works on it"),
-        (attempt(bench=None), 60, "its run is dead and no job works on it"),
-        (attempt(ending="done"), 60, "its run is dead and no job works on it"),
-        (attempt(ending="failed", kept_until=NOW + 1), -60, ""),
+        (attempt(phase=Phase.PREPARE, saved_state=None), 60, "its run is dead and no job works on it"),
+        (attempt(saved_state=None), 60, "its run is dead and no job works on it"),
+        (attempt(end_reason="done"), 60, "its run is dead and no job works on it"),
+        (attempt(end_reason="failed", kept_until=NOW + 1), -60, ""),
         (
-            attempt(ending="failed", kept_until=NOW - 1),
+            attempt(end_reason="failed", kept_until=NOW - 1),
             60,
             "the time for which its failed job was kept is over",
         ),
@@ -113,7 +113,7 @@ def test_a_machine_of_somebody_else(expires_at: float | None, why: str) -> None:
         ),
         (
             {
-                "attempt": attempt(phase=Phase.BOOT, bench=None, lease_s=None, claim_s=43_200.0),
+                "attempt": attempt(phase=Phase.BOOT, saved_state=None, lease_s=None, claim_s=43_200.0),
                 "lease_until": NOW + 36_000,
                 "orphan": "its run is dead and no job works on it",
             },

@@ -103,7 +103,7 @@ class World(launchers.World):
 
     @property
     def endings(self) -> list[str]:
-        return [each.ending for each in self.journal.attempts("run-1")]
+        return [each.end_reason for each in self.journal.attempts("run-1")]
 
     @property
     def markets(self) -> list[Market]:

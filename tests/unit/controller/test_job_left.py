@@ -45,7 +45,7 @@ def test_what_would_be_done_twice_waits_for_the_journal(world: World) -> None:
 
     def look() -> None:
         (attempt,) = world.journal.attempts("run-1")
-        known.append(attempt.bench is not None)
+        known.append(attempt.saved_state is not None)
         world.no_room(until_s=100)
 
     began = world.clock.now()
@@ -54,7 +54,7 @@ def test_what_would_be_done_twice_waits_for_the_journal(world: World) -> None:
     assert world.story().ok
     assert known == [True]
     (attempt,) = world.journal.attempts("run-1")
-    assert attempt.landed is not None
+    assert attempt.outputs_fetched is not None
     (entry,) = world.ledger.entries
     assert entry.on.ended_at is not None
     assert entry.on.ended_at - began >= 200
@@ -99,7 +99,7 @@ def test_who_ends_a_run_without_room_does_not_lose_results(world: World) -> None
         assert f"snakemake-ec2 ssh {machine}" in world.said[-1]
         world.disk.full = False
         world.clock.on_sleep = None
-        assert world.journal.attempts("run-1")[-1].bench is not None
+        assert world.journal.attempts("run-1")[-1].saved_state is not None
         assert not world.endings[-1]
         world.cloud.terminate([machine])
 
@@ -188,9 +188,9 @@ def test_a_job_is_gone_on_with(world: World) -> None:
     for lost in (False, True):
         record = begin(world.journal, "run-0", PLAN, "ssh-ed25519 AAAA")
         machine = world.launch("run-1.1.1", no=7 + lost)
-        world.journal.note(record, bench={"remembered": True})
+        world.journal.note(record, saved_state={"remembered": True})
         attempt = world.journal.attempt(record)
-        attempt = replace(attempt, on=replace(attempt.on, machine=machine), bench={"remembered": True})
+        attempt = replace(attempt, on=replace(attempt.on, machine=machine), saved_state={"remembered": True})
         before = len(world.cloud.machines)
         world.scene.steps.clear()
         if lost:

@@ -57,7 +57,7 @@ class DeadRun:
         self.journal.launched(spec.token, machine)
         self.journal.enter(attempt, phase)
         if phase in (Phase.RUN, Phase.STAGE_OUT):
-            self.journal.note(attempt, bench={})
+            self.journal.note(attempt, saved_state={})
         if "kept_until" in facts:
             self.journal.note_machine(on, kept_until=facts.pop("kept_until"))
         self.journal.note(attempt, **facts)
@@ -291,7 +291,7 @@ def test_results_that_are_here_already(world: World, tmp_path: Path) -> None:
     """Fetched by a run that was killed before Snakemake knew; not where a file was changed since."""
     output = tmp_path / "o"
     output.write_text("made")
-    world.run("old").left("old.1", Phase.TERMINATE, landed=sizes_and_times([output]))
+    world.run("old").left("old.1", Phase.TERMINATE, outputs_fetched=sizes_and_times([output]))
     assert world.recovery.finished("mark of old.1", ["another key"]) is None
     assert world.recovery.finished("another mark", ["old.1"]) is None
     found = world.recovery.finished("mark of old.1", ["old.1"])
@@ -309,7 +309,7 @@ def test_results_that_snakemake_had_touched(world: World, tmp_path: Path) -> Non
     folder.mkdir()
     for path in (output, folder):
         os.utime(path, (1000.0, 1000.0))
-    world.run("old").left("old.1", Phase.TERMINATE, landed=sizes_and_times([output, folder]))
+    world.run("old").left("old.1", Phase.TERMINATE, outputs_fetched=sizes_and_times([output, folder]))
     output.touch()
     (folder / ".snakemake_timestamp").touch()
     assert world.recovery.finished("mark of old.1", ["old.1"]) is not None

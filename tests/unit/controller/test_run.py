@@ -100,7 +100,7 @@ def test_an_end_without_a_network(world: World) -> None:
 
 def test_detached_without_a_network(world: World) -> None:
     """That machines were left on purpose is noted, although EC2 cannot be asked for others."""
-    world.entry.on.left = "works on"
+    world.entry.on.kept_reason = "works on"
     world.cloud.fail("take_over", ThrottledError("AWS did not answer"))
     world.run.cancel(detach=True)
     world.run.close()

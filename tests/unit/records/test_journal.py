@@ -56,7 +56,7 @@ def test_an_attempt_comes_back_as_it_was_told(journal: Journal, tmp_path: Path) 
     journal.enter(number, Phase.PREPARE)
     assert not journal.attempt(number).may_go_on
     journal.note_machine(journal.attempt(number).on.id, host_keys=["key-2"])
-    journal.note(number, bench={"path": [], "workdir": "/w"})
+    journal.note(number, saved_state={"path": [], "workdir": "/w"})
     assert journal.attempt(number).may_go_on
     journal.enter(number, Phase.RUN)
     reader = Journal(tmp_path, now=lambda: 100.0, warn=pytest.fail)
@@ -124,7 +124,7 @@ def test_two_jobs_on_one_machine(journal: Journal) -> None:
     journal.end_machine(machine.id, "lost")
 
     assert [each.id for each in journal.attempts("r1")] == [first, second], "by the run that launched it"
-    assert [each.ending for each in journal.attempts()] == ["done", "lost", ""]
+    assert [each.end_reason for each in journal.attempts()] == ["done", "lost", ""]
     for number in (first, second):
         on = journal.attempt(number).on
         assert (on.owner, on.usd, on.lease_s, on.ended_at) == ("r2", 0.5, 60.0, 100.0)

@@ -44,19 +44,19 @@ def test_what_could_not_be_written_is_written_later(tmp_path: Path) -> None:
     for number in (1, 2):
         disk.full = True
         journal.enter(attempt, Phase.PREPARE)
-        journal.note(attempt, bench={"path": [], "workdir": f"/{number}"})
+        journal.note(attempt, saved_state={"path": [], "workdir": f"/{number}"})
         journal.enter(attempt, Phase.RUN)
         assert not journal.is_written()
         assert not journal.is_written()
         assert len(said) == number
         with pytest.raises(LaunchError, match="disk is full"):
             begin(journal, "r1", PLAN)
-        assert journal.attempt(attempt).bench != {"path": [], "workdir": f"/{number}"}
+        assert journal.attempt(attempt).saved_state != {"path": [], "workdir": f"/{number}"}
 
         disk.full = False
         assert journal.is_written()
         assert journal.attempt(attempt).phase is Phase.RUN
-        assert journal.attempt(attempt).bench == {"path": [], "workdir": f"/{number}"}
+        assert journal.attempt(attempt).saved_state == {"path": [], "workdir": f"/{number}"}
     assert len(journal.attempts()) == 1
     journal.close()
 
@@ -140,9 +140,12 @@ def test_what_is_wrong_with_one_entry_is_no_other_s_matter(tmp_path: Path) -> No
     with pytest.raises(LaunchError, match="NOT NULL"):
         begin(journal, "r1", replace(PLAN, rule=None))  # type: ignore[arg-type]
     journal.note(attempt, usd=object())  # type: ignore[arg-type]
-    journal.note(attempt, landed={"o": (1, 2)})
+    journal.note(attempt, outputs_fetched={"o": (1, 2)})
     assert journal.is_written()
-    assert (journal.attempt(attempt).phase, journal.attempt(attempt).landed) == (Phase.BOOT, {"o": (1, 2)})
+    assert (journal.attempt(attempt).phase, journal.attempt(attempt).outputs_fetched) == (
+        Phase.BOOT,
+        {"o": (1, 2)},
+    )
     assert len(said) == 1
     journal.close()
 

@@ -23,10 +23,10 @@ MACHINE = Machine(
 )
 
 
-def entry(machine: Machine, seconds: dict[Phase, float] | None = None, ending: str = "done") -> Entry:
+def entry(machine: Machine, seconds: dict[Phase, float] | None = None, end_reason: str = "done") -> Entry:
     """One that was launched at 1000 s and ended at 4600 s."""
     on = MachineEntry(record=1, machine=machine, ended_at=4600.0)
-    return Entry(label="rule a", record=1, on=on, seconds=seconds or {}, ending=ending)
+    return Entry(label="rule a", record=1, on=on, seconds=seconds or {}, end_reason=end_reason)
 
 
 def test_an_hour_costs_machine_disk_and_address() -> None:
@@ -53,7 +53,9 @@ def test_what_is_not_known_is_not_nothing() -> None:
 
 def test_a_row_has_each_phase_and_what_went_wrong() -> None:
     """Phases that a job never reached are blank; an ending that is not the good one is named."""
-    row = table([entry(MACHINE, seconds={Phase.LAUNCH: 0.4, Phase.BOOT: 20.0}, ending="lost")], now=5000.0)
+    row = table(
+        [entry(MACHINE, seconds={Phase.LAUNCH: 0.4, Phase.BOOT: 20.0}, end_reason="lost")], now=5000.0
+    )
 
     assert row.splitlines()[1].split()[:2] == ["rule", "a"]
     assert row.splitlines()[1].split()[3:] == ["us-east-1b", "0.4", "20.0", "20.4", "$0.1138", "lost"]
