@@ -279,7 +279,7 @@ def test_the_journal_is_its_owner_s_and_forgets_the_key(run_workflow: WorkflowRu
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert b"PRIVATE KEY" not in path.read_bytes()
     with sqlite3.connect(path) as db:
-        ((ending, usd, seconds),) = db.execute("SELECT ending, usd, seconds FROM attempts").fetchall()
+        ((ending, usd, seconds),) = db.execute("SELECT end_reason, usd, seconds FROM attempts").fetchall()
     assert ending == "done"
     assert usd > 0
     assert "stage out" in seconds
