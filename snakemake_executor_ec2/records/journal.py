@@ -16,6 +16,7 @@ import json
 import os
 import sqlite3
 import threading
+import zlib
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -40,8 +41,6 @@ FOLDER = Path(".snakemake", "ec2")
 """Where a workflow's folder keeps what this executor knows."""
 
 _BUSY_S = 30.0
-_VERSION = 2
-"""Of the tables; a journal of another version is refused."""
 _SCHEMA = (
     """
     CREATE TABLE runs (
@@ -68,6 +67,8 @@ _SCHEMA = (
     "CREATE INDEX machines_by_run ON machines (run)",
     "CREATE INDEX attempts_by_machine ON attempts (machine_id)",
 )
+_VERSION = zlib.crc32(" ".join(" ".join(_SCHEMA).split()).encode()) >> 1
+"""Of these very tables: a journal with others is refused, and nobody has to count."""
 
 
 class Journal:
@@ -188,12 +189,14 @@ class Journal:
 
     # --- machines -----------------------------------------------------------------------------
 
-    def begin_machine(self, run_id: str, host_key: str) -> int:
-        """Enter a machine, before anything is asked of EC2; its id here. Raises LaunchError."""
+    def begin_machine(self, run_id: str, host_key: str, plan: JobPlan) -> tuple[int, int]:
+        """Enter a machine and the attempt that it is for, before anything is asked of EC2; their ids here.
+        Raises LaunchError."""
         sql = "INSERT INTO machines (run, owner, host_keys, began_at) VALUES (?,?,?,?)"
-        return self._must(
-            LaunchError, "a launch", (sql, (run_id, run_id, json.dumps([host_key]), self._now()))
-        )
+        values = (run_id, run_id, json.dumps([host_key]), self._now())
+        attempt = self._attempt(None, plan)
+        machine_id, attempt_id = self._must(LaunchError, "a launch", (sql, values), attempt)
+        return machine_id, attempt_id
 
     def intend(self, machine: int, spec: LaunchSpec) -> None:
         """A launch is about to be asked for. Raises LaunchError: then it must not be."""
@@ -236,7 +239,7 @@ class Journal:
         """Make a run look after a machine of another; False if a third was faster. Raises LaunchError."""
         sql = "UPDATE machines SET owner=? WHERE id=? AND owner IN (?, ?)"
         values = (run_id, machine.id, machine.owner, run_id)
-        return self._must(LaunchError, "an adoption", (sql, values)) == 1
+        return self._must(LaunchError, "an adoption", (sql, values)) == [1]
 
     def machines(self, run_id: str | None = None) -> list[MachineRecord]:
         """The machines that a run launched (all runs'), in order."""
@@ -247,23 +250,8 @@ class Journal:
     # --- attempts -----------------------------------------------------------------------------
 
     def begin(self, machine: int, plan: JobPlan) -> int:
-        """Enter an attempt at a job on a machine; its id. Raises LaunchError."""
-        sql = (
-            "INSERT INTO attempts (machine_id, key, label, rule, fingerprint, outputs, phase, began_at)"
-            " VALUES (?,?,?,?,?,?,?,?)"
-        )
-        outputs = json.dumps([str(path) for path in (*plan.outputs, *plan.optional_outputs)])
-        values = (
-            machine,
-            plan.key,
-            plan.label,
-            plan.rule,
-            plan.fingerprint,
-            outputs,
-            Phase.LAUNCH,
-            self._now(),
-        )
-        return self._must(LaunchError, "a launch", (sql, values))
+        """Enter one more attempt on a machine; its id. Raises LaunchError."""
+        return self._must(LaunchError, "an attempt", self._attempt(machine, plan))[0]
 
     def enter(self, attempt: int, phase: Phase) -> None:
         """A phase begins."""
@@ -339,13 +327,33 @@ class Journal:
     def _write(self, sql: str, *values: object) -> None:
         self._writer.tell((sql, values))
 
+    def _attempt(self, machine: int | None, plan: JobPlan) -> Statement:
+        """Enters an attempt on a machine; None: on the one that was entered just before."""
+        sql = (
+            "INSERT INTO attempts (machine_id, key, label, rule, fingerprint, outputs, phase, began_at)"
+            " VALUES (coalesce(?, last_insert_rowid()),?,?,?,?,?,?,?)"
+        )
+        outputs = json.dumps([str(path) for path in (*plan.outputs, *plan.optional_outputs)])
+        return sql, (
+            machine,
+            plan.key,
+            plan.label,
+            plan.rule,
+            plan.fingerprint,
+            outputs,
+            Phase.LAUNCH,
+            self._now(),
+        )
+
     def _note(self, table: str, row: int, **facts: object) -> None:
         told = {name: value for name, value in facts.items() if value is not None}
         if told:
             columns = ", ".join(f"{name}=?" for name in told)
             self._write(f"UPDATE {table} SET {columns} WHERE id=?", *told.values(), row)  # noqa: S608
 
-    def _must(self, raises: type[ConfigurationError | LaunchError], what: str, *statements: Statement) -> int:
+    def _must(
+        self, raises: type[ConfigurationError | LaunchError], what: str, *statements: Statement
+    ) -> list[int]:
         try:
             return self._writer.must(*statements)
         except Removed as error:

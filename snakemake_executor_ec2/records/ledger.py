@@ -118,8 +118,7 @@ class Ledger:
     def open(self, plan: JobPlan, host_key: str) -> Entry:
         """A new attempt, on a machine of its own. Raises LaunchError if the journal is full."""
         started = self._clock.monotonic()
-        machine = self._journal.begin_machine(self._run_id, host_key)
-        record = self._journal.begin(machine, plan)
+        machine, record = self._journal.begin_machine(self._run_id, host_key, plan)
         seconds = {Phase.JOURNAL: self._clock.monotonic() - started}
         on = MachineEntry(record=machine)
         entry = self._add(Entry(label=plan.label, record=record, on=on, seconds=seconds))

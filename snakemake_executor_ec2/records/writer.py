@@ -49,8 +49,8 @@ class _Told:
     reads: bool = False
     closes: bool = False
     rows: list[sqlite3.Row] = field(default_factory=list)
-    number: int = 0
-    """The first statement's new row, or how many rows it changed."""
+    numbers: list[int] = field(default_factory=list)
+    """Each statement's new row, or how many rows it changed."""
     error: Exception | None = None
     settled: bool = False
     over: SimpleQueue[None] = field(default_factory=SimpleQueue)
@@ -94,12 +94,12 @@ class GroupWriter:
         if os.getpid() == self._pid:
             self._put(_Told(statements))
 
-    def must(self, *statements: Statement) -> int:
-        """Return once it is on the disk: the first statement's new row, or how many it changed.
+    def must(self, *statements: Statement) -> list[int]:
+        """Return once it is on the disk: each statement's new row, or how many it changed.
 
         Raises sqlite3.Error or Removed where that can't be done now; then it will not be done later.
         """
-        return self._settled(_Told(statements, must=True)).number
+        return self._settled(_Told(statements, must=True)).numbers
 
     def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
         """Read, after all that was told before (or as it is on the disk, while that finds no room)."""
@@ -234,16 +234,15 @@ class GroupWriter:
 
 def _write(db: sqlite3.Connection, told: _Told) -> None:
     """Execute statements. What only they are to blame for is their error; the transaction goes on."""
-    first = True
+    told.numbers.clear()
     for sql, values in told.statements:
         try:
             with closing(db.execute(sql, values)) as cursor:
-                if first:
-                    told.number = int(cursor.lastrowid or 0) if sql.startswith("INSERT") else cursor.rowcount
+                is_new = sql.startswith("INSERT")
+                told.numbers.append(int(cursor.lastrowid or 0) if is_new else cursor.rowcount)
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError) as error:
             told.error = error
             return
-        first = False
 
 
 def _read(db: sqlite3.Connection, told: _Told) -> None:

@@ -58,4 +58,4 @@ def machine_record(machine: Machine | None = None, **more: Any) -> MachineRecord
 
 def begin(journal: Journal, run: str, plan: JobPlan = PLAN, host_key: str = "ssh-ed25519 A") -> int:
     """Enter an attempt at a job, on a machine of its own; its id."""
-    return journal.begin(journal.begin_machine(run, host_key), plan)
+    return journal.begin_machine(run, host_key, plan)[1]

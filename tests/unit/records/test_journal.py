@@ -114,7 +114,7 @@ def test_two_jobs_on_one_machine(journal: Journal) -> None:
     """What is known of the machine is known of both, and its end is that of what is under way on it."""
     for name in ("r1", "r2"):
         journal.begin_run(_run(name))
-    first = journal.begin(journal.begin_machine("r1", "k"), PLAN)
+    _, first = journal.begin_machine("r1", "k", PLAN)
     machine = journal.attempt(first).on
     journal.end(first, "done")
     second = journal.begin(machine.id, PLAN)
