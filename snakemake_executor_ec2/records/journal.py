@@ -16,14 +16,13 @@ import json
 import os
 import sqlite3
 import threading
-import zlib
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from snakemake_executor_ec2.errors import ConfigurationError, JournalOfAnotherVersion, LaunchError
+from snakemake_executor_ec2.errors import ConfigurationError, LaunchError
 from snakemake_executor_ec2.model import JobPlan, LaunchSpec, Machine, Phase
 from snakemake_executor_ec2.records import whereabouts
 from snakemake_executor_ec2.records.rows import (
@@ -34,41 +33,12 @@ from snakemake_executor_ec2.records.rows import (
     machine_of,
     run_of,
 )
+from snakemake_executor_ec2.records.schema import opened
 from snakemake_executor_ec2.records.whereabouts import Verdict, judge
 from snakemake_executor_ec2.records.writer import Forked, GroupWriter, Removed, Statement
 
 FOLDER = Path(".snakemake", "ec2")
 """Where a workflow's folder keeps what this executor knows."""
-
-_BUSY_S = 30.0
-_SCHEMA = (
-    """
-    CREATE TABLE runs (
-        id TEXT PRIMARY KEY, began_at REAL NOT NULL, ended_at REAL, pid INTEGER NOT NULL,
-        region TEXT NOT NULL, endpoint TEXT NOT NULL, ssh_user TEXT NOT NULL, ssh_port INTEGER NOT NULL,
-        login_private TEXT, login_public TEXT, lease_s REAL NOT NULL,
-        detached INTEGER NOT NULL DEFAULT 0, closed INTEGER NOT NULL DEFAULT 0, account TEXT, whereabouts TEXT
-    )""",
-    """
-    CREATE TABLE machines (
-        id INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs, owner TEXT NOT NULL REFERENCES runs,
-        host_keys TEXT NOT NULL, machine TEXT, usd REAL, claim_s REAL, lease_s REAL, kept_until REAL,
-        began_at REAL NOT NULL, ended_at REAL
-    )""",
-    "CREATE TABLE launches (token TEXT PRIMARY KEY, machine_id INTEGER NOT NULL REFERENCES machines)",
-    """
-    CREATE TABLE attempts (
-        id INTEGER PRIMARY KEY, machine_id INTEGER NOT NULL REFERENCES machines,
-        key TEXT NOT NULL, label TEXT NOT NULL, rule TEXT NOT NULL, fingerprint TEXT NOT NULL,
-        outputs TEXT NOT NULL, phase TEXT NOT NULL, end_reason TEXT NOT NULL DEFAULT '',
-        saved_state TEXT, outputs_fetched TEXT,
-        seconds TEXT NOT NULL DEFAULT '{}', usd REAL, began_at REAL NOT NULL
-    )""",
-    "CREATE INDEX machines_by_run ON machines (run)",
-    "CREATE INDEX attempts_by_machine ON attempts (machine_id)",
-)
-_VERSION = zlib.crc32(" ".join(" ".join(_SCHEMA).split()).encode()) >> 1
-"""Of these very tables: a journal with others is refused, and nobody has to count."""
 
 
 class Journal:
@@ -104,7 +74,7 @@ class Journal:
             path.chmod(0o600)
             self._inode = path.stat().st_ino
             self._writer = GroupWriter(
-                lambda: _opened(connect, path), is_there=self._is_there, warn=self._tell_unwritten
+                lambda: opened(connect, path), is_there=self._is_there, warn=self._tell_unwritten
             )
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(
@@ -363,39 +333,3 @@ class Journal:
                 f"{what} cannot be entered in the journal {self._path} ({error}); "
                 "without that its machine could get lost"
             ) from error
-
-
-def _opened(connect: Callable[..., sqlite3.Connection], path: Path) -> sqlite3.Connection:
-    """A connection to a journal of this version. Raises sqlite3.Error, JournalOfAnotherVersion."""
-    db = connect(path, timeout=_BUSY_S, isolation_level=None)
-    db.row_factory = sqlite3.Row
-    # Not WAL, which does not work on network file systems. A commit is on the disk.
-    db.execute("PRAGMA journal_mode=TRUNCATE")
-    db.execute("PRAGMA synchronous=FULL")
-    db.execute("PRAGMA secure_delete=ON")
-    try:
-        if _version(db) != _VERSION:
-            _make_tables(db, path)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _make_tables(db: sqlite3.Connection, path: Path) -> None:
-    db.execute("BEGIN IMMEDIATE")  # two runs may begin at once
-    if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-        for statement in _SCHEMA:
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version={_VERSION}")
-    db.execute("COMMIT")
-    if _version(db) != _VERSION:
-        raise JournalOfAnotherVersion(
-            f"{path} was written by another version of this executor and cannot be read by this one. "
-            "Machines that it names may still run: `snakemake-ec2 stop --mine` ends all that are yours. "
-            "Then remove the file, and call again"
-        )
-
-
-def _version(db: sqlite3.Connection) -> int:
-    return int(db.execute("PRAGMA user_version").fetchone()[0])
