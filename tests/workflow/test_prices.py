@@ -63,7 +63,7 @@ def test_the_budget_of_a_run(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCl
 
     assert run.returncode == 0, run.output
     assert len(ec2_cloud.calls("RunInstances")) == 6
-    assert "of --ec2-max-cost 0.13 an estimated " in run.output
+    assert "of --ec2-max-cost 0.13 is spent" in run.output
     running = most = 0
     for line in run.output.splitlines():
         running += line.startswith("launched ") - line.startswith("terminated ")
