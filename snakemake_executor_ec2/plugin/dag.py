@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from snakemake_executor_ec2.plugin import snakemake_private
 from snakemake_executor_ec2.plugin.settings import ExecutorSettings
 
 Look = Callable[[Any, ExecutorSettings], None]
@@ -61,16 +62,12 @@ def _built(dag_api: Any, given: dict[str, Any]) -> tuple[Any, ExecutorSettings]:
     api.storage_settings.shared_fs_usage = frozenset()
     if api.resource_settings.default_resources is None:
         api.resource_settings.default_resources = Resources.default("full")
-    workflow = api._workflow
+    workflow = snakemake_private.workflow_of(api)
     workflow.execution_settings = given.get("execution_settings") or ExecutionSettings()
     for name in ("remote_execution_settings", "scheduling_settings", "group_settings"):
         setattr(workflow, name, given[name])
-    workflow._executor_plugin = plugin
     workflow.executor_settings = settings
-    workflow._prepare_dag(
-        forceall=workflow.dag_settings.forceall, ignore_incomplete=True, lock_warn_only=True, nolock=True
-    )
-    workflow._build_dag()
+    snakemake_private.build_dag(workflow, plugin)
     workflow.localrules(*rules_that_stay(workflow))
     workflow.async_run(workflow.dag.postprocess(update_needrun=False, check_initial=True))
     return workflow.dag, settings

@@ -15,7 +15,7 @@ from typing import Any
 
 from snakemake_executor_ec2.agent.benchmark import COLUMNS
 from snakemake_executor_ec2.agent.direct import PLACEHOLDER, Request
-from snakemake_executor_ec2.plugin import environment, scripts
+from snakemake_executor_ec2.plugin import environment, scripts, snakemake_private
 from snakemake_executor_ec2.plugin.job_plan import deployment_tools, flagged, inner_jobs, is_storage, label
 from snakemake_executor_ec2.runner import decided
 
@@ -118,9 +118,8 @@ def _executable(job: Any) -> str:
 
 def _with_prefix(command: str, executable: str) -> str:
     """As `snakemake.shell` puts them together: strict mode, or what the Snakefile has set in its place."""
-    from snakemake.shell import shell
-
-    return " ".join((shell._get_process_prefix(executable), command, shell._process_suffix)).strip()
+    before, after = snakemake_private.around_commands(executable)
+    return f"{before} {command} {after}".strip()
 
 
 def _check_rule(job: Any) -> None:
@@ -197,16 +196,16 @@ def _formatted(job: Any, tmpdir: str) -> _Command:
         resources, params = job.resources, job.params
     except Exception as error:
         raise NotDirect(f"its params or resources can't be computed on your computer: {error}") from error
+    changed: dict[str, Any] = {}
+    if isinstance(resources.get("tmpdir"), str) and not resources.get("tmpdir"):  # Snakemake's `<TBD>`
+        changed["resources"] = type(resources)(fromdict={**dict(resources.items()), "tmpdir": tmpdir})
+        if _look_at_resources(job.rule) and job.attempt == 1:
+            changed["params"] = None
     try:
-        if isinstance(resources.get("tmpdir"), str) and not resources.get("tmpdir"):  # Snakemake's `<TBD>`
-            job._resources = type(resources)(fromdict={**dict(resources.items()), "tmpdir": tmpdir})
-            if _look_at_resources(job.rule) and job.attempt == 1:
-                job._params = None
-        made = _made(job)
+        with snakemake_private.changed(job, **{"resources": resources, "params": params, **changed}):
+            made = _made(job)
     except Exception as error:
         raise NotDirect(f"its command can't be formatted on your computer: {error}") from error
-    finally:
-        job._resources, job._params = resources, params
     if made is None:
         what = "script is no file of this computer" if job.rule.is_script else "command is not one text"
         raise NotDirect(f"its {what}")

@@ -335,7 +335,7 @@ class Executor(RemoteExecutor):
         from snakemake_executor_ec2.controller.run import Run
         from snakemake_executor_ec2.plugin import stale_locks
         from snakemake_executor_ec2.plugin.broken_pipe import unbroken
-        from snakemake_executor_ec2.plugin.job_plan import outputs_of, snakemake_locks
+        from snakemake_executor_ec2.plugin.job_plan import outputs_of
         from snakemake_executor_ec2.plugin.job_requirements import requirements_of
         from snakemake_executor_ec2.plugin.rehearsal import rehearsal
         from snakemake_executor_ec2.plugin.run_config import run_config
@@ -355,7 +355,7 @@ class Executor(RemoteExecutor):
         # The last line of defence where Snakemake is ended without a shutdown.
         atexit.register(self._finish)
         run.open(rehearsal(settings, tell, warn))
-        stale_locks.note(Path.cwd(), run.id, snakemake_locks(self.workflow.persistence))
+        stale_locks.note(Path.cwd(), run.id, snakemake_private.locks(self.workflow.persistence))
         for job in jobs:
             # Functions that look at files which are not there yet are asked again in time.
             with suppress(InputFunctionException):

@@ -100,7 +100,7 @@ def _declares_nothing(rule: Any) -> bool:
     if any((rule.input, rule.output, rule.log, rule.benchmark, conda, container)):
         return False
     # Snakemake keeps threads among the resources, and puts default resources into every rule.
-    defaults = rule.workflow.resource_settings._parsed_default_resources
+    defaults = snakemake_private.default_resources(rule.workflow.resource_settings)
     ordinary = {**(defaults or {}), "_nodes": 1, "_cores": 1}
     return all(name in ordinary and value == ordinary[name] for name, value in rule.resources.items())
 
@@ -146,11 +146,6 @@ def container_images(jobs: Iterable[Any]) -> list[str]:
         if _deploys(job.dag.workflow, "APPTAINER") and job.container_img_url
     ]
     return [url.removeprefix("file://") for url in urls if "://" not in url.removeprefix("file://")]
-
-
-def snakemake_locks(persistence: Any) -> tuple[str, ...]:
-    """The lock files that this Snakemake holds on its folder, relative to it."""
-    return tuple(os.path.relpath(path) for path in getattr(persistence, "_lockfile", {}).values())
 
 
 def rule_names(job: Any) -> list[str]:

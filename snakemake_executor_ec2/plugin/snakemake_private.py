@@ -6,6 +6,7 @@ coming version no longer has.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -98,7 +99,7 @@ def on_sigterm(handler: Callable[[int, Any], None]) -> Callable[[], None]:
 def say_units(resource_settings: Any) -> None:
     """Let the machine get `--default-resources` as they were meant. Snakemake turns `mem_mib=954` into
     a `mem_mb` of 1000, and passes it on as `mem_mb=954`."""
-    defaults = getattr(resource_settings, "_parsed_default_resources", None)
+    defaults = default_resources(resource_settings)
     for resource in getattr(defaults, "_data", {}).values():
         if isinstance(resource.raw, int | float) or _is_number(resource.raw):
             # The context of a job, which a number does not look at.
@@ -112,3 +113,53 @@ def _is_number(text: str | None) -> bool:
     except ValueError:
         return False
     return True
+
+
+def default_resources(resource_settings: Any) -> Any:
+    """`--default-resources` as Snakemake has read them: the setting itself is a text."""
+    return getattr(resource_settings, "_parsed_default_resources", None)
+
+
+def locks(persistence: Any) -> tuple[str, ...]:
+    """The lock files that this Snakemake holds on its folder, relative to it: nobody else tells whose
+    they are when it has died."""
+    return tuple(os.path.relpath(path) for path in getattr(persistence, "_lockfile", {}).values())
+
+
+def storage_providers(workflow: Any) -> Collection[Any]:
+    """The storage that the workflow uses: its settings name every plugin that is installed."""
+    providers: Collection[Any] = workflow.storage_registry._storages.values()
+    return providers
+
+
+def around_commands(executable: str) -> tuple[str, str]:
+    """What Snakemake puts before and after a shell command: strict mode, or what the Snakefile has set."""
+    from snakemake.shell import shell
+
+    return shell._get_process_prefix(executable), shell._process_suffix
+
+
+@contextmanager
+def changed(job: Any, *, resources: Any, params: Any) -> Iterator[None]:
+    """Meanwhile, a job has these resources and params (None: they are made anew), which it keeps once it
+    has made them."""
+    before = job.resources, job.params
+    job._resources, job._params = resources, params
+    try:
+        yield
+    finally:
+        job._resources, job._params = before
+
+
+def workflow_of(api: Any) -> Any:
+    """The workflow of Snakemake's API for one, which only runs it or shows it."""
+    return api._workflow
+
+
+def build_dag(workflow: Any, executor_plugin: Any) -> None:
+    """What `Workflow.execute` does before it executes, and no method does alone."""
+    workflow._executor_plugin = executor_plugin
+    workflow._prepare_dag(
+        forceall=workflow.dag_settings.forceall, ignore_incomplete=True, lock_warn_only=True, nolock=True
+    )
+    workflow._build_dag()

@@ -11,7 +11,7 @@ from typing import Any
 
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Software
-from snakemake_executor_ec2.plugin import parse_reads
+from snakemake_executor_ec2.plugin import parse_reads, snakemake_private
 from snakemake_executor_ec2.plugin.imports import imports
 from snakemake_executor_ec2.plugin.job_plan import deployment_tools, workflow_folders
 from snakemake_executor_ec2.staging.script_imports import lacking
@@ -91,7 +91,7 @@ def storage_in_use(workflow: Any) -> dict[str, Any]:
     from snakemake_interface_storage_plugins.registry import StoragePluginRegistry
 
     settings = workflow.storage_provider_settings or {}
-    in_use = {type(provider) for provider in workflow.storage_registry._storages.values()}
+    in_use = {type(provider) for provider in snakemake_private.storage_providers(workflow)}
     plugins = StoragePluginRegistry().plugins.items()
     return {name: settings.get(name) for name, plugin in sorted(plugins) if plugin.storage_provider in in_use}
 
@@ -101,7 +101,7 @@ def lacks_bucket_credentials(workflow: Any, given: Collection[str]) -> bool:
     lets them into no bucket: a configuration of AWS stays on this computer."""
     if workflow.executor_settings.instance_profile:
         return False
-    providers = workflow.storage_registry._storages.values()
+    providers = snakemake_private.storage_providers(workflow)
     in_s3 = [one for one in providers if type(one).__module__ == "snakemake_storage_plugin_s3"]
     return "AWS_ACCESS_KEY_ID" not in given and any(not one.settings.access_key for one in in_s3)
 

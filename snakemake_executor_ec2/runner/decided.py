@@ -11,6 +11,7 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from . import snakemake_private
 from .values import Encoded, compact, encode, is_own, is_the_workflows, module_of
 
 _MAX_GLOBALS = 400
@@ -33,7 +34,7 @@ def files(values: Any) -> Encoded:
         }
         for file in values
     ]
-    return {"files": told, "names": [[name, *span] for name, span in values._names.items()]}
+    return {"files": told, "names": [[name, *span] for name, span in snakemake_private.names_of(values)]}
 
 
 def code_of(rule: Any) -> dict[str, str | None]:
@@ -75,13 +76,13 @@ def call_rule(job: Any, *, params: Any, resources: Any, jobid: int, **replaced: 
     copy = with_globals(job.rule.run_func, **replaced)
     caches = job.rule.workflow.sourcecache
     values = {
-        "input": job.input._plainstrings(),
-        "output": job.output._plainstrings(),
+        "input": snakemake_private.plain_strings(job.input),
+        "output": snakemake_private.plain_strings(job.output),
         "params": params,
         "wildcards": job.wildcards,
-        "threads": resources._cores,
+        "threads": snakemake_private.cores_of(resources),
         "resources": resources,
-        "log": job.log._plainstrings(),
+        "log": snakemake_private.plain_strings(job.log),
         "rule": job.rule.name,
         "bench_iteration": 0 if job.benchmark else None,
         "jobid": jobid,
@@ -126,16 +127,18 @@ def without_inputs(job: Any) -> tuple[Any, Any]:
         TBDString() if left and (raw is None or _is_given_input(raw)) else value
         for raw, value in zip(known, params, strict=True)
     )
-    made._take_names(iter(params._names.items()))
+    snakemake_private.set_names(made, snakemake_private.names_of(params))
     resources = {
         name: TBDString() if name in rule.resources and _is_given_input(rule.resources[name]) else value
         for name, value in job.resources.items()
     }
-    return made, type(job.resources)(fromdict={**resources, "_cores": job.resources._cores})
+    return made, type(job.resources)(
+        fromdict={**resources, "_cores": snakemake_private.cores_of(job.resources)}
+    )
 
 
 def _is_given_input(value: Any) -> bool:
-    function = getattr(value, "_evaluator", value)  # newer Snakemakes wrap resources
+    function = snakemake_private.without_evaluator(value)
     return callable(function) and "input" in inspect.signature(function).parameters
 
 

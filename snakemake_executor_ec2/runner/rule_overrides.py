@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from . import decided, values
+from . import decided, snakemake_private, values
 
 Decision = dict[str, Any]
 """One of the document's `jobs` (see `plugin/decision.py`)."""
@@ -81,7 +81,7 @@ def filled(kind: type, told: Any, own: list[Any], undecided: Any = None) -> Any:
         else:
             items.append(values.decode(value))
     made = kind(items)
-    made._take_names((name, (begin, end)) for name, begin, end in told["names"])
+    snakemake_private.set_names(made, ((name, (begin, end)) for name, begin, end in told["names"]))
     return made
 
 
@@ -134,7 +134,6 @@ def _params(asked: _Asked) -> Any:
         if any(map(values.is_undecided, told["v"])):
             raise
         answer = None
-    # Newer Snakemakes tell the params that were given as they are, too, for their records.
     params, *further = answer if isinstance(answer, tuple) else (answer,)
     try:
         made = filled(values.named_list("Params"), told, list(params or ()))
@@ -142,12 +141,14 @@ def _params(asked: _Asked) -> Any:
         raise asked.refuse(
             f"one of its params can't be sent, and is not the same on the machine ({error})."
         ) from error
-    return (made, further[0] if further else list(made)) if _params_are_told_twice() else made
+    return (
+        (made, further[0] if further else list(made)) if snakemake_private.params_are_told_twice() else made
+    )
 
 
 def _resources(asked: _Asked) -> Any:
     own = asked.ask()  # what only the machine can tell: where temporary files go
-    mine = {name: own[begin] for name, (begin, _) in own._names.items()}
+    mine = {name: own[begin] for name, (begin, _) in snakemake_private.names_of(own)}
     told = asked.told["resources"]
     names = (name for name, *_ in told["names"])
     made = {
@@ -155,12 +156,6 @@ def _resources(asked: _Asked) -> Any:
         for name, value in zip(names, told["v"], strict=True)
     }
     return type(own)(fromdict=made)
-
-
-def _params_are_told_twice() -> bool:
-    from snakemake.jobs import Job
-
-    return hasattr(Job, "_expand_params")
 
 
 def _same_files(files: Any, told: Any) -> bool:
@@ -182,5 +177,5 @@ def _files(asked: _Asked, kind: Any, told: Any) -> Any:
         one = IOFile(file["path"], rule=asked.rule)
         one.flags.update(dict.fromkeys(file["flags"], True))
         made.append(one)
-    made._take_names((name, (begin, end)) for name, begin, end in told["names"])
+    snakemake_private.set_names(made, ((name, (begin, end)) for name, begin, end in told["names"]))
     return made

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from typing import Any
 from snakemake_executor_ec2.agent import procs
 from snakemake_executor_ec2.agent.state import command_line
 
-from . import decided, places, values
+from . import decided, places, snakemake_private, values
 from .arguments import MARK, exact_arguments
 from .rule_overrides import Decision, filled, hold_rules_to
 
@@ -135,7 +135,7 @@ class _Runner:
             try:
                 rule = self._check_code(workflow, told)
                 job = workflow.async_run(workflow.dag.new_job(rule, wildcards_dict=dict(told["wildcards"])))
-                workflow.dag._jobid[job] = told["jobid"]
+                snakemake_private.set_jobid(workflow, job, told["jobid"])
                 self.check(job)
             except Differs:
                 status = 1
@@ -267,22 +267,17 @@ def _difference(one: str, other: str) -> str:
 
 
 def _hold_workflow_to(runner: _Runner) -> None:
-    from snakemake.workflow import Workflow
-
-    build_dag = Workflow._build_dag
-
-    def checked(workflow: Any) -> None:
+    def checked(workflow: Any, build: Callable[[], None]) -> None:
         if runner.document.get("check"):
             runner.check_all(workflow)
         runner.check_code(workflow)
-        build_dag(workflow)
-        ids = workflow.dag._jobid
+        build()
         for job in workflow.dag.jobs:
             told = runner.of(job.rule, job.wildcards_dict)
             if told is not None:
-                ids[job] = told["jobid"]
+                snakemake_private.set_jobid(workflow, job, told["jobid"])
 
-    Workflow._build_dag = checked
+    snakemake_private.around_the_dag(checked)
 
 
 def _plugin(runner: _Runner) -> types.ModuleType:
@@ -328,7 +323,7 @@ def _no_command_left() -> Iterator[None]:
 
     def end_commands() -> None:
         while not over.wait(_PAUSE_S):
-            for jobid, process in list(shell._processes.items()):
+            for jobid, process in snakemake_private.running_commands():
                 procs.kill(procs.tree_of(process.pid))
                 shell.kill(jobid)
 

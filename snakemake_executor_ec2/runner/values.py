@@ -21,6 +21,8 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from . import snakemake_private
+
 Encoded = Any
 """JSON: None, bool, int, str and lists stand for themselves; the rest is `{"t": kind, "v": …}`."""
 
@@ -121,7 +123,7 @@ def encode(value: Any, depth: int = 0) -> Encoded:
         return {"t": "dict", "v": [[encode(k, depth + 1), encode(v, depth + 1)] for k, v in value.items()]}
     if isinstance(value, str):
         return str.__str__(value)
-    if hasattr(value, "_names") and isinstance(value, list):
+    if snakemake_private.is_named_list(value):
         return _named_list(value, depth)
     if module_of(value) == "numpy" and hasattr(value, "item") and not getattr(value, "shape", None):
         return {"t": "numpy", "dtype": str(value.dtype), "v": encode(value.item(), depth + 1)}
@@ -134,7 +136,7 @@ def named(values: Any) -> Encoded:
 
 
 def _named_list(values: Any, depth: int) -> Encoded:
-    names = [[name, *span] for name, span in values._names.items()]
+    names = [[name, *span] for name, span in snakemake_private.names_of(values)]
     return {"t": "named", "v": [encode(item, depth + 1) for item in values], "names": names}
 
 
@@ -189,7 +191,7 @@ def decode(encoded: Encoded) -> Any:
 
 def _decode_named(encoded: Encoded) -> Any:
     made = named_list("Namedlist")(map(decode, encoded["v"]))
-    made._take_names((name, (begin, end)) for name, begin, end in encoded["names"])
+    snakemake_private.set_names(made, ((name, (begin, end)) for name, begin, end in encoded["names"]))
     return made
 
 

@@ -141,3 +141,17 @@ def test_functions_are_short() -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno
     }
     assert {name: lines for name, lines in longest.items() if lines > 45} == {}
+
+
+def test_what_is_private_of_snakemake_has_one_module_on_each_end() -> None:
+    """`snakemake_private`, with the reason beside each: a new version of Snakemake is looked at there."""
+    found = [
+        f"{module}: {ast.unparse(node)}"
+        for module, path in MODULES.items()
+        if module.partition(".")[0] in KNOWS_SNAKEMAKE and not module.endswith("snakemake_private")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
+        and ast.unparse(node.value) not in {"self", "cls", "sys", "os", "super()"}
+    ]  # fmt: skip
+    ours = {"_request(job)._asdict", "made._order"}
+    assert [each for each in found if each.partition(": ")[2] not in ours] == []
