@@ -8,26 +8,27 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
-from snakemake_executor_ec2.cancellation import CancelToken
-from snakemake_executor_ec2.model import (
-    Arch,
-    Image,
-    InstanceType,
-    JobPlan,
-    JobResult,
-    KeyPair,
-    LaunchSpec,
-    Machine,
-    MachineState,
-    MachineStatus,
-    Market,
-    Price,
-    Requirements,
-    Software,
-    Transfer,
-)
+if TYPE_CHECKING:
+    from snakemake_executor_ec2.cancellation import CancelToken
+    from snakemake_executor_ec2.model import (
+        Arch,
+        Image,
+        InstanceType,
+        JobPlan,
+        JobResult,
+        KeyPair,
+        LaunchSpec,
+        Machine,
+        MachineState,
+        MachineStatus,
+        Market,
+        Price,
+        Requirements,
+        Software,
+        Transfer,
+    )
 
 T = TypeVar("T")
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from snakemake_executor_ec2.machines.launcher import CAPACITY_TIMEOUT_S
 from snakemake_executor_ec2.model import Arch, SpotUse
 from snakemake_executor_ec2.sizing import ceiling, lease
 
 BOOT_TIMEOUT_S = 300.0
+CAPACITY_TIMEOUT_S = 1800.0
 LIFETIME_S = 7 * 24 * 3600
 LOST_AFTER_S = 600.0
 

@@ -21,12 +21,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from .fleet import Fleet
 from .iam import PolicyError
 from .wrap.calls import Call, Response
+
+if TYPE_CHECKING:
+    from .fleet import Fleet
 
 SetPolicy = Callable[[str | None], None]
 

@@ -19,10 +19,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import image
+from .addresses import NoAddressError, choose_ssh_port
 from .cache import prune_in_background
 from .environment import cloud_environment
 from .faultbook import FaultBook
-from .fleet import Fleet, NoAddressError, choose_ssh_port
+from .fleet import Fleet
 from .host import Host, HostError
 from .iam import Policy, PolicyError
 from .instance import Conditions, remove_tree

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from snakemake_executor_ec2.agent.answers import Fetched
 from snakemake_executor_ec2.agent.archive import Refused
 from snakemake_executor_ec2.agent.client import Agent
 from snakemake_executor_ec2.errors import NotFetched, ResultsRefused, StagingError
-from snakemake_executor_ec2.machines.connection import Connection
 from snakemake_executor_ec2.model import JobPlan
 from snakemake_executor_ec2.ports import RemoteHost
 from snakemake_executor_ec2.report import kept_results, messages
 from snakemake_executor_ec2.staging.links import LINKS_IN_A_ROW, LinkRules, dangling, noting
 from snakemake_executor_ec2.staging.machine_links import MachineLinks
 from snakemake_executor_ec2.staging.paths import PathMap
+
+if TYPE_CHECKING:
+    from snakemake_executor_ec2.machines.connection import Connection
 
 _NO_RESULT = {"other": "no file", "pipe": "a pipe (FIFO)", "socket": "a socket", "device": "a device"}
 _THERE = ("directory", "file", "symlink")

@@ -48,7 +48,6 @@ TYPES_PER_ROUND = 10
 rises only if waiting has not helped."""
 STAGING_MARGIN_S = 2 * 3600
 """How much longer than its job's `runtime` a machine may live, for software and files."""
-CAPACITY_TIMEOUT_S = 1800.0
 BUDGET_PAUSE_S = 5.0
 """Between checks of the budget while machines run; the end of one of them ends the pause."""
 
@@ -86,7 +85,7 @@ class Launcher:
     """After this long, at most, a machine ends itself if no agent was installed to keep a lease."""
     lease_usd: float | None = None
     """What it may cost until then."""
-    capacity_timeout_s: float = CAPACITY_TIMEOUT_S
+    capacity_timeout_s: float
     """How long a job waits for a machine while none of our own holds the account's limit."""
     may_launch: Callable[[], None] = lambda: None
     """Raises an Ec2ExecutorError if another machine would be of no use."""

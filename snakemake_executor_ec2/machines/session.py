@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_ec2.agent.archive import Entry
 from snakemake_executor_ec2.agent.client import Agent, Installed, JobStart
@@ -33,7 +33,6 @@ from snakemake_executor_ec2.errors import (
     StagingError,
 )
 from snakemake_executor_ec2.formatting import TellOnce
-from snakemake_executor_ec2.machines.connection import Connection
 from snakemake_executor_ec2.machines.fetching import Fetching
 from snakemake_executor_ec2.machines.host_keys import HostKeys
 from snakemake_executor_ec2.model import JobPlan, JobResult, Software, Transfer
@@ -41,6 +40,9 @@ from snakemake_executor_ec2.ports import Clock, RemoteHost
 from snakemake_executor_ec2.report import messages
 from snakemake_executor_ec2.staging.paths import PathMap, sendings
 from snakemake_executor_ec2.staging.view import View
+
+if TYPE_CHECKING:
+    from snakemake_executor_ec2.machines.connection import Connection
 
 _HOME = re.compile(r"/[^\x00-\x1f]{0,1000}")
 _PAUSE_S = 5.0

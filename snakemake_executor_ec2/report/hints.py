@@ -7,9 +7,12 @@ import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from snakemake_executor_ec2.model import JobPlan
-from snakemake_executor_ec2.report.leavings import Leavings
+
+if TYPE_CHECKING:
+    from snakemake_executor_ec2.report.leavings import Leavings
 
 _NOT_FOUND = 127
 """A shell's exit status where there is no such program."""

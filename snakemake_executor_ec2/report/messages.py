@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from snakemake_executor_ec2.errors import Ec2ExecutorError, InstanceLost, LaunchError, PreparationError
 from snakemake_executor_ec2.formatting import duration, ordinal, size, usd
@@ -25,10 +26,12 @@ from snakemake_executor_ec2.model import (
     Offer,
     Transfer,
 )
-from snakemake_executor_ec2.records.ledger import Entry
 from snakemake_executor_ec2.report.hints import hints
 from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.sizing.quotas import Quota
+
+if TYPE_CHECKING:
+    from snakemake_executor_ec2.records.ledger import Entry
 
 LOG_LINES = 20
 """How much of a failed job's output is shown."""
@@ -318,8 +321,7 @@ def journal_unwritten(waited_s: float) -> str:
 
 def failed_by(plan: JobPlan, entry: Entry | None, error: Ec2ExecutorError, now: float) -> str:
     """The sentence for a job that could not be brought to its end."""
-    where = "" if entry is None else _where(entry, now)
-    text = f"{plan.label} failed{where}: {error.message}"
+    text = f"{plan.label} failed{_where(entry, now) if entry else ''}: {error.message}"
     if isinstance(error, PreparationError) and error.log:
         text += f"\nThe end of the installer's log:\n{_indented(error.log.splitlines()[-LOG_LINES:])}"
     return text
@@ -345,10 +347,9 @@ def job_failed(
         return text
     if result.usage.peak_mem_mib:
         text += f" (peak memory {result.usage.peak_mem_mib} MiB)"
-    lines = _end_of(log)
-    if lines:
-        last = _without_epilogue(lines)[-LOG_LINES:]
-        text += f"\nThe end of its output (complete in {log}):\n{_indented(last)}"
+    if lines := _end_of(log):
+        shown = _indented(_without_epilogue(lines)[-LOG_LINES:])
+        text += f"\nThe end of its output (complete in {log}):\n{shown}"
     text += "".join(f"\n{hint}" for hint in hints(plan, result.exit_code, lines, left))
     return text
 
@@ -366,8 +367,8 @@ def _end_of(log: Path) -> list[str]:
 def _where(entry: Entry, now: float) -> str:
     if entry.machine is None:
         return ""
-    cost = usd(entry.cost_usd(now))
-    return f" on {entry.machine.instance_type} {entry.machine.id} ({entry.machine.zone}, cost {cost})"
+    machine, cost = entry.machine, usd(entry.cost_usd(now))
+    return f" on {machine.instance_type} {machine.id} ({machine.zone}, cost {cost})"
 
 
 def _cause(plan: JobPlan, result: JobResult) -> str:

@@ -11,7 +11,9 @@ from operator import attrgetter
 
 from snakemake_executor_ec2.model import InstanceType, Requirements
 from snakemake_executor_ec2.sizing.memory import gpu_mb, job_mb
-from snakemake_executor_ec2.sizing.requirements import DEFAULT_MEM_MB
+
+DEFAULT_MEM_MB = 1000
+"""Of a job whose rule says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

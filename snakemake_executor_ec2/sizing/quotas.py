@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 import threading
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.model import InstanceType, Market
-from snakemake_executor_ec2.ports import Clock
+
+if TYPE_CHECKING:
+    from snakemake_executor_ec2.cancellation import CancelToken
+    from snakemake_executor_ec2.ports import Clock
 
 PROBE_S = 15.0
 """How long to keep within what EC2 refused to go beyond, before one job tries again: other users

@@ -13,8 +13,8 @@ from difflib import get_close_matches
 
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Arch, Requirements, SpotUse
+from snakemake_executor_ec2.sizing.dimensions import DEFAULT_MEM_MB
 
-DEFAULT_MEM_MB = 1000
 DEFAULT_DISK_MB = 1000
 
 _BYTES_PER_MIB = 2**20

@@ -113,6 +113,17 @@ def test_no_imports_in_a_circle() -> None:
     sorter.prepare()
 
 
+def test_imports_are_at_most_nine_deep() -> None:
+    """A module on the first level imports none of ours: so much one has to have read before the highest."""
+    levels: dict[str, int] = {}
+    for module in TopologicalSorter(
+        {each: ours(each, lazy=False) - {each} for each in MODULES}
+    ).static_order():
+        below = ours(module, lazy=False) - {module} if module in MODULES else set()
+        levels[module] = 1 + max((levels[each] for each in below), default=0)
+    assert max(levels.values()) <= 9
+
+
 def test_the_top_is_vocabulary() -> None:
     """What stands beside the packages is what all of them speak of."""
     alone = {module for module in MODULES if "." not in module and MODULES[module].name != "__init__.py"}

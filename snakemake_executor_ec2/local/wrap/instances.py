@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moto.core.responses import ActionResult
 from moto.ec2 import utils as moto_utils
@@ -13,11 +13,14 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import Instance, InstanceBackend, StateReason
 from moto.ec2.responses.instances import InstanceResponse
 
-from ..fleet import Fleet, NoAddressError
+from ..addresses import NoAddressError
 from ..instance import Launch
 from . import groups
 from .backend import LOCK
 from .patch import replace
+
+if TYPE_CHECKING:
+    from ..fleet import Fleet
 
 _CODES = {
     "pending": 0,

@@ -81,7 +81,7 @@ class World:
             lifetime_s=3600,
             tell=self.said.append,
             pause=self._pause,
-            **more,
+            **{"capacity_timeout_s": 1800.0, **more},
         )
         self.intended: list[LaunchSpec] = []
         self.machines_by_token: dict[str, Machine] = {}
