@@ -3,21 +3,22 @@
     Ec2ExecutorError                 a WorkflowError: Snakemake prints its text, no traceback
     ├── ConfigurationError           refused before anything costs money
     │   ├── NoFittingInstance        no allowed instance type has what the job asks for
-    │   ├── CredentialsExpired       they were good once: log in again
     │   ├── JournalOfAnotherVersion  it names machines in a way that this version does not read
     │   └── SnakefileUnreadable      it can't be read with what travels; knows which files it misses
-    ├── LaunchError                  EC2 did not launch a machine
-    │   ├── CapacityError            not now, of this type, in this zone: try another
-    │   ├── QuotaError               the account's limit: wait until one of the run's machines has ended
+    ├── CloudError                   AWS did not do what it was asked for
+    │   ├── CredentialsExpired       they were good once: log in again, and the same call works
+    │   ├── PermissionDenied         names the IAM action that is missing
     │   ├── ThrottledError           too many requests: try again later
-    │   ├── BudgetReached            --ec2-max-cost: nothing more is launched
-    │   └── PermissionDenied         names the IAM action that is missing
+    │   └── LaunchError              no machine was launched
+    │       ├── CapacityError        not now, of this type, in this zone: try another
+    │       ├── QuotaError           the account's limit: wait until one of the run's machines has ended
+    │       └── BudgetReached        --ec2-max-cost: nothing more is launched
     ├── ConnectError                 the machine could not be reached (in time)
     │   ├── ConnectionLost           a connection that worked broke off: try again
     │   ├── LoginRefused             the machine answers and refuses the user: a wrong --ec2-ssh-user
     │   └── HostKeyMismatch          something else answers at its address: nothing was sent
     ├── PreparationError             a machine could not be made ready: software, for instance
-    ├── StagingError                 a file could not be sent or fetched
+    ├── StagingError                 a file could not be sent or fetched, or another command there failed
     │   ├── NotFetched               results could not be fetched yet; the machine still has them
     │   └── ResultsRefused           results that can never be fetched
     ├── InstanceLost                 the machine is gone: crashed, reclaimed, powered off
@@ -58,10 +59,6 @@ class JournalOfAnotherVersion(ConfigurationError):
     """A folder's journal has other tables than this version's: it is neither read nor written."""
 
 
-class CredentialsExpired(ConfigurationError):
-    """AWS does not take the credentials any more; after a new login the same call may be made again."""
-
-
 class SnakefileUnreadable(ConfigurationError):
     """The Snakefile can't be read with what travels; `files` are those that it may not open there."""
 
@@ -70,12 +67,32 @@ class SnakefileUnreadable(ConfigurationError):
         self.files = files
 
 
-class LaunchError(Ec2ExecutorError):
-    """EC2 refused a launch. `code` is EC2's error code, empty if there was none."""
+class CloudError(Ec2ExecutorError):
+    """AWS refused a call, or did not answer it. `code` is AWS's error code, empty if there was none."""
 
     def __init__(self, message: str, *, code: str = "") -> None:
         super().__init__(message)
         self.code = code
+
+
+class CredentialsExpired(CloudError):
+    """AWS does not take the credentials any more; after a new login the same call may be made again."""
+
+
+class PermissionDenied(CloudError):
+    """The credentials lack an IAM permission; `action` is its name, such as `ec2:RunInstances`."""
+
+    def __init__(self, message: str, *, action: str, code: str = "UnauthorizedOperation") -> None:
+        super().__init__(message, code=code)
+        self.action = action
+
+
+class ThrottledError(CloudError):
+    """AWS asks for fewer requests, or had an internal error; the same call may be made again."""
+
+
+class LaunchError(CloudError):
+    """No machine was launched: EC2 refused it, or something here that would make it useless or lost."""
 
 
 class CapacityError(LaunchError):
@@ -86,20 +103,8 @@ class QuotaError(LaunchError):
     """The account's vCPU or instance limit is reached."""
 
 
-class ThrottledError(LaunchError):
-    """AWS asks for fewer requests, or had an internal error; the same call may be made again."""
-
-
 class BudgetReached(LaunchError):
     """The run's estimated cost has reached what the user allowed."""
-
-
-class PermissionDenied(LaunchError):
-    """The credentials lack an IAM permission; `action` is its name, such as `ec2:RunInstances`."""
-
-    def __init__(self, message: str, *, action: str, code: str = "UnauthorizedOperation") -> None:
-        super().__init__(message, code=code)
-        self.action = action
 
 
 class ConnectError(Ec2ExecutorError):

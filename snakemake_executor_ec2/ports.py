@@ -1,6 +1,7 @@
 """What a job needs from the outside world. Adapters and fakes pass the same contract tests.
 
-Every call blocks; every error is one of `errors.py`.
+Every call blocks; every error is one of `errors.py`. A call that asks AWS may raise CloudError,
+and ConfigurationError if there are no credentials or no region.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Cloud(Protocol):
         """
 
     def instance_types(self) -> tuple[InstanceType, ...]:
-        """The region's catalogue."""
+        """The region's catalogue, or what is known of it if the credentials may not ask."""
 
     def zones(self, instance_type: str) -> tuple[str, ...]:
         """The zones that offer a type and have one of the usable subnets, in a stable order."""
@@ -91,7 +92,8 @@ class Cloud(Protocol):
     def launch(self, spec: LaunchSpec) -> Machine:
         """Start exactly one machine, reachable over ssh by this computer only.
 
-        The same spec again (same token) gives the same machine. Raises LaunchError.
+        The same spec again (same token) gives the same machine. Raises LaunchError if EC2 refuses it or
+        has none; ThrottledError or CredentialsExpired if the same spec may be asked for again.
         """
 
     def status(self, machine_id: str) -> MachineStatus:
@@ -99,7 +101,7 @@ class Cloud(Protocol):
 
     def is_impaired(self, machine_id: str) -> bool:
         """Whether EC2's own checks of a running machine fail: it does not answer EC2 either. At most
-        15 s old. Raises LaunchError if EC2 does not answer (PermissionDenied: it answers, but the
+        15 s old. Raises CloudError if EC2 does not answer (PermissionDenied: it answers, but the
         credentials may not ask), so that a call that returns shows that EC2 can be reached."""
 
     def allow_ssh_from_here(self, address: str) -> None:
@@ -238,7 +240,8 @@ class Launches(Protocol):
         """Launch the best machine available now, the `machine_no`th for this plan, after `reclaimed`
         spot machines that EC2 has reclaimed. Waits while there is none.
 
-        Raises NoFittingInstance or another LaunchError; Cancelled while it waits or tries.
+        Raises NoFittingInstance, LaunchError (BudgetReached, CapacityError after a time, …) or another
+        CloudError; Cancelled while it waits or tries.
         """
 
     def adopted(self, machine: Machine, requirements: Requirements) -> None:

@@ -27,6 +27,7 @@ from botocore.parsers import ResponseParserError
 
 from snakemake_executor_ec2.errors import (
     CapacityError,
+    CloudError,
     ConfigurationError,
     CredentialsExpired,
     Ec2ExecutorError,
@@ -128,13 +129,19 @@ def translate(error: AwsError, action: str) -> Ec2ExecutorError:
     wrong = _misconfigured(code, text)
     if wrong is not None:
         return wrong
+    kind = LaunchError if action == "ec2:RunInstances" else CloudError
     if code in ACCOUNT_CODES:
-        return LaunchError(f"{ACCOUNT_CODES[code]} ({text})", code=code)
-    return LaunchError(f"AWS refused {action}: {text} ({code})", code=code)
+        return kind(f"{ACCOUNT_CODES[code]} ({text})", code=code)
+    return kind(f"AWS refused {action}: {text} ({code})", code=code)
 
 
-def _denied(code: str, text: str, action: str) -> PermissionDenied | None:
-    """A permission that is missing."""
+def _denied(code: str, text: str, action: str) -> PermissionDenied | CredentialsExpired | None:
+    """A permission that is missing, or a login that is over."""
+    if code in EXPIRED_CODES:
+        return CredentialsExpired(
+            f"the AWS credentials have expired (or this computer's clock is wrong): {HOW_TO_LOG_IN}",
+            code=code,
+        )
     if code in DENIED_CODES:
         # A launch may fail for lack of another permission than its own: iam:PassRole, ec2:CreateTags.
         action = _missing_action(text) or action
@@ -161,10 +168,6 @@ def _misconfigured(code: str, text: str) -> ConfigurationError | None:
         return ConfigurationError(
             f"there is no such machine image for this account in this region: {text}; "
             "--ec2-ami names another one, and without it Amazon Linux 2023 is used"
-        )
-    if code in EXPIRED_CODES:
-        return CredentialsExpired(
-            f"the AWS credentials have expired (or this computer's clock is wrong): {HOW_TO_LOG_IN}"
         )
     if code in INVALID_CREDENTIALS_CODES:
         return ConfigurationError(f"AWS does not accept the credentials ({code}): {HOW_TO_LOG_IN}")

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, translate
-from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError, PermissionDenied
+from snakemake_executor_ec2.errors import (
+    ConfigurationError,
+    CredentialsExpired,
+    Ec2ExecutorError,
+    PermissionDenied,
+)
 from snakemake_executor_ec2.ports import Clock
 
 if TYPE_CHECKING:
@@ -65,7 +70,7 @@ class HealthBoard:
             # An answer that says nothing of the machines is one: our line to EC2 is up. Such as where one
             # of them was launched a moment ago, and is not known yet.
             is_answer = isinstance(error, ClientError) and not isinstance(
-                told, PermissionDenied | ConfigurationError
+                told, PermissionDenied | CredentialsExpired | ConfigurationError
             )
             self._error, self._impaired = None if is_answer else told, frozenset()
         else:

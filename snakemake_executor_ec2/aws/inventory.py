@@ -63,7 +63,7 @@ class Inventory:
         return self._clients.ec2.meta.endpoint_url
 
     def machines(self) -> list[Found]:
-        """The machines that are not terminated, oldest first. Raises LaunchError, as `groups` does."""
+        """The machines that are not terminated, oldest first. Raises CloudError, as `groups` does."""
         filters: Sequence[Any] = [{"Name": "tag-key", "Values": [RUN_TAG]}]
         try:
             pages = self._clients.ec2.get_paginator("describe_instances").paginate(
@@ -95,7 +95,7 @@ class Inventory:
 
     def delete_groups(self, run_ids: Collection[str]) -> dict[str, str]:
         """Remove the security groups of runs whose machines are ending: id → run of those that are
-        gone. Waits, for a while, until the machines have let go of them. Raises LaunchError."""
+        gone. Waits, for a while, until the machines have let go of them. Raises CloudError."""
         wanted = {group: run for group, run in self.groups().items() if run in run_ids}
         left = dict(wanted)
         patience = Backoff(self._clock, total_s=GROUP_S, first_s=1.0, most_s=5.0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from snakemake_executor_ec2.errors import ConnectError
+from snakemake_executor_ec2.errors import LaunchError
 from snakemake_executor_ec2.report import messages
 
 ALONE_FACTOR = 3
@@ -44,11 +44,11 @@ class Reachability:
             self._unreached[machine_id] = why
 
     def check(self) -> None:
-        """Raise ConnectError if another machine could not be logged in to either."""
+        """Raise LaunchError if another machine could not be logged in to either."""
         with self._lock:
             if not self._connected_at and len(self._unreached) >= UNREACHED:
                 why = list(self._unreached.values())[-1]
-                raise ConnectError(messages.none_reachable(len(self._unreached), why))
+                raise LaunchError(messages.none_reachable(len(self._unreached), why))
 
     def answered_since(self, machine_id: str, since: float) -> bool:
         """Whether any other machine was connected to after a moment."""

@@ -16,7 +16,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError, LaunchError, ThrottledError
+from snakemake_executor_ec2.errors import (
+    CloudError,
+    ConfigurationError,
+    Ec2ExecutorError,
+    LaunchError,
+    ThrottledError,
+)
 from snakemake_executor_ec2.model import (
     Arch,
     Image,
@@ -105,7 +111,7 @@ class FakeCloud:
         self.images: list[tuple[str | None, Arch, bool]] = []
         """Every image that was asked for: name, architecture, whether for a GPU."""
         """Every spec that `launch` was called with, refused ones too."""
-        self.refuse: Callable[[LaunchSpec], LaunchError | None] = lambda _: None
+        self.refuse: Callable[[LaunchSpec], CloudError | None] = lambda _: None
         """Says which launches EC2 refuses, and why."""
         self.lose_replies = 0
         """So many launches start their machine and then raise ThrottledError."""
@@ -266,7 +272,7 @@ class FakeCloud:
             if planned:
                 raise planned.popleft()
 
-    def _refusal(self, spec: LaunchSpec) -> LaunchError | None:
+    def _refusal(self, spec: LaunchSpec) -> CloudError | None:
         name = spec.offer.instance_type.name
         if all(each.name != name for each in self._types):
             return LaunchError(f"the instance type {name!r} does not exist", code="InvalidParameterValue")

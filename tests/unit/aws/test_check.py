@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
-from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
+from snakemake_executor_ec2.errors import ConfigurationError, CredentialsExpired, Ec2ExecutorError
 from tests.fakes.clock import FakeClock
 from tests.unit.aws.moto_server import CREDENTIALS, environment, moto_server
 
@@ -77,7 +77,7 @@ def refusal(made: Ec2Cloud) -> str:
     """The one sentence of a failed check."""
     with pytest.raises(Ec2ExecutorError) as caught:
         made.check()
-    assert isinstance(caught.value, ConfigurationError)
+    assert isinstance(caught.value, ConfigurationError | CredentialsExpired)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

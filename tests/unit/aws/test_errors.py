@@ -20,6 +20,7 @@ from botocore.parsers import ResponseParserError
 from snakemake_executor_ec2.aws.errors import AwsError, is_transient, translate
 from snakemake_executor_ec2.errors import (
     CapacityError,
+    CloudError,
     ConfigurationError,
     CredentialsExpired,
     Ec2ExecutorError,
@@ -57,7 +58,7 @@ def test_codes(code: str, kind: type[Ec2ExecutorError]) -> None:
     found = translate(client_error(code, "EC2\n  said so."), "ec2:RunInstances")
     assert type(found) is kind
     assert "\n" not in str(found)
-    if isinstance(found, LaunchError):
+    if isinstance(found, CloudError):
         assert found.code == code
 
 
@@ -138,9 +139,9 @@ def test_image_of_another_account() -> None:
     ],
 )
 def test_credentials(error: AwsError, said: str) -> None:
-    """What is wrong with the credentials is a ConfigurationError that says what to do."""
+    """What is wrong with the credentials says what to do."""
     found = translate(error, "ec2:DescribeRegions")
-    assert isinstance(found, ConfigurationError)
+    assert isinstance(found, ConfigurationError | CredentialsExpired)
     assert said in str(found)
 
 

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from snakemake_executor_ec2.aws.health import HealthBoard
-from snakemake_executor_ec2.errors import CredentialsExpired, LaunchError, PermissionDenied
+from snakemake_executor_ec2.errors import CloudError, CredentialsExpired, PermissionDenied
 from tests.fakes.clock import FakeClock
 from tests.unit.aws.scripted import ScriptedClients, client_error
 
@@ -75,7 +75,7 @@ def test_an_answer_that_says_nothing(code: str, status: int) -> None:
     [
         (client_error("UnauthorizedOperation"), PermissionDenied),
         (client_error("RequestExpired"), CredentialsExpired),
-        (EndpointConnectionError(endpoint_url="https://ec2"), LaunchError),
+        (EndpointConnectionError(endpoint_url="https://ec2"), CloudError),
     ],
 )
 def test_no_answer_is_none(error: Exception, kind: type[Exception]) -> None:

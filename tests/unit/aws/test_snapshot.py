@@ -11,7 +11,7 @@ import pytest
 from snakemake_executor_ec2.aws import snapshot
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.aws.snapshot import Snapshot
-from snakemake_executor_ec2.errors import LaunchError
+from snakemake_executor_ec2.errors import CloudError
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.model import Market
 from snakemake_executor_ec2.timing import SystemClock
@@ -108,5 +108,5 @@ def test_where_the_snapshot_has_no_prices_either(
 def test_another_failure_is_a_failure(ec2_cloud: EmbeddedCloud) -> None:
     """A catalogue that EC2 merely fails to give is not replaced by an older one."""
     ec2_cloud.faults.throttle("DescribeInstanceTypes", count=100)
-    with environment(ec2_cloud.env), pytest.raises(LaunchError):
+    with environment(ec2_cloud.env), pytest.raises(CloudError):
         Ec2Cloud(run_id="run-1", clock=SystemClock(), warn=pytest.fail).instance_types()

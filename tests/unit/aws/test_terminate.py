@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from snakemake_executor_ec2.aws.terminate import Terminator
-from snakemake_executor_ec2.errors import LaunchError, PermissionDenied, ThrottledError
+from snakemake_executor_ec2.errors import CloudError, PermissionDenied, ThrottledError
 from tests.fakes.clock import FakeClock
 from tests.unit.aws.scripted import ScriptedClients, client_error, instance, reservations
 
@@ -130,7 +130,7 @@ def test_one_protected_machine(world: World) -> None:
 
     world.ec2.answer("terminate_instances", ec2)
     world.ec2.answer("describe_instances", reservations(instance("i-2")))
-    with pytest.raises(LaunchError, match="i-2"):
+    with pytest.raises(CloudError, match="i-2"):
         world.terminator.terminate(["i-1", "i-2", "i-3"])
     assert ended == {"i-1", "i-3"}
 

@@ -8,10 +8,10 @@ import pytest
 
 from snakemake_executor_ec2.errors import (
     Cancelled,
-    ConnectError,
     ConnectionLost,
     HostKeyMismatch,
     InstanceLost,
+    LaunchError,
     LoginRefused,
     PermissionDenied,
     ThrottledError,
@@ -214,5 +214,5 @@ def test_what_another_machine_would_do_as_well(
     with pytest.raises(kind, match="not here"):
         world.connection.open(60.0)
     world.reachability.note_unreached("i-other", "not here")
-    with pytest.raises(ConnectError, match="launched 2"):
+    with pytest.raises(LaunchError, match="launched 2"):
         world.reachability.check()

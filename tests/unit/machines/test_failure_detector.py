@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from snakemake_executor_ec2.errors import ConnectError
+from snakemake_executor_ec2.errors import LaunchError
 from snakemake_executor_ec2.machines.failure_detector import ALONE_FACTOR, FailureDetector, Reachability
 
 PATIENCE_S = 100.0
@@ -55,7 +55,7 @@ def test_none_reachable() -> None:
     reachability.check()
     reachability.note_unreached("b", "no answer in time.")
     with pytest.raises(
-        ConnectError, match=r"launched 2, .* none of them \(no answer in time\): .*outgoing ssh"
+        LaunchError, match=r"launched 2, .* none of them \(no answer in time\): .*outgoing ssh"
     ):
         reachability.check()
     reachability.note("c", 10.0)
