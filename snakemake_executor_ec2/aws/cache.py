@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from snakemake_executor_ec2.ports import Clock
 
 DAY_S = 86_400.0
@@ -23,13 +25,10 @@ _KEEP_S = 30 * DAY_S
 
 
 def default_directory() -> Path:
-    """`~/.cache/snakemake-ec2`, or where XDG_CACHE_HOME puts it; SNAKEMAKE_EC2_CACHE names another
-    folder, as for an EC2 that does not live long: what the next one answers is not the same."""
+    """The user's folder for caches (on Linux `~/.cache/snakemake-ec2`); SNAKEMAKE_EC2_CACHE names another
+    one, as for an EC2 that does not live long: what the next one answers is not the same."""
     named = os.environ.get("SNAKEMAKE_EC2_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "snakemake-ec2"
+    return Path(named) if named else user_cache_path("snakemake-ec2")
 
 
 class DiskCache:

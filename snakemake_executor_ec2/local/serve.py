@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from . import image
 from .addresses import NoAddressError, choose_ssh_port
 from .cache import prune_in_background
@@ -101,7 +103,7 @@ async def _serve(
     for told in (reduced, _programs()):
         if told:
             print(f"embedded cloud: {told}", file=sys.stderr, flush=True)
-    cache = _private_cache(settings.cache_dir or _user_cache(), state_dir)
+    cache = _private_cache(settings.cache_dir or user_cache_path("snakemake-ec2"), state_dir)
     conditions = _conditions(settings, state_dir, cache, homes, isolated=isolated)
     fleet = _fleet(loop, conditions)
     # Only now: it takes a second, and must find moto's settings made.
@@ -204,11 +206,6 @@ def _advice() -> str:
     if switch.is_file() and switch.read_text().strip() == "1":
         return "; `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0` would change that"
     return ""
-
-
-def _user_cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "snakemake-ec2"
 
 
 def _policy(file: Path | None) -> Policy | None:
