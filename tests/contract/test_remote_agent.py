@@ -113,7 +113,7 @@ def test_a_job_outlives_the_connection_and_is_followed_on(rig: Rig) -> None:
     agent.install()
     job = JobStart(
         key="job-1",
-        command='echo "$SECRET"; for n in 1 2 3 4 5; do echo $n; sleep 0.2; done; exit 7',
+        command='echo "$SECRET"; for n in 1 2 3 4 5; do echo $n; sleep 0.2; done; sleep 1; exit 7',
         cwd=str(rig.home),
         label="rule count",
         env={"SECRET": "hush"},
