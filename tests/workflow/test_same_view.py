@@ -162,7 +162,7 @@ rule merge:
     assert run.returncode != 0
     assert not (run.folder / "merged.txt").exists()
     assert "reads/b.txt exists on your computer but was not sent to the machine" in run.output
-    assert "reads/a.txt exists here" not in run.output
+    assert "reads/a.txt exists on your computer" not in run.output
 
 
 KINDS = """
