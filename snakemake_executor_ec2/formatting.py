@@ -11,7 +11,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 
 
 def usd(amount: float | None) -> str:
-    """An amount for people: `$0.0031`, `$12.40`, or `?` where it is not known."""
+    """An amount for people: `$0.0031`, `$12.40`, or `?` if it is unknown."""
     if amount is None:
         return "?"
     return f"${amount:.4f}" if amount < 1 else f"${amount:,.2f}"

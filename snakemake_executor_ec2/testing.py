@@ -111,7 +111,8 @@ def _ignore_results(folder: str, names: list[str]) -> list[str]:
 
 @pytest.fixture(scope="session")
 def ec2_cloud_process() -> Iterator[EmbeddedCloud]:
-    """One embedded cloud for the whole session; tests want `ec2_cloud`, which looks after it."""
+    """One embedded cloud for the whole session; tests should use `ec2_cloud`, which checks for machines
+    left behind."""
     from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 
     with EmbeddedCloud() as cloud:

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     keep_temporary_files_on_disk()
     try:
         return _run(options)
-    except BrokenPipeError:  # whoever asked is gone; and nothing must be flushed to it at exit
+    except BrokenPipeError:  # the reader is gone; and nothing must be flushed to it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:

@@ -139,7 +139,7 @@ def sizes_of(answer: Mapping[str, Any]) -> dict[str, int]:
 
 
 def kinds_of(begin: Mapping[str, Any], asked: Collection[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """For each path that was asked for what it is, and why it cannot be sent if that is told."""
+    """What each requested path is, and why it cannot be sent if the agent says so."""
     told = begin.get("paths")
     kinds, why = {}, {}
     for path in asked:

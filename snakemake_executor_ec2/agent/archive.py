@@ -142,7 +142,7 @@ class _Writer:
 
     @contextlib.contextmanager
     def opened(self, path: str, status: os.stat_result, need: int) -> Iterator[None]:
-        """Let us read what is ours, though it is closed to us, and leave it as it was."""
+        """Make a file or folder of our own readable during the block, whatever its mode."""
         closed = self.open_up and status.st_uid == os.geteuid() and not os.access(path, need)
         if closed:
             os.chmod(path, stat.S_IMODE(status.st_mode) | need << 6)

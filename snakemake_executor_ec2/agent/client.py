@@ -91,7 +91,7 @@ class Installed:
     """`image` (it was all there), `uv`, `pip`, or `late`: it is installed when it is called."""
     seconds: float
     locked: tuple[str, ...] = ()
-    """The versions that were chosen, `name==version`, where they can be told."""
+    """The versions that were chosen, `name==version`, as far as they are known."""
     versions: str = PYTHONS
     """Of Python, among which it was chosen."""
 
@@ -251,8 +251,8 @@ class Agent:
     ) -> Fetched:
         """Fetch what exists of `paths`, and all of `must`; see `archive.read_archive` for `place`, `judge`.
 
-        Nothing appears here until everything has arrived. If one of `must` is missing, nothing
-        is fetched at all, and `kinds` tells it.
+        No file appears on this computer until everything has arrived. If one of `must` is missing, nothing
+        is fetched at all, and `kinds` says so.
         """
         request = {"paths": list(paths), "must": list(must)}
 

@@ -89,7 +89,7 @@ class Command:
             self._benchmark = Benchmark(pid)
 
     def look(self) -> float:
-        """Measure what there is to be measured now; the moment (`time.monotonic`) to do so again."""
+        """Measure now; returns the moment (`time.monotonic`) of the next measurement."""
         return self._benchmark.look() if self._benchmark else math.inf
 
     def ended(self, exit_code: int) -> str:

@@ -12,8 +12,8 @@ _RESERVE = 256 * 1024
 
 
 class EventLog:
-    """Appends events. A job that fills the disk does not keep its end from being told: some
-    space is kept in reserve, and after that it waits for space."""
+    """Appends events. Even if the job fills the disk, its end is recorded: some space is kept in
+    reserve, and after that this waits for space."""
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

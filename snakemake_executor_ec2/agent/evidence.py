@@ -14,7 +14,7 @@ _OWN_END = re.compile(
     rb"(?:returned non-zero exit status (?P<status>\d+)\.|died with [^\n]*?(?P<signal>\d+)>?\.)$",
     re.MULTILINE | re.DOTALL,
 )
-"""How Snakemake tells of a rule's command that failed: in the words of Python's `CalledProcessError`."""
+"""How Snakemake reports a rule's command that failed: with the words of Python's `CalledProcessError`."""
 
 _HINTS = {
     int(
@@ -48,9 +48,9 @@ class Facts(NamedTuple):
 def own_exit_code(exit_code: int, tail: bytes) -> int:
     """How the rule's own command ended, given how the machine's Snakemake did and what it printed last.
 
-    Snakemake's exit code is 1 whatever has failed, but it prints the command's. The last one counts;
-    where it prints none (the rule's Python code raised an error, Snakemake itself was killed) it is
-    Snakemake's own.
+    Snakemake's exit code is 1 whatever has failed, but it prints the command's. The last one counts; if it
+    prints none (the rule's Python code raised an error, Snakemake itself was killed), it is Snakemake's
+    own.
     """
     found = list(_OWN_END.finditer(tail)) if exit_code == 1 else []
     if not found:

@@ -178,7 +178,7 @@ class Landing:
                 os.close(fd)
 
     def _make_links(self) -> None:
-        """Links are made last: where one leads may depend on the others."""
+        """Links are made last: the target of one may depend on the others."""
         for real, (part, target, item) in self._links.items():
             text = item.link
             if self._judge is not None:

@@ -101,7 +101,7 @@ def _obstacle(path: str, ours: Ours, *, alone: bool) -> str:
 
 
 def _make(path: str) -> list[str]:
-    """Make a directory and its parents, with sudo where it must be; returns those that are new."""
+    """Make a directory and its parents, with sudo if necessary; returns those that are new."""
     missing = []
     parent = path
     while not os.path.lexists(parent):
@@ -215,7 +215,7 @@ def _tell_unreadable(found: dict[str, dict[str, Any]]) -> None:
 
 
 def _closed_in(path: str) -> str:
-    """What cannot be read of a file or directory: what is ours can be, whatever its mode."""
+    """The parts of a file or directory that cannot be read; our own files can be, whatever their mode."""
     status = os.lstat(path)
     is_directory = stat.S_ISDIR(status.st_mode)
     if not (is_directory or stat.S_ISREG(status.st_mode)):
@@ -227,7 +227,8 @@ def _closed_in(path: str) -> str:
 
 
 def _take_over(paths: list[str]) -> None:
-    """Make ours what a step with sudo has left to root alone, where we may; else reading it says why not."""
+    """Take over files that a step with sudo has left to root alone, if sudo allows it; otherwise reading
+    them fails and says why."""
     ours = Ours()
     locked = {lock for path in paths if (lock := _lock_on(path, ours))}
     if locked:
@@ -236,7 +237,7 @@ def _take_over(paths: list[str]) -> None:
 
 
 def _lock_on(path: str, ours: Ours) -> str:
-    """What keeps us from reading a path: a folder of ours that leads there, or the path itself."""
+    """What prevents reading a path: a folder on the way to it, or the path itself."""
     parts = os.path.dirname(path).split(os.sep)
     for depth in range(2, len(parts) + 1):
         folder = os.sep.join(parts[:depth])
@@ -255,7 +256,7 @@ def _is_readable(path: str) -> bool:
 
 
 def _widen(pipe: int) -> None:
-    """Let a pipe hold more than 64 KiB, where it is one: that saves most of the switching to and fro."""
+    """If it is a pipe, let it hold more than 64 KiB: that saves most context switches."""
     with contextlib.suppress(OSError):
         fcntl.fcntl(pipe, getattr(fcntl, "F_SETPIPE_SZ", 1031), _BUFFER)
 

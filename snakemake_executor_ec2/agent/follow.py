@@ -75,13 +75,13 @@ class _Stream:
         self.is_over = False
 
     def tell(self, **facts: Any) -> None:
-        """Print one line at once. BrokenPipeError: nobody listens any more."""
+        """Print one line at once. BrokenPipeError: nobody reads it any more."""
         line = json.dumps({"at": [self.events_at, self.output_at], **facts}) + "\n"
         sys.stdout.write(line)
         sys.stdout.flush()
 
     def pump(self) -> bool:
-        """Print what is new; True once the job's last event is told."""
+        """Print what is new; True once the job's last event is printed."""
         last = None
         for line in self._new_events():
             event = json.loads(line)
@@ -90,7 +90,7 @@ class _Stream:
                 break
             self.events_at += len(line)
             self.tell(event=event)
-        # The end is written after all that the job printed, so it is told after it, too.
+        # The end is written after all output of the job, so it is reported after it, too.
         while data := os.pread(self.output, _CHUNK, self.output_at):
             self.output_at += len(data)
             self.tell(output=data.decode("utf-8", "surrogateescape"))

@@ -83,7 +83,7 @@ def _in_use(key: str, place: str) -> bool:
 
 
 def _public(key: str) -> list[str]:
-    """The type and the key of a public half; nothing where there is none."""
+    """The type and the key of a public half; empty if there is none."""
     try:
         with open(key + ".pub", "rb") as file:
             found = file.read()

@@ -63,7 +63,7 @@ def grant(lease_s: float | None) -> None:
 
 
 def renew() -> None:
-    """Let the lease run its whole length again, from now. Nothing happens where there is none."""
+    """Start the lease again at its full length, from now. Nothing happens if there is none."""
     record = _read()
     if record is not None and record[1] > 0:
         _write(boottime(), record[1])
@@ -112,7 +112,7 @@ def power_off(override: str | None = None) -> bool:
 
 
 def ensure_guard(lease_s: float | None, poweroff: str | None) -> None:
-    """Begin a lease and see to it that a guard watches it."""
+    """Begin a lease and make sure that a guard watches it."""
     grant(lease_s)
     if not lease_s:
         return
@@ -147,5 +147,5 @@ def guarding() -> int:
             elif request.get("poweroff"):
                 return 0
             else:
-                time.sleep(60)  # the machine is going down; if it does not, it is told again
+                time.sleep(60)  # the machine is going down; if it does not, try again
     return 0

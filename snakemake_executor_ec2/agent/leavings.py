@@ -9,7 +9,7 @@ from typing import Any
 from .state import job_dir, read_request, say
 
 _ENTRIES = 200_000
-"""No more are looked at, and no more than this are told:"""
+"""No more are looked at, and no more than this are reported:"""
 _FILES = 1000
 _NEVER = ("__pycache__",)
 _PART = ".ec2-part-"

@@ -1,4 +1,5 @@
-"""Names of files that are still arriving. Each tells who writes it, so that those of the dead can go."""
+"""Names of files that are still arriving. Each says which process writes it, so that those of dead ones
+can be removed."""
 
 from __future__ import annotations
 
@@ -72,7 +73,7 @@ def _lives(pid: int) -> bool:
 
 
 def _began(pid: int) -> str:
-    """When a process was started, in the kernel's ticks; 0 if that is not told (macOS)."""
+    """When a process was started, in the kernel's ticks; 0 if that is unknown (macOS)."""
     with contextlib.suppress(OSError, IndexError, UnicodeError):
         return _text(f"/proc/{pid}/stat").rpartition(")")[2].split()[19]
     return "0"

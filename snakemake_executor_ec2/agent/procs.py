@@ -1,4 +1,4 @@
-"""What a job uses, read from /proc; where there is none (macOS), only what `wait` tells."""
+"""What a job uses, read from /proc; if there is none (macOS), only what `wait` reports."""
 
 from __future__ import annotations
 
@@ -89,10 +89,8 @@ def adopt_orphans() -> None:
 
 
 def end_descendants(patience_s: float = 10.0) -> None:
-    """Kill all that descends from us, with sudo what is not ours; returns when none is left.
-
-    What cannot be killed now (it waits for a file system that does not answer) is left after a while.
-    """
+    """Kill all our descendants, with sudo those of other users; returns when none is left. What cannot
+    be killed now (it waits for a file system that does not answer) is left after a while."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         with contextlib.suppress(ChildProcessError):
@@ -106,7 +104,7 @@ def end_descendants(patience_s: float = 10.0) -> None:
 
 
 def kill(pids: list[int]) -> None:
-    """Kill processes, with sudo those that are not ours."""
+    """Kill processes, with sudo those of other users."""
     others = []
     for pid in pids:
         try:
@@ -132,7 +130,7 @@ def tree_of(root_pid: int) -> list[int]:
 
 
 def boot_id() -> str:
-    """What changes with every boot; empty if the system does not tell (macOS)."""
+    """An id that changes with every boot; empty if the system has none (macOS)."""
     with contextlib.suppress(OSError):
         return _read("/proc/sys/kernel/random/boot_id").decode().strip()
     return ""

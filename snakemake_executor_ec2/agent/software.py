@@ -159,7 +159,7 @@ def _answer(python: str, scripts: list[str], how: str, folder: str) -> dict[str,
 
 
 def _shim(python: str, folder: str) -> str:
-    """A directory in which `python` is the given interpreter, which has another name where it is."""
+    """A directory in which `python` is the given interpreter, whatever the name of its file."""
     directory = os.path.join(folder, "shims")
     os.makedirs(directory, exist_ok=True)
     shim = os.path.join(directory, "python")

@@ -207,7 +207,8 @@ def _folders(lists: Iterable[bytes]) -> dict[str, list[Any]]:
 
 
 def _give_away(paths: list[str]) -> None:
-    """Make files another user's, so that the job cannot change their modes; they stay ours if we may not."""
+    """Make files another user's, so that the job cannot change their modes; if that is not allowed, they
+    stay ours."""
     if not paths:
         return
     if os.geteuid() == 0:

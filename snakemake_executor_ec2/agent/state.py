@@ -20,7 +20,7 @@ class AgentError(Exception):
 
 
 def home() -> str:
-    """`~/.snakemake-ec2`, which is made where it is missing."""
+    """`~/.snakemake-ec2`, which is made if it is missing."""
     path = os.path.join(os.path.expanduser("~"), ".snakemake-ec2")
     os.makedirs(path, mode=0o700, exist_ok=True)
     return path

@@ -382,7 +382,7 @@ def _exit_code(wait_status: int) -> int:
 
 
 def _text(path: str) -> str:
-    """The beginning of a small text file; nothing where there is none."""
+    """The beginning of a small text file; empty if there is none."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(_MAX_SENTENCE).strip()

@@ -27,7 +27,7 @@ def note_boot(folder: str) -> None:
 
 
 def settle(folder: str) -> dict[str, Any] | None:
-    """End a job that nobody watches any more, and tell how; None if it was the machine that went down."""
+    """End a job whose supervisor is gone, and report how it ended; None if the machine went down."""
     with try_lock(os.path.join(folder, "unwatched.lock"), wait=True):  # type: ignore[union-attr]
         path = os.path.join(folder, "events.jsonl")
         event = last_event(path)

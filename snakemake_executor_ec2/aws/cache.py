@@ -21,7 +21,7 @@ from snakemake_executor_ec2.ports import Clock
 DAY_S = 86_400.0
 _FORMAT = 1
 _KEEP_S = 30 * DAY_S
-"""Files of endpoints and regions that nobody asked for in this time are removed."""
+"""Files of endpoints and regions that were not asked for in this time are removed."""
 
 
 def default_directory() -> Path:
@@ -64,7 +64,7 @@ class DiskCache:
             try:
                 with os.fdopen(descriptor, "w") as file:
                     json.dump(entry, file)
-                # The age of a file is told by the same clock as that of its document.
+                # The age of a file is measured by the same clock as that of its document.
                 os.utime(name, (self._clock.now(), self._clock.now()))
                 Path(name).replace(self._path(key))
             except OSError:

@@ -73,7 +73,7 @@ class Clients:
 
     @cached_property
     def ec2_once(self) -> EC2Client:
-        """EC2, where every failure is ours to judge: botocore would retry even capacity errors."""
+        """EC2. We judge every failure ourselves: botocore would retry even capacity errors."""
         with self._lock:
             return self._session.client("ec2", region_name=self.region, config=_config(attempts=1))
 
@@ -108,7 +108,7 @@ class Clients:
             return self._session.client("service-quotas", region_name=self.region, config=_config(attempts=3))
 
     def require_credentials(self) -> None:
-        """Raise ConfigurationError where there are no credentials, without asking AWS."""
+        """Raise ConfigurationError if there are no credentials, without asking AWS."""
         try:
             with self._lock:
                 found = self._session.get_credentials()
@@ -129,7 +129,7 @@ class Clients:
 
     @property
     def in_environment(self) -> bool:
-        """Whether the credentials are environment variables, which nobody else can change."""
+        """Whether the credentials are environment variables, which cannot be changed from outside."""
         return self._profile is None and "AWS_ACCESS_KEY_ID" in os.environ
 
     def log_in_again(self) -> None:

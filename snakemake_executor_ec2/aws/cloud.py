@@ -110,15 +110,15 @@ class Ec2Cloud:
 
     @property
     def region(self) -> str:
-        """See `Clients.region`; asks nobody but, on an EC2 machine, that machine."""
+        """See `Clients.region`; makes no call, except to the metadata service if this computer is an EC2
+        machine."""
         return self._clients.region
 
     def check(self) -> None:
-        """See `Cloud.check`: one call of EC2's that needs hardly any permission.
+        """See `Cloud.check`: one call that needs hardly any permission.
 
-        That a permission to launch is missing shows at the first launch. Asking before, with
-        DryRun, would have to know the whole request: policies depend on type, tags and
-        network, and would refuse a simpler one that nobody wants to make.
+        A missing permission to launch shows at the first launch. A DryRun before that would need the whole
+        request: policies depend on type, tags and network, and might refuse a simpler one.
         """
         self._clients.require_credentials()
         try:
@@ -169,7 +169,7 @@ class Ec2Cloud:
             if self._clients.in_environment:
                 raise CredentialsExpired(
                     f"{error.message} (those in environment variables cannot be renewed from outside: log in "
-                    "and call again)"
+                    "and run the same command again)"
                 ) from error
             raise
         self._terminator.launched(machine.id)
@@ -211,7 +211,7 @@ class Ec2Cloud:
         return answer.get("Output", "") or ""
 
     def close(self) -> bool:
-        """See `Cloud.close`. What could not be ended or removed is told through `warn`."""
+        """See `Cloud.close`. `warn` reports what could not be ended or removed."""
         if self._tried_to_launch and self._terminator.sweep():
             self._tried_to_launch = False
         return self._group.delete() and not self._tried_to_launch

@@ -248,7 +248,7 @@ def _text_of(error: ClientError) -> str:
 
 
 def _why(text: str) -> str:
-    """Who lacks what, where AWS tells: `User: arn:… is not authorized to perform …`."""
+    """Who lacks what, if AWS says so: `User: arn:… is not authorized to perform …`."""
     found = re.search(r"User: .*", text)
     return f" ({found.group(0)})" if found else ""
 

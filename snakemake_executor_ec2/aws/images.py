@@ -29,8 +29,8 @@ _GPU_NAMES = {
 def find_image(clients: Clients, ami: str | None, arch: Arch, warn: Callable[[str], None]) -> Image:
     """The given image, or the newest Amazon Linux 2023 for an architecture.
 
-    `warn` tells the user where Amazon's own word for the newest may not be read. Raises ConfigurationError
-    where there is none, or where it can't be used.
+    `warn` reports that Amazon's own parameter for the newest may not be read. Raises ConfigurationError if
+    there is no image, or if it can't be used.
     """
     if ami is not None:
         return _usable(_described(clients, ami), arch)
@@ -58,7 +58,7 @@ def _newest_parameter(clients: Clients, arch: Arch, warn: Callable[[str], None])
             told = translate(error, "ssm:GetParameter")
             warn(f"the newest Amazon Linux 2023 for {arch} is found by its image's name: {told}")
         # Whatever is wrong with SSM (no permission, no endpoint), EC2 itself knows the image;
-        # what is wrong with the credentials, it tells as well.
+        # DescribeImages reports the same problems of credentials.
         return None
     return found["Parameter"]["Value"]
 

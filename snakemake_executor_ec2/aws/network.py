@@ -147,7 +147,7 @@ def source_address(host: str) -> str | None:
 
 
 def public_address() -> str:
-    """This computer's address as AWS sees it. Raises ConfigurationError if it can't be told."""
+    """This computer's address as AWS sees it. Raises ConfigurationError if it can't be determined."""
     try:
         with urllib.request.urlopen(CHECK_IP_URL, timeout=_CHECK_IP_TIMEOUT_S) as answer:
             return str(ipaddress.ip_address(answer.read(100).decode("ascii", "replace").strip()))
@@ -159,7 +159,7 @@ def public_address() -> str:
 
 
 class Caller:
-    """Which networks ssh connections of ours come from."""
+    """The networks from which our ssh connections come."""
 
     def __init__(
         self,
@@ -174,10 +174,10 @@ class Caller:
         self._look_up_public = look_up_public
 
     def networks(self) -> tuple[str, ...]:
-        """As CIDRs: the setting where there is one; else this computer's address as machines see it.
+        """As CIDRs: the setting if there is one, otherwise this computer's address as machines see it.
 
-        That is the public one, unless EC2's API itself is on this computer or in a private
-        network: then its machines are there, too. Raises ConfigurationError.
+        That is the public one, unless EC2's API itself is on this computer or in a private network: then
+        its machines are there, too. Raises ConfigurationError.
         """
         if self._ssh_from:
             return parse_cidrs(self._ssh_from)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_pricing.type_defs import FilterTypeDef
 
 FEW_TYPES = 24
-"""Up to so many types are asked for one by one, which takes a second instead of many."""
+"""Up to this many types are asked for one by one, which takes a second instead of many."""
 
 _PARALLEL = 8
 _PRODUCTS = {

@@ -1,7 +1,5 @@
-"""What a region has: instance types, zones, subnets, prices, images.
-
-Every answer is asked for once in a run, and kept on disk where it changes rarely.
-"""
+"""What a region has: instance types, zones, subnets, prices, images. Every answer is asked for once in a
+run, and kept on disk if it changes rarely."""
 
 from __future__ import annotations
 
@@ -65,7 +63,7 @@ class Region:
         self._answers = Answers()
 
     def instance_types(self) -> tuple[InstanceType, ...]:
-        """See `Cloud.instance_types`; from the disk where it was asked for in the last 7 days."""
+        """See `Cloud.instance_types`; from the disk if it was asked for in the last 7 days."""
         return self._answers.once("types", self._instance_types)
 
     def subnets(self) -> tuple[Subnet, ...]:
@@ -79,13 +77,13 @@ class Region:
         return self._answers.once("zones", self._zones).get(instance_type, ())
 
     def prices(self, market: Market) -> Mapping[tuple[str, str], Price]:
-        """See `Cloud.prices`. If the Pricing API can't be asked, the user is told once."""
+        """See `Cloud.prices`. If the Pricing API can't be asked, the user is warned once."""
         if market is Market.ON_DEMAND:
             return self._answers.once("on-demand", self._on_demand)
         return self._answers.once("spot", self._spot, max_age_s=SPOT_MAX_AGE_S, clock=self._clock)
 
     def quota(self, code: str) -> float | None:
-        """See `Cloud.quota`. If the limits may not be asked for, the user is told once."""
+        """See `Cloud.quota`. If the limits may not be asked for, the user is warned once."""
         try:
             return fetch_quota(self._clients, code)
         except PermissionDenied as error:
@@ -96,7 +94,7 @@ class Region:
             return None
 
     def image(self, ami: str | None, arch: Arch, *, gpu: bool = False) -> Image:
-        """See `Cloud.image`. If there is no image with GPU drivers, the user is told once."""
+        """See `Cloud.image`. If there is no image with GPU drivers, the user is warned once."""
         if ami is not None or not gpu:
             return self._answers.once(
                 f"image-{ami}-{arch}", lambda: find_image(self._clients, ami, arch, self._warn)

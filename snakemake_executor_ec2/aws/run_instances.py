@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from snakemake_executor_ec2.aws.clients import Clients
 
 RETRY_S = 20.0
-"""How long a throttled or unanswered call is repeated before the caller hears of it."""
+"""How long a throttled or unanswered call is repeated before it fails."""
 
 _ACTION = "ec2:RunInstances"
 _NO_ADDRESSES = "InsufficientFreeAddressesInSubnet"

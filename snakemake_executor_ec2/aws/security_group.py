@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from snakemake_executor_ec2.aws.clients import Clients
 
 SETTLE_S = 30.0
-"""For so long after a group was made, other calls of EC2's may not know it yet."""
+"""For this long after a group was made, other EC2 calls may not know it yet."""
 
 _DELETE_S = 120.0
 """A group can be deleted once the network interfaces of its last machine are gone."""
@@ -28,7 +28,7 @@ _UNKNOWN_CODES = frozenset({"InvalidGroup.NotFound", "InvalidGroupId.NotFound"})
 
 
 class SecurityGroup:
-    """Threads may share it. `warn` tells the user what could not be tidied up."""
+    """Threads may share it. `warn` reports what could not be tidied up."""
 
     def __init__(
         self, clients: Clients, *, run_id: str, ssh_port: int, clock: Clock, warn: Callable[[str], None]
@@ -54,7 +54,7 @@ class SecurityGroup:
         return self._id is not None and self._clock.monotonic() - self._made_at < SETTLE_S
 
     def ensure(self, vpc_id: str, networks: Callable[[], Sequence[str]]) -> str:
-        """The group's id; made, and opened to `networks()`, where there is none yet."""
+        """The group's id; if there is none yet, one is made and opened to `networks()`."""
         with self._lock:
             if self._id is None:
                 sources = networks()  # first: nothing is made where the caller's address is unknown
@@ -82,8 +82,8 @@ class SecurityGroup:
                 self._open(networks)
 
     def delete(self) -> bool:
-        """Remove it; warns where EC2 does not let us, raises nothing of AWS's. False if a later try
-        may do better: the network interfaces of large machines take their time."""
+        """Remove it; warns if EC2 refuses, raises no error of AWS. False if a later try may succeed: the
+        network interfaces of large machines take their time."""
         with self._lock:
             if self._id is None:
                 return True

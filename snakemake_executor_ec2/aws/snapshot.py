@@ -70,7 +70,7 @@ def read(text: str | None = None) -> Snapshot:
 
 
 def write(snapshot: Snapshot) -> str:
-    """The text of a snapshot: a line that tells of it, and a table. What is usual is left out."""
+    """The text of a snapshot: a line about it, and a table. Usual values are left out."""
     regions = sorted(snapshot.usd_per_hour)
     out = io.StringIO()
     told = ("taken", "source", "prices_taken", "prices_source")

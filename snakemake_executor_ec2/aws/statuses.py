@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 MAX_AGE_S = 2.0
 """How old an answer may be. It is also the least time between two calls."""
 GONE_AFTER_S = 60.0
-"""A machine that was seen and is then absent for so long is taken as gone."""
+"""A machine that was seen and then is absent for this long counts as gone."""
 
 _MAX_BACKOFF_S = 30.0
 _PAGE = 1000
 
 
 class StatusBoard:
-    """The last answer of DescribeInstances, asked for again when somebody wants a newer one."""
+    """The last answer of DescribeInstances, asked for again when a thread needs a newer one."""
 
     def __init__(self, clients: Clients, *, run_id: str, clock: Clock) -> None:
         self._clients = clients

@@ -24,7 +24,7 @@ TERMINATE_S = 120.0
 SWEEP_S = 60.0
 """How long `sweep` looks for machines that are left."""
 NEW_S = 60.0
-"""For so long after its launch, EC2 may not know a machine yet that nevertheless exists."""
+"""For this long after its launch, EC2 may not know a machine that nevertheless exists."""
 
 _BATCH = 100
 _ACTION = "ec2:TerminateInstances"

@@ -17,7 +17,7 @@ from snakemake_executor_ec2.records.rows import Attempt, RunRecord
 from snakemake_executor_ec2.records.whereabouts import Verdict
 
 MARGIN_S = 600.0
-"""How long after its tag says so a machine of somebody else counts as overdue: clocks differ."""
+"""How long after the end that its tag names a machine of others counts as overdue: clocks differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +32,11 @@ class Row:
     lease_until: float | None
     """How long it waits at most for a run that does not come; None if we cannot know."""
     orphan: str
-    """Why nobody will come back for it; empty: somebody may."""
+    """Why no run will resume it; empty: one may."""
     ours: bool
     """Its run is in the journal of the folder that we are asked about."""
     copied: bool = False
-    """That journal was copied from the run's own folder: the machine is none of this one's."""
+    """The journal was copied from the run's own folder: the machine does not belong to this one."""
 
     @property
     def run_alive(self) -> bool:
@@ -137,7 +137,7 @@ def _journal_at(tag: str) -> Journal | None:
             return None
         return Journal(folder, now=time.time, warn=lambda _: None)
     except (Ec2ExecutorError, OSError):
-        return None  # somebody else's
+        return None  # another user's
 
 
 def why_orphan(
@@ -145,8 +145,8 @@ def why_orphan(
 ) -> str:
     """Why a machine without a living run may be ended by anybody; empty if it may not.
 
-    Only its own folder's journal knows that a run is dead. For the machines of others nothing
-    counts but their own tag, which says when they end whatever happens.
+    Only its own folder's journal knows that a run is dead. For machines of others only their own tag
+    counts, which says when they end in any case.
     """
     if run is None:
         overdue = found.expires_at is not None and now > found.expires_at + MARGIN_S

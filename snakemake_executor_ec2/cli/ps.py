@@ -61,7 +61,7 @@ def cells(row: Row, now: float) -> tuple[str, ...]:
 
 
 def _state(row: Row) -> str:
-    """What it does, and who looks after it, as far as that can be known here."""
+    """What it does, and which run it belongs to, as far as that is known here."""
     if row.orphan:
         return f"orphan: {row.orphan}"
     if row.verdict is Verdict.ALIVE:
@@ -73,7 +73,7 @@ def _state(row: Row) -> str:
 
 
 def _lease(row: Row, kept_until: float | None, now: float) -> str:
-    """How long it stays for sure without anybody; `at most` where only its own tag tells."""
+    """How long it stays without its run; `at most` if only its own tag says so."""
     ends = row.found.expires_at
     until = kept_until or row.lease_until
     if until is None:

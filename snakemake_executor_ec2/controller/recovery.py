@@ -200,7 +200,7 @@ class Recovery:
             self._journal.end_machine(attempt.on.id, "lapsed" if lapsed else "lost")
 
     def _another_s(self, machine: MachineRecord) -> bool:
-        """Whether another run, which lives or is not ours to judge, has taken it over."""
+        """Whether another run has taken it over, which is alive or of another computer."""
         return machine.owner != self._run_id and not self._journal.is_dead(machine.owner)
 
     def _kept(self, machine: MachineRecord) -> bool:

@@ -32,7 +32,7 @@ _PAUSES_S = (0.5, 0.5, 0.5, 1.0, 2.0, 5.0)
 _ADDRESS_CHECK_S = 20.0
 """After so long without an answer, check whether this computer's own address has changed."""
 _ASK_EC2_AFTER_S = 20.0
-"""After so long without an answer EC2 is asked how the machine is; most boot in about that."""
+"""After so long without an answer EC2 is asked about the machine; most boot in about that time."""
 _TELL_AFTER_S = 60.0
 """After so long without an answer the user is warned."""
 
@@ -86,9 +86,9 @@ class Connection:
             self._host = self._reach(timeout_s, first=True)
 
     def call(self, use: Callable[[RemoteHost], T]) -> T:
-        """The result of `use`, which is called again on a new connection where one breaks.
+        """The result of `use`, which is called again on a new connection if one breaks.
 
-        Raises InstanceLost when the machine is gone, seems to have crashed, or was out of reach for
+        Raises InstanceLost if the machine is gone, seems to have crashed, or could not be reached for
         `patience_s`.
         """
         while True:

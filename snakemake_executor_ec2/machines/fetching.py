@@ -90,7 +90,7 @@ class Fetching:
             raise NotFetched(f"{error.filename}: {error.strerror}", here=True) from error
 
         def place(name: str) -> str:
-            # What a machine sends is not to be trusted: only what was asked for, where it belongs.
+            # What a machine sends is not trusted: only what was asked for is stored, in its place.
             if name not in targets:
                 raise Refused(f"{name} was not asked for")
             return str(targets[name])

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from snakemake_executor_ec2.errors import PreparationError
 
 UNRENEWED = 2
-"""After so many machines of a run that kept their first key, and none that did not, no more are launched."""
+"""After this many machines of a run that kept their first key, and none that renewed it, no more are
+launched."""
 _READABLE = (
     "which anyone who may read its user-data in your AWS account (ec2:DescribeInstanceAttribute) can read"
 )

@@ -60,8 +60,8 @@ class LaunchState:
         return self.capacity.has(offer.market, offer.instance_type.name, zone)
 
     def wait_for_budget(self, plan: JobPlan, needed_usd: float) -> str:
-        """What to tell while machines run that may need less than was set aside for them. Raises
-        BudgetReached if none runs: then waiting cannot help."""
+        """The sentence for a job that waits, because running machines may need less than was set aside
+        for them. Raises BudgetReached if none runs: then waiting cannot help."""
         budget = self.budget
         most = budget.most_usd or 0.0
         if not budget.is_running() and not budget.fits(needed_usd):

@@ -86,7 +86,8 @@ class Launcher:
     lease_usd: float | None = None
     """What it may cost until then."""
     capacity_timeout_s: float
-    """How long a job waits for a machine while none of our own holds the account's limit."""
+    """How long a job waits for a machine, not counting the time while our own machines use up the
+    account's limit."""
     may_launch: Callable[[], None] = lambda: None
     """Raises an Ec2ExecutorError if another machine would be of no use."""
     pause: Callable[[CancelToken, float], None] = CancelToken.wait
@@ -262,7 +263,7 @@ class Launcher:
                     raise
                 self._state.tell_once(messages.throttled(error), about="throttled")
             except CredentialsExpired as error:
-                # A night may pass until somebody logs in again; what runs does not need them.
+                # A night may pass until the user logs in again; running jobs need no credentials.
                 if self.clock.monotonic() - started >= self.claim_s:
                     raise
                 self._state.tell_once(messages.expired(error), about="expired")
@@ -270,14 +271,15 @@ class Launcher:
             failures += 1
 
     def _recorded_launch(self, spec: LaunchSpec) -> Machine:
-        """What cannot be noted beforehand is not launched: nobody would know of it after a crash."""
+        """A launch that cannot be recorded beforehand is not made: after a crash, its machine would be
+        lost."""
         self.records.intend(spec.tags[tags.JOB_TAG], spec)
         machine = self.feasibility.cloud.launch(spec)
         self.records.launched(spec.token, machine)
         return machine
 
     def _some(self, wanted: Requirements, most_types: int) -> Iterator[Offer]:
-        """The best offers, of so many different types."""
+        """The best offers, of this many different types."""
         names: set[str] = set()
         for offer in offers(self.feasibility.catalogue, wanted):
             names.add(offer.instance_type.name)
@@ -327,7 +329,7 @@ class Launcher:
         return requirements
 
     def _check_possible(self, tried: Round, wanted: Requirements) -> None:
-        """Raise QuotaError where waiting can't help: nothing of ours runs, and the limit is below
+        """Raise QuotaError if waiting can't help: no machine of the run uses the limit, and it is below
         the smallest machine that fits."""
         if tried.quota is not None:
             self.feasibility.forget_quota(tried.quota)

@@ -228,7 +228,7 @@ class MachineSession:
         def ask(host: RemoteHost) -> dict[str, int]:
             return Agent(host).left(plan.key, [*map(str, roots)], own)
 
-        with suppress(StagingError):  # it is only told
+        with suppress(StagingError):  # it is only for a report
             found = self._connection.once(ask) or {}
             return {self._paths.to_controller(Path(path)): size for path, size in found.items()}
         return {}
@@ -252,8 +252,9 @@ class MachineSession:
         )
 
     def _lines(self, agent: Agent, plan: JobPlan, position: Position) -> Iterator[Line]:
-        """What happens to the job. A machine that is out of memory or processes may not be able to
-        tell, while the job works on; only where it says that it knows no such job, that is over."""
+        """What happens to the job. A machine that is out of memory or processes may be unable to report,
+        while the job is still running; the job is lost only if the machine says that it knows no such
+        job."""
         try:
             yield from agent.follow(plan.key, position)
         except StagingError as error:
@@ -337,7 +338,7 @@ class MachineSession:
 
 
 def own_umask() -> int:
-    """This process's umask. The kernel tells it; only setting it would tell it elsewhere, for all threads."""
+    """This process's umask, read from /proc. Elsewhere it can only be read by setting it, for all threads."""
     with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
         return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)

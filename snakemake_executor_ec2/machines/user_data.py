@@ -21,8 +21,8 @@ LIFETIME_UNIT = "snakemake-ec2-lifetime"
 """The systemd timer that ends a machine; `systemctl list-timers` on it shows the time left."""
 
 CLAIM_UNIT = "snakemake-ec2-claim"
-"""The timer that ends a machine which nobody has moved in to: its Snakemake died while it booted. From
-then on it looks after the lease, too, for a user who may not power off."""
+"""The timer that ends a machine on which no agent was installed: its Snakemake died while it booted.
+Later it watches the lease, too, for a user who may not power off."""
 
 _SHUTDOWN_PATIENCE_S = 120
 """How long an orderly shutdown may take before the machine is switched off."""

@@ -53,7 +53,7 @@ def ended_by(name: str, detach: bool) -> str:
 
 
 def lead_nowhere() -> None:
-    """Redirect standard output and standard error, where nobody reads them any more."""
+    """Redirect standard output and standard error if nobody reads them any more."""
     for stream in _STREAMS:
         look = select.poll()
         look.register(stream, 0)

@@ -103,7 +103,7 @@ def _shell_text(job: Any, params: Any, resources: Any) -> str | None:
     """The command as it would run; None if Snakemake itself could not format it yet."""
     try:
         return decided.shell_text(job, params=params, resources=resources, jobid=job.jobid)
-    except Exception:  # whatever the workflow's code does; the machine's Snakemake will tell of it
+    except Exception:  # whatever the workflow's code does; the machine's Snakemake will report it
         return None
 
 

@@ -70,7 +70,7 @@ class Executor(RemoteExecutor):
         self._read_by_parse = parse_reads.stop(
             outside=map(Path, (sys.prefix, sys.base_prefix, caches.cache_path, caches.runtime_cache_path))
         )
-        # The plugin told Snakemake that nothing is shared, so that it prepared no software here.
+        # The plugin said to Snakemake that nothing is shared, so it has prepared no software here.
         # From here on staging provides what a cluster's file system would: the controller
         # checks, touches and protects outputs as it does there.
         self.workflow.storage_settings.shared_fs_usage = frozenset(

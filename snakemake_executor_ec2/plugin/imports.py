@@ -30,7 +30,7 @@ class Imports:
     overruled: tuple[tuple[str, str], ...] = ()
     """What is here, and what --ec2-requirements wants instead."""
     elsewhere: tuple[tuple[str, str], ...] = ()
-    """Module, and where it is here: no package index has it."""
+    """Module, and its place on this computer: no package index has it."""
 
 
 def imports(codes: Iterable[CodeType], *, own: Collection[Path], requirements: str = "") -> Imports:

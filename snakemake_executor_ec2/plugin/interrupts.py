@@ -26,7 +26,7 @@ _OTHERS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Notices that the run is to end, and repeats it where nobody says within a moment to have heard it."""
+    """Notices that the run is asked to end, and repeats it if nothing acknowledges it within a moment."""
 
     def __init__(self, patience_s: float = PATIENCE_S) -> None:
         self._patience_s = patience_s
@@ -111,6 +111,6 @@ class Interrupts:
             signal.default_int_handler(number, frame)
 
     def _first(self, number: int, frame: FrameType | None) -> None:
-        # The second one is Python's own again, whoever sends it.
+        # A second signal gets Python's own handling.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.default_int_handler(number, frame)

@@ -35,7 +35,7 @@ def plan_job(
 ) -> JobPlan:
     """What a machine needs to know of a job or group job, with absolute paths."""
     jobs = inner_jobs(job)
-    # Snakemake knows of groups only that temp files which nobody else reads stay where they are.
+    # For groups, Snakemake only says that temp files which no other job reads stay where they are.
     unneeded = set(job.dag.get_unneeded_temp_files(job)) if job.is_group() else set()
     outputs = [f for j in jobs for f in j.output if _comes_back(f)]
     benchmarks = [j.benchmark for j in jobs if j.benchmark and not is_storage(j.benchmark)]
@@ -68,7 +68,7 @@ def plan_job(
 
 
 def _inputs(job: Any, jobs: Sequence[Any]) -> list[Any]:
-    """What is to be on the machine beforehand. Raises ConfigurationError."""
+    """What has to be on the machine beforehand. Raises ConfigurationError."""
     made = {str(f) for j in jobs for f in j.output}
     readers = [*jobs, *_checkpoints_before(jobs)]
     inputs = [f for j in readers for f in j.input if not is_storage(f) and str(f) not in made]
@@ -358,7 +358,7 @@ def wrapper_of(rule: Any) -> Any:
 
 
 def wrapper_files(rule: Any) -> Iterator[Path]:
-    """A wrapper's code, where it is on this computer."""
+    """A wrapper's code, if it is on this computer."""
     for path in _local_source(wrapper_of(rule)):
         yield from sorted(path.glob("wrapper.*")) if path.is_dir() else [path]
 

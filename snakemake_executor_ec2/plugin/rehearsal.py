@@ -48,7 +48,7 @@ def _environment(variables: Mapping[str, str], unset: Iterable[str]) -> Iterator
 def rehearsal(
     settings: ExecutorSettings, tell: Callable[[str], None], warn: Callable[[str], None]
 ) -> AbstractContextManager[int] | None:
-    """The embedded cloud of a run, if that is what the user wants; it is told what it cannot do."""
+    """The embedded cloud of a run, if the user asks for it; warns about options that have no effect on it."""
     if settings.cloud != "local":
         return None
     tell("Rehearsing on the embedded cloud on your computer: nothing is billed.")

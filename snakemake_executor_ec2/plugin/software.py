@@ -85,8 +85,8 @@ def _command(job: Any) -> str:
 def storage_in_use(workflow: Any) -> dict[str, Any]:
     """The settings of the storage plugins that the workflow uses, by their names.
 
-    Snakemake itself would hand on those of every plugin that is installed: the machine would have
-    to install them all, and would get credentials that are none of its business.
+    Snakemake itself would pass on those of every installed plugin: the machine would have to install them
+    all, and would get credentials that it does not need.
     """
     from snakemake_interface_storage_plugins.registry import StoragePluginRegistry
 

@@ -82,7 +82,7 @@ def _without_option(argv: list[str], name: str) -> list[str]:
 
 
 def _direct(job: Any) -> tuple[dict[str, Any] | None, str]:
-    """The job's own command, if it needs no Snakemake; and how that is told."""
+    """The job's own command, if it needs no Snakemake; and a sentence about that."""
     try:
         request = direct_request(job)
     except NotDirect as why:

@@ -147,12 +147,12 @@ class Journal:
         return self.verdict(self.run(run_id)) is Verdict.ALIVE
 
     def beat(self, run_id: str) -> None:
-        """The run lives; `last_seen` will say so when it does not any more."""
+        """The run is alive; `last_seen` shows when it was last."""
         with suppress(OSError):
             os.utime(self._lock_of(run_id))
 
     def last_seen(self, run: RunRecord) -> float:
-        """Until when a run is known to have looked after its machines."""
+        """Until when a run is known to have been alive."""
         with suppress(OSError):
             return self._lock_of(run.id).stat().st_mtime
         return run.began_at
@@ -160,7 +160,7 @@ class Journal:
     # --- machines -----------------------------------------------------------------------------
 
     def begin_machine(self, run_id: str, host_key: str, plan: JobPlan) -> tuple[int, int]:
-        """Enter a machine and the attempt that it is for, before anything is asked of EC2; their ids here.
+        """Enter a machine and the attempt that it is for, before EC2 is asked for it; returns their ids.
         Raises LaunchError."""
         sql = "INSERT INTO machines (run, owner, host_keys, began_at) VALUES (?,?,?,?)"
         values = (run_id, run_id, json.dumps([host_key]), self._now())
@@ -178,7 +178,7 @@ class Journal:
         )
 
     def launched(self, token: str, machine: Machine) -> None:
-        """EC2 gave us a machine for a token."""
+        """EC2 launched a machine for a token."""
         self._write(
             "UPDATE machines SET machine=? WHERE id=(SELECT machine_id FROM launches WHERE token=?)",
             json.dumps(asdict(machine)),
@@ -206,7 +206,7 @@ class Journal:
         )
 
     def claim(self, machine: MachineRecord, run_id: str) -> bool:
-        """Make a run look after a machine of another; False if a third was faster. Raises LaunchError."""
+        """Make a run the owner of another one's machine; False if a third was faster. Raises LaunchError."""
         sql = "UPDATE machines SET owner=? WHERE id=? AND owner IN (?, ?)"
         values = (run_id, machine.id, machine.owner, run_id)
         return self._must(LaunchError, "an adoption", (sql, values)) == [1]
@@ -259,7 +259,7 @@ class Journal:
         return next(each for each in self.attempts() if each.id == attempt_id)
 
     def is_written(self) -> bool:
-        """Write what is not written yet; whether all that was told is on the disk now."""
+        """Write what is not written yet; returns whether all entries are on the disk now."""
         return self._writer.is_written()
 
     # --- helpers ------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ _ITS_OWN = (Phase.PREPARE, Phase.RUN, Phase.STAGE_OUT)
 
 @dataclass(kw_only=True, eq=False)
 class MachineEntry:
-    """A machine of the run, from before its launch. Filled while stories are told."""
+    """A machine of the run, from before its launch. Filled while its jobs run."""
 
     record: int
     """Its id in the journal."""
@@ -34,7 +34,7 @@ class MachineEntry:
     ended_at: float | None = None
     """When EC2 accepted that it ends, in seconds since the epoch."""
     inherited: bool = False
-    """A run before ours launched it."""
+    """An earlier run launched it."""
     kept: bool = False
     """It stays although its job is over."""
     kept_reason: str = ""
@@ -56,7 +56,7 @@ class MachineEntry:
 
 @dataclass(kw_only=True, eq=False)
 class Entry:
-    """One attempt at a job, on one machine. Filled while the story is told; seconds by phase."""
+    """One attempt at a job, on one machine. Filled while the job runs; seconds by phase."""
 
     label: str
     record: int
@@ -80,7 +80,7 @@ class Entry:
         return sum(self.seconds.get(phase, 0.0) for phase in _ITS_OWN)
 
     def add(self, phase: Phase, seconds: float) -> None:
-        """So much longer did a phase take."""
+        """Add to the time of a phase."""
         self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
     def cost_usd(self, now: float) -> float | None:
@@ -127,7 +127,7 @@ class Ledger:
         return entry
 
     def reopen(self, attempt: Attempt) -> Entry:
-        """The entry of an attempt that a run before began, and that goes on."""
+        """The entry of an attempt that an earlier run began, and that this run resumes."""
         seconds = {Phase(name): value for name, value in attempt.seconds.items()}
         on = MachineEntry(record=attempt.on.id, machine=attempt.machine, inherited=True)
         return self._add(Entry(label=attempt.label, record=attempt.id, on=on, seconds=seconds))
@@ -168,16 +168,16 @@ class Ledger:
         self._journal.note_machine(on.record, lease_s=lease_s)
 
     def kept(self, on: MachineEntry, until: float) -> None:
-        """Its job is over, and the machine stays for somebody to look at."""
+        """Its job is over, and the machine stays so that the user can look at it."""
         on.kept = True
         self._journal.note_machine(on.record, kept_until=until)
 
     def ready(self, entry: Entry, saved_state: Mapping[str, Any]) -> None:
-        """Everything is on the machine: from now on another run can go on from here."""
+        """Everything is on the machine: from now on another run can resume the job."""
         self._journal.note(entry.record, saved_state=saved_state)
 
     def outputs_fetched(self, entry: Entry, files: Mapping[str, tuple[int, int]]) -> None:
-        """All results are here."""
+        """All results are fetched."""
         self._journal.note(entry.record, outputs_fetched=files)
 
     def remembered(

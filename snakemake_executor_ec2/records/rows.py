@@ -16,14 +16,14 @@ from snakemake_executor_ec2.records.whereabouts import Whereabouts
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """A call of Snakemake's, and how its machines are reached."""
+    """A run, and how its machines are reached."""
 
     id: str
     began_at: float
     pid: int
     region: str
     endpoint: str
-    """The URL of the EC2 that it used: another one's machines are not ours to look for."""
+    """The URL of the EC2 that it used: its machines are not looked for on another one."""
     ssh_user: str
     ssh_port: int
     login: KeyPair | None = field(repr=False)
@@ -32,7 +32,7 @@ class RunRecord:
     account: str | None = None
     """The AWS account's number, for the same reason; None: not known."""
     detached: bool = False
-    """It ended with `--ec2-detach`: its machines were left to work on purpose."""
+    """It ended with `--ec2-detach`: its machines were left running on purpose."""
     closed: bool = False
     """Nothing of it is left on EC2."""
     ended: bool = False
@@ -49,16 +49,16 @@ class MachineRecord:
     run: str
     """The run that launched it, which its tags name."""
     owner: str
-    """The run that looks after it now."""
+    """The run that owns it now."""
     host_keys: tuple[str, ...]
     machine: Machine | None
-    """None before EC2 has launched it, or if the run was killed before it learned of that."""
+    """None before EC2 has launched it, or if the run was killed before it knew."""
     usd: float | None
     kept_until: float | None
     ended_at: float | None
     """When EC2 accepted that it ends."""
     claim_s: float | None = None
-    """So long after its launch it ends if no agent has come to it; None: not known."""
+    """How long after its launch it ends if no agent was installed on it; None: not known."""
     lease_s: float | None = None
     """How long it waits for a controller, once an agent keeps a lease there; None: none does yet."""
 
@@ -77,7 +77,7 @@ class Attempt:
     phase: Phase
     """What was under way last."""
     end_reason: str
-    """`done`, `failed`, …; empty while it goes on, and where nobody was there to see its end."""
+    """`done`, `failed`, …; empty while it is running, and if no run has seen its end."""
     saved_state: Mapping[str, Any] | None
     """What the session needs to go on; None before everything is on the machine. It belongs to the job, not
     to the machine: it says that this job may have been started."""

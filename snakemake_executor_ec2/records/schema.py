@@ -37,7 +37,8 @@ TABLES = (
     "CREATE INDEX attempts_by_machine ON attempts (machine_id)",
 )
 VERSION = zlib.crc32(" ".join(" ".join(TABLES).split()).encode()) >> 1
-"""Of these very tables: a journal with others is refused, and nobody has to count."""
+"""Computed from the tables: a journal with other tables is refused, and no number has to be kept up to
+date."""
 
 
 def opened(connect: Callable[..., sqlite3.Connection], path: Path) -> sqlite3.Connection:
@@ -68,7 +69,7 @@ def _make_tables(db: sqlite3.Connection, path: Path) -> None:
         raise JournalOfAnotherVersion(
             f"{path} was written by another version of this executor and cannot be read by this one. "
             "Machines that it names may still run: `snakemake-ec2 stop --mine` ends all that are yours. "
-            "Then remove the file, and call again"
+            "Then remove the file, and run the same command again"
         )
 
 

@@ -32,7 +32,7 @@ class Verdict(Enum):
     DEAD = "dead"
     """It ended, here: what it left is this folder's."""
     ELSEWHERE = "elsewhere"
-    """Not ours to judge: of another computer, or of a folder that this one is a copy of."""
+    """Cannot be judged here: of another computer, or of a folder that this one is a copy of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +105,11 @@ def judge(
     if not same_boot and theirs.host != ours.host:
         return Verdict.ALIVE if fresh and _is_same_folder(theirs, ours, same_boot) else Verdict.ELSEWHERE
     if not _is_same_folder(theirs, ours, same_boot):
-        # A copy, unless this is the folder itself, restored where it was after its run had ended.
+        # A copy, unless this is the folder itself, restored in place after its run had ended.
         in_place = theirs.folder == ours.folder and not (same_boot and _is_process(theirs.pid))
         return Verdict.DEAD if in_place else Verdict.ELSEWHERE
     if same_boot and locked is not None:
-        return Verdict.DEAD  # a lock reaches everybody on this computer, and nobody holds it
+        return Verdict.DEAD  # a lock reaches all processes of this computer, and none holds it
     if same_boot and _is_process(theirs.pid):
         return Verdict.ALIVE
     return Verdict.ALIVE if fresh else Verdict.DEAD

@@ -1,14 +1,15 @@
-"""One thread writes a SQLite file, for all threads of a process: what is told together is one transaction.
+"""One thread writes a SQLite file, for all threads of a process: entries that come together are one
+transaction.
 
-A commit is on the disk, which takes several fsyncs; under many jobs each waits for all others'. So a thread
-that owns the connection takes everything that was told since, in its order, commits it at once, and then
-wakes those who wait. Nobody else touches the connection, and callers hold no lock (`SimpleQueue` is one step
-of C's): the exception of a signal can neither come between a commit and the note of it, nor leave something
-locked. A process that is killed leaves a transaction whole or not at all.
+A commit takes several fsyncs; with many jobs, each would wait for all others. So the thread that owns the
+connection takes all entries since the last commit, in their order, commits them at once, and then wakes the
+callers that wait. No other thread touches the connection, and callers hold no lock (`SimpleQueue` is one
+step of C code): the exception of a signal can neither come between a commit and its record, nor leave
+something locked. If the process is killed, a transaction is complete or missing.
 
-Who does not wait is heard within `LINGER_S`. What finds no room on the disk stays, in its order, and is
-tried again; what the file can never take (it was closed, it is no database) is dropped, and that is told.
-A forked child has nothing to say here: the file is its parent's.
+Entries that no caller waits for are written within `LINGER_S`. Entries that find no room on the disk are
+kept, in their order, and tried again; what the file can never take (it was closed, it is no database) is
+dropped, with a warning. A forked child may not write: the file is its parent's.
 """
 
 from __future__ import annotations
@@ -26,26 +27,26 @@ from queue import Empty, SimpleQueue
 Statement = tuple[str, tuple[object, ...]]
 
 LINGER_S = 0.1
-"""How long what nobody waits for is collected before it is committed."""
+"""How long entries that no caller waits for are collected before they are committed."""
 _RETRY_S = 2.0
-"""Between attempts while there is no room, if nobody asks for one before."""
+"""Between attempts while the disk is full, if no caller asks for one before."""
 
 
 class Removed(Exception):
-    """The file is not there any more: nobody will ever read what is written to it."""
+    """The file was deleted: what is written to it would never be read."""
 
 
 class Forked(Exception):
-    """A child that was forked wants to write its parent's file."""
+    """A forked child tries to write its parent's file."""
 
 
 @dataclass(eq=False)
 class _Told:
-    """Statements that belong together, or (without one) somebody who wants to know how far we are."""
+    """Statements that belong together; or none, from a caller that waits until all before are written."""
 
     statements: Sequence[Statement] = ()
     must: bool = False
-    """Somebody waits, and does without it if it cannot be written now."""
+    """A caller waits; if this cannot be written now, it is dropped."""
     reads: bool = False
     closes: bool = False
     rows: list[sqlite3.Row] = field(default_factory=list)
@@ -57,7 +58,7 @@ class _Told:
 
     @property
     def waited_for(self) -> bool:
-        """Whether somebody waits; else it is tried again where it can't be written now."""
+        """Whether a caller waits; otherwise it is tried again if it can't be written now."""
         return self.must or self.reads or self.closes
 
 
@@ -90,23 +91,23 @@ class GroupWriter:
         atexit.register(self.close)
 
     def tell(self, *statements: Statement) -> None:
-        """Have something written soon, after all that was told before."""
+        """Write this soon, after all earlier entries."""
         if os.getpid() == self._pid:
             self._put(_Told(statements))
 
     def must(self, *statements: Statement) -> list[int]:
         """Return once it is on the disk: each statement's new row, or how many it changed.
 
-        Raises sqlite3.Error or Removed where that can't be done now; then it will not be done later.
+        Raises sqlite3.Error or Removed if that is impossible now; then it is not written later, either.
         """
         return self._settled(_Told(statements, must=True)).numbers
 
     def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        """Read, after all that was told before (or as it is on the disk, while that finds no room)."""
+        """Read, after all earlier entries (or what is on the disk, while these find no room)."""
         return self._settled(_Told([(sql, values)], reads=True)).rows
 
     def is_written(self) -> bool:
-        """Try to write what is not; whether all that was told before is on the disk now."""
+        """Try to write what is not written yet; returns whether all earlier entries are on the disk now."""
         with suppress(sqlite3.Error, Removed, Forked):
             self._settled(_Told(must=True))
             return True

@@ -322,7 +322,7 @@ def _assumed(plan: Forecast) -> str:
 
 
 def merged(rows: Iterable[Candidate], seconds: Mapping[str, tuple[float, str]]) -> tuple[Candidate, ...]:
-    """Candidates with the times of their rules where they have none of their own."""
+    """Candidates, with the times of their rules if they have none of their own."""
     return tuple(
         replace(each, seconds=seconds[each.rule][0], seconds_from=seconds[each.rule][1])
         if each.seconds is None and each.rule in seconds

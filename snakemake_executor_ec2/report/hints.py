@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from snakemake_executor_ec2.report.leavings import Leavings
 
 _NOT_FOUND = 127
-"""A shell's exit status where there is no such program."""
+"""A shell's exit status if there is no such program."""
 _COMPLAINS = re.compile(
     r"No such file|Permission denied|cannot open|can't open|not found|does not exist", re.I
 )
@@ -86,7 +86,7 @@ def _path(plan: JobPlan, name: str) -> Path:
 
 
 def _may_be_meant(path: Path, plan: JobPlan, sent: Collection[Path], anywhere: bool) -> bool:
-    """Whether a file is here, is none of the computer's own, and was not sent."""
+    """Whether a file exists on this computer, is not part of its system, and was not sent."""
     if path in sent or any(parent in sent for parent in path.parents) or ".snakemake" in path.parts:
         return False
     roots = plan.view.roots if plan.view else (plan.workdir,)

@@ -9,7 +9,7 @@ from snakemake_executor_ec2.model import JobPlan
 
 
 def log_path(plan: JobPlan, folder: Path) -> Path:
-    """Where a job's output goes; the key begins with the run that the job was first told in."""
+    """The file for a job's output; the key begins with the run that first had the job."""
     return folder / plan.key.split(".")[0] / f"{plan.key}.log"
 
 

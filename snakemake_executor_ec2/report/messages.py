@@ -221,7 +221,7 @@ def gone(machine: Machine, status: MachineStatus) -> str:
 
 
 _BY_SOMEBODY = "Client.UserInitiatedShutdown"
-"""EC2's reason where somebody has called it, and not the machine or EC2 itself."""
+"""EC2's reason if somebody has terminated the machine, and not the machine or EC2 itself."""
 _NOT_LISTENING = (
     "the machine can be reached, but nothing listens on that port: its image has no ssh server, or the "
     "server listens on another port (--ec2-ssh-port) or takes longer to start (--ec2-boot-timeout)"

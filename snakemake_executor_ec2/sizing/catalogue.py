@@ -75,8 +75,8 @@ class Catalogue:
         limits: Limits = _NO_LIMITS,
         region: str = "",
     ) -> None:
-        """`zones` tells where a type can be launched (`Cloud.zones`); it is asked once per type.
-        `spot_prices` are asked for when a job wants spot; the same object means the same prices."""
+        """`zones` gives the zones in which a type can be launched (`Cloud.zones`); it is called once per
+        type. `spot_prices` is called when a job allows spot; the same object means the same prices."""
         self.types = tuple(types)
         self.region = region
         self.limits = limits
@@ -118,10 +118,8 @@ class Catalogue:
         return known
 
     def matching(self, patterns: tuple[str, ...]) -> tuple[InstanceType, ...]:
-        """The allowed types that fnmatch patterns name; all of them where there is no pattern.
-
-        Raises NoFittingInstance if the patterns name none.
-        """
+        """The allowed types that fnmatch patterns name; all of them if there is no pattern. Raises
+        NoFittingInstance if the patterns name none."""
         found = [each for each in self._allowed if not patterns or _matches(each, patterns)]
         if not found:
             if any(not patterns or _matches(each, patterns) for each in self.types):

@@ -16,8 +16,8 @@ from __future__ import annotations
 import math
 
 INTERRUPTIONS_PER_HOUR = 0.05
-"""An assumption, on the careful side: AWS publishes shares of machines interrupted in a month,
-from under 5 % to over 20 % by type, and no API tells them for this moment."""
+"""An assumption, on the careful side: AWS publishes shares of machines interrupted in a month, from
+under 5 % to over 20 % by type, and no API gives them for the present moment."""
 ATTEMPTS = 2
 """How often a job is tried on spot before it gets an on-demand machine."""
 DEFAULT_HOURS = 1.0
@@ -35,8 +35,8 @@ def on_demand_usd(usd_per_hour: float, job_hours: float) -> float:
 
 
 def spot_usd(spot_per_hour: float, fallback_per_hour: float | None, job_hours: float) -> float:
-    """Expected dollars of a job that begins on spot. `fallback_per_hour` is the on-demand price
-    that the last attempt would pay; where it is not known, that of spot counts instead."""
+    """Expected dollars of a job that begins on spot. `fallback_per_hour` is the on-demand price that the
+    last attempt would pay; if it is unknown, that of spot counts instead."""
     survives = math.exp(-INTERRUPTIONS_PER_HOUR * job_hours)
     attempt_hours = (1 - survives) / INTERRUPTIONS_PER_HOUR
     attempts = sum((1 - survives) ** number for number in range(ATTEMPTS))

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from snakemake_executor_ec2.ports import Clock
 
 PROBE_S = 15.0
-"""How long to keep within what EC2 refused to go beyond, before one job tries again: other users
-of the account end machines, too, and EC2 takes a moment to count ours as ended."""
+"""How long a limit that EC2 has enforced is respected, before one job tries again: other users of the
+account end machines, too, and EC2 takes a moment to count ours as ended."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class QuotaLimiter:
             return True
 
     def count(self, instance_type: InstanceType, market: Market) -> None:
-        """A machine of ours that runs already, launched by somebody else."""
+        """Count a running machine that an earlier run launched."""
         quota = quota_of(instance_type.name, market)
         if quota is None:
             return
@@ -137,7 +137,7 @@ class QuotaLimiter:
             self._uses.setdefault(quota.code, _Use()).in_use += instance_type.vcpus
 
     def launched(self, instance_type: InstanceType, market: Market) -> None:
-        """The reserved machine was launched: where it went beyond the limit, there is more room."""
+        """The reserved machine was launched: if that went beyond the known limit, the limit is higher."""
         quota = quota_of(instance_type.name, market)
         if quota is None:
             return
@@ -173,7 +173,7 @@ class QuotaLimiter:
             return self._uses.setdefault(quota.code, _Use()).in_use
 
     def wait(self, control: CancelToken, seconds: float) -> None:
-        """Until a machine of ours ends, or for some seconds. Raises Cancelled."""
+        """Wait until a machine of the run ends, or for some seconds. Raises Cancelled."""
         with self._changed:
             if not control.cancelled:
                 self._changed.wait(seconds)

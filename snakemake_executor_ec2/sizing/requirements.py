@@ -39,7 +39,7 @@ _TBD = "<TBD>"
 _OWN = (
     "ec2_nvme_gb", "ec2_network_gbps", "ec2_instance_type", "ec2_arch", "ec2_spot", "ec2_ami",
 )  # fmt: skip
-"""Resources that nobody else reads: a misspelt one would be without effect."""
+"""Resources that only this plugin reads: a misspelt one would have no effect."""
 
 
 def requirements(
@@ -90,7 +90,7 @@ def requirements(
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:
-    """Only what begins as our own resources do: all others may be anybody's."""
+    """Only names that begin like our own resources: all others may be meant for something else."""
     for name in names:
         if name.startswith("ec2_") and name not in _OWN:
             close = get_close_matches(name, _OWN, n=1)

@@ -23,11 +23,9 @@ _KEEPALIVE_S = 15.0
 
 
 class SshConnector:
-    """Logs in as `user` with one of `login_keys`; asks no agent, no `~/.ssh` and nobody's password.
-
-    `silence_s`: a connection on which nothing was heard for so long, although the other side
-    was asked, is lost.
-    """
+    """Logs in as `user` with one of `login_keys`; uses no ssh agent, no `~/.ssh` and no password.
+    `silence_s`: a connection without any sign of life for this long, although the other side was asked,
+    is lost."""
 
     def __init__(
         self, *, user: str, login_keys: Sequence[KeyPair], port: int = 22, silence_s: float = 60.0
@@ -100,7 +98,7 @@ def _algorithms(host_keys: Collection[str]) -> list[str]:
 
 
 def _negotiate(transport: SshTransport, address: str, host_keys: Collection[str], timeout_s: float) -> None:
-    """Agree on keys, and compare the host's with the pinned ones. Nothing of ours is sent before that."""
+    """Agree on keys, and compare the host's with the pinned ones. No data is sent before that."""
     try:
         transport.start_client(timeout=timeout_s)
         key = transport.get_remote_server_key()

@@ -87,8 +87,8 @@ class SshHost:
     def lines(
         self, command: str, *, heartbeat_s: float | None = None, silence_s: float | None = None
     ) -> Iterator[bytes]:
-        """See the port. Heartbeats are sent while the next line is waited for. Raises StagingError
-        with the command's standard error where it fails."""
+        """See the port. Heartbeats are sent while the next line is waited for. Raises StagingError with
+        the command's standard error if it fails."""
         heartbeat_s, silence_s = heartbeat_s or _FOREVER_S, silence_s or _FOREVER_S
         with self._execute(command, quiet=True) as execution:
             rest = b""
@@ -112,7 +112,7 @@ class SshHost:
                 if len(rest) > _LONGEST_LINE:
                     raise too_much("a line")
                 yield from whole
-                heard = time.monotonic()  # now, for whoever takes the lines may take their time
+                heard = time.monotonic()  # now, because the consumer of the lines may be slow
             if rest:
                 yield rest
             done = execution.completed()
@@ -209,7 +209,7 @@ class _Execution:
         return sent
 
     def beat(self) -> None:
-        """Send a newline where there is room for it."""
+        """Send a newline if there is room for it."""
         with contextlib.suppress(BrokenPipeError):
             self.send(memoryview(b"\n"))
 

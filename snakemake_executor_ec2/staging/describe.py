@@ -70,7 +70,7 @@ def read_unseen(paths: Sequence[Path], workdir: Path) -> str:
 
 
 def beyond_limit(folders: Sequence[str]) -> str:
-    """The sentence for folders whose content machines are not told of."""
+    """The sentence for folders whose content machines do not see."""
     return (
         f"the working directory holds more than {LIMIT_ENTRIES:,} files and folders: machines are not told "
         f"what is in {_some(folders)}. A shell command that lists one of them fails there, and no file in it "
@@ -131,7 +131,7 @@ def _sizes(paths: Iterable[Path]) -> dict[Path, int]:
 
 
 def uncompared(name: str, rule: str) -> str:
-    """The sentence for a value of which nobody can say whether a machine's is the same."""
+    """The sentence for a value that cannot be compared with a machine's."""
     return (
         f"`{name}`, which the code of rule {rule} reads, is an object that cannot be compared: if a machine "
         "makes another one of it, nobody notices. Give the rule what it needs of it as params."

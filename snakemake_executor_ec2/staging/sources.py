@@ -22,9 +22,9 @@ from enum import StrEnum
 from pathlib import Path
 
 LIMIT_BYTES = 10_000_000
-"""Above this a source is left out and the user told. Snakemake's own limit for sources."""
+"""Larger sources are left out, with a warning. Snakemake's own limit for sources."""
 LIMIT_FILES = 20_000
-"""More files than this are not looked at in a folder without git: it is somebody's home."""
+"""More files than this are not looked at in a folder without git: it may be a home directory."""
 
 SCRIPT_SUFFIXES = frozenset(
     f".{name}"
@@ -126,7 +126,7 @@ def gather(
 
 
 class _Gathering:
-    """What is wanted so far. The first reason for a file is the one that is told."""
+    """What is wanted so far. The first reason for a file is the one that is shown."""
 
     def __init__(self, inputs: frozenset[Path], outputs: frozenset[Path]) -> None:
         self._inputs = inputs

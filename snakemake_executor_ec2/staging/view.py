@@ -27,7 +27,7 @@ _FRESH_NS = 2 * 10**9
 """A folder that changed so shortly before it was read may have changed again without showing it."""
 _READ_AGAIN_S = 60.0
 _READ_AGAIN_COSTS = 50
-"""Everything is read again after so many times of what reading it took."""
+"""Everything is read again after this multiple of the time that reading took."""
 _REBASE = 4
 """The whole list is sent as one again if more than this part of it has changed."""
 _NEVER = frozenset({".snakemake"})
@@ -46,7 +46,7 @@ class Folder:
     """Name and text of symlinks."""
     folders: Sequence[str] = ()
     closed: bool = False
-    """Its content is not told: looking into it has to fail."""
+    """Its content is not listed: looking into it has to fail."""
     read_at_ns: int = field(default=0, compare=False)
 
     @property
@@ -221,7 +221,7 @@ class Viewer:
 
 
 def _is_open(name: str) -> bool:
-    """Whether a machine is told what is in a folder of that name though nobody has looked into it."""
+    """Whether a machine sees what is in a folder of that name, even if no Snakefile has looked into it."""
     return not name.startswith(".") and name != "__pycache__"
 
 

@@ -24,7 +24,7 @@ from snakemake_executor_ec2.plugin.preflight.folders import make_folders, refuse
 from snakemake_executor_ec2.staging.view import View
 
 NO_NAMESPACE = 97
-"""Exit status of the child where it could not have one."""
+"""Exit status of the child if it could not have one."""
 MOST_ENTRIES = 30_000
 """In a larger folder the preflight would take seconds."""
 _TIMEOUT_S = 120.0
