@@ -25,6 +25,8 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # The longest first: short ones fill the end, when one worker would wait for another.
+    items.sort(key=lambda item: "/tests/workflow/" not in item.path.as_posix())
     for name, what in _ASKED_FOR.items():
         if config.getoption(f"--{name}"):
             continue

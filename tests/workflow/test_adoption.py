@@ -34,11 +34,11 @@ AGAIN = "--rerun-incomplete"
     ("line", "machines"),
     [
         ("Select jobs", 2),  # launching
-        ("launched", 2),  # booting
+        pytest.param("launched", 2, marks=pytest.mark.slow),  # booting
         ("unpack", 2),  # staging in
         ("staged", 2),  # preparing
         ("running", 1),
-        ("finished", 1),  # staging out
+        pytest.param("finished", 1, marks=pytest.mark.slow),  # staging out
         ("retrieved", 1),  # terminating: the results are here
     ],
 )

@@ -221,7 +221,9 @@ def test_spot_where_it_is_cheaper(run_workflow: WorkflowRunner, new_machines: Ma
 
 
 @WAYS
-@pytest.mark.parametrize("notice", [True, False], ids=["with a notice", "without notice"])
+@pytest.mark.parametrize(
+    "notice", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["with a notice", "without notice"]
+)
 def test_a_spot_machine_is_taken_back(
     notice: bool, direct: str, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud, new_machines: Machines
 ) -> None:

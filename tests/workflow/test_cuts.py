@@ -36,7 +36,7 @@ SLACK_S = 20.0
 """How much the same run may differ from one time to another on a busy computer."""
 
 
-@pytest.mark.parametrize("how", ["refused", "silent"])
+@pytest.mark.parametrize("how", [pytest.param("refused", marks=pytest.mark.slow), "silent"])
 @pytest.mark.parametrize(
     "seconds", [5, pytest.param(180, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 )

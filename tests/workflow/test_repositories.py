@@ -57,7 +57,7 @@ rule tool:
 }
 
 
-@pytest.mark.parametrize("tracked", [True, False])
+@pytest.mark.parametrize("tracked", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_repository_with_a_test_folder(tracked: bool, run_workflow: WorkflowRunner, tmp_path: Path) -> None:
     """`--directory .test`, helpers by `workflow.basedir` and `source_path`, scripts by wildcards."""
     here = tmp_path / "here"

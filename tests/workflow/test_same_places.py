@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from snakemake_executor_ec2.testing import WorkflowRunner
+from tests.workflow.killing import WAYS
 from tests.workflow.trees import snakemake, tree
 
 SNAKEFILE = """
@@ -43,7 +44,7 @@ rule body:
 """
 
 
-@pytest.mark.parametrize("direct", ["never", "auto"])
+@WAYS
 def test_home_and_paths_before_workdir(
     direct: str, run_workflow: WorkflowRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

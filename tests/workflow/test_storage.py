@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import snakemake.common.tests
 
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
@@ -10,6 +11,7 @@ from tests.workflow.buckets import Buckets
 from tests.workflow.in_process import LEAVES_FILES_OPEN, OnTheEmbeddedCloud
 
 
+@pytest.mark.slow
 @LEAVES_FILES_OPEN
 class TestWorkflows(OnTheEmbeddedCloud, snakemake.common.tests.TestWorkflowsMinioPlayStorageBase):
     """Snakemake's `simple` and `groups`, with every file in a bucket."""
