@@ -166,6 +166,8 @@ class MachineSession:
             sending = sendings([*plan.sources, *plan.inputs], self._paths, followed=plan.outputs)
         except FileNotFoundError as error:
             raise StagingError(f"{error.filename} cannot be sent: it does not exist (any more)") from error
+        except OSError as error:  # a folder that this user may not look into, for instance
+            raise StagingError(f"{error.filename} cannot be sent: {error.strerror}") from error
         self._make_parents(plan, [each.name for each in sending])
         entries = [Entry(path=str(each.content), name=str(each.name)) for each in sending]
         size = self._connection.call(lambda host: Agent(host).unpack(entries, shift_ns=self._ahead_ns))

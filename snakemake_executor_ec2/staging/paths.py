@@ -54,7 +54,8 @@ def sendings(
     to: it may lie anywhere here and nowhere there. Links within a directory that is sent stay
     links, unless they lead out of it. What is among `machine_links` is sent as the link that it is, and
     with it only what its job has declared.
-    Raises FileNotFoundError for a path that is not there, or a link to nothing; StagingError for one
+    Raises FileNotFoundError for a path that is not there, or a link to nothing; PermissionError for a
+    folder that may not be read; StagingError for one
     that can only be read through a link that a machine made.
     """
     return _Sender(path_map, frozenset(followed), machine_links or MachineLinks(path_map.here)).all(paths)
