@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import JobPlan, Requirements
 from snakemake_executor_ec2.plugin.decision import decision
 from snakemake_executor_ec2.plugin.direct import NotDirect, direct_request
@@ -18,7 +20,8 @@ from snakemake_executor_ec2.staging.sources import Sources
 def submission(
     executor: Any, job: Any, *, key: str, requirements: Requirements, sources: Sources
 ) -> tuple[JobPlan, str]:
-    """The plan for a job of Snakemake's, and a sentence on the way that it takes."""
+    """The plan for a job of Snakemake's, and a sentence on the way that it takes. Raises
+    ConfigurationError."""
     before, argv = exact_arguments(executor, job)
     direct, way = _direct(job)
     held_to = decision(
@@ -39,6 +42,7 @@ def submission(
         sources=sources.files,
         keep_incomplete=executor.workflow.execution_settings.keep_incomplete,
     )
+    _refuse_unreadable(plan)
     return plan, way
 
 
@@ -72,6 +76,16 @@ def preflight(executor: Any, jobs: Iterable[Any], surroundings: Surroundings) ->
 def own_command(job: Any) -> Mapping[str, Any] | None:
     """What the agent needs to run a job itself, if it runs without Snakemake as far as is known by now."""
     return _direct(job)[0]
+
+
+def _refuse_unreadable(plan: JobPlan) -> None:
+    """Raises ConfigurationError for an input that can't be sent, before a machine is launched for it."""
+    for path in plan.inputs:
+        wanted = os.R_OK | os.X_OK if path.is_dir() else os.R_OK
+        if path.exists() and not os.access(path, wanted):
+            raise ConfigurationError(
+                f"{plan.label} was not run: you do not have the permission to read its input {path}"
+            )
 
 
 def _without_option(argv: list[str], name: str) -> list[str]:

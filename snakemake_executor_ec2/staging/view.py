@@ -62,6 +62,10 @@ class Folder:
         return json.dumps(parts, separators=(",", ":")).encode()
 
 
+_UNREADABLE = 0
+"""The time of a folder that this user may not read."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class View:
     """The folders at one moment: what one job's machine is to see."""
@@ -71,7 +75,7 @@ class View:
     base: View | None = None
     """An earlier view, from which this one differs little."""
     closed: tuple[str, ...] = ()
-    """Folders that went beyond the limit."""
+    """Folders that went beyond the limit; not those that this user may not read either."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
     _blob: list[bytes] = field(default_factory=list, repr=False, compare=False)
 
@@ -125,7 +129,7 @@ class Viewer:
             # What is as it was is the same object: it is not sent twice.
             before = self._view.folders if self._view else {}
             folders = {path: _same(folder, before.get(path)) for path, folder in folders.items()}
-        closed = tuple(folder.path for folder in folders.values() if folder.closed)
+        closed = tuple(f.path for f in folders.values() if f.closed and f.mtime_ns != _UNREADABLE)
         view = View(roots=self.roots, folders=folders, base=self._base, closed=closed)
         if self._base is None or sum(f.entries for f in view.changed()) * _REBASE > self._base.entries + 100:
             view = View(roots=self.roots, folders=folders, closed=closed)
@@ -173,7 +177,7 @@ class Viewer:
                 return known
             return self._read(path, changed_ns, now_ns)
         except PermissionError:
-            return Folder(path=path, mtime_ns=0, closed=True)
+            return Folder(path=path, mtime_ns=_UNREADABLE, closed=True)
         except OSError:  # it is gone
             return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -69,6 +70,28 @@ def test_it_is_refused_in_one_sentence(
     assert "cannot schedule" not in run.output, "a thread was left behind"
     for words in case.says:
         assert words in run.output
+    assert ec2_cloud.machine_states().keys() == before.keys()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_an_input_that_may_not_be_read_is_refused(
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
+    """A file and a folder: one sentence each, before a machine is launched for them."""
+    before = ec2_cloud.machine_states()
+    rule = "rule {}:\n    input: '{}'\n    output: '{}.txt'\n    shell: 'ls {{input}} > {{output}}'\n"
+    rules = [rule.format(name, name, name) for name in ("file", "folder")]
+    folder = run_workflow.folder
+    run_workflow.place({"Snakefile": "".join(rules), "file": "x\n", "folder/a": "x\n"})
+    (folder / "file").chmod(0)
+    (folder / "folder").chmod(0o300)
+
+    run = run_workflow({}, "--keep-going", "file.txt", "folder.txt")
+
+    (folder / "folder").chmod(0o700)
+    assert run.returncode == 1, run.output
+    for name in ("file", "folder"):
+        assert f"you do not have the permission to read its input {folder / name}" in run.output, run.output
     assert ec2_cloud.machine_states().keys() == before.keys()
 
 

@@ -141,3 +141,15 @@ def test_what_goes_while_it_is_looked_at_is_not_told(
         (tmp_path / "a" / "b").unlink()
     view = Viewer([tmp_path]).look()
     assert names(view, tmp_path) == ["a"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_may_not_be_read_is_not_beyond_the_limit(tmp_path: Path) -> None:
+    """It is closed on the machine as on this computer, and nobody is told to move files elsewhere."""
+    closed = tmp_path / "closed"
+    put(closed / "a.txt")
+    closed.chmod(0)
+    view = Viewer([tmp_path]).look()
+    closed.chmod(0o700)
+    assert view.closed == ()
+    assert told(view)[str(closed)][2] == 1
