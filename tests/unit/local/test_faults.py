@@ -56,14 +56,15 @@ def test_throttling(rig: Rig) -> None:
 
 def test_lost_reply(rig: Rig) -> None:
     """The launch happens, its answer does not arrive, and the same token finds the machine."""
+    earlier = {each["id"] for each in rig.cloud.instances()}  # of other tests; some may still be ending
     rig.cloud.faults.lose_reply("RunInstances")
     request = rig.request(ClientToken="lost-1")
     with pytest.raises(ConnectionClosedError):
         rig.ec2.run_instances(**request)
-    before = [each["id"] for each in rig.cloud.instances() if each["state"] != "terminated"]
+    launched = {each["id"] for each in rig.cloud.instances()} - earlier
     found = rig.ec2.run_instances(**request)["Instances"][0]["InstanceId"]
-    assert found in before
-    assert [each["id"] for each in rig.cloud.instances() if each["state"] != "terminated"] == before
+    assert launched == {found}
+    assert {each["id"] for each in rig.cloud.instances()} - earlier == launched
     rig.ec2.terminate_instances(InstanceIds=[found])
 
 
