@@ -136,7 +136,7 @@ def test_a_job_that_snakemake_could_not_note(run_workflow: WorkflowRunner, ec2_c
     assert (run_workflow.folder / "tree/a").read_text() == "a\n"
 
 
-@pytest.mark.parametrize("ends", ["Ctrl-C", "Snakemake breaks down"])
+@pytest.mark.parametrize("ends", [pytest.param("Ctrl-C", marks=pytest.mark.slow), "Snakemake breaks down"])
 def test_results_that_have_no_room_when_the_run_ends(
     ends: str, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
 ) -> None:

@@ -129,7 +129,9 @@ def test_capacity_comes_back(
 
 
 @pytest.mark.parametrize(
-    ("told", "jobs"), [(True, 20), (False, 8)], ids=["told by Service Quotas", "found out"]
+    ("told", "jobs"),
+    [(True, 20), pytest.param(False, 8, marks=pytest.mark.slow)],
+    ids=["told by Service Quotas", "found out"],
 )
 def test_a_quota_of_4_with_20_jobs(
     told: bool, jobs: int, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud, new_machines: Machines
