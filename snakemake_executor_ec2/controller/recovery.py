@@ -85,6 +85,8 @@ class Recovery:
     def finished(self, fingerprint: str, keys: Collection[str]) -> Attempt | None:
         """An attempt whose results are here, although Snakemake was killed before it knew: `keys`
         are what Snakemake has noted as under way for the job's outputs."""
+        if not keys:
+            return None  # the usual case, and the whole journal is read for the others
         runs = self._journal.runs(closed=True)
         dead = {run.id: run for run in runs if self._journal.verdict(run) is Verdict.DEAD}
         for attempt in reversed(self._journal.attempts()):
