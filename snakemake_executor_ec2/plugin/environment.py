@@ -2,7 +2,6 @@
 
 What libraries look up for themselves is told apart by the file that the nearest frame belongs to. The
 value that counts is the one that was found first: what a Snakefile sets itself it sets there, too.
-Imported at every start of Snakemake: keep it light.
 """
 
 from __future__ import annotations

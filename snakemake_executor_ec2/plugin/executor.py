@@ -24,7 +24,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError, StagingError
-from snakemake_executor_ec2.plugin import parse_reads, snakemake_private
+from snakemake_executor_ec2.plugin import snakemake_private
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.controller.run import Run
@@ -58,6 +58,7 @@ class Executor(RemoteExecutor):
     _interrupts: Interrupts | None = None
 
     def __post_init__(self) -> None:
+        from snakemake_executor_ec2.plugin import parse_reads
         from snakemake_executor_ec2.plugin.interrupts import Interrupts
 
         self._run: Run | None = None
@@ -236,6 +237,8 @@ class Executor(RemoteExecutor):
         return arguments if job.is_group() else f"{arguments} --notemp"
 
     def additional_general_args(self) -> str:
+        from snakemake_executor_ec2.plugin import parse_reads
+
         # What Snakemake does not pass on by itself: that the configuration is replaced and not
         # extended, and that files between the jobs of a group are kept. The command is run in the
         # working directory: a `workdir:` that led there from elsewhere must not be followed again.

@@ -9,8 +9,6 @@ from typing import Any, List, Optional
 
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
-from snakemake_executor_ec2.plugin import environment, parse_reads, stale_locks
-
 common_settings = CommonSettings(
     non_local_exec=True,
     # Snakemake then prepares software (conda, containers) on the machine and not here. The
@@ -214,7 +212,9 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
 
     def __post_init__(self) -> None:
-        stale_locks.listen()
         # Snakemake makes these settings when this executor was chosen, before it parses.
+        from snakemake_executor_ec2.plugin import environment, parse_reads, stale_locks
+
+        stale_locks.listen()
         parse_reads.listen()
         environment.listen()

@@ -2,7 +2,7 @@
 
 Whether a run lives is told by its lock, as far as locks reach: to the end of this computer's boot. Of
 a run of another computer, or of a folder that ours is a copy of, nothing is known but its heartbeat,
-and nothing of it may be ended or taken over. Imported at every start of Snakemake: keep it light.
+and nothing of it may be ended or taken over.
 """
 
 from __future__ import annotations
