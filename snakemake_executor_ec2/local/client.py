@@ -86,6 +86,10 @@ class Faults:
         """Nobody (or not this credential) may do this: UnauthorizedOperation, AccessDeniedException."""
         return self.add("deny", action=action, access_key=access_key)
 
+    def expire_credentials(self, access_key: str = "*") -> int:
+        """Calls are answered as AWS answers those of a login that is over."""
+        return self.add("expired", access_key=access_key)
+
     # Machines that run.
 
     def spot_notice(self, instance_id: str, *, reclaim_after_s: float | None = 120.0) -> None:

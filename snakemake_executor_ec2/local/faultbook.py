@@ -15,6 +15,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "throttle": ("action",),
     "lost-reply": ("action",),
     "deny": ("action", "access_key"),
+    "expired": ("access_key",),
     "quota": ("code",),
     "slow-boot": ("type", "zone"),
     "impostor": ("type", "zone"),

@@ -24,7 +24,7 @@ from .control import PREFIX, CallLog, Control
 from .fleet import Fleet
 from .guard import Guard, Secrets
 from .iam import Policy
-from .wrap import authorize, groups, images, instances, prices, quotas
+from .wrap import authorize, groups, images, instances, prices, quotas, simulate
 from .wrap.backend import LOCK, backend, secret_of
 from .wrap.calls import ApiError, Call, Response, ec2_response, error_response, read_call
 from .wrap.descriptions import Descriptions
@@ -47,6 +47,7 @@ class CloudApp:
         policy: Policy | None = None,
     ) -> None:
         """`policy` is what callers may do; without one, everything."""
+        self._given = given
         self._guard = Guard(given, secret_of)
         self._fleet = fleet
         self._faults = fleet.faults
@@ -72,13 +73,15 @@ class CloudApp:
             return _refuse(environ, error, start_response)
         call = read_call(environ)
         entry = self._log.add(call)
-        if call.service not in authorize.EVALUATED:
+        if not authorize.is_evaluated(call):
             if self._policy is not None:
                 # Which action a request of S3's needs is not known here: a policy allows none of them.
                 return _refuse(environ, authorize.refusal(call, f"{call.service}:*"), start_response)
             # S3 and the rest of moto are passed on as they are, streams included.
             return self._moto(environ, _without_cors(start_response))  # type: ignore[no-any-return]
         try:
+            # Who one is comes before what one may do.
+            self._check_login(call)
             if self._policy is not None:
                 with LOCK:
                     authorize.check(self._policy, call)
@@ -92,6 +95,11 @@ class CloudApp:
             return _hang_up(environ, start_response)
         return _send(response, start_response)
 
+    def _check_login(self, call: Call) -> None:
+        if self._faults.take("expired", access_key=call.access_key) is not None:
+            code = "RequestExpired" if call.service == "ec2" else "ExpiredToken"
+            raise ApiError(code, "The security token included in the request is expired", status=403)
+
     def _meet_faults(self, call: Call) -> None:
         if self._faults.take("throttle", action=call.action) is not None:
             code = "ThrottlingException" if call.is_json else "RequestLimitExceeded"
@@ -104,6 +112,15 @@ class CloudApp:
 
     def _answer(self, call: Call, environ: dict[str, Any]) -> Response:
         match call.service, call.action:
+            case "iam", "SimulatePrincipalPolicy":
+                return simulate.principal_policy(self._policy, call)
+            case "sts", "GetCallerIdentity" if call.access_key == self._given.access_key:
+                return authorize.caller_identity()
+            case "ec2", action if call.flag("DryRun") and action != "RunInstances":
+                # moto asks for it in some actions only.
+                raise ApiError(
+                    "DryRunOperation", "Request would have succeeded, but DryRun flag is set.", status=412
+                )
             case "pricing", "GetProducts":
                 return prices.get_products(call)
             case "servicequotas", "GetServiceQuota":

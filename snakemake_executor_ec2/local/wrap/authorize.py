@@ -12,7 +12,7 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 
 from ..iam import Decision, Policy, Request
 from .backend import backend
-from .calls import ApiError, Call
+from .calls import ApiError, Call, Response, query_response
 from .launches import market_of
 
 EVALUATED = ("ec2", "pricing", "servicequotas", "ssm", "sts")
@@ -20,6 +20,7 @@ EVALUATED = ("ec2", "pricing", "servicequotas", "ssm", "sts")
 
 _FREE = ("sts", "GetCallerIdentity")
 """Everybody may ask who they are, whatever a policy says."""
+_SIMULATION = ("iam", "SimulatePrincipalPolicy")
 _WHO = f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:user/rehearsal"
 _FIELDS = {
     "TerminateInstances": "InstanceId",
@@ -48,6 +49,18 @@ _KINDS = {
     "ami": "image",
     "snap": "snapshot",
 }
+
+
+def is_evaluated(call: Call) -> bool:
+    """Whether it is known here which permissions a call needs."""
+    return call.service in EVALUATED or (call.service, call.action) == _SIMULATION
+
+
+def caller_identity() -> Response:
+    """STS's GetCallerIdentity, of whoever has the cloud's own key."""
+    fields = {"Arn": _WHO, "UserId": "AIDAREHEARSAL", "Account": DEFAULT_ACCOUNT_ID}
+    content = "".join(f"<{name}>{value}</{name}>" for name, value in fields.items())
+    return query_response("GetCallerIdentity", content, namespace="https://sts.amazonaws.com/doc/2011-06-15/")
 
 
 def check(policy: Policy, call: Call) -> None:
@@ -102,12 +115,16 @@ def requests(call: Call) -> Iterator[Request]:
         case "ssm", "GetParameter":
             name = str(call.params.get("Name", "")).lstrip("/")
             owner = "" if name.startswith("aws/") else DEFAULT_ACCOUNT_ID
-            yield _request(call, action, f"arn:aws:ssm:{call.region}:{owner}:parameter/{name}")
+            yield request_of(call, action, f"arn:aws:ssm:{call.region}:{owner}:parameter/{name}")
         case "servicequotas", "GetServiceQuota":
             quota = f"{call.params.get('ServiceCode')}/{call.params.get('QuotaCode')}"
-            yield _request(call, action, f"arn:aws:servicequotas:{call.region}:{DEFAULT_ACCOUNT_ID}:{quota}")
+            yield request_of(
+                call, action, f"arn:aws:servicequotas:{call.region}:{DEFAULT_ACCOUNT_ID}:{quota}"
+            )
+        case "iam", "SimulatePrincipalPolicy":
+            yield request_of(call, action, str(call.params.get("PolicySourceArn", "")))
         case _:
-            yield _request(call, action, "*")
+            yield request_of(call, action, "*")
 
 
 def _launch(call: Call) -> Iterator[Request]:
@@ -136,28 +153,28 @@ def _launch(call: Call) -> Iterator[Request]:
         if name.startswith("BlockDeviceMapping.") and name.endswith(".Ebs.SnapshotId"):
             yield _used(call, str(value))
     if params.get("KeyName"):
-        yield _request(call, "ec2:RunInstances", _arn(call, f"key-pair/{params['KeyName']}"))
+        yield request_of(call, "ec2:RunInstances", _arn(call, f"key-pair/{params['KeyName']}"))
     if market_of(call) == "spot":
         yield _made(call, "spot-instances-request")
     yield from _tagged(call)
     profile = params.get("IamInstanceProfile.Name") or params.get("IamInstanceProfile.Arn")
     if profile:
         role = str(profile).rpartition("/")[2]
-        yield _request(call, "iam:PassRole", f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/{role}")
+        yield request_of(call, "iam:PassRole", f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/{role}")
 
 
 def _tagged(call: Call) -> Iterator[Request]:
     """Tags that a call gives to what it makes are CreateTags, too."""
     for kind, tags in _specifications(call):
         context = {"ec2:CreateAction": [call.action], **_tags_of_request(tags)}
-        yield _request(call, "ec2:CreateTags", _arn(call, f"{kind}/*"), context)
+        yield request_of(call, "ec2:CreateTags", _arn(call, f"{kind}/*"), context)
 
 
 def _made(call: Call, kind: str, context: dict[str, list[str]] | None = None) -> Request:
     """The call's action on something that it makes, with the tags that it will have."""
     tags = [pair for each, pairs in _specifications(call) if each == kind for pair in pairs]
     given = {**(context or {}), **_tags_of_request(tags)}
-    return _request(call, f"ec2:{call.action}", _arn(call, f"{kind}/*"), given)
+    return request_of(call, f"ec2:{call.action}", _arn(call, f"{kind}/*"), given)
 
 
 def _used(call: Call, resource_id: str, context: dict[str, list[str]] | None = None) -> Request:
@@ -170,10 +187,13 @@ def _used(call: Call, resource_id: str, context: dict[str, list[str]] | None = N
     if kind == "security-group" and ec2.get_security_group_from_id(resource_id) is None:
         tags = {}  # moto remembers those of groups that were removed
     own = {f"{prefix}:ResourceTag/{key}": [value] for key, value in tags.items() for prefix in ("aws", "ec2")}
-    return _request(call, f"ec2:{call.action}", arn, {**own, **(context or {})})
+    return request_of(call, f"ec2:{call.action}", arn, {**own, **(context or {})})
 
 
-def _request(call: Call, action: str, resource: str, context: dict[str, list[str]] | None = None) -> Request:
+def request_of(
+    call: Call, action: str, resource: str, context: dict[str, list[str]] | None = None
+) -> Request:
+    """An action on a resource, with what is known of every call."""
     common = {
         "aws:RequestedRegion": [call.region],
         "ec2:Region": [call.region],

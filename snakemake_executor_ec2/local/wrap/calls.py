@@ -139,6 +139,15 @@ def ec2_response(action: str, content: str) -> Response:
     return Response(status=200, headers=[("Content-Type", "text/xml")], body=body)
 
 
+def query_response(action: str, content: str, *, namespace: str) -> Response:
+    """An answer of IAM's or STS's around XML that is already written."""
+    text = (
+        f'<{action}Response xmlns="{namespace}"><{action}Result>{content}</{action}Result>'
+        f"<ResponseMetadata><RequestId>{uuid.uuid4()}</RequestId></ResponseMetadata></{action}Response>"
+    )
+    return Response(status=200, headers=[("Content-Type", "text/xml")], body=_xml(text))
+
+
 def ec2_set(name: str, items: Iterable[dict[str, str]]) -> str:
     """A list of flat structures, as EC2's protocol writes it."""
     rows = "".join(

@@ -175,3 +175,62 @@ class _Like:
 
     def __init__(self, cloud: EmbeddedCloud) -> None:
         self.cloud = cloud
+
+
+def test_the_simulator_says_what_the_policy_would(held: Rig) -> None:
+    """For each action, by the context that is given; whoever may not ask about that principal is refused."""
+    iam, me = held.client("iam"), "arn:aws:iam::123456789012:user/rehearsal"
+    assert held.client("sts").get_caller_identity()["Arn"] == me
+    machine = "arn:aws:ec2:us-east-1:123456789012:instance/i-1"
+    owned = {
+        "ContextKeyName": "aws:ResourceTag/snakemake-ec2:run",
+        "ContextKeyValues": ["r1"],
+        "ContextKeyType": "string",
+    }
+
+    def simulated(*context: Any) -> list[tuple[str, str]]:
+        answer = iam.simulate_principal_policy(
+            PolicySourceArn=me,
+            ActionNames=["ec2:TerminateInstances", "ec2:DescribeImages"],
+            ResourceArns=[machine],
+            ContextEntries=list(context),
+        )
+        assert [
+            row["ResourceSpecificResults"][0]["EvalResourceName"] for row in answer["EvaluationResults"]
+        ] == [machine] * 2
+        return [(row["EvalActionName"], row["EvalDecision"]) for row in answer["EvaluationResults"]]
+
+    assert {decision for _, decision in simulated()} == {"allowed"}
+    ask = f'{{"Effect": "Allow", "Action": "iam:SimulatePrincipalPolicy", "Resource": "{me}"}},'
+    held.cloud.allow(POLICY.replace('"Statement": [', f'"Statement": [{ask}', 1))
+    assert [decision for _, decision in simulated()] == ["implicitDeny", "allowed"]
+    assert [decision for _, decision in simulated(owned)] == ["allowed", "allowed"]
+    held.cloud.allow(POLICY)
+    with pytest.raises(ClientError, match="iam:SimulatePrincipalPolicy"):
+        simulated()
+
+
+def test_a_dry_run_says_whether_it_is_allowed(held: Rig) -> None:
+    """For each action of EC2's, and changes nothing; what a login that is over says is another thing."""
+    ec2 = held.ec2
+    calls: list[Callable[[], Any]] = [
+        lambda: ec2.describe_instance_types(DryRun=True),
+        lambda: ec2.describe_images(DryRun=True),
+        lambda: ec2.create_key_pair(KeyName="k", DryRun=True),
+        lambda: ec2.terminate_instances(InstanceIds=["i-0123456789abcdef0"], DryRun=True),
+    ]
+
+    def codes() -> list[str]:
+        found = []
+        for call in calls:
+            with pytest.raises(ClientError) as caught:
+                call()
+            found.append(caught.value.response["Error"]["Code"])
+        return found
+
+    assert codes() == ["DryRunOperation"] * 4
+    held.cloud.allow(POLICY)
+    assert codes() == ["DryRunOperation"] * 2 + ["UnauthorizedOperation"] * 2
+    held.cloud.faults.expire_credentials()
+    assert codes() == ["RequestExpired"] * 4
+    held.cloud.faults.clear()
