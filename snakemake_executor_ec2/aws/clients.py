@@ -9,23 +9,25 @@ from __future__ import annotations
 import getpass
 import os
 import threading
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import NoCredentialsError, ProfileNotFound, RefreshWithMFAUnsupportedError
 from botocore.utils import IMDSRegionProvider, JSONFileCache
 
-from snakemake_executor_ec2.aws.errors import AWS_ERRORS, translate
-from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, HOW_TO_LOG_IN, translate
+from snakemake_executor_ec2.errors import ConfigurationError, CredentialsExpired
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_pricing import PricingClient
     from mypy_boto3_service_quotas import ServiceQuotasClient
     from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_sts import STSClient
 
 PRICING_REGION = "us-east-1"
 """The Pricing API has endpoints in three regions only; each knows the prices of all regions."""
@@ -36,6 +38,17 @@ _ACCOUNT_TIMEOUT_S = 3
 _ROLE_CACHE = "~/.aws/cli/cache"
 _CONNECTIONS = 32
 """Connections that threads of one run may hold to one service at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """The credentials that boto3 found."""
+
+    source: str
+    """botocore's name for where they come from: `env`, `shared-credentials-file`, `sso`, …"""
+    temporary: bool
+    expires_at: float | None
+    """When they end, or are renewed, in seconds since the epoch; None: never, or not known."""
 
 
 class Clients:
@@ -107,16 +120,33 @@ class Clients:
         with self._lock:
             return self._session.client("service-quotas", region_name=self.region, config=_config(attempts=3))
 
-    def require_credentials(self) -> None:
-        """Raise ConfigurationError if there are no credentials, without asking AWS."""
+    @cached_property
+    def sts(self) -> STSClient:
+        """Who one is. Asked by `doctor` only, once."""
+        with self._lock:
+            return self._session.client("sts", region_name=self.region, config=_config(attempts=2))
+
+    @cached_property
+    def iam(self) -> Any:
+        """IAM, whose simulator `doctor` asks."""
+        with self._lock:
+            return self._session.client("iam", region_name=self.region, config=_config(attempts=2))
+
+    def require_credentials(self) -> Login:
+        """Raise ConfigurationError or CredentialsExpired if there are no credentials, without asking EC2."""
         try:
             with self._lock:
                 found = self._session.get_credentials()
                 if found is not None:
                     # Credentials of a login or a role are only fetched, or found expired, now.
-                    found.get_frozen_credentials()
+                    frozen = found.get_frozen_credentials()
         except AWS_ERRORS as error:
             raise translate(error, "sts:GetCallerIdentity") from error
+        except RuntimeError as error:
+            # botocore's, at credentials that say themselves that they have expired.
+            if "expired" not in str(error):
+                raise
+            raise CredentialsExpired(f"the AWS credentials have expired: {HOW_TO_LOG_IN}") from error
         except EOFError as error:
             raise ConfigurationError(
                 "the AWS role needs the code of your MFA device, and there is no terminal to ask for it: run "
@@ -126,6 +156,12 @@ class Clients:
         if found is None:
             missing = NoCredentialsError()
             raise translate(missing, "sts:GetCallerIdentity") from missing
+        expiry = getattr(found, "_expiry_time", None)  # of those that botocore renews; it has no other way
+        return Login(
+            source=found.method,
+            temporary=bool(frozen.token),
+            expires_at=expiry.timestamp() if expiry else None,
+        )
 
     @property
     def in_environment(self) -> bool:

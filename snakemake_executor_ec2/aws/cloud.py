@@ -99,6 +99,11 @@ class Ec2Cloud:
         return {row["InstanceId"]: MachineState(row["State"]["Name"]) for row in rows}
 
     @property
+    def clients(self) -> Clients:
+        """For `doctor`, which asks what no run does."""
+        return self._clients
+
+    @property
     def endpoint(self) -> str:
         """The URL of the EC2 that answers."""
         return self._clients.ec2.meta.endpoint_url

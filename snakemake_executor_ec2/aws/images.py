@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from snakemake_executor_ec2.aws.clients import Clients
 
-_PARAMETER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{arch}"
+NEWEST_PARAMETER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{arch}"
+"""Amazon's public parameter with the id of its newest image."""
 _NAME = "al2023-ami-2023.*"
 """Standard images only: `al2023-ami-minimal-…` and `al2023-ami-ecs-…` are others."""
 _GPU_NAMES = {
@@ -52,7 +53,7 @@ def find_gpu_image(clients: Clients, arch: Arch) -> Image | None:
 def _newest_parameter(clients: Clients, arch: Arch, warn: Callable[[str], None]) -> str | None:
     """The AMI id in Amazon's public parameter; None if SSM can't be asked or has none."""
     try:
-        found = clients.ssm.get_parameter(Name=_PARAMETER.format(arch=arch.value))
+        found = clients.ssm.get_parameter(Name=NEWEST_PARAMETER.format(arch=arch.value))
     except AWS_ERRORS as error:
         if is_denied(error):
             told = translate(error, "ssm:GetParameter")

@@ -48,8 +48,11 @@ class Found:
 class Inventory:
     """Everything with our tags in one region of one account. Made without any I/O."""
 
-    def __init__(self, *, region: str | None, profile: str | None) -> None:
-        self._clients = Clients(region=region, profile=profile)
+    def __init__(
+        self, *, region: str | None = None, profile: str | None = None, clients: Clients | None = None
+    ) -> None:
+        """`clients`, if there are some already, instead of new ones."""
+        self._clients = clients or Clients(region=region, profile=profile)
         self._clock = SystemClock()
         self._terminator = Terminator(self._clients, run_id="", clock=self._clock, warn=_silently)
 

@@ -32,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     cloud.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     commands.add_parser("plan", help="show which machines a workflow would get, and what they would cost")
+    commands.add_parser(
+        "doctor", help="say whether everything is there for a run on EC2, and what to do if not"
+    )
     for name, about in _COMMANDS.items():
         module = importlib.import_module(f"{__name__}.{name}")
         command = commands.add_parser(name, help=about, description=module.__doc__)
@@ -45,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from snakemake_executor_ec2.cli.plan import main as plan
 
         return plan(words[1:])
+    if words[:1] == ["doctor"]:
+        from snakemake_executor_ec2.cli.doctor import main as doctor
+
+        return doctor(words[1:])
     options = parser.parse_args(words)
     try:
         return int(options.main(options))

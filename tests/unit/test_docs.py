@@ -38,7 +38,7 @@ def test_every_resource_is_documented(name: str) -> None:
     assert f"`{name}`" in OPTIONS
 
 
-@pytest.mark.parametrize("name", [*_COMMANDS, "plan", "cloud"])
+@pytest.mark.parametrize("name", [*_COMMANDS, "doctor", "plan", "cloud"])
 def test_every_command_is_documented(name: str) -> None:
     """docs/commands.md has a row for each command."""
     assert f"| `snakemake-ec2 {name}" in (ROOT / "docs/commands.md").read_text()

@@ -13,6 +13,7 @@ ROOT = Path(snakemake_executor_ec2.__file__).parent
 LAYERS = (
     ("testing", "cli"),
     ("plugin",),
+    ("doctor",),
     ("controller",),
     ("machines",),
     ("report",),
