@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from snakemake_executor_ec2.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from snakemake_executor_ec2.doctor.findings import Report
+    from snakemake_executor_ec2.doctor.findings import Finding, Report
 
 HELP = """\
 usage: snakemake-ec2 doctor [--json] [--policy] [any arguments of snakemake]
@@ -49,17 +49,23 @@ def main(words: Sequence[str]) -> int:
         print(FILE.read_text(), end="")
         return 0
 
-    from snakemake_executor_ec2.doctor import findings
+    from snakemake_executor_ec2.doctor.findings import Report, lines, problem
+
+    def tell(found: Finding) -> None:
+        if not options.json:
+            print("\n".join(lines(found)), flush=True)
 
     try:
-        report = _report(rest)
+        report = _report(rest, tell)
     except ConfigurationError as error:  # of Snakemake's parser, or of a rehearsal that does not start
-        report = findings.Report(findings=(findings.problem("options", error.message, "correct the value"),))
-    print(json.dumps(report.as_json(), indent=2) if options.json else "\n".join(report.lines()))
+        found = problem("options", error.message, "`snakemake --help` lists the options")
+        tell(found)
+        report = Report(findings=(found,))
+    print(json.dumps(report.as_json(), indent=2) if options.json else "\n".join(report.end()))
     return report.exit_status
 
 
-def _report(arguments: Sequence[str]) -> Report:
+def _report(arguments: Sequence[str], tell: Callable[[Finding], None]) -> Report:
     from snakemake_executor_ec2.doctor.examine import Examination
     from snakemake_executor_ec2.plugin.options import settings_of, usable_config
     from snakemake_executor_ec2.plugin.rehearsal import rehearsing
@@ -71,4 +77,4 @@ def _report(arguments: Sequence[str]) -> Report:
             stack.enter_context(rehearsing())
             print("The embedded cloud answers, not AWS.", file=sys.stderr)
         config, wrong = usable_config(settings)
-        return Examination(config=config, clock=SystemClock(), wrong_options=wrong).report()
+        return Examination(config=config, clock=SystemClock(), wrong_options=wrong, tell=tell).report()

@@ -24,6 +24,8 @@ CLOCK_PROBLEM_S = 240.0
 SOON_S = 3600.0
 """Credentials that end earlier may end within a first run."""
 FEW_VCPUS = 32.0
+SPOT_ROLE = "AWSServiceRoleForEC2Spot"
+"""AWS's name for the role that EC2 needs in an account to start spot machines."""
 
 _SOURCES = {
     "env": "environment variables",
@@ -192,6 +194,18 @@ def cheapest(found: Offer) -> Finding:
     usd = f"${found.price.usd_per_hour:g} an hour" if found.price else "price unknown"
     source = f" ({found.price.source})" if found.price else ""
     return ok("machines", f"a job of 1 thread and 1 GB would get {found.instance_type.name}, {usd}{source}")
+
+
+def spot(role: str | None) -> Finding:
+    """`role`: the account's role for spot machines; None: there is none yet, or it may not be looked at."""
+    if role:
+        return ok("spot", "the account has used spot machines before")
+    return untested(
+        "spot",
+        "whether the account has used spot machines before; the first one needs a role that EC2 makes",
+        f"if it has not: `aws iam create-service-linked-role --aws-service-name spot.amazonaws.com`, or the "
+        f"permission iam:CreateServiceLinkedRole for it ({SPOT_ROLE})",
+    )
 
 
 def ssh_key(path: Path | None, error: Ec2ExecutorError | None, mode: int) -> Finding:

@@ -63,6 +63,8 @@ class Examination:
     clock: Clock
     wrong_options: Mapping[str, str] = field(default_factory=dict)
     """Options that could not be used, and why; the rest are in `config`."""
+    tell: Callable[[Finding], None] = lambda _: None
+    """Hears of each finding as soon as there is one."""
     ssh_gets_out: Callable[[], bool] = answers_ssh
     """Asked if machines would be reached over the internet."""
     _found: list[Finding] = field(default_factory=list)
@@ -95,21 +97,23 @@ class Examination:
             account=self.who.account if self.who else "?",
         )
 
+    def _add(self, *found: Finding) -> None:
+        for each in found:
+            self._found.append(each)
+            self.tell(each)
+
     # --- this computer ---------------------------------------------------------------------
 
     def _here(self) -> None:
         for text in self.wrong_options.values():
-            self._found.append(checks.of_error("options", ConfigurationError(text), "correct the value"))
+            self._add(checks.of_error("options", ConfigurationError(text), "correct the value"))
         named = {"--ec2-requirements": self.config.requirements, "--ec2-setup": self.config.setup}
-        self._found += checks.files(
-            {option: path for option, path in named.items() if path and not os.access(path, os.R_OK)}
-        )
+        missing = {option: path for option, path in named.items() if path and not os.access(path, os.R_OK)}
+        self._add(*checks.files(missing))
         packages = f"{_PACKAGE} {version(_PACKAGE)}, Snakemake {version('snakemake')}"
-        self._found.append(
-            ok("versions", f"{packages}, boto3 {version('boto3')}, Python {platform.python_version()}")
-        )
-        self._found += checks.tools({name: shutil.which(name) for name in ("ssh", "git")})
-        self._found.append(self._ssh_key())
+        self._add(ok("versions", f"{packages}, boto3 {version('boto3')}, Python {platform.python_version()}"))
+        self._add(*checks.tools({name: shutil.which(name) for name in ("ssh", "git")}))
+        self._add(self._ssh_key())
 
     def _ssh_key(self) -> Finding:
         path, error, mode = self.config.ssh_key, None, 0
@@ -130,10 +134,16 @@ class Examination:
             endpoint = self.clients.ec2.meta.endpoint_url
         except Ec2ExecutorError as error:
             about = "region" if "region" in error.message else "credentials"
-            return self._stop(checks.of_error(about, error, _REMEDIES[about]))
+            found = [checks.of_error(about, error, _REMEDIES[about])]
+            if about == "region":  # credentials do not depend on it: who has neither is told both
+                try:
+                    self.clients.require_credentials()
+                except Ec2ExecutorError as other:
+                    found.insert(0, checks.credentials_refused(other, clock_is_wrong=False))
+            return self._stop(*found)
         offset_s = clock_offset_s(endpoint, self.clock.now)
         told = checks.clock(offset_s)
-        self._found.append(told)
+        self._add(told)
         try:
             login = self.clients.require_credentials()
             self.who = self._identity(login)
@@ -148,9 +158,9 @@ class Examination:
         except (ConfigurationError, CredentialsExpired):
             raise
         except (Ec2ExecutorError, KeyError) as error:  # KeyError: botocore's, at an API that is EC2's alone
-            self._found.append(untested("credentials", f"whose they are: STS did not say ({error})"))
+            self._add(untested("credentials", f"whose they are: STS did not say ({error})"))
             return None
-        self._found.append(checks.identity(who, login, self.clock.now()))
+        self._add(checks.identity(who, login, self.clock.now()))
         return who
 
     def _region(self, endpoint: str) -> bool:
@@ -164,14 +174,12 @@ class Examination:
         where = (
             self.clients.region if _is_aws(host) else f"{self.clients.region}, which {endpoint} answers for"
         )
-        self._found.append(ok("region", where))
+        self._add(ok("region", where))
         return True
 
-    def _stop(self, why: Finding) -> bool:
-        self._found.append(why)
-        self._found.append(
-            untested("the rest", "permissions, network, image and quota: AWS has to answer first")
-        )
+    def _stop(self, *why: Finding) -> bool:
+        rest = untested("the rest", "permissions, network, image and quota: AWS has to answer first")
+        self._add(*why, rest)
         return False
 
     # --- what a run would use --------------------------------------------------------------
@@ -181,11 +189,11 @@ class Examination:
             self._subnets = find_subnets(self.clients.ec2, self.config.subnets, self.clients.region)
             return checks.network(self._subnets, given=bool(self.config.subnets))
 
-        self._found.append(_checked("network", look))
-        self._found.append(_checked("way in", self._way_in))
+        self._add(_checked("network", look))
+        self._add(_checked("way in", self._way_in))
         host = urlsplit(self.clients.ec2.meta.endpoint_url).hostname or ""
         if _is_aws(host) and self._public and self.config.ssh_port == 22:
-            self._found.append(checks.ssh_gets_out(self.ssh_gets_out(), SSH_HOST))
+            self._add(checks.ssh_gets_out(self.ssh_gets_out(), SSH_HOST))
 
     def _way_in(self) -> Finding:
         given = parse_cidrs(self.config.ssh_from) if self.config.ssh_from else ()
@@ -207,20 +215,20 @@ class Examination:
             self._image = self._cloud.image(self.config.ami, self.config.arch)
             return checks.image(self._image, user=self.config.ssh_user)
 
-        self._found.append(_checked("image", look))
+        self._add(_checked("image", look))
         try:
             if self._subnets:
                 self._catalogue()
             else:
-                self._found.append(untested("machines", "not known without a network"))
+                self._add(untested("machines", "not known without a network"))
         except PermissionDenied as error:
-            self._found.append(untested("machines", f"not known without {error.action}"))
+            self._add(untested("machines", f"not known without {error.action}"))
         except Ec2ExecutorError as error:
-            self._found.append(checks.of_error("machines", error, _REMEDIES["machines"]))
+            self._add(checks.of_error("machines", error, _REMEDIES["machines"]))
         # What comes of a missing permission is told with the permission.
         told = [text for text in dict.fromkeys(self._warned) if "do not have the permission" not in text]
-        self._found += [warning("machines", text) for text in told]
-        self._found.append(_checked("running", self._running))
+        self._add(*[warning("machines", text) for text in told])
+        self._add(_checked("running", self._running))
 
     def _running(self) -> Finding:
         found = Inventory(clients=self.clients).machines()
@@ -238,10 +246,10 @@ class Examination:
             spot=self.config.spot,
         )
         self._offer = best(made.catalogue, wanted)
-        self._found.append(checks.cheapest(self._offer))
+        self._add(checks.cheapest(self._offer))
         markets = {self._offer.market, *([Market.ON_DEMAND] if self.config.spot is SpotUse.PREFER else [])}
         for market in sorted(markets):
-            self._found += self._quota(made, self._offer, market)
+            self._add(*self._quota(made, self._offer, market))
 
     def _quota(self, made: Feasibility, offer: Offer, market: Market) -> list[Finding]:
         of = quota_of(offer.instance_type.name, market)
@@ -261,12 +269,14 @@ class Examination:
             request=self._trial(subnet) if subnet else None,
             spot=self.config.spot,
         )
+        if self.config.spot is not SpotUse.NEVER:
+            self._add(checks.spot(Probes(self.clients).role_arn(checks.SPOT_ROLE)))
         tested, others = permissions.probe_all(Probes(self.clients), self.place, self.who)
-        self._found += permissions.findings(tested, spot=self.config.spot)
-        self._found += permissions.other_findings(others)
-        missing = permissions.missing(tested)
-        if missing:
-            self._policy = granting(missing, partition=self.who.partition if self.who else "aws")
+        self._add(*permissions.findings(tested, spot=self.config.spot))
+        self._add(*permissions.other_findings(others))
+        wanted = permissions.to_ask_for(tested)
+        if wanted:
+            self._policy = granting(wanted, partition=self.who.partition if self.who else "aws")
 
     def _trial_subnet(self) -> Subnet | None:
         """One in a zone that has the machine; None if no launch can be described."""
@@ -282,7 +292,7 @@ class Examination:
         try:
             spec = self._spec(self._offer, self._image, subnet.zone)
         except ConfigurationError as error:
-            self._found.append(checks.of_error("options", error, "correct the value"))
+            self._add(checks.of_error("options", error, "correct the value"))
             return None
         request = run_instances_request(spec, subnet_id=subnet.id, group_id="", public_address=subnet.public)
         del request["NetworkInterfaces"][0]["Groups"]

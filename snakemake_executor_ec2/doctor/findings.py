@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -60,7 +59,8 @@ class Report:
 
     findings: tuple[Finding, ...]
     policy: dict[str, Any] | None = None
-    """The policy that grants what is missing; None: nothing is known to be missing."""
+    """The policy that grants what is missing, and what could not be tested; None: nothing is known to be
+    missing."""
     who: str = ""
     """Whom it has to be given to: `the user ann (arn:…)`."""
     account: str = ""
@@ -86,10 +86,9 @@ class Report:
             "for_administrator": self.letter() or None,
         }
 
-    def lines(self) -> list[str]:
-        """For people: a line for each finding, wrapped, and below it what to do."""
-        found = [line for each in self.findings for line in _lines(each)]
-        letter = self.letter()
+    def end(self) -> list[str]:
+        """For people, below the findings: what to hand to an administrator, and the sum."""
+        found, letter = [], self.letter()
         if letter:
             found += ["", "For the administrator of the AWS account (or yourself, in the console):", ""]
             found += [f"  {line}".rstrip() for line in letter.splitlines()]
@@ -102,8 +101,8 @@ class Report:
         asked = (
             f"{self.who} of the account {self.account} starts EC2 machines with snakemake-ec2, and lacks "
             "permissions for it. Please add this policy: IAM console, the user or role, Add permissions, "
-            "Create inline policy, JSON. It allows to start and end only machines, disks and security "
-            "groups that carry the tag snakemake-ec2:run."
+            "Create inline policy, JSON. It allows making, using and ending only machines, disks and "
+            "security groups that carry the tag snakemake-ec2:run."
         )
         return "\n".join([*textwrap.wrap(asked, WIDTH - 2), "", *policy_lines(self.policy)])
 
@@ -139,10 +138,11 @@ def _number(count: int, word: str) -> str:
     return f"{count or 'no'} {word}{'' if count == 1 else 's'}"
 
 
-def _lines(each: Finding) -> Sequence[str]:
+def lines(each: Finding) -> list[str]:
+    """For people: the finding, wrapped, and below it what to do."""
     head = f"{each.status.value:<10}  {each.about:<11}  "
-    lines = _wrapped(each.text, head)
-    return [*lines, *_wrapped(each.remedy, f"{_INDENT}→ ")] if each.remedy else lines
+    told = _wrapped(each.text, head)
+    return [*told, *_wrapped(each.remedy, f"{_INDENT}→ ")] if each.remedy else told
 
 
 def _wrapped(text: str, head: str) -> list[str]:

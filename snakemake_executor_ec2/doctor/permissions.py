@@ -56,7 +56,15 @@ class Place:
     spot: SpotUse = SpotUse.NEVER
 
 
+FEW = 5
+"""More missing permissions than these are told together."""
+
 Tested = dict[Need, Answer]
+_FOR_ITS_GROUP = Answer(
+    verdict=Verdict.UNKNOWN,
+    error="EC2 refused a trial launch for the account's default security group only, as the policy means it "
+    "to; a run's own group has the tag that the policy wants",
+)
 
 
 def probe_all(probes: Probes, place: Place, who: Identity | None) -> tuple[Tested, list[Answer]]:
@@ -98,14 +106,15 @@ def _learn(tested: Tested, action: str, answer: Answer, others: list[Answer]) ->
         tested.update({need: answer for need in tested if need.action == _TAGS})
     elif answer.action != action:
         others.append(answer)
-    elif answer.denied_by or not answer.resource:
-        # Without a word on which resource, a launch may have been refused for its group alone.
-        if answer.denied_by or action != _RUN:
-            tested.update(dict.fromkeys(same, answer))
+    elif answer.denied_by or (not answer.resource and action != _RUN):
+        tested.update(dict.fromkeys(same, answer))
     else:
-        statement = _statement_of(action, answer.resource)
+        # Without a word on which resource, a launch may have been refused for its group alone.
+        statement = _statement_of(action, answer.resource) if answer.resource else None
         if statement is not None:
             tested[Need(statement, action)] = answer
+        elif answer.resource:
+            tested.update(dict.fromkeys(same, _FOR_ITS_GROUP))
 
 
 def _statement_of(action: str, arn: str) -> str | None:
@@ -127,9 +136,10 @@ def _simulate(tested: Tested, probes: Probes, place: Place, who: Identity) -> No
     arn = _principal(probes, who)
     for need in _unknown(tested):
         for resources, context in _situations(need, place, who):
-            answer = tested[need] = probes.simulate(arn, need.action, resources, context)
+            answer = probes.simulate(arn, need.action, resources, context)
             if answer.action == _SIMULATOR:
                 return
+            tested[need] = answer
             if answer.verdict is not Verdict.GRANTED:
                 break
 
@@ -176,6 +186,14 @@ def missing(tested: Tested) -> list[Need]:
     return [need for need, answer in tested.items() if answer.verdict is Verdict.MISSING]
 
 
+def to_ask_for(tested: Tested) -> list[Need]:
+    """What to ask an administrator for, once: what is missing, with what could not be tested. Nothing if
+    nothing is known to be missing."""
+    if not missing(tested):
+        return []
+    return [need for need, answer in tested.items() if answer.verdict is not Verdict.GRANTED]
+
+
 def findings(tested: Tested, *, spot: SpotUse) -> list[Finding]:
     """One for all that is granted, one for each that is missing, one for all that cannot be tested."""
     granted = [need for need, answer in tested.items() if answer.verdict is Verdict.GRANTED]
@@ -184,8 +202,14 @@ def findings(tested: Tested, *, spot: SpotUse) -> list[Finding]:
         all_of_them = len(granted) == len(tested)
         count = f"all {len(tested)}" if all_of_them else f"{len(granted)} of {len(tested)}"
         rows.append(ok("permissions", f"{count} that a run may need are granted"))
-    rows += [_missing(need, tested[need], spot) for need in missing(tested)]
-    unknown = list(dict.fromkeys(need.action for need in _unknown(tested)))
+    lacking = missing(tested)
+    each = [_missing(need, tested[need], spot) for need in lacking]
+    rows += each if len(lacking) <= FEW else _together(lacking, each)
+    told = {need.action for need in lacking}
+    unknown = list(dict.fromkeys(need.action for need in _unknown(tested) if need.action not in told))
+    if _RUN in unknown and _FOR_ITS_GROUP in tested.values():
+        unknown.remove(_RUN)
+        rows.append(untested("permissions", f"{_RUN}: {_FOR_ITS_GROUP.error}"))
     if unknown:
         rows.append(
             untested(
@@ -195,6 +219,19 @@ def findings(tested: Tested, *, spot: SpotUse) -> list[Finding]:
                 f"permission {_SIMULATOR} on yourself, doctor tests them as well",
             )
         )
+    return rows
+
+
+def _together(lacking: list[Need], each: list[Finding]) -> list[Finding]:
+    """So many lack that there is no policy at all: one line for those that a run needs, one for the rest."""
+    rows = []
+    for status, without in ((Status.PROBLEM, "no run works"), (Status.WARNING, "runs do less well")):
+        names = [need.action for need, found in zip(lacking, each, strict=True) if found.status is status]
+        if names:
+            text = f"{', '.join(dict.fromkeys(names))} are missing: without them {without}"
+            rows.append(
+                Finding(about="permissions", status=status, text=text, remedy="the policy below grants them")
+            )
     return rows
 
 

@@ -10,7 +10,7 @@ from snakemake_executor_ec2.aws.clients import Login
 from snakemake_executor_ec2.aws.identity import Identity
 from snakemake_executor_ec2.aws.network import Subnet
 from snakemake_executor_ec2.doctor import checks
-from snakemake_executor_ec2.doctor.findings import Report, Status, ok, problem, untested, warning
+from snakemake_executor_ec2.doctor.findings import Report, Status, lines, ok, problem, untested, warning
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Arch, Image, InstanceType, Market, Offer
 from snakemake_executor_ec2.sizing.quotas import Quota
@@ -124,6 +124,12 @@ def test_a_limit_of_the_account(limit: float | None, vcpus: int, status: Status,
         assert f"--desired-value {max(64, 2 * vcpus)}`" in found.remedy
 
 
+def test_the_first_spot_machine() -> None:
+    """Whether the account has the role for it is known only if IAM may be asked."""
+    assert checks.spot("arn:aws:iam::1:role/x").status is OK
+    assert "create-service-linked-role" in checks.spot(None).remedy
+
+
 def test_the_user_of_an_image() -> None:
     """Another than the image's own is made by cloud-init, and may be a mistake."""
     image = Image(ami="ami-1", name="ubuntu/images/x", arch=Arch.X86_64, root_device="/dev/sda1", root_gib=8)
@@ -164,10 +170,8 @@ def test_the_report() -> None:
     """Only a problem fails; the last line counts."""
     healthy = Report(findings=(ok("a", "b"), warning("c", "d", "e"), untested("f", "g")))
     assert healthy.exit_status == 0
-    assert (
-        healthy.lines()[-1] == "No problems, 1 warning, 1 not tested. Nothing was launched, made or billed."
-    )
+    assert healthy.end()[-1].startswith("No problems, 1 warning, 1 not tested. Nothing was launched")
     ill = Report(findings=(problem("a", "b " * 80, "c"),))
     assert ill.exit_status == 1
     assert ill.letter() == ""
-    assert [line[:11] for line in ill.lines()[:2]] == ["problem    ", " " * 11]
+    assert [line[:11] for line in lines(ill.findings[0])[:2]] == ["problem    ", " " * 11]

@@ -122,8 +122,10 @@ def test_without_the_simulator(doctor: Doctor) -> None:
     status, found = doctor()
     assert status == 0
     assert statuses(found)["permissions"] == {"ok", "not tested"}
-    (row,) = [each for each in found["findings"] if each["status"] == "not tested"]
+    launch, row = [each for each in found["findings"] if each["status"] == "not tested"]
+    assert "default security group only, as the policy means it" in launch["text"]
     assert "ec2:TerminateInstances" in row["text"]
+    assert "ec2:RunInstances" not in row["text"]
     assert "ec2:Describe" not in row["text"]
     assert "iam:SimulatePrincipalPolicy" in row["remedy"]
 
@@ -213,7 +215,7 @@ BROKEN = {
     ),
     "a time that is none": Broken("options", "'soon' is no time", "90s", ("--ec2-lease", "soon")),
     "a choice that there is not": Broken(
-        "options", "argument --ec2-arch: invalid choice: 'arm'", "correct", ("--ec2-arch", "arm")
+        "options", "argument --ec2-arch: invalid choice: 'arm'", "--help", ("--ec2-arch", "arm")
     ),
     "a login name that is none": Broken(
         "options", "--ec2-ssh-user 'no one' is not a login name", "correct", ("--ec2-ssh-user", "no one")
@@ -349,9 +351,19 @@ def test_what_people_read(doctor: Doctor) -> None:
             below = lines[number + 1 : number + 6]
             assert any("→" in each for each in below), line
     pasted = text[text.index("{") : text.rindex("}") + 1]
-    told = json.loads(pasted)
-    assert {action for row in told["Statement"] for action in row["Action"]} >= {"ec2:DescribeImages"}
+    told = json.loads(pasted)  # what could not be tested is asked for as well
+    assert {action for row in told["Statement"] for action in row["Action"]} == {
+        need.action for need in needs() if need.statement not in ("PricesAndLimits", "NewestImage")
+    }
     assert "Nothing was launched, made or billed." in lines[-1]
+
+
+def test_nothing_is_set_up_yet(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has neither credentials nor a region is told both at once."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+    _, found = doctor()
+    assert [row["about"] for row in problems(found)] == ["credentials", "region"]
 
 
 def test_options_come_from_a_profile(doctor: Doctor, tmp_path: Path) -> None:
@@ -362,6 +374,20 @@ def test_options_come_from_a_profile(doctor: Doctor, tmp_path: Path) -> None:
     (tmp_path / "Snakefile").write_text("rule all:\n")
     _, found = doctor()
     assert [row["about"] for row in problems(found)] == ["image"]
+
+
+def test_no_policy_at_all(doctor: Doctor) -> None:
+    """What is missing is told in two lines, and the whole policy is shown, which fits where it is to go."""
+    doctor.cloud.allow('{"Version": "2012-10-17", "Statement": []}')
+    status, found = doctor()
+    assert status == 1
+    rows = [row for row in found["findings"] if " are missing: " in row["text"]]
+    assert [row["status"] for row in rows] == ["problem", "warning"]
+    assert "ec2:DescribeSubnets" in rows[0]["text"]
+    assert "pricing:GetProducts" in rows[1]["text"]
+    assert found["policy"] == granting(needs())
+    # IAM's limit for a user's inline policies; white space does not count.
+    assert len(json.dumps(found["policy"], separators=(",", ":"))) <= 2048
 
 
 def test_the_policy_can_be_printed(doctor: Doctor) -> None:
