@@ -14,6 +14,7 @@ from botocore.exceptions import (
     ConnectionError,
     CredentialRetrievalError,
     HTTPClientError,
+    MissingDependencyException,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
@@ -217,6 +218,11 @@ def _without_answer(error: BotoCoreError | ResponseParserError, action: str) -> 
         return ConfigurationError(f"no AWS credentials were found: {HOW_TO_LOG_IN}")
     if isinstance(error, PartialCredentialsError):
         return ConfigurationError(f"the AWS credentials are incomplete ({error}): {HOW_TO_LOG_IN}")
+    if isinstance(error, MissingDependencyException):
+        return ConfigurationError(
+            "your AWS login needs one more package for Python: run `pip install 'botocore[crt]'`"
+            f" ({_one_line(str(error))})"
+        )
     if isinstance(error, SSOError | SSOTokenLoadError | TokenRetrievalError):
         return CredentialsExpired(f"the AWS login has expired ({error}): run `aws sso login`")
     if isinstance(error, _LoginError):

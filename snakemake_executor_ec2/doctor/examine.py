@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from snakemake_executor_ec2.aws.clients import Login
-from snakemake_executor_ec2.aws.errors import HOW_TO_LOG_IN
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, HOW_TO_LOG_IN, translate
 from snakemake_executor_ec2.aws.identity import Identity, identify
 from snakemake_executor_ec2.aws.inventory import Inventory
 from snakemake_executor_ec2.aws.network import Caller, Subnet, find_subnets, parse_cidrs
@@ -141,6 +141,9 @@ class Examination:
                 except Ec2ExecutorError as other:
                     found.insert(0, checks.credentials_refused(other, clock_is_wrong=False))
             return self._stop(*found)
+        except AWS_ERRORS as raised:  # making a client looks for credentials
+            refused = translate(raised, "sts:GetCallerIdentity")
+            return self._stop(checks.credentials_refused(refused, clock_is_wrong=False))
         offset_s = clock_offset_s(endpoint, self.clock.now)
         told = checks.clock(offset_s)
         self._add(told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,94 +11,15 @@ from typing import Any
 
 import boto3
 import botocore.auth
-import botocore.session
+import botocore.credentials
 import pytest
 
-from snakemake_executor_ec2.aws.identity import Identity
-from snakemake_executor_ec2.aws.policy import FILE, Need, granting, needs
-from snakemake_executor_ec2.aws.probes import Probes, Verdict
-from snakemake_executor_ec2.cli import main
-from snakemake_executor_ec2.controller.config import RunConfig
-from snakemake_executor_ec2.doctor.examine import Examination
-from snakemake_executor_ec2.doctor.permissions import WITHOUT, Place, findings, missing, probe_all
-from snakemake_executor_ec2.local.cloud import EmbeddedCloud
-from snakemake_executor_ec2.model import SpotUse
+from snakemake_executor_ec2.aws.policy import FILE, needs
 from snakemake_executor_ec2.timing import SystemClock
-from tests.unit.aws.moto_server import environment
 
-POLICY = json.loads(FILE.read_text())
-ASK_ABOUT_ONESELF = {
-    "Effect": "Allow",
-    "Action": "iam:SimulatePrincipalPolicy",
-    "Resource": "arn:aws:iam::123456789012:user/rehearsal",
-}
+from .rig import ASK_ABOUT_ONESELF, POLICY, Doctor, problems, statuses
+
 WITHOUT_A_NETWORK = "sa-east-1"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_loader() -> Iterator[None]:
-    """botocore reads its descriptions of AWS's services once, and not again for each session."""
-    made = botocore.session.create_loader()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(botocore.session, "create_loader", lambda *_: made)
-        yield
-
-
-class Doctor:
-    """Calls it where a shell of the embedded cloud's would."""
-
-    def __init__(self, cloud: EmbeddedCloud, capfd: pytest.CaptureFixture[str]) -> None:
-        self.cloud = cloud
-        self._capfd = capfd
-
-    def __call__(self, *arguments: str) -> tuple[int, dict[str, Any]]:
-        """Its exit status, and what it says to programs."""
-        status, text = self.says("--json", *arguments)
-        found: dict[str, Any] = json.loads(text)
-        return status, found
-
-    def says(self, *arguments: str) -> tuple[int, str]:
-        """Its exit status and what it prints."""
-        self._capfd.readouterr()
-        status = main(["doctor", *arguments])
-        return status, self._capfd.readouterr().out
-
-    def allow(self, *statements: dict[str, Any]) -> None:
-        """The package's policy and these statements, and nothing else."""
-        self.cloud.allow(json.dumps({**POLICY, "Statement": [*POLICY["Statement"], *statements]}))
-
-
-@pytest.fixture
-def doctor(
-    ec2_cloud: EmbeddedCloud,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> Iterator[Doctor]:
-    """In an empty folder; afterwards nothing was changed on EC2, and all is allowed again."""
-    for name in ec2_cloud.unset:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in ec2_cloud.env.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    ec2_cloud.forget_calls()
-    yield Doctor(ec2_cloud, capfd)
-    ec2_cloud.allow(None)
-    words = ("Describe", "Get", "Simulate")
-    changes = [call for call in ec2_cloud.calls() if not call["action"].startswith(words)]
-    assert {call["params"].get("DryRun") for call in changes} <= {"true"}
-
-
-def statuses(found: dict[str, Any]) -> dict[str, set[str]]:
-    """What each thing that was looked at is found to be."""
-    rows: dict[str, set[str]] = {}
-    for each in found["findings"]:
-        rows.setdefault(each["about"], set()).add(each["status"])
-    return rows
-
-
-def problems(found: dict[str, Any]) -> list[dict[str, str]]:
-    return [each for each in found["findings"] if each["status"] == "problem"]
 
 
 def test_in_good_health(doctor: Doctor) -> None:
@@ -163,6 +84,13 @@ def _clock_an_hour_fast(_: Doctor, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(botocore.auth, "get_current_datetime", later)
 
 
+def _login_without_its_package(_: Doctor, patch: pytest.MonkeyPatch) -> None:
+    _no_credentials(_, patch)
+    patch.setattr(botocore.credentials, "EC", None)  # as without awscrt
+    Path("config").write_text("[default]\nlogin_session = arn:aws:iam::123456789012:user/ann\n")
+    patch.setenv("AWS_CONFIG_FILE", str(Path("config").absolute()))
+
+
 BROKEN = {
     "no credentials": Broken(
         "credentials", "no AWS credentials were found", "aws configure", by=_no_credentials
@@ -178,6 +106,9 @@ BROKEN = {
         "the AWS credentials have expired",
         "aws sso login",
         by=lambda _, patch: patch.setenv("AWS_CREDENTIAL_EXPIRATION", "2026-01-01T00:00:00Z"),
+    ),
+    "a login whose package is missing": Broken(
+        "credentials", "your AWS login needs one more package", "botocore[crt]", by=_login_without_its_package
     ),
     "a region that there is not": Broken(
         "region", "AWS has no region 'eu-central-9'", "--ec2-region", ("--ec2-region", "eu-central-9")
@@ -246,99 +177,6 @@ def test_one_thing_is_broken(name: str, doctor: Doctor, monkeypatch: pytest.Monk
     assert broken.remedy in row["remedy"]
 
 
-@pytest.fixture(scope="module")
-def place(ec2_cloud_process: EmbeddedCloud) -> Iterator[tuple[Probes, Place, Identity]]:
-    """What all trials need, found out once: clients, a launch, a caller."""
-    ec2_cloud_process.allow(None)
-    with environment(ec2_cloud_process.env):
-        made = Examination(config=RunConfig(), clock=SystemClock())
-        assert made.report().exit_status == 0
-        assert made.place is not None
-        assert made.who is not None
-        yield Probes(made.clients), made.place, made.who
-
-
-@pytest.mark.parametrize("need", needs(), ids=[f"{each.statement}-{each.action}" for each in needs()])
-def test_one_permission_is_missing(need: Need, place: tuple[Probes, Place, Identity], doctor: Doctor) -> None:
-    """It is found, and it alone, with what a run is like without it."""
-    rest = granting([each for each in needs() if each != need])
-    doctor.cloud.allow(json.dumps({**rest, "Statement": [*rest["Statement"], ASK_ABOUT_ONESELF]}))
-
-    tested, others = probe_all(*place)
-
-    assert missing(tested) == [need]
-    assert others == []
-    assert {answer.verdict for answer in tested.values()} == {Verdict.GRANTED, Verdict.MISSING}
-    (row,) = [each for each in findings(tested, spot=SpotUse.NEVER) if each.status != "ok"]
-    level, without = WITHOUT[need.action]
-    assert (row.status, row.text) == (level, f"{need.action} is missing: {without}")
-    assert need.statement in row.remedy
-
-
-@pytest.mark.parametrize(
-    "need",
-    [
-        Need("Look", "ec2:DescribeSubnets"),  # by the call
-        Need("MakeWithTag", "ec2:CreateSecurityGroup"),  # by DryRun
-        Need("UseAndEndOwn", "ec2:TerminateInstances"),  # by the simulator
-    ],
-    ids=lambda need: need.action,
-)
-def test_the_policy_that_is_shown_mends_it(need: Need, doctor: Doctor) -> None:
-    """A missing permission is the only problem, and with what is shown added, all is well."""
-    rest = granting([each for each in needs() if each != need])["Statement"] + [ASK_ABOUT_ONESELF]
-    doctor.cloud.allow(json.dumps({**POLICY, "Statement": rest}))
-    status, found = doctor()
-    assert status == 1
-    (row,) = problems(found)
-    assert row["about"] == "permissions"
-    assert row["text"].startswith(f"{need.action} is missing: ")
-    assert found["policy"] == granting([need])
-    assert need.action in found["for_administrator"]
-
-    doctor.cloud.allow(json.dumps({**POLICY, "Statement": rest + found["policy"]["Statement"]}))
-    assert doctor()[0] == 0
-
-
-def test_what_is_said_of_each_permission() -> None:
-    """`WITHOUT` has exactly the actions of the policy: there is one list of what a run needs."""
-    assert set(WITHOUT) == {need.action for need in needs()}
-    assert granting(needs())["Statement"] == [
-        {**row, "Action": [row["Action"]] if isinstance(row["Action"], str) else row["Action"]}
-        for row in POLICY["Statement"]
-    ]
-
-
-@pytest.mark.parametrize(
-    "need",
-    [
-        Need("MakeWithTag", "ec2:RunInstances"),
-        Need("MakeFrom", "ec2:RunInstances"),
-        Need("TagWhatIsMade", "ec2:CreateTags"),
-        Need("MakeWithTag", "ec2:CreateSecurityGroup"),
-        Need("MakeFrom", "ec2:CreateSecurityGroup"),
-    ],
-    ids=lambda need: f"{need.statement}-{need.action}",
-)
-def test_trials_tell_without_the_simulator(
-    need: Need, place: tuple[Probes, Place, Identity], doctor: Doctor
-) -> None:
-    """What is missing to make machines, groups and tags shows by DryRun alone."""
-    doctor.cloud.allow(json.dumps(granting([each for each in needs() if each != need])))
-    tested, others = probe_all(*place)
-    assert missing(tested) == [need]
-    assert others == []
-
-
-def test_a_denial_outweighs_what_is_granted(doctor: Doctor) -> None:
-    """Then it is said that another statement would not help."""
-    doctor.allow({"Effect": "Deny", "Action": "ec2:RunInstances", "Resource": "*"})
-    status, found = doctor()
-    assert status == 1
-    assert {row["text"].partition(" ")[0] for row in problems(found)} == {"ec2:RunInstances"}
-    assert all("denies it, which no other policy outweighs" in row["remedy"] for row in problems(found))
-
-
 def test_what_people_read(doctor: Doctor) -> None:
     """Lines of at most 100 columns, a remedy below each problem, and a policy that can be pasted as it is."""
     doctor.cloud.allow(json.dumps({**POLICY, "Statement": POLICY["Statement"][1:3]}))
@@ -374,20 +212,6 @@ def test_options_come_from_a_profile(doctor: Doctor, tmp_path: Path) -> None:
     (tmp_path / "Snakefile").write_text("rule all:\n")
     _, found = doctor()
     assert [row["about"] for row in problems(found)] == ["image"]
-
-
-def test_no_policy_at_all(doctor: Doctor) -> None:
-    """What is missing is told in two lines, and the whole policy is shown, which fits where it is to go."""
-    doctor.cloud.allow('{"Version": "2012-10-17", "Statement": []}')
-    status, found = doctor()
-    assert status == 1
-    rows = [row for row in found["findings"] if " are missing: " in row["text"]]
-    assert [row["status"] for row in rows] == ["problem", "warning"]
-    assert "ec2:DescribeSubnets" in rows[0]["text"]
-    assert "pricing:GetProducts" in rows[1]["text"]
-    assert found["policy"] == granting(needs())
-    # IAM's limit for a user's inline policies; white space does not count.
-    assert len(json.dumps(found["policy"], separators=(",", ":"))) <= 2048
 
 
 def test_the_policy_can_be_printed(doctor: Doctor) -> None:
