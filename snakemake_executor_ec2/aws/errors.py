@@ -148,7 +148,8 @@ def _denied(code: str, text: str, action: str) -> PermissionDenied | Credentials
         action = _missing_action(text) or action
         return PermissionDenied(
             f"the AWS credentials do not have the permission {action}; "
-            f"the administrator of the AWS account must allow it{_why(text)}",
+            "the administrator of the AWS account must allow it (`snakemake-ec2 doctor` prints the policy)"
+            f"{_why(text)}",
             action=action,
             code=code,
         )

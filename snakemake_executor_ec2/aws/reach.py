@@ -15,13 +15,23 @@ SSH_HOST = "git-codecommit.us-east-1.amazonaws.com"
 _TIMEOUT_S = 5.0
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """EC2 sends browsers to its product page, whose clock is another one."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_Stay)
+
+
 def clock_offset_s(url: str, now: Callable[[], float] = time.time) -> float | None:
     """By how many seconds the clock of a web server is ahead of `now`, to about a second, as the `Date` of
     any answer says; None if there is no answer."""
     request = urllib.request.Request(url, method="GET")  # noqa: S310 -- boto3's endpoint
     before = now()
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+        with _OPENER.open(request, timeout=_TIMEOUT_S) as answer:
             date = answer.headers.get("Date")
     except urllib.error.HTTPError as error:
         with error:

@@ -39,6 +39,8 @@ _SOURCES = {
     "iam-role": "the role of this EC2 machine",
     "container-role": "the role of this container",
 }
+_OF_SSO = "AWSReservedSSO_"
+"""So begin the roles that IAM Identity Center makes for a permission set; the set's name follows."""
 _SPLIT = re.compile(
     r"(?:: |; )(?=(?:run|name|check|add|declare|write|ask|log|request)\b|--ec2|`aws |without )"
 )
@@ -75,6 +77,16 @@ def identity(who: Identity, login: Login, now: float) -> Finding:
             return warning("credentials", text, "log in again before a run that takes longer")
         return ok("credentials", text)
     return ok("credentials", f"{text}, then renewed as long as the login lasts")
+
+
+def where_policies_go(who: Identity) -> str:
+    """The way through AWS's console to the policies of a user or role."""
+    if who.kind != "assumed-role":
+        return f"Users, {who.name}, Add permissions, Create inline policy, JSON"
+    if who.name.startswith(_OF_SSO):
+        name = who.name.removeprefix(_OF_SSO).rpartition("_")[0]
+        return f"or rather IAM Identity Center's: Permission sets, {name}, Inline policy"
+    return f"Roles, {who.name}, Add permissions, Create inline policy, JSON"
 
 
 def clock(offset_s: float | None) -> Finding:
@@ -177,8 +189,9 @@ def quota(of: Quota, vcpus: float | None, smallest: Offer, region: str) -> Findi
     at_once = int(vcpus // row.vcpus)
     more = max(64, 2 * row.vcpus)
     remedy = (
-        "ask AWS for more, which may take a day: `aws service-quotas request-service-quota-increase "
-        f"--region {region} --service-code ec2 --quota-code {of.code} --desired-value {more}`"
+        "ask AWS for more, which may take a day, in the Service Quotas console or with "
+        f"`aws service-quotas request-service-quota-increase --region {region} --service-code ec2 "
+        f"--quota-code {of.code} --desired-value {more}`"
     )
     text = f"{vcpus:g} vCPUs at a time in {region} ({of.name}, {of.code})"
     if at_once < 1:

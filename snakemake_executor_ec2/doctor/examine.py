@@ -95,6 +95,7 @@ class Examination:
             policy=self._policy,
             who=f"The {named}",
             account=self.who.account if self.who else "?",
+            where=checks.where_policies_go(self.who) if self.who else Report.where,
         )
 
     def _add(self, *found: Finding) -> None:
@@ -278,8 +279,10 @@ class Examination:
         self._add(*permissions.findings(tested, spot=self.config.spot))
         self._add(*permissions.other_findings(others))
         wanted = permissions.to_ask_for(tested)
-        if wanted:
-            self._policy = granting(wanted, partition=self.who.partition if self.who else "aws")
+        extra = permissions.statements_for(others)
+        if wanted or extra:
+            policy = granting(wanted, partition=self.who.partition if self.who else "aws")
+            self._policy = {**policy, "Statement": [*policy["Statement"], *extra]}
 
     def _trial_subnet(self) -> Subnet | None:
         """One in a zone that has the machine; None if no launch can be described."""

@@ -64,6 +64,8 @@ class Report:
     who: str = ""
     """Whom it has to be given to: `the user ann (arn:…)`."""
     account: str = ""
+    where: str = "the user or role, Add permissions, Create inline policy, JSON"
+    """Where an administrator pastes the policy, in AWS's IAM console."""
 
     def count(self, status: Status) -> int:
         return sum(each.status is status for each in self.findings)
@@ -100,9 +102,8 @@ class Report:
             return ""
         asked = (
             f"{self.who} of the account {self.account} starts EC2 machines with snakemake-ec2, and lacks "
-            "permissions for it. Please add this policy: IAM console, the user or role, Add permissions, "
-            "Create inline policy, JSON. It allows making, using and ending only machines, disks and "
-            "security groups that carry the tag snakemake-ec2:run."
+            f"permissions for it. Please add this policy: IAM console, {self.where}. It allows making, using "
+            "and ending only machines, disks and security groups that carry the tag snakemake-ec2:run."
         )
         return "\n".join([*textwrap.wrap(asked, WIDTH - 2), "", *policy_lines(self.policy)])
 

@@ -241,13 +241,26 @@ def _missing(need: Need, answer: Answer, spot: SpotUse) -> Finding:
         status, without = Status.PROBLEM, "spot machines cannot be chosen"
     remedy = f"the statement {need.statement} below grants it"
     if answer.denied_by:
-        remedy = (
-            f"a {answer.denied_by} denies it, which no other policy outweighs: the administrator of the AWS "
-            "account has to change that one"
-        )
+        remedy = _denied(answer)
     return Finding(
         about="permissions", status=status, text=f"{need.action} is missing: {without}", remedy=remedy
     )
+
+
+def _denied(answer: Answer) -> str:
+    return (
+        f"a {answer.denied_by} denies it, which no other policy outweighs: the administrator of the AWS "
+        "account has to change that one"
+    )
+
+
+def statements_for(answers: list[Answer]) -> list[dict[str, Any]]:
+    """Statements for what the trials met and the policy does not have, such as passing a role on."""
+    return [
+        {"Effect": "Allow", "Action": answer.action, "Resource": answer.resource or "*"}
+        for answer in dict.fromkeys(answers)
+        if answer.verdict is Verdict.MISSING and not answer.denied_by
+    ]
 
 
 def other_findings(answers: list[Answer]) -> list[Finding]:
@@ -262,7 +275,7 @@ def other_findings(answers: list[Answer]) -> list[Finding]:
             problem(
                 "permissions",
                 f"{answer.action} is missing{on}: EC2 refuses the launch",
-                f"ask the administrator of the AWS account to allow {answer.action}{on}",
+                _denied(answer) if answer.denied_by else "the last statement below grants it",
             )
         )
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from botocore.exceptions import ClientError
@@ -15,8 +16,9 @@ from snakemake_executor_ec2.aws.policy import granting, needs
 from snakemake_executor_ec2.aws.probes import GRANTED, Probes, Verdict, _judged
 from snakemake_executor_ec2.aws.reach import answers_ssh, clock_offset_s
 from tests.unit.aws.moto_server import CREDENTIALS, environment
-from tests.unit.aws.test_check import answering, refusing
+from tests.unit.aws.test_check import answering
 
+_NOBODY = "http://127.0.0.1:9"
 ROLE = "arn:aws:iam::123456789012:role/lab"
 DENIED = "You are not authorized. User: arn:aws:iam::1:user/a is not authorized to perform: "
 
@@ -92,13 +94,28 @@ def test_a_policy_for_another_partition() -> None:
     assert "arn:aws:" not in text
 
 
-def test_the_clock_of_a_server() -> None:
-    """Of any answer, an error's included; none if nobody answers."""
-    with answering(200, refusing("x")) as url:
+@pytest.mark.parametrize("status", [200, 302, 403])
+def test_the_clock_of_a_server(status: int) -> None:
+    """Of any answer; one that leads elsewhere is not followed: another server has another clock."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Location", _NOBODY)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
         offset_s = clock_offset_s(url, lambda: time.time() + 3600)
+        thread.join()
     assert offset_s is not None
     assert abs(offset_s + 3600) < 3
-    assert clock_offset_s("http://127.0.0.1:9") is None
+    assert clock_offset_s(_NOBODY) is None
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,19 @@ def test_whose_credentials_they_are(arn: str, login: Login, status: Status, said
 
 
 @pytest.mark.parametrize(
+    ("arn", "said"),
+    [
+        ("iam::1:user/ann", "Users, ann, "),
+        ("sts::1:assumed-role/lab/s", "Roles, lab, "),
+        ("sts::1:assumed-role/AWSReservedSSO_Lab_People_0a1b/s", "Permission sets, Lab_People, "),
+    ],
+)
+def test_where_a_policy_goes(arn: str, said: str) -> None:
+    """To the user, the role, or the permission set behind a role of single sign-on."""
+    assert said in checks.where_policies_go(_who(arn))
+
+
+@pytest.mark.parametrize(
     ("offset_s", "status", "said"),
     [
         (1.0, OK, "within seconds"),

@@ -114,6 +114,19 @@ def test_a_denial_outweighs_what_is_granted(doctor: Doctor) -> None:
     assert all("denies it, which no other policy outweighs" in row["remedy"] for row in problems(found))
 
 
+def test_a_role_that_may_not_be_passed_on(doctor: Doctor) -> None:
+    """A trial launch with an instance profile names it, although it is none of the policy's permissions."""
+    services = ["ec2:*", "pricing:*", "servicequotas:*", "ssm:*", "iam:SimulatePrincipalPolicy"]
+    allow = {"Effect": "Allow", "Action": services, "Resource": "*"}
+    doctor.cloud.allow(json.dumps({"Version": "2012-10-17", "Statement": [allow]}))
+    status, found = doctor("--ec2-instance-profile", "buckets")
+    assert status == 1
+    (row,) = problems(found)
+    role = "arn:aws:iam::123456789012:role/buckets"
+    assert row["text"].startswith(f"iam:PassRole is missing on {role}")
+    assert found["policy"]["Statement"] == [{"Effect": "Allow", "Action": "iam:PassRole", "Resource": role}]
+
+
 def test_no_policy_at_all(doctor: Doctor) -> None:
     """What is missing is told in two lines, and the whole policy is shown, which fits where it is to go."""
     doctor.cloud.allow('{"Version": "2012-10-17", "Statement": []}')
