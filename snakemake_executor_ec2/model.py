@@ -177,6 +177,8 @@ class Offer:
     zones: tuple[str, ...]
     price: Price | None
     """None if no price is known; such offers rank by size."""
+    on_demand: Price | None = None
+    """What the same type costs on demand, if this is a spot offer and it is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +234,8 @@ class Machine:
     disk_gib: int
     launched_at: float
     """Seconds since the epoch, by the controller's clock."""
+    on_demand: Price | None = None
+    """See `Offer.on_demand`."""
 
 
 class MachineState(StrEnum):

@@ -157,6 +157,7 @@ class Launcher:
             zone=row.get("Placement", {}).get("AvailabilityZone", spec.zone),
             market=spec.offer.market,
             price=spec.offer.price,
+            on_demand=spec.offer.on_demand,
             disk_gib=spec.disk_gib,
             launched_at=self._clock.now(),
         )

@@ -140,6 +140,7 @@ class JobLifecycle:
             with context.ledger.phase(entry, Phase.RUN):
                 self._tell(messages.running(plan, machine))
                 result = session.run(plan, self._log)
+                context.ledger.ran(entry, result)
                 has_results = result.exit_code == 0
                 self._tell(messages.ended(plan, result))
             with context.ledger.phase(entry, Phase.STAGE_OUT), _renewing(ready.lease_s, session):
@@ -218,7 +219,7 @@ class JobLifecycle:
 
     def _incomplete_checkpoint(self, entry: Entry, missed: Sequence[Path]) -> JobOutcome:
         now = self._context.clock.now()
-        message = messages.checkpoint_left(self._plan, entry, missed, now)
+        message = entry.error = messages.checkpoint_left(self._plan, entry, missed, now)
         return JobOutcome(ok=False, log=self._log, message=message, for_good=True)
 
     def _failed(self, entry: Entry | None, error: Ec2ExecutorError) -> JobOutcome:
@@ -231,7 +232,7 @@ class JobLifecycle:
             message = messages.failed_by(self._plan, entry, error, self._context.clock.now())
             outcome = JobOutcome(ok=False, message=message)
         if entry is not None:
-            entry.end_reason = end_reason
+            entry.end_reason, entry.error = end_reason, error.message
         return outcome
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from snakemake_executor_ec2.errors import ConfigurationError, LaunchError
-from snakemake_executor_ec2.model import JobPlan, LaunchSpec, Machine, Phase
+from snakemake_executor_ec2.model import JobPlan, JobResult, LaunchSpec, Machine, Phase
 from snakemake_executor_ec2.records import whereabouts
 from snakemake_executor_ec2.records.rows import (
     Attempt,
@@ -235,15 +235,21 @@ class Journal:
         outputs_fetched: Mapping[str, tuple[int, int]] | None = None,
         seconds: Mapping[Phase, float] | None = None,
         usd: float | None = None,
+        result: JobResult | None = None,
     ) -> None:
         """What is known of an attempt from now on; None: as it was."""
-        texts = {"saved_state": saved_state, "outputs_fetched": outputs_fetched, "seconds": seconds}
+        texts = {
+            "saved_state": saved_state,
+            "outputs_fetched": outputs_fetched,
+            "seconds": seconds,
+            "result": result and asdict(result),
+        }
         facts = {name: None if fact is None else json.dumps(fact) for name, fact in texts.items()}
         self._note("attempts", attempt, **facts, usd=usd)
 
-    def end(self, attempt: int, end_reason: str) -> None:
-        """The attempt is over, in a word; its machine may not be."""
-        self._write("UPDATE attempts SET end_reason=? WHERE id=?", end_reason, attempt)
+    def end(self, attempt: int, end_reason: str, error: str = "") -> None:
+        """The attempt is over, in a word; its machine may not be. `error`: what ended it, in a sentence."""
+        self._write("UPDATE attempts SET end_reason=?, error=? WHERE id=?", end_reason, error, attempt)
 
     def attempts(self, run_id: str | None = None) -> list[Attempt]:
         """The attempts on machines that a run launched (all runs'), in order."""
@@ -300,8 +306,8 @@ class Journal:
     def _attempt(self, machine: int | None, plan: JobPlan) -> Statement:
         """Enters an attempt on a machine; None: on the one that was entered just before."""
         sql = (
-            "INSERT INTO attempts (machine_id, key, label, rule, fingerprint, outputs, phase, began_at)"
-            " VALUES (coalesce(?, last_insert_rowid()),?,?,?,?,?,?,?)"
+            "INSERT INTO attempts (machine_id, key, label, rule, fingerprint, outputs, phase, began_at,"
+            " asked) VALUES (coalesce(?, last_insert_rowid()),?,?,?,?,?,?,?,?)"
         )
         outputs = json.dumps([str(path) for path in (*plan.outputs, *plan.optional_outputs)])
         return sql, (
@@ -313,6 +319,7 @@ class Journal:
             outputs,
             Phase.LAUNCH,
             self._now(),
+            json.dumps(asdict(plan.requirements)),
         )
 
     def _note(self, table: str, row: int, **facts: object) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from snakemake_executor_ec2.model import JobPlan, LaunchSpec, Machine, Phase
+from snakemake_executor_ec2.model import JobPlan, JobResult, LaunchSpec, Machine, Phase
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.records.rows import Attempt
@@ -65,6 +65,8 @@ class Entry:
     seconds: dict[Phase, float] = field(default_factory=dict)
     end_reason: str = "running"
     """`done`, `failed`, `lost`, `cancelled`, in a word."""
+    error: str = ""
+    """What ended it, in a sentence, unless its command's own result says so."""
 
     def __post_init__(self) -> None:
         self.on.entries.append(self)
@@ -176,6 +178,10 @@ class Ledger:
         """Everything is on the machine: from now on another run can resume the job."""
         self._journal.note(entry.record, saved_state=saved_state)
 
+    def ran(self, entry: Entry, result: JobResult) -> None:
+        """Its command has ended."""
+        self._journal.note(entry.record, result=result)
+
     def outputs_fetched(self, entry: Entry, files: Mapping[str, tuple[int, int]]) -> None:
         """All results are fetched."""
         self._journal.note(entry.record, outputs_fetched=files)
@@ -208,7 +214,7 @@ class Ledger:
             return  # it goes on without us
         if entry.end_reason == "running":  # an error that is nobody's but ours
             entry.end_reason = "failed"
-        self._journal.end(entry.record, entry.end_reason)
+        self._journal.end(entry.record, entry.end_reason, entry.error)
         if entry.on.ended_at is not None:
             self._journal.end_machine(entry.on.record, entry.end_reason)
         with self._waiting(entry):

@@ -9,7 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_ec2.model import KeyPair, Machine, Market, Phase, Price
+from snakemake_executor_ec2.model import (
+    Arch,
+    Failure,
+    JobResult,
+    KeyPair,
+    Machine,
+    Market,
+    Phase,
+    Price,
+    Requirements,
+    SpotUse,
+    Usage,
+)
 from snakemake_executor_ec2.records import whereabouts
 from snakemake_executor_ec2.records.whereabouts import Whereabouts
 
@@ -35,10 +47,15 @@ class RunRecord:
     """It ended with `--ec2-detach`: its machines were left running on purpose."""
     closed: bool = False
     """Nothing of it is left on EC2."""
-    ended: bool = False
-    """Its process said so itself."""
+    ended_at: float | None = None
+    """When its process ended, as it said itself; None: it did not (yet)."""
     where: Whereabouts | None = None
     """Its computer and folder; None: entered by a version that did not note them."""
+
+    @property
+    def ended(self) -> bool:
+        """Its process said so itself."""
+        return self.ended_at is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +104,11 @@ class Attempt:
     usd: float | None
     """Its share of what the machine cost."""
     began_at: float
+    asked: Requirements
+    result: JobResult | None = None
+    """How the command ended, and what it used; None if no run has seen its end."""
+    error: str = ""
+    """What ended it otherwise: a lost machine, a failed installation; empty: nothing did."""
 
     @property
     def machine(self) -> Machine | None:
@@ -118,7 +140,7 @@ def run_of(row: sqlite3.Row) -> RunRecord:
         account=row["account"],
         detached=bool(row["detached"]),
         closed=bool(row["closed"]),
-        ended=row["ended_at"] is not None,
+        ended_at=row["ended_at"],
         where=None if row["whereabouts"] is None else whereabouts.of_json(json.loads(row["whereabouts"])),
     )
 
@@ -158,10 +180,29 @@ def attempt_of(row: sqlite3.Row, on: MachineRecord) -> Attempt:
         seconds=json.loads(row["seconds"]),
         usd=row["usd"],
         began_at=row["began_at"],
+        asked=_requirements(json.loads(row["asked"])),
+        result=row["result"] and _result(json.loads(row["result"])),
+        error=row["error"],
     )
 
 
 def _machine(facts: dict[str, Any]) -> Machine:
-    price = facts.pop("price")
+    price, on_demand = facts.pop("price"), facts.pop("on_demand")
     market = Market(facts.pop("market"))
-    return Machine(**facts, market=market, price=price and Price(**price))
+    return Machine(
+        **facts,
+        market=market,
+        price=price and Price(**price),
+        on_demand=on_demand and Price(**on_demand),
+    )
+
+
+def _requirements(facts: dict[str, Any]) -> Requirements:
+    arch, spot = Arch(facts.pop("arch")), SpotUse(facts.pop("spot"))
+    patterns = tuple(facts.pop("instance_types"))
+    return Requirements(**facts, instance_types=patterns, arch=arch, spot=spot)
+
+
+def _result(facts: dict[str, Any]) -> JobResult:
+    failure, usage = facts.pop("failure"), Usage(**facts.pop("usage"))
+    return JobResult(**facts, failure=failure and Failure(failure), usage=usage)

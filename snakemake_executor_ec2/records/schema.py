@@ -31,7 +31,8 @@ TABLES = (
         key TEXT NOT NULL, label TEXT NOT NULL, rule TEXT NOT NULL, fingerprint TEXT NOT NULL,
         outputs TEXT NOT NULL, phase TEXT NOT NULL, end_reason TEXT NOT NULL DEFAULT '',
         saved_state TEXT, outputs_fetched TEXT,
-        seconds TEXT NOT NULL DEFAULT '{}', usd REAL, began_at REAL NOT NULL
+        seconds TEXT NOT NULL DEFAULT '{}', usd REAL, began_at REAL NOT NULL,
+        asked TEXT NOT NULL, result TEXT, error TEXT NOT NULL DEFAULT ''
     )""",
     "CREATE INDEX machines_by_run ON machines (run)",
     "CREATE INDEX attempts_by_machine ON attempts (machine_id)",

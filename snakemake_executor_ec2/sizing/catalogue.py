@@ -188,7 +188,13 @@ class Catalogue:
             return [self._offer(each)]
         prices = self._spot_known or {}
         return [
-            Offer(instance_type=each, market=market, zones=(zone,), price=prices[each.name, zone])
+            Offer(
+                instance_type=each,
+                market=market,
+                zones=(zone,),
+                price=prices[each.name, zone],
+                on_demand=self._prices.get((each.name, "")),
+            )
             for zone in self._zones(each.name)
             if (each.name, zone) in prices
         ]

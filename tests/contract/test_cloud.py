@@ -26,6 +26,7 @@ from snakemake_executor_ec2.model import (
     MachineState,
     Market,
     Offer,
+    Price,
 )
 from snakemake_executor_ec2.ports import Clock, Cloud
 from tests.fakes.clock import FakeClock
@@ -200,9 +201,12 @@ def test_image_of_another_architecture(cloud: Cloud) -> None:
 def test_launch_and_terminate(setup: Setup, cloud: Cloud) -> None:
     """A machine is what was asked for, gets an address, and is gone after `terminate`."""
     spec = make_spec(cloud)
+    price, on_demand = (Price(usd_per_hour=usd, source="here") for usd in (0.1, 0.2))
+    spec = replace(spec, offer=replace(spec.offer, price=price, on_demand=on_demand))
     machine = cloud.launch(spec)
     assert (machine.instance_type, machine.zone, machine.disk_gib) == ("m7i.large", spec.zone, 20)
     assert machine.market is Market.ON_DEMAND
+    assert (machine.price, machine.on_demand) == (price, on_demand)
     assert machine.launched_at == pytest.approx(setup.clock.now(), abs=5)
     setup.settle()
     status = cloud.status(machine.id)

@@ -291,6 +291,7 @@ class FakeCloud:
             zone=spec.zone,
             market=spec.offer.market,
             price=spec.offer.price,
+            on_demand=spec.offer.on_demand,
             disk_gib=spec.disk_gib,
             launched_at=self._clock.now(),
         )

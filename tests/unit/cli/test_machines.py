@@ -18,7 +18,7 @@ from snakemake_executor_ec2.model import Machine, MachineState, Market, Phase, P
 from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.records.rows import Attempt, MachineRecord
 from snakemake_executor_ec2.records.whereabouts import Verdict
-from tests.fakes.records import begin, machine_record, run_record
+from tests.fakes.records import PLAN, begin, machine_record, run_record
 from tests.unit.machines import launchers
 
 NOW = 1_800_000_000.0
@@ -47,7 +47,7 @@ def attempt(**more: Any) -> Attempt:
     facts = {
         "id": 1, "key": "r.1.1", "label": "rule align (a)", "rule": "align", "fingerprint": "", "outputs": (),
         "phase": Phase.RUN, "end_reason": "", "saved_state": {}, "outputs_fetched": None, "seconds": {},
-        "usd": None, "began_at": NOW - 7300,
+        "usd": None, "began_at": NOW - 7300, "asked": PLAN.requirements,
     }  # fmt: skip
     of_machine: dict[str, Any] = {"run": "r", "owner": "r", "lease_s": 43_200.0}
     known = {each.name for each in fields(MachineRecord)} - facts.keys()

@@ -18,6 +18,8 @@ from snakemake_executor_ec2.model import (
     Failure,
     JobResult,
     Market,
+    SpotUse,
+    Usage,
 )
 from tests.fakes.session import NEW_HOST_KEY
 from tests.unit.controller.stories import ONLY_SPOT, RECLAIM, SPOT, World
@@ -57,6 +59,20 @@ def test_a_failed_job_is_no_lost_machine(world: World) -> None:
     assert "exit code 3" in outcome.message
     assert len(world.cloud.machines) == 1
     assert world.endings == ["failed"]
+
+
+def test_what_a_job_asked_for_and_used_is_kept(world: World) -> None:
+    """The journal gives it back as it was, with what ended a machine that was lost under the job."""
+    used = JobResult(exit_code=0, seconds=9.5, usage=Usage(peak_mem_mib=85, cpu_seconds=3.5, peak_disk_mib=7))
+    world.scene.results = [used]
+    world.scene.happens["run"] = lambda: world.cloud.end(world.newest(), reason=RECLAIM)
+    plan = launchers.plan("run-1.1.1", spot=SpotUse.PREFER, runtime_min=10, instance_types=("m7i.*", "c*"))
+    assert world.story(plan).ok
+    lost, done = world.journal.attempts("run-1")
+    assert lost.asked == done.asked == plan.requirements
+    assert (lost.result, done.result) == (None, used)
+    assert RECLAIM in lost.error
+    assert done.error == ""
 
 
 @pytest.mark.parametrize("step", ["move in", "install", "stage in", "run", "stage out"])

@@ -278,6 +278,16 @@ def test_two_reclaims_then_on_demand() -> None:
     assert world.launch(spot=SpotUse.ONLY, reclaimed=5, no=9).market is Market.SPOT
 
 
+def test_a_spot_machine_knows_what_it_would_cost_on_demand() -> None:
+    """For the same type, at the launch's prices; one on demand has no other price."""
+    world = World()
+    spot, other = world.launch(spot=SpotUse.ONLY), world.launch(no=2)
+    assert spot.on_demand == world.cloud.prices(Market.ON_DEMAND)[spot.instance_type, ""]
+    assert spot.price is not None
+    assert spot.price.usd_per_hour < spot.on_demand.usd_per_hour
+    assert other.on_demand is None
+
+
 def test_no_permission_for_spot() -> None:
     """Told once; all jobs go on on-demand, and one that wants nothing else fails."""
     world = World()

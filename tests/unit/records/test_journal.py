@@ -16,7 +16,7 @@ import pytest
 
 from snakemake_executor_ec2.cli.common import folder_journal
 from snakemake_executor_ec2.errors import ConfigurationError, LaunchError
-from snakemake_executor_ec2.model import Machine, Market, Phase
+from snakemake_executor_ec2.model import Machine, Market, Phase, Price
 from snakemake_executor_ec2.plugin import stale_locks
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.rows import RunRecord
@@ -28,7 +28,8 @@ MACHINE = Machine(
     instance_type="m5.large",
     zone="z",
     market=Market.SPOT,
-    price=None,
+    price=Price(usd_per_hour=0.04, source="spot"),
+    on_demand=Price(usd_per_hour=0.1, source="Pricing API"),
     disk_gib=8,
     launched_at=1.0,
 )
