@@ -70,3 +70,18 @@ def test_a_machine_of_a_dead_run_counts_until_its_lease_ends(earlier: Earlier) -
     assert usd == pytest.approx(earlier.usd(later - earlier.machine.launched_at))
     (usd,) = before_usd(earlier.journal, FOLDER, later + 100_000).values()
     assert usd == pytest.approx(earlier.usd(3600.0), rel=0.01)
+
+
+def test_a_machine_that_is_kept_counts_until_then(earlier: Earlier) -> None:
+    """Its job has failed and nobody notes what it costs any more; then it ends itself."""
+    entry = earlier.first
+    with earlier.ledger.phase(entry, Phase.RUN):
+        earlier.clock.sleep(100)
+    earlier.journal.end(earlier.second.record, "failed")
+    earlier.ledger.kept(entry.on, earlier.clock.now() + 900)
+    entry.end_reason = "failed"
+    earlier.ledger.close(entry)
+    for after_s, counted_s in ((600, 600), (2000, 900)):
+        (usd,) = before_usd(earlier.journal, FOLDER, earlier.clock.now() + after_s).values()
+        lived_s = earlier.clock.now() - earlier.machine.launched_at + counted_s
+        assert usd == pytest.approx(earlier.usd(lived_s))
