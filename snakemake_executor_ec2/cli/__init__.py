@@ -17,6 +17,8 @@ _COMMANDS = {
     "kill": "end machines now",
     "stop": "end everything: this folder's runs and their machines, or all machines of yours or the account",
     "gc": "find and end what dead runs left behind",
+    "costs": "show what this folder's runs have cost, by run and by rule",
+    "report": "make an HTML page about a run: machines, times, costs, sizes, failures",
 }
 
 

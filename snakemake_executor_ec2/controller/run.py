@@ -252,7 +252,8 @@ class Run:
         if any(entry.machine for entry in entries):
             for line in self._leavings.lines(self._folder):
                 self._tell(line)
-            self._tell("EC2 machines of this run:\n" + table(entries, self._clock.now()))
+            where = f"Timeline, sizes, failures: snakemake-ec2 report {self.id}"
+            self._tell(f"EC2 machines of this run:\n{table(entries, self._clock.now())}\n{where}")
 
     def _leave(self, recovery: Recovery) -> None:
         """End what is left of this run and of earlier ones, except what stays on purpose."""

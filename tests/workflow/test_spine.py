@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from snakemake_executor_ec2.cli import main
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
 
@@ -76,6 +79,29 @@ def test_every_event_is_a_line_and_the_cost_is_a_table(run_workflow: WorkflowRun
     assert "rule part (name=b)" in table
     assert "3 machines" in table
     assert "estimate" in table
+    _the_report_says_the_same(run.folder, table)
+
+
+def _the_report_says_the_same(folder: Path, table: str) -> None:
+    """`snakemake-ec2 report`, by the name that the run gives at its end: costs, phases, what was measured."""
+    (name,) = re.findall(r"snakemake-ec2 report (\S+)", table)
+    assert main(["report", name, "-d", str(folder), "-o", str(folder / "page.html")]) == 0
+    page = (folder / "page.html").read_text()
+    (told,) = re.findall(r"^total  +3 machines .*\$([\d.]+)$", table, re.MULTILINE)
+    (shown,) = re.findall(r"<dt>Would have cost</dt><dd>\$([\d.]+)", page)
+    assert float(shown) == pytest.approx(float(told), abs=2e-4)
+    assert page.count("<tr><th scope=row>rule part (name=") == 2
+    assert main(["report", name, "-d", str(folder), "--json", "-o", str(folder / "page.json")]) == 0
+    facts = json.loads((folder / "page.json").read_text())
+    part = next(each for each in facts["jobs"] if each["rule"] == "part")
+    assert (part["threads"], part["mem_mb"], part["disk_mb"], part["exit_code"]) == (2, 2000, 500, 0)
+    assert part["peak_mem_mib"] > 0
+    for each in facts["jobs"]:
+        assert all(each[f"{phase}_s"] > 0 for phase in ("launch", "boot", "prepare", "run", "stage_out"))
+        assert each["state"] == "done"
+    for each in facts["machines"]:
+        idle_s = sum(span["seconds"] for span in each["parts"] if span["part"] == "idle")
+        assert idle_s < each["billed_s"] / 4 + 1, "phases tell what a machine did"
 
 
 def test_nothing_is_done_twice(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:

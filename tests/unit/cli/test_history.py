@@ -1,0 +1,114 @@
+"""`snakemake-ec2 report` and `costs`, from a folder's journal alone: no EC2 is asked."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_ec2.cli import main
+from snakemake_executor_ec2.model import JobResult, Phase, Usage
+from snakemake_executor_ec2.records.journal import Journal
+from snakemake_executor_ec2.records.ledger import Ledger
+from tests.fakes.clock import FakeClock
+from tests.fakes.records import PLAN, run_record
+from tests.unit.machines import launchers
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two runs that have ended, with one job on one machine each, and one that launched nothing."""
+    clock = FakeClock()
+    journal = Journal(tmp_path, now=clock.now, warn=pytest.fail)
+    for name in ("20261101-aaa", "20261102-bbb", "20261103-ccc"):
+        journal.begin_run(run_record(name, began_at=clock.now()))
+        if name != "20261103-ccc":
+            _one_job(clock, journal, name)
+        journal.close_run(name)
+        journal.leave_run(name, detached=False)
+    journal.close()
+    return tmp_path
+
+
+def _one_job(clock: FakeClock, journal: Journal, run: str) -> None:
+    ledger = Ledger(clock, journal, run)
+    world = launchers.World(clock=clock)
+    plan = replace(PLAN, key=f"{run}.1.1")
+    entry = ledger.open(plan, "k")
+    entry.on.machine = world.launch(plan.key)
+    spec = world.cloud.launches[-1]
+    ledger.intend(plan.key, spec)
+    ledger.launched(spec.token, entry.on.machine)
+    with ledger.phase(entry, Phase.RUN):
+        clock.sleep(600)
+        ledger.ran(
+            entry, JobResult(exit_code=0, seconds=600.0, usage=Usage(peak_mem_mib=85, cpu_seconds=9.0))
+        )
+    entry.end_reason, entry.on.ended_at = "done", clock.now()
+    ledger.close(entry)
+
+
+def test_costs_of_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each run that used a machine, and one for the rule; JSON and CSV say the same."""
+    assert main(["costs", "-d", str(folder)]) == 0
+    text = capsys.readouterr().out
+    assert [line.split()[:4] for line in text.splitlines()[1:3]] == [
+        [name, "ended", "1", "1"] for name in ("20261101-aaa", "20261102-bbb")
+    ]
+    assert text.splitlines()[4].split()[:5] == ["total", "2", "2", "20", "minutes"]
+    assert main(["costs", "-d", str(folder), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert main(["costs", "-d", str(folder), "--csv"]) == 0
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [each["run"] for each in facts["runs"]] == [each["run"] for each in lines]
+    assert sum(float(each["usd"]) for each in lines) == pytest.approx(facts["total"]["usd"])
+    assert f"${facts['total']['usd']:.4f}" in text
+
+
+def test_a_page_of_the_last_run(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written beside the workflow, whole or not at all; another run by its name, or all of them."""
+    monkeypatch.chdir(folder)
+    assert main(["report"]) == 0
+    assert "wrote ec2-report.html" in capsys.readouterr().err
+    page = Path("ec2-report.html").read_text()
+    assert "<title>EC2 run 20261102-bbb</title>" in page
+    assert page.endswith("</html>")
+    assert main(["report", "20261101", "-o", "-"]) == 0
+    assert "<title>EC2 run 20261101-aaa</title>" in capsys.readouterr().out
+    assert main(["report", "--all", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["jobs"]) == 2
+    assert main(["report", "--csv", "--output", "jobs.csv"]) == 0
+    (line,) = csv.DictReader(Path("jobs.csv").read_text().splitlines())
+    assert (line["run"], line["peak_mem_mib"], line["run_s"]) == ("20261102-bbb", "85", "600.0")
+    assert {path.name for path in folder.iterdir()} == {".snakemake", "ec2-report.html", "jobs.csv"}
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["report", "2027"], "no run '2027' in this folder has used a machine; the last are 20261101-aaa"),
+        (["report", "2026"], "'2026' names several runs: 20261101-aaa, 20261102-bbb"),
+        (["report", "-o", "none/x.html"], "none/x.html cannot be written"),
+        (["costs", "-d", "elsewhere"], "elsewhere has no journal"),
+    ],
+)
+def test_what_cannot_be_told(
+    folder: Path,
+    words: list[str],
+    why: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One sentence, exit status 1, and no file."""
+    monkeypatch.chdir(folder)
+    assert main(words) == 1
+    told = capsys.readouterr()
+    assert why in told.err
+    assert told.out == ""
+    assert [path.name for path in folder.iterdir()] == [".snakemake"]
