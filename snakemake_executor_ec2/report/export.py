@@ -99,7 +99,10 @@ def costs_text(summary: Summary) -> str:
 
 def notes(summary: Summary) -> list[str]:
     """What one has to know to read the amounts."""
-    said = ["Costs are estimates: machine, disk and address from launch to termination, without traffic."]
+    said = [
+        "Costs are estimates: machine, disk and address from launch to termination, without traffic.",
+        "Each machine is billed for a minute at least.",
+    ]
     if summary.total.unknown_prices:
         said.append(f"No price is known for {summary.total.unknown_prices} of the machines.")
     if elsewhere := [run for run in summary.runs if is_rehearsal(run)]:

@@ -121,7 +121,7 @@ def _engine() -> Environment:
         "time": _time,
         "clock": lambda at: f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M}",
         "usd": usd,
-        "cents": lambda amount: usd(amount) if amount else "",
+        "cents": _cents,
         "count": lambda number: f"{number:,}",
         "seconds": lambda seconds: "" if seconds is None else f"{seconds:.1f}",
         "range": _range,
@@ -206,15 +206,16 @@ def _figures(summary: Summary) -> Iterator[_Figure]:
         more=f"{failed:,} failed" if failed else "none failed",
         bad=failed > 0,
     )
-    machines = f"{total.job_count / total.machine_count:.1f} jobs each" if total.machine_count else ""
-    yield _Figure(name="Machines", value=f"{total.machine_count:,}", more=machines)
+    each = total.job_count / total.machine_count if total.machine_count else 0.0
+    more = f"{each:.1f} jobs each" if each >= 1.05 else ""
+    yield _Figure(name="Machines", value=f"{total.machine_count:,}", more=more)
     yield _Figure(name="Machine time", value=_time(total.billed_s))
     if len(summary.runs) == 1:
         run = summary.runs[0]
         yield _Figure(name="Took", value=_time(run.ended_at - run.record.began_at))
     if total.usd:
         share = total.usd_by_part.get(Phase.RUN, 0.0) / total.usd
-        yield _Figure(name="Of the cost, jobs ran for", value=f"{share:.0%}")
+        yield _Figure(name="Spent while jobs ran", value=f"{share:.0%}")
     if summary.spot:
         lost = total.states["lost"]
         yield _Figure(
@@ -263,6 +264,13 @@ def _used(job: JobRow, text: Any) -> str:
 
 def _shortened(text: str, most: int = _LONGEST) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _cents(amount: float) -> str:
+    """Empty for nothing, which is not the same as little."""
+    if not amount:
+        return ""
+    return usd(amount) if amount >= 0.00005 else "< $0.0001"
 
 
 def _range(asked: tuple[float, float]) -> str:

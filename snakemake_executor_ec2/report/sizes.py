@@ -50,7 +50,8 @@ class RuleSizes:
 
     rule: str
     measured: int
-    """So many jobs that succeeded are behind it."""
+    """So many jobs that succeeded are behind it. An agent that could not look says that they needed no
+    memory; these do not count."""
     mem_mb: Use | None
     cores: Use | None
     """Threads that were asked for, and how many were busy on average."""
@@ -64,7 +65,7 @@ def sizes(rules: Sequence[Sum]) -> list[RuleSizes]:
 
 
 def _of_rule(rule: Sum) -> RuleSizes:
-    jobs = [job for job in rule.jobs if job.result and job.result.exit_code == 0]
+    jobs = [job for job in rule.jobs if job.result and _is_measured(job.result)]
     mem = _use(jobs, lambda asked: asked.mem_mb, lambda it: it.usage.peak_mem_mib * _MB_PER_MIB)
     disk = _use(jobs, lambda asked: asked.disk_mb, lambda it: it.usage.peak_disk_mib * _MB_PER_MIB)
     cores = _use(
@@ -72,27 +73,26 @@ def _of_rule(rule: Sum) -> RuleSizes:
         lambda asked: asked.threads,
         lambda it: it.usage.cpu_seconds / it.seconds if it.seconds > 0 else 0.0,
     )
-    suggested = [
-        *_memory(rule, mem),
-        *_threads(cores),
-        *_disk(rule, disk),
-    ]
+    suggested = (*_memory(rule, mem), *_threads(cores), *_disk(rule, disk))
     return RuleSizes(
         rule=rule.name,
         measured=len(jobs),
         mem_mb=mem,
         cores=cores,
         disk_mb=disk,
-        suggestions=tuple(suggested),
+        suggestions=suggested,
     )
+
+
+def _is_measured(result: JobResult) -> bool:
+    return result.exit_code == 0 and result.usage.peak_mem_mib > 0
 
 
 def _use(
     jobs: Sequence[JobRow], asked: Callable[[Requirements], float], used: Callable[[JobResult], float]
 ) -> Use | None:
-    """None if nothing was measured: 0 is what an agent says that could not look."""
+    """None if nothing was measured."""
     pairs = [(asked(job.asked), used(job.result)) for job in jobs if job.result]
-    pairs = [(wanted, had) for wanted, had in pairs if had > 0]
     if not pairs:
         return None
     wanted, had = zip(*pairs, strict=True)

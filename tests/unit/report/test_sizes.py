@@ -81,7 +81,11 @@ def test_suggestions(jobs: list[Attempt], suggested: list[str]) -> None:
 
 
 def test_what_was_not_measured_is_not_nothing() -> None:
-    """An agent that could not look says 0; jobs without a result are left out."""
+    """An agent that could not look says that no memory was needed; jobs without a result are left out.
+    But a job may write nothing."""
     row = of(job(mib=0, cores=0, disk=0))
-    assert (row.mem_mb, row.cores, row.disk_mb, row.suggestions) == (None, None, None, ())
+    assert (row.mem_mb, row.cores, row.disk_mb, row.measured, row.suggestions) == (None, None, None, 0, ())
+    disk = of(job(1, mib=0, disk=50), job(2, disk=0)).disk_mb
+    assert disk is not None
+    assert disk.most == 0
     assert sizes(summary(run_record("run-1"), [attempt(1)], until=BEGAN_AT).rules) == []
