@@ -23,9 +23,9 @@ _STEPS_S = (
     86_400, 2 * 86_400, 7 * 86_400,
 )  # fmt: skip
 _TICKS = 6
-STACKED: tuple[str, ...] = (
-    Phase.RUN, Phase.STAGE_OUT, Phase.PREPARE, Phase.BOOT, Phase.JOURNAL, Phase.TERMINATE, IDLE, Phase.LAUNCH
-)  # fmt: skip
+_FIRST = (Phase.RUN, Phase.STAGE_OUT, Phase.PREPARE, Phase.BOOT)
+_LAST = (IDLE, Phase.LAUNCH)
+STACKED: tuple[str, ...] = (*_FIRST, *(each for each in PARTS if each not in _FIRST + _LAST), *_LAST)
 """From the bottom: what machines are for, then what they cost beside that, then what is not billed."""
 
 

@@ -20,16 +20,7 @@ from snakemake_executor_ec2.records.rows import Attempt, RunRecord
 from snakemake_executor_ec2.sizing.cost import shares
 
 IDLE = "idle"
-PARTS: tuple[str, ...] = (
-    Phase.LAUNCH,
-    Phase.BOOT,
-    Phase.PREPARE,
-    Phase.RUN,
-    Phase.STAGE_OUT,
-    Phase.JOURNAL,
-    Phase.TERMINATE,
-    IDLE,
-)
+PARTS: tuple[str, ...] = (*Phase, IDLE)
 """In the order in which they are drawn. The journal's waits come in between; they are drawn as one."""
 _OWN = frozenset({Phase.PREPARE, Phase.RUN, Phase.STAGE_OUT})
 """Parts in which a machine works for one job; what the others cost is split evenly among its jobs."""
@@ -331,9 +322,12 @@ def _spans(attempt: Attempt, until: float, *, is_alive: bool) -> tuple[Span, ...
 
 
 def _billed(spans: Iterable[Span], launched_at: float, until: float) -> dict[str, float]:
-    """The seconds of each part that lie in the machine's life."""
+    """The seconds of each part that lie in the machine's life. A job that waits for a machine keeps none
+    busy, also if it then gets one that has done another job."""
     return _sums(
-        (span.part, max(0.0, min(span.ended_at, until) - max(span.began_at, launched_at))) for span in spans
+        (span.part, max(0.0, min(span.ended_at, until) - max(span.began_at, launched_at)))
+        for span in spans
+        if span.part != Phase.LAUNCH
     )
 
 
@@ -360,7 +354,8 @@ def _parts(billed: Sequence[Mapping[str, float]], total_s: float) -> list[dict[s
 def _gaps(spans: Sequence[Sequence[Span]], launched_at: float, until: float) -> Iterator[Span]:
     """When the machine lived, and no phase of a job is known."""
     at = launched_at
-    for span in sorted((each for one in spans for each in one), key=lambda each: each.began_at):
+    busy = [each for one in spans for each in one if each.part != Phase.LAUNCH]
+    for span in sorted(busy, key=lambda each: each.began_at):
         if span.began_at - at > _GAP_S:
             yield Span(part=IDLE, began_at=at, seconds=min(span.began_at, until) - at)
         at = max(at, span.ended_at)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from snakemake_executor_ec2.model import Failure, JobResult, Phase
 from snakemake_executor_ec2.records.ledger import Entry, MachineEntry
+from snakemake_executor_ec2.report import charts
+from snakemake_executor_ec2.report.charts import STACKED
+from snakemake_executor_ec2.report.page import _MEANINGS
 from snakemake_executor_ec2.report.summary import IDLE, PARTS, summarize
 from snakemake_executor_ec2.sizing.cost import cost_usd
 from tests.fakes.records import run_record
@@ -185,6 +189,26 @@ def test_a_job_that_began_again_is_one_job() -> None:
     assert found.total.states == {"lost": 1, "done": 1}
 
 
-def test_every_phase_is_a_part() -> None:
-    """A new phase has to be drawn as well."""
-    assert set(PARTS) == {*Phase, IDLE}
+def test_waiting_for_a_machine_that_works_for_another_job_costs_nothing() -> None:
+    """The second job waited while the first one ran, and got its machine: what that cost is the first's."""
+    of = machine(1, BEGAN_AT)
+    first = attempt(1, of, on=1, seconds={"boot": 20.0, "run": 180.0}, ended_at=BEGAN_AT + 400)
+    second = attempt(
+        2, of, on=1, began_at=BEGAN_AT + 50, seconds={"launch": 190.0, "run": 160.0}, ended_at=BEGAN_AT + 400
+    )
+    (row,) = summary(run_record("run-1"), [first, second]).machines
+    assert [(span.part, span.seconds) for span in row.idle] == [("idle", 40.0)]
+    by_part = [job.usd_by_part or {} for job in row.jobs]
+    assert all("launch" not in each for each in by_part)
+    assert (row.usd or 0) * 180 / 400 == pytest.approx(by_part[0]["run"])
+    assert (row.usd or 0) * 160 / 400 == pytest.approx(by_part[1]["run"])
+    assert by_part[0][IDLE] == by_part[1][IDLE] == pytest.approx((row.usd or 0) * 20 / 400)
+
+
+def test_every_phase_is_drawn() -> None:
+    """Also one that comes later: in the charts, and with a meaning in the legend and a colour."""
+    assert set(PARTS) == set(STACKED) == {*Phase, IDLE}
+    css = Path(charts.__file__).with_name("html").joinpath("page.css").read_text()
+    for part in PARTS:
+        assert f".{part.replace(' ', '-')} {{ fill: var(" in css
+        assert _MEANINGS[part]
