@@ -140,6 +140,7 @@ def _counts(total: Sum) -> tuple[str, str]:
 def _sum(total: Sum) -> dict[str, Any]:
     return {
         "jobs": total.job_count,
+        "failed": total.failed_count,
         "machines": total.machine_count,
         "billed_s": round(total.billed_s, 1),
         "usd": _amount(total.usd),

@@ -200,7 +200,7 @@ def _figures(summary: Summary) -> Iterator[_Figure]:
     total = summary.total
     rehearsed = all(is_rehearsal(run) for run in summary.runs)
     yield _Figure(name="Would have cost" if rehearsed else "Cost, estimated", value=usd(total.usd))
-    failed = total.states["failed"]
+    failed = total.failed_count
     yield _Figure(
         name="Jobs",
         value=f"{total.job_count:,}",
@@ -218,11 +218,12 @@ def _figures(summary: Summary) -> Iterator[_Figure]:
         share = total.usd_by_part.get(Phase.RUN, 0.0) / total.usd
         yield _Figure(name="Spent while jobs ran", value=f"{share:.0%}")
     if summary.spot:
-        lost = total.states["lost"]
+        saved = summary.saved_usd
+        lost = sum(job.state == "lost" for machine in summary.spot for job in machine.jobs)
         yield _Figure(
-            name="Saved by spot",
-            value=usd(summary.saved_usd),
-            more=f"{len(summary.spot):,} machines; {lost:,} attempts lost",
+            name="Saved by spot" if saved >= 0 else "Spot cost more by",
+            value=usd(abs(saved)),
+            more=f"spot machines: {len(summary.spot):,}; jobs lost on them: {lost:,}",
         )
 
 
@@ -230,8 +231,10 @@ def _cost_sentence(summary: Summary) -> str:
     """What beside the jobs themselves cost most."""
     by_part = {part: cost for part, cost in summary.total.usd_by_part.items() if part != Phase.RUN}
     total = summary.total.usd
-    if not total or not by_part:
+    if not total:
         return "No price is known." if total is None else "Nothing was spent."
+    if not by_part:
+        return f"All of {usd(total)} was spent while jobs ran."
     part = max(by_part, key=lambda each: by_part[each])
     ran = summary.total.usd_by_part.get(Phase.RUN, 0.0) / total
     return (

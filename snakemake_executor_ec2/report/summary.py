@@ -102,18 +102,17 @@ class MachineRow:
     @property
     def saved_usd(self) -> float | None:
         """What it cost less than the same type on demand would have; None if it is no spot machine, or a
-        price is not known."""
+        price is not known. What was under way as it was lost had to be done again elsewhere: that time is
+        lost money, and would not have been spent on demand."""
         machine = self.machine
         if machine is None or machine.market is not Market.SPOT:
             return None
         if machine.price is None or machine.on_demand is None:
             return None
-        return (machine.on_demand.usd_per_hour - machine.price.usd_per_hour) * self.billed_s / 3600
-
-    @property
-    def lost_usd(self) -> float:
-        """What jobs cost that were under way on it as it was lost."""
-        return sum(job.usd or 0.0 for job in self.jobs if job.state == "lost")
+        lost = [job for job in self.jobs if job.state == "lost"]
+        useful_s = self.billed_s - sum(job.billed_s for job in lost)
+        less_usd = machine.on_demand.usd_per_hour - machine.price.usd_per_hour
+        return less_usd * useful_s / 3600 - sum(job.usd or 0.0 for job in lost)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +126,12 @@ class Sum:
     def job_count(self) -> int:
         """A job that was lost and started again is one."""
         return len({each.job for each in self.jobs})
+
+    @cached_property
+    def failed_count(self) -> int:
+        """Jobs whose last attempt did not succeed; cancelled ones and those under way do not count."""
+        last = {each.job: each.state for each in self.jobs}
+        return sum(state in ("failed", "lost") for state in last.values())
 
     @cached_property
     def machine_count(self) -> int:
@@ -203,9 +208,8 @@ class Summary:
 
     @property
     def saved_usd(self) -> float:
-        """What spot machines cost less than on demand, as far as both prices are known, and less what was
-        spent on those that were lost: their jobs began again elsewhere."""
-        return sum((each.saved_usd or 0.0) - each.lost_usd for each in self.spot)
+        """What spot machines cost less than on demand, as far as both prices are known."""
+        return sum(each.saved_usd or 0.0 for each in self.spot)
 
     @property
     def price_sources(self) -> list[str]:

@@ -180,7 +180,7 @@ def test_what_it_tells() -> None:
     text = Read(page(found)).text
     assert f"Cost, estimated {usd(found.total.usd)}" in text
     assert f"Machines {found.total.machine_count} " in text
-    assert f"Jobs 40 {found.total.states['failed']} failed" in text
+    assert f"Jobs 40 {found.total.failed_count} failed" in text
     suggested = [text for rule in sizes(found.rules) for text in rule.suggestions]
     assert "threads=2: at most 1.1 of 4 were busy on average" in suggested
     assert all(each in text for each in suggested)
@@ -207,3 +207,14 @@ def test_a_run_without_a_machine_or_a_price(price: Price | None) -> None:
     text = Read(page(summary(run_record("run-1", began_at=BEGAN_AT), [one]))).text
     assert ("No price is known for 1 of the machines." in text) == (price is None)
     assert ("Cost, estimated ?" in text) == (price is None)
+
+
+def test_spot_machines_that_were_lost_may_have_cost_more() -> None:
+    """What they saved is no negative amount; and what a job took all of is told as spent while it ran."""
+    of = machine(1, BEGAN_AT, spot=True)
+    lost = attempt(1, of, seconds={"run": 60.0}, ended_at=BEGAN_AT + 60, end_reason="lost")
+    text = Read(page(summary(run_record("run-1", began_at=BEGAN_AT), [lost]))).text
+    assert "Spot cost more by $0.00" in text
+    assert "spot machines: 1; jobs lost on them: 1" in text
+    assert "$-" not in text
+    assert "was spent while jobs ran." in text

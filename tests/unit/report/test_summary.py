@@ -126,7 +126,7 @@ def test_an_unknown_price_is_not_nothing() -> None:
 
 
 def test_spot_savings_count_what_was_lost() -> None:
-    """The difference of both prices for its time, less what a job cost that EC2 took the machine from."""
+    """The difference of both prices for the time that was of use, less all that a lost attempt cost."""
     of = machine(1, BEGAN_AT, spot=True)
     facts = {"seconds": {"run": 3600.0}, "ended_at": BEGAN_AT + 3600}
     done = attempt(1, of, **facts)
@@ -135,7 +135,8 @@ def test_spot_savings_count_what_was_lost() -> None:
     saved = summary(run_record("run-1"), [done, other]).saved_usd
     assert saved == pytest.approx(0.1008 - 0.0393)
     found = summary(run_record("run-1"), [done, lost, other])
-    assert found.saved_usd == pytest.approx(2 * saved - (found.machines[1].usd or 0))
+    assert found.saved_usd == pytest.approx(saved - (found.machines[1].usd or 0))
+    assert [each.saved_usd is None for each in found.machines] == [False, False, True]
     assert len(found.spot) == 2
 
 
@@ -187,6 +188,8 @@ def test_a_job_that_began_again_is_one_job() -> None:
     found = summary(run_record("run-1"), [lost, done])
     assert (found.total.job_count, found.total.machine_count) == (1, 2)
     assert found.total.states == {"lost": 1, "done": 1}
+    assert found.total.failed_count == 0
+    assert summary(run_record("run-1"), [lost]).total.failed_count == 1
 
 
 def test_waiting_for_a_machine_that_works_for_another_job_costs_nothing() -> None:
