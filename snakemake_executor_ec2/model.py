@@ -318,6 +318,16 @@ class Transfer:
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cleaned:
+    """A machine after a job, when what that has left was removed."""
+
+    changed: str
+    """What it has changed for good, so that no other job may run there: half a sentence; empty: nothing."""
+    free_mib: int
+    """Of its disk."""
+
+
 # --- what became of it --------------------------------------------------------------------
 
 
@@ -330,6 +340,8 @@ class Phase(StrEnum):
     """Software and inputs, in parallel."""
     RUN = "run"
     STAGE_OUT = "stage out"
+    CLEAN = "clean"
+    """Its traces are removed, for the machine's next job."""
     JOURNAL = "journal"
     """Whatever was under way: until this computer's disk had what a crash must not take back."""
     TERMINATE = "terminate"

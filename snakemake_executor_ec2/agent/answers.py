@@ -15,6 +15,7 @@ from typing import Any
 
 from snakemake_executor_ec2.agent.protocol import JobEvent, parse_event
 from snakemake_executor_ec2.errors import StagingError
+from snakemake_executor_ec2.model import Cleaned
 from snakemake_executor_ec2.ports import Completed
 
 _LOCKED = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,200}[A-Za-z0-9])?==[A-Za-z0-9][A-Za-z0-9.!+_-]{0,100}")
@@ -163,6 +164,14 @@ def job_state_of(answer: Mapping[str, Any]) -> JobState:
         last = None
     state = answer.get("state")
     return JobState(state=state if isinstance(state, str) and state in _STATES else "unknown", last=last)
+
+
+def cleaned_of(answer: Mapping[str, Any]) -> Cleaned:
+    """What is left of a job; what is not understood counts as changed."""
+    changed, free = answer.get("changed"), answer.get("free_mib")
+    if not isinstance(changed, str) or type(free) is not int or not 0 <= free < 1 << 63:
+        return Cleaned(changed="its agent's answer is not understood", free_mib=0)
+    return Cleaned(changed=changed[:_WORDS], free_mib=free)
 
 
 def not_understood(why: str) -> StagingError:

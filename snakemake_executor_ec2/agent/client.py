@@ -19,6 +19,7 @@ from snakemake_executor_ec2.agent.answers import (
     JobState,
     Prepared,
     answer_of,
+    cleaned_of,
     clock_of,
     host_key_of,
     job_state_of,
@@ -57,7 +58,7 @@ from snakemake_executor_ec2.errors import (
     ResultsRefused,
     StagingError,
 )
-from snakemake_executor_ec2.model import Software
+from snakemake_executor_ec2.model import Cleaned, Software
 from snakemake_executor_ec2.ports import RemoteHost
 
 _ANSWER_S = 60.0
@@ -111,6 +112,8 @@ class JobStart:
     umask: int = 0o022
     decision: Mapping[str, Any] | None = field(default=None, repr=False)
     direct: Mapping[str, Any] | None = field(default=None, repr=False)
+    note: bool = False
+    """Whether the machine may be cleaned after it, for another job."""
 
 
 class Agent:
@@ -300,6 +303,10 @@ class Agent:
         answer = self._ask(StagingError, "left", {"key": key, "roots": list(roots), "own": list(own)})
         return sizes_of(answer)
 
+    def clean(self, key: str) -> Cleaned:
+        """Remove all that a job, which has ended, has left on its machine."""
+        return cleaned_of(self._ask(StagingError, "clean", {"key": key}))
+
     def start(self, job: JobStart) -> JobState:
         """Run a job, detached; one that runs or has ended already is not started again."""
         request = {
@@ -314,6 +321,7 @@ class Agent:
             "runtime_s": job.runtime_s,
             "decision": job.decision,
             "direct": job.direct,
+            "note": job.note,
         }
         return job_state_of(self._ask(PreparationError, "start", request))
 

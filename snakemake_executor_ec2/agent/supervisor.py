@@ -26,7 +26,7 @@ import subprocess
 import time
 from typing import Any
 
-from . import group, late, lease, procs, unwatched
+from . import clean, group, late, lease, procs, unwatched
 from .event_log import EventLog, last_event
 from .evidence import Facts, classify, own_exit_code
 from .spot import SpotNotice
@@ -62,9 +62,9 @@ def start() -> int:
     """`start`: run a job, once per key -> {"state": "running", "pid": …, "already": false}
 
     The request: key, command, decision (see `runner/run.py`), direct (see `group.py`), cwd, env, unset,
-    umask, label, path_prepend, runtime_s, lease_s (left out: the lease that is), poweroff (for tests). `env`
-    stays in memory. A job that runs or has ended is not started again: "already" is true and "state" is
-    as `status` says.
+    umask, label, path_prepend, runtime_s, lease_s (left out: the lease that is), poweroff (for tests), note
+    (true: note what is there, for `clean`). `env` stays in memory. A job that runs or has ended is not
+    started again: "already" is true and "state" is as `status` says.
     """
     request = read_request()
     key = str(request.get("key", ""))
@@ -77,6 +77,8 @@ def start() -> int:
         if state["state"] != "unknown":
             say({**state, "already": True})
             return 0
+        if request.get("note"):
+            clean.note(key)
         label = " ".join(str(request.get("label") or key).split())
         answer = spawn_detached(["supervisor", label], request, os.path.join(folder, "supervisor.log"))
     if "error" in answer:

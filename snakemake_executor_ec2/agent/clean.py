@@ -1,0 +1,331 @@
+"""`clean`: a machine between two jobs, so that the next one sees nothing of the one before.
+
+Before a job is started, what is there is noted (`note`). After it, what is new is removed: its working
+directory, temporary files, what it left in the home directory, its processes. What was there and has changed
+(software, a profile, a system file, a mount) cannot be put back: then the answer says what, and the machine
+is not used again. The kernel's change time (ctime) tells; a job cannot set it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import shutil
+import stat
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+from . import lease, procs
+from .files import Ours
+from .state import home, job_dir, read_request, say, try_lock
+
+_NOTED = "before-job"
+_SHARED = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - they are looked into
+_SYSTEM = (
+    *("/etc", "/usr", "/opt", "/srv", "/mnt", "/media", "/home", "/root"),
+    *("/var/spool", "/var/www", "/var/lib/rpm", "/var/lib/dpkg"),
+)
+"""Where only root may write: what a job has added, replaced or removed there with sudo stays."""
+_NOT_OF_JOBS = ("*/__pycache__*", "/etc/resolv.conf*", "/etc/mtab", "/etc/adjtime")
+_MOST = 50_000
+"""Files in the home and temporary directories. With more, a look would take too long."""
+_ENDINGS = (".lock", ".log", ".pyc")
+"""Of files beside the software that change when it is used."""
+_MIB = 1 << 20
+_AT_ONCE = 500
+_BOOT = "/var/lib/cloud/instance"
+_BOOT_S = 15.0
+_PATIENCE_S = 5.0
+_CONTAINERS = ("containerd-shim", "conmon")
+_LOGIN = ("systemd", "(sd-pam)", "dbus-")
+"""What the system starts for a user who logs in."""
+
+
+class Dirty(Exception):
+    """What a job has changed and cannot be undone: half a sentence."""
+
+
+class _Before(NamedTuple):
+    names: frozenset[str]
+    """Of all files and directories in the home and temporary directories."""
+    processes: frozenset[int]
+    mounts: frozenset[str]
+
+
+def note(key: str) -> None:
+    """Note what is there before a job is started. What cloud-init still changes would count as the job's: it
+    is waited for, for a while."""
+    path = os.path.join(home(), _NOTED)
+    deadline = time.monotonic() + _BOOT_S
+    while os.path.isdir(_BOOT) and not os.path.exists(f"{_BOOT}/boot-finished"):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    names = [each.path for each in islice(_everything(), _MOST + 1)]
+    told: dict[str, Any] = {"key": key, "names": names, "processes": _pids(), "mounts": sorted(_mounts())}
+    if len(names) > _MOST:
+        told = {"key": key, "too_many": True}
+    with open(f"{path}.part", "w", encoding="ascii") as file:
+        json.dump(told, file)
+    os.replace(f"{path}.part", path)
+
+
+def main() -> int:
+    """`clean`: {"key"} -> {"changed", "free_mib"}
+
+    `changed` says what the job of this key has changed for good; empty: the machine is as it was before it,
+    but for its caches in memory. `free_mib` is what the disk of the home directory has left.
+    """
+    key, changed = str(read_request()["key"]), ""
+    try:
+        _clean(key)
+    except Dirty as error:
+        changed = str(error)
+    lease.ensure_guard(lease.length(), None)
+    space = os.statvfs(home())
+    say({"changed": changed, "free_mib": space.f_bavail * space.f_frsize // _MIB})
+    return 0
+
+
+def _clean(key: str) -> None:
+    before, since_ns = _noted(key)
+    _wait_for_supervisor(job_dir(key))
+    _end_processes(before.processes)
+    if new := sorted(_mounts() - before.mounts):
+        raise Dirty(f"it has left a mount: {new[0]}")
+    _look_at_system(os.path.join(home(), _NOTED), since_ns)
+    _look_at_software(since_ns)
+    _remove_new(before.names, since_ns)
+    _remove_trees()
+    for name in ("stand-ins", "late/waited.json", "late/failed", _NOTED):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(home(), name))
+    shutil.rmtree(os.path.join(home(), "jobs"), ignore_errors=True)
+
+
+def _noted(key: str) -> tuple[_Before, int]:
+    path = os.path.join(home(), _NOTED)
+    try:
+        with open(path, encoding="ascii") as file:
+            told = json.load(file)
+        since_ns = os.stat(path).st_mtime_ns
+    except (OSError, ValueError):
+        told, since_ns = {}, 0
+    if told.get("key") != key:
+        raise Dirty("what was there before it was not noted")
+    if told.get("too_many"):
+        raise Dirty(f"there were more than {_MOST:,} files in its home and temporary directories before")
+    return _Before(*(frozenset(told[name]) for name in _Before._fields)), since_ns
+
+
+# --- processes and mounts -----------------------------------------------------------------
+
+
+def _wait_for_supervisor(folder: str) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while (lock := try_lock(os.path.join(folder, "supervisor.lock"))) is None:
+        if time.monotonic() > deadline:
+            raise Dirty("its supervisor has not ended")
+        time.sleep(0.02)
+    lock.close()
+
+
+def _end_processes(before: frozenset[int]) -> None:
+    """End what the job has started outside of its own process tree (`systemd-run --user`, for instance)."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while left := list(_left(before)):
+        if time.monotonic() > deadline:
+            raise Dirty(f"a process that it started cannot be ended: {left[0].name}")
+        procs.kill([each.pid for each in left])
+        time.sleep(0.05)
+
+
+def _left(before: frozenset[int]) -> Iterator[procs.Named]:
+    """Processes of ours that were not there before; those that belong to an ssh login are the user's."""
+    known = {each.pid: each for each in procs.named()}
+    spared = {*before, *(each.pid for each in _above(known[os.getpid()], known))}
+    for each in known.values():
+        if each.pid in spared:
+            continue
+        if each.name.startswith(_CONTAINERS):
+            raise Dirty("it has left a container running")
+        ours = each.uid == os.getuid() and not each.name.startswith(_LOGIN)
+        if ours and not any(above.name.startswith("sshd") for above in _above(each, known)):
+            yield each
+
+
+def _above(process: procs.Named, known: dict[int, procs.Named]) -> Iterator[procs.Named]:
+    """A process, its parent, and so on."""
+    seen: set[int] = set()
+    current: procs.Named | None = process
+    while current is not None and current.pid not in seen:
+        seen.add(current.pid)
+        yield current
+        current = known.get(current.parent)
+
+
+def _pids() -> list[int]:
+    return [each.pid for each in procs.named()]
+
+
+def _mounts(option: str = "") -> frozenset[str]:
+    """The mount points, or those with an option."""
+    with contextlib.suppress(OSError), open("/proc/self/mounts", encoding="utf-8", errors="replace") as file:
+        mounts = [line.split() for line in file]
+        return frozenset(each[1] for each in mounts if not option or option in each[3].split(","))
+    return frozenset()
+
+
+# --- what was there before ----------------------------------------------------------------
+
+
+def _look_at_system(reference: str, since_ns: int) -> None:
+    """Whether anything has changed where only root may write. If sudo is not allowed, it was not to the job
+    either, and what we may not look into does not matter."""
+    if os.stat("/").st_ctime_ns > since_ns:
+        raise Dirty("it has changed what is in /")
+    places = [place for place in _SYSTEM if os.path.isdir(place) and not os.path.islink(place)]
+    skipped = [os.path.expanduser("~"), *sorted(_mounts("ro")), *_NOT_OF_JOBS]
+    pruned = [word for pattern in skipped for word in ("-path", pattern, "-o")][:-1]
+    # Of /usr the uppermost directories, and what package managers note: to read 50,000 inodes from a new disk
+    # takes many seconds.
+    deep = ["(", "-path", "/usr/*/*", "-not", "-path", "/usr/local/*", ")"]
+    command = ["find", *places, "-xdev", "(", *pruned, "-o", *deep, ")", "-prune", "-o"]
+    command += ["-cnewer", reference, "-print", "-quit"]
+    if os.geteuid() != 0 and _may_sudo():
+        command[:0] = ["sudo", "-n"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except OSError as error:
+        raise Dirty("the program find, which would tell what it has changed, is not on the image") from error
+    if found := os.fsdecode(done.stdout.split(b"\n")[0]):
+        raise Dirty(f"it has changed {found}")
+
+
+def _may_sudo() -> bool:
+    with contextlib.suppress(OSError):
+        sudo = subprocess.run(
+            ["sudo", "-n", "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        return not sudo.returncode
+    return False
+
+
+def _look_at_software(since_ns: int) -> None:
+    """Whether what the agent has installed is as it was; an installation during the job has its own time."""
+    state = home()
+    own = {state, os.path.join(state, "late")}
+    skipped = {os.path.join(state, "jobs"), *Ours().directories}
+    for note_of in glob.glob(os.path.join(glob.escape(state), "software-*.json")):
+        since_ns = max(since_ns, os.stat(note_of).st_ctime_ns)
+    for each in _below(state):
+        if each.path in skipped or each.name == "__pycache__":
+            each.enter = False
+        elif each.is_dir or os.path.dirname(each.path) in own or each.name.endswith(_ENDINGS):
+            continue
+        elif each.status().st_ctime_ns > since_ns:
+            raise Dirty(f"it has changed the software on its machine: {each.path}")
+
+
+# --- what is new ----------------------------------------------------------------------------
+
+
+class _Found:
+    """A file or directory; whether what is in it is looked at as well."""
+
+    def __init__(self, entry: os.DirEntry[str]) -> None:
+        self.path, self.name = entry.path, entry.name
+        self.is_dir = self.enter = entry.is_dir(follow_symlinks=False)
+
+    def status(self) -> os.stat_result:
+        return os.lstat(self.path)
+
+
+def _below(place: str) -> Iterator[_Found]:
+    """What is in a directory and those below it, a directory before its content. Links are not followed."""
+    waiting = [place]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for found in map(_Found, entries):
+                yield found
+                if found.enter:
+                    waiting.append(found.path)
+
+
+def _everything() -> Iterator[_Found]:
+    """All that is in the home and temporary directories, but for what is the agent's own."""
+    skipped = {home(), *Ours().directories}
+    for place in (os.path.expanduser("~"), *_SHARED, f"/run/user/{os.getuid()}"):
+        for each in _below(place):
+            if each.path in skipped:
+                each.enter = False
+            else:
+                yield each
+
+
+def _remove_new(before: frozenset[str], since_ns: int) -> None:
+    """Remove what the job has left in the home and temporary directories."""
+    in_home = os.path.expanduser("~") + "/"
+    new, there = [], set()
+    for each in _everything():
+        if each.path not in before:
+            each.enter = False
+            new.append(each.path)
+            continue
+        there.add(each.path)
+        with contextlib.suppress(FileNotFoundError):
+            if not each.is_dir and each.status().st_ctime_ns > since_ns and each.path.startswith(in_home):
+                raise Dirty(f"it has changed {each.path}")
+    if gone := sorted(path for path in before - there if path.startswith(in_home)):
+        raise Dirty(f"it has removed {gone[0]}")
+    _remove(path for path in new if path.startswith(in_home) or _is_a_job_s(path))
+
+
+def _is_a_job_s(path: str) -> bool:
+    """Whether something new in a temporary directory was left by a job: services have some of their own."""
+    try:
+        uid = os.lstat(path).st_uid
+    except FileNotFoundError:
+        return False
+    return uid == os.getuid() or not os.path.basename(path).startswith("systemd-private-")
+
+
+def _remove_trees() -> None:
+    """Remove the directories that were made for the job, and files that were put elsewhere for it."""
+    with try_lock(os.path.join(home(), "ours.lock"), wait=True):  # type: ignore[union-attr]
+        ours = Ours()
+        mounted = {path for path in ours.directories if os.path.ismount(path)}
+        inside = [os.path.join(path, name) for path in mounted for name in os.listdir(path)]
+        _remove([*(ours.directories - mounted), *inside, *ours.files])
+        ours.directories, ours.files = mounted, set()
+        ours.save()
+
+
+def _remove(paths: Iterable[str]) -> None:
+    """Remove files and trees, with sudo what is others'. Raises Dirty if one is still there."""
+    left = [path for path in paths if os.path.lexists(path)]
+    for prefix in ((), ("sudo", "-n")):
+        for i in range(0, len(left), _AT_ONCE):
+            with contextlib.suppress(OSError):
+                command = [*prefix, "rm", "-rf", "--one-file-system", "--", *left[i : i + _AT_ONCE]]
+                subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        left = [path for path in left if os.path.lexists(path)]
+        if not left:
+            return
+    for path in left:  # directories of ours that are closed, and there is no sudo
+        with contextlib.suppress(OSError):
+            os.chmod(path, stat.S_IRWXU)
+        for each in _below(path):
+            if each.is_dir:
+                with contextlib.suppress(OSError):
+                    os.chmod(each.path, stat.S_IRWXU)
+        shutil.rmtree(path, ignore_errors=True)
+        if os.path.lexists(path):
+            raise Dirty(f"what it has left cannot be removed: {path}")

@@ -1,0 +1,127 @@
+"""One job after another on a machine: the next one sees nothing of what the one before has left."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from snakemake_executor_ec2.agent.client import Agent, JobStart
+from snakemake_executor_ec2.agent.protocol import Finished
+from snakemake_executor_ec2.model import Cleaned, KeyPair
+from snakemake_executor_ec2.ports import RemoteHost
+from snakemake_executor_ec2.ssh.connector import SshConnector
+from tests.unit.local.conftest import Machine
+
+_WORK = "/data/project"
+_numbers = itertools.count()
+_SEEN = (
+    "find ~ /tmp /var/tmp /dev/shm -path ~/.snakemake-ec2 -prune -o -print | sort;"
+    "ls -a / /data ~/.snakemake-ec2 | grep -v before-job"
+)
+
+
+@pytest.fixture(scope="module")
+def line(machine: Machine) -> Iterator[RemoteHost]:
+    login = KeyPair(private=machine.login_key.private, public=machine.login_key.public)
+    connector = SshConnector(user="ec2-user", login_keys=[login], port=machine.rig.cloud.ssh_port)
+    found = connector.connect(machine.address, host_keys=[machine.host_key.public], timeout_s=10)
+    agent = Agent(found)
+    agent.install()
+    agent.guard(600.0)
+    assert found.run("sudo rm -f /etc/ssh/*.pub").exit_code == 0  # as when its host key was renewed
+    after(found, "true")  # the agent's own files are there from now on
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def host(line: RemoteHost) -> RemoteHost:
+    """A machine that has its software."""
+    ready = "mkdir -p /data ~/.snakemake-ec2/env/bin; touch ~/.profile ~/.snakemake-ec2/env/bin/t"
+    assert line.run(ready).exit_code == 0
+    return line
+
+
+def after(host: RemoteHost, mess: str, *, note: bool = True) -> Cleaned:
+    """What cleaning comes to after a job that ran this."""
+    agent, key = Agent(host), f"job{next(_numbers)}"
+    assert agent.workdir([_WORK])[0].ok
+    agent.start(JobStart(key=key, command=mess, cwd=_WORK, label="a", note=note))
+    last = [line.event for line in agent.follow(key)][-1]
+    assert isinstance(last, Finished)
+    assert last.result.exit_code == 0, host.run(f"cat ~/.snakemake-ec2/jobs/{key}/output.log").stdout
+    return agent.clean(key)
+
+
+def seen(host: RemoteHost) -> bytes:
+    return host.run(_SEEN).stdout
+
+
+LEFT = {
+    "files": "mkdir -p ~/a/b /tmp/c; touch ~/a/b/x ~/.hidden /tmp/c/y /var/tmp/z /dev/shm/w $PWD/side",
+    "odd names": r"cd /tmp; touch -- -rf 'a b' $'new\nline' $'bytes\xff'; mkdir ~/'*'; touch ~/'*'/x",
+    "closed folders": "mkdir -p ~/closed/in /tmp/ro/in; touch /tmp/ro/x; chmod 5 /tmp/ro; chmod 0 ~/closed",
+    "links": "ln -s /etc ~/etc; ln -s ~ /tmp/home; ln -s /nowhere $PWD/nowhere",
+    "many files": "mkdir ~/many; cd ~/many; seq 60000 | xargs touch",
+    "processes": "(setsid sleep 1000 &); nohup setsid sleep 1000 > /dev/null 2>&1 & sleep 0.1",
+    "a writer": "mkdir /tmp/w; setsid bash -c 'while touch /tmp/w/$RANDOM $0/$$; do :; done' $PWD &",
+    "a library": "mkdir -p ~/.local/lib/python3.9; touch ~/.local/lib/python3.9/x.py",
+    "bytecode": "cd ~/.snakemake-ec2/env/bin; mkdir -p __pycache__; touch __pycache__/t.pyc",
+    "nothing": "true",
+}
+CHANGED = {
+    "a file at home": ("echo export A=1 >> ~/.profile", "it has changed /home/ec2-user/.profile"),
+    "its time put back": (
+        "touch -r ~/.profile /tmp/t; echo export A=2 >> ~/.profile; touch -r /tmp/t ~/.profile",
+        "it has changed /home/ec2-user/.profile",
+    ),
+    "a file gone": ("rm ~/.profile", "it has removed /home/ec2-user/.profile"),
+    "a file replaced": ("cp ~/.profile ~/p; mv ~/p ~/.profile", "it has changed /home/ec2-user/.profile"),
+    "a login": (
+        "echo ssh-ed25519 AAAA >> ~/.ssh/authorized_keys",
+        "it has changed /home/ec2-user/.ssh/author",
+    ),
+    "software": ("echo 2 > ~/.snakemake-ec2/env/bin/t", "it has changed the software on its machine: /home/"),
+    "more software": (
+        "touch ~/.snakemake-ec2/env/bin/u",
+        "it has changed the software on its machine: /home/",
+    ),
+    "the agent": ("touch ~/.snakemake-ec2/*/agent.pyz", "it has changed the software on its machine: /home/"),
+    "the system": ("touch /etc/profile.d/job.sh", "it has changed /etc"),
+    "a folder of the system": ("mkdir /scratch", "it has changed what is in /"),
+    "a program for all": ("mkdir -p /opt/tool; touch /opt/tool/x", "it has changed "),
+}
+
+
+@pytest.mark.parametrize("mess", LEFT.values(), ids=LEFT)
+def test_what_is_new_is_removed(host: RemoteHost, mess: str) -> None:
+    """Files anywhere that a job may write, whatever their names and modes; its processes; its tree."""
+    before = seen(host)
+    cleaned = after(host, mess)
+    assert cleaned.changed == ""
+    assert cleaned.free_mib > 0
+    time.sleep(0.1)
+    assert seen(host) == before
+    assert b"sleep\0" not in host.run("cat /proc/[0-9]*/cmdline").stdout
+
+
+@pytest.mark.parametrize(("mess", "told"), CHANGED.values(), ids=CHANGED)
+def test_what_has_changed_ends_its_use(host: RemoteHost, mess: str, told: str) -> None:
+    """What was there before a job cannot be put back: the answer names it."""
+    assert after(host, mess).changed.startswith(told)
+
+
+def test_what_was_not_noted_is_not_clean(host: RemoteHost) -> None:
+    """Nothing is known then of what a job has changed; nor is it when it is asked for a second time."""
+    assert "was not noted" in after(host, "true", note=False).changed
+    assert after(host, "true").changed == ""
+    assert "was not noted" in Agent(host).clean(f"job{next(_numbers) - 1}").changed
+
+
+def test_a_machine_still_ends_itself(host: RemoteHost) -> None:
+    """The guard of its lease is there after each job, also where that has killed all it could."""
+    assert after(host, "pkill -9 -f [g]uarding; true").changed == ""
+    assert b"guarding" in host.run("cat /proc/[0-9]*/cmdline").stdout
