@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from snakemake_executor_ec2.cancellation import CancelToken
     from snakemake_executor_ec2.model import (
         Arch,
+        Cleaned,
         Image,
         InstanceType,
         JobPlan,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         Software,
         Transfer,
     )
+    from snakemake_executor_ec2.sizing.reuse import Used
 
 T = TypeVar("T")
 
@@ -220,6 +222,10 @@ class Session(Protocol):
         """Files that an ended job left beside its declared outputs, with sizes in bytes; empty if the
         machine cannot be asked."""
 
+    def clean(self, plan: JobPlan) -> Cleaned:
+        """Remove all that the job has left, for another one. Asked once: a machine that can't be asked is
+        as good as changed. Raises nothing of ours."""
+
 
 class LaunchRecords(Protocol):
     """The journal's side of a launch, so that a machine is found again after a crash."""
@@ -235,10 +241,18 @@ class Launches(Protocol):
     """Gets machines for plans (see `machines.launcher`)."""
 
     def launch(
-        self, plan: JobPlan, host_key: KeyPair, machine_no: int, cancel: CancelToken, *, reclaimed: int = 0
-    ) -> Machine:
+        self,
+        plan: JobPlan,
+        host_key: KeyPair,
+        machine_no: int,
+        cancel: CancelToken,
+        *,
+        reclaimed: int = 0,
+        unless: Callable[[], bool] = lambda: False,
+    ) -> Machine | None:
         """Launch the best machine available now, the `machine_no`th for this plan, after `reclaimed`
-        spot machines that EC2 has reclaimed. Waits while there is none.
+        spot machines that EC2 has reclaimed. Waits while there is none; None once `unless` says that
+        another machine has come free meanwhile.
 
         Raises NoFittingInstance, LaunchError (BudgetReached, CapacityError after a time, …) or another
         CloudError; Cancelled while it waits or tries.
@@ -247,6 +261,17 @@ class Launches(Protocol):
     def adopted(self, machine: Machine, requirements: Requirements) -> None:
         """Take over a machine that an earlier run launched, for a job of these requirements: it counts
         towards the account's limits and the budget until it is `released`."""
+
+    def used(self, machine: Machine, launched_for: Requirements, *, rule: str, free_mib: int) -> Used | None:
+        """A machine that has done a job of a rule, for another one to run there; None: its type is not in
+        the catalogue."""
+
+    def reuse(self, used: Used, requirements: Requirements) -> bool:
+        """Give a machine that is idle a job of these requirements; False if that does not suit it, or does
+        not fit into the budget."""
+
+    def idle(self, machine: Machine, waiting_s: float) -> None:
+        """A machine has no job, and may wait so long for the next one."""
 
     def released(self, machine: Machine, *, no_capacity: bool = False) -> None:
         """A machine has ended and no longer counts. `no_capacity`: EC2 has reclaimed it, and will not

@@ -17,11 +17,12 @@ from snakemake_executor_ec2.machines.feasibility import Feasibility
 from snakemake_executor_ec2.machines.host_keys import HostKeys
 from snakemake_executor_ec2.machines.launcher import Launcher
 from snakemake_executor_ec2.machines.session import MachineSession
-from snakemake_executor_ec2.model import KeyPair, Market, Software
+from snakemake_executor_ec2.model import JobPlan, KeyPair, Market, Software
 from snakemake_executor_ec2.ports import Clock, Cloud, LaunchRecords
 from snakemake_executor_ec2.records.rows import RunRecord
 from snakemake_executor_ec2.sizing.catalogue import Catalogue, Limits
 from snakemake_executor_ec2.sizing.quotas import QuotaLimiter
+from snakemake_executor_ec2.sizing.reuse import Reuse
 from snakemake_executor_ec2.ssh.connector import SshConnector
 from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
 
@@ -118,6 +119,7 @@ def launcher(
     run_id: str,
     folder: str,
     may_launch: Callable[[], None],
+    make_room: Callable[[JobPlan], bool],
     tell: Callable[[str], None],
 ) -> Launcher:
     """What gets machines for a run; `folder` names its working directory in their tags."""
@@ -139,15 +141,17 @@ def launcher(
         tell=tell,
         capacity_timeout_s=config.capacity_timeout_s,
         may_launch=may_launch,
+        make_room=make_room,
     )
 
 
 def sessions(
-    clock: Clock, host_keys: HostKeys, tell: Callable[[str], None]
+    config: RunConfig, clock: Clock, host_keys: HostKeys, tell: Callable[[str], None]
 ) -> Callable[[Connection], MachineSession]:
     """Makes the session on each machine of a run; what one has worked out, the others know."""
     locks: dict[Software, Installed] = {}
-    return lambda connection: MachineSession(connection, clock, tell, locks, host_keys)
+    reuse = config.reuse is not Reuse.NEVER
+    return lambda connection: MachineSession(connection, clock, tell, locks, host_keys, reuse=reuse)
 
 
 def launch_guard(reachability: Reachability, host_keys: HostKeys) -> Callable[[], None]:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from snakemake_executor_ec2.model import Arch, SpotUse
 from snakemake_executor_ec2.sizing import ceiling, lease
+from snakemake_executor_ec2.sizing.reuse import Reuse
 
 BOOT_TIMEOUT_S = 300.0
 CAPACITY_TIMEOUT_S = 1800.0
+IDLE_S = 60.0
 LIFETIME_S = 7 * 24 * 3600
 LOST_AFTER_S = 600.0
 
@@ -55,6 +57,9 @@ class RunConfig:
     lease_usd: float | None = lease.DEFAULT_USD
     """What a machine may cost during its lease; None: whatever it costs."""
     lifetime_s: int = LIFETIME_S
+    reuse: Reuse = Reuse.RULE
+    idle_s: float = IDLE_S
+    """How long a machine without a job waits for the next one."""
     keep_failed_s: float = 0.0
     can_detach: bool = True
     """Whether machines may outlive the run: those of a rehearsal do not."""

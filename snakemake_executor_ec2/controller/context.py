@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from snakemake_executor_ec2.machines.connection import Connection
 from snakemake_executor_ec2.machines.failure_detector import Reachability
@@ -14,6 +15,9 @@ from snakemake_executor_ec2.records.ledger import Ledger
 from snakemake_executor_ec2.records.rows import Attempt
 from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.sizing.lease import lease_s
+
+if TYPE_CHECKING:
+    from snakemake_executor_ec2.controller.idle import IdleMachines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,7 @@ class RunContext:
     clock: Clock
     launcher: Launches
     ledger: Ledger
+    idle: IdleMachines
     new_key_pair: Callable[[], KeyPair]
     session: Callable[[Connection], Session]
     software: Software

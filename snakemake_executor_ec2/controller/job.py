@@ -1,6 +1,6 @@
 """The way of one job, from the plan to the outcome. Start reading here.
 
-    acquire a machine → prepare software ∥ stage in → run, detached → stage out → release it
+    acquire a machine → prepare software ∥ stage in → run, detached → stage out → set it free, or release it
 
 How a machine is launched, and that it is terminated on every way out, stands in `machine.py`. All calls to
 it go through a `Connection`, which reconnects when it breaks, so that a lost connection costs no more time
@@ -18,7 +18,8 @@ from pathlib import Path
 
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.controller.context import Inherited, RunContext
-from snakemake_executor_ec2.controller.machine import JobMachines, ReadyMachine
+from snakemake_executor_ec2.controller.idle import ReadyMachine
+from snakemake_executor_ec2.controller.machine import JobMachines
 from snakemake_executor_ec2.errors import (
     Cancelled,
     Ec2ExecutorError,
@@ -101,7 +102,7 @@ class JobLifecycle:
 
     def _run_on(self, ready: ReadyMachine, entry: Entry, *, prepared: bool) -> JobOutcome:
         """The job from its software to its results, or (`prepared`) the rest of one that an earlier run
-        started; then the machine is released, however that ended."""
+        started; then the machine is released, however that ended, or waits for its next job."""
         try:
             if not prepared:
                 with self._context.ledger.phase(entry, Phase.PREPARE):
@@ -110,7 +111,8 @@ class JobLifecycle:
         except BaseException as error:
             self._machines.release(entry, ready, error)
             raise
-        self._machines.release(entry, ready)
+        if not (outcome.ok and self._machines.set_free(entry, ready)):
+            self._machines.release(entry, ready)
         return outcome
 
     def _prepare(self, entry: Entry, ready: ReadyMachine) -> None:

@@ -1,43 +1,34 @@
-"""A job's machine, from its launch, or its adoption from an earlier run, to its termination.
+"""A job's machine, from its launch, or from an earlier job or run, to its termination or its next job.
 
     acquire or adopt → ReadyMachine → release
 
-From the moment EC2 has launched it, it is terminated on every way out but three, for which
+From the moment EC2 has launched it, it is terminated on every way out but four. For three of them
 `MachineEntry.kept_reason` has the reason: the user detached, the machine has results that could not be
-fetched, or its job failed and it is kept to be looked at.
+fetched, or its job failed and it is kept to be looked at. The fourth: its job has ended well, and it waits,
+clean, for the next one (`idle.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.controller.context import Inherited, RunContext
-from snakemake_executor_ec2.errors import Ec2ExecutorError, InstanceLost, NotFetched
+from snakemake_executor_ec2.controller.idle import IdleMachine, ReadyMachine
+from snakemake_executor_ec2.errors import Ec2ExecutorError, InstanceLost, NotFetched, PreparationError
 from snakemake_executor_ec2.machines.connection import Connection
 from snakemake_executor_ec2.model import JobPlan, KeyPair, Machine, Phase
-from snakemake_executor_ec2.ports import Cloud, Connector, Session
+from snakemake_executor_ec2.ports import Cloud, Connector
 from snakemake_executor_ec2.records.ledger import Entry
+from snakemake_executor_ec2.report import idle as idle_words
 from snakemake_executor_ec2.report import messages
 
 _METAL_BOOTS_S = 1800.0
 """How long a bare-metal machine may take to boot: up to 20 minutes are usual."""
 _EC2_KNOWS_AFTER_S = (0.0, 1.0, 2.0)
 """Pauses before EC2 is asked whether a machine is ending: its answers are up to 2 s old."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadyMachine:
-    """A machine that can be logged in to, with the agent on it."""
-
-    machine: Machine
-    cloud: Cloud
-    """The EC2 that it is on, as the run that launched it sees it."""
-    connection: Connection
-    session: Session
-    lease_s: float
 
 
 class JobMachines:
@@ -50,12 +41,63 @@ class JobMachines:
         self._tell = context.tell
 
     def acquire(self, entry: Entry, host_key: KeyPair, machine_no: int, reclaimed: int) -> ReadyMachine:
-        """Launch a machine for the job and install the agent. Raises Ec2ExecutorError: then none is left."""
-        context = self._context
-        with context.ledger.phase(entry, Phase.LAUNCH):
-            entry.on.machine = machine = context.launcher.launch(
-                self._plan, host_key, machine_no, self._cancel, reclaimed=reclaimed
+        """A machine for the job, with the agent: an idle one, or a new one. Raises Ec2ExecutorError: then
+        none is left."""
+        while True:
+            self._context.idle.want(self._plan)
+            try:
+                found = self._find(entry, host_key, machine_no, reclaimed)
+            finally:
+                self._context.idle.has_one(self._plan)
+            if isinstance(found, Machine):
+                return self._booted(entry, found, host_key)
+            if ready := self._reused(entry, found):
+                return ready
+
+    def _find(
+        self, entry: Entry, host_key: KeyPair, machine_no: int, reclaimed: int
+    ) -> Machine | IdleMachine:
+        """A machine that has just been launched, or one that is idle."""
+        free: list[IdleMachine] = []
+
+        def came_free() -> bool:
+            if found := self._context.idle.take(self._plan):
+                free.append(found)
+            return bool(free)
+
+        with self._context.ledger.phase(entry, Phase.LAUNCH):
+            machine = self._context.launcher.launch(
+                self._plan, host_key, machine_no, self._cancel, reclaimed=reclaimed, unless=came_free
             )
+        return free[0] if machine is None else machine
+
+    def _reused(self, entry: Entry, idle: IdleMachine) -> ReadyMachine | None:
+        """A machine that was idle; None if it is not there any more: it did the job no harm."""
+        context, before = self._context, idle.ready
+        connection = before.connection.handed_over(self._cancel)
+        ready = replace(
+            before,
+            connection=connection,
+            session=context.session(connection),
+            lease_s=context.lease_of(before.machine, self._plan),
+        )
+        try:
+            with context.ledger.phase(entry, Phase.PREPARE):
+                ready.session.move_in(ready.lease_s)
+            context.ledger.move(entry, idle.on)
+            context.ledger.leased(entry.on, ready.lease_s)
+        except BaseException as error:
+            context.idle.end([replace(idle, ready=ready)])
+            if isinstance(error, (InstanceLost, PreparationError)) and not self._cancel.cancelled:
+                return None
+            raise
+        self._tell(idle_words.reused(self._plan, entry.on))
+        return ready
+
+    def _booted(self, entry: Entry, machine: Machine, host_key: KeyPair) -> ReadyMachine:
+        """A machine that was launched for the job, once the agent is on it."""
+        context = self._context
+        entry.on.machine = machine
         ready = self._ready(machine, context.cloud, context.connector, (host_key.public,))
         with self._released_if_it_fails(entry, ready):
             self._tell(messages.launched(self._plan, machine))
@@ -79,6 +121,26 @@ class JobMachines:
             self._tell(messages.adopted(self._plan, machine))
             ready.session.resume(saved_state)
         return ready
+
+    def set_free(self, entry: Entry, ready: ReadyMachine) -> bool:
+        """Clean the machine of a job that has ended well, and let it wait for the next one. False: it is to
+        be released, because there is no next one, or something cannot be undone."""
+        context, plan = self._context, self._plan
+        if entry.on.inherited or not context.idle.has_use_for(plan.rule):
+            return False
+        # First on the disk: were we killed, an attempt that seems to go on would start again in what is left.
+        entry.end_reason = "done"
+        if not context.ledger.close(entry):
+            return False
+        with context.ledger.phase(entry, Phase.CLEAN):
+            cleaned = ready.session.clean(plan)
+        if cleaned.changed:
+            self._tell(idle_words.not_reused(plan, ready.machine, cleaned))
+            return False
+        used = context.launcher.used(
+            ready.machine, ready.launched_for, rule=plan.rule, free_mib=cleaned.free_mib
+        )
+        return used is not None and context.idle.put(ready, entry.on, used)
 
     def release(self, entry: Entry, ready: ReadyMachine, error: BaseException | None = None) -> None:
         """Terminate it, unless `MachineEntry.kept_reason` says why not. `error` is what ended the job on it.
@@ -126,6 +188,7 @@ class JobMachines:
             connection=connection,
             session=context.session(connection),
             lease_s=context.lease_of(machine, self._plan),
+            launched_for=self._plan.requirements,
         )
 
     @contextmanager

@@ -6,7 +6,7 @@ import os
 import resource
 import secrets
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
@@ -19,6 +19,7 @@ from snakemake_executor_ec2.controller.compose import Logins
 from snakemake_executor_ec2.controller.config import RunConfig
 from snakemake_executor_ec2.controller.context import Inherited, RunContext
 from snakemake_executor_ec2.controller.heartbeat import Heartbeat
+from snakemake_executor_ec2.controller.idle import IdleMachines
 from snakemake_executor_ec2.controller.job import run_job
 from snakemake_executor_ec2.controller.recovery import Recovery
 from snakemake_executor_ec2.controller.spending import before_usd
@@ -82,6 +83,7 @@ class Run:
         self._folder = Path.cwd()
         self._journal: Journal | None = None
         self._recovery: Recovery | None = None
+        self._idle: IdleMachines | None = None
         self._detached = False
         self._folder_gone = False
         self.id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
@@ -126,6 +128,7 @@ class Run:
             before_usd=before_usd(journal, config.budget_period, clock.now()),
         )
         self._context = self._story_context(logins, where.tag)
+        self._idle = self._context.idle
 
     def _record(self, logins: Logins, where: Whereabouts) -> RunRecord:
         return RunRecord(
@@ -147,6 +150,14 @@ class Run:
         config, clock = self.config, self._clock
         reachability = Reachability()
         host_keys = HostKeys(first_is_enough=config.allow_first_host_key, tell=self._tell)
+        idle = IdleMachines(
+            reuse=config.reuse,
+            idle_s=config.idle_s,
+            clock=clock,
+            ledger=self._ledger,
+            launcher=lambda: launcher,
+            tell=self._tell,
+        )
         launcher = compose.launcher(
             config,
             self.feasibility,
@@ -156,6 +167,7 @@ class Run:
             run_id=self.id,
             folder=folder,
             may_launch=compose.launch_guard(reachability, host_keys),
+            make_room=idle.make_room,
             tell=self._tell,
         )
         return RunContext(
@@ -164,8 +176,9 @@ class Run:
             clock=clock,
             launcher=launcher,
             ledger=self._ledger,
+            idle=idle,
             new_key_pair=new_key_pair,
-            session=compose.sessions(clock, host_keys, self._tell),
+            session=compose.sessions(config, clock, host_keys, self._tell),
             software=self.software,
             boot_timeout_s=config.boot_timeout_s,
             lease_s=config.lease_s,
@@ -202,6 +215,7 @@ class Run:
         """Begin a job's story in a thread."""
         cancel = CancelToken()
         future: Future[JobOutcome] = Future()
+        idle = self._context.idle
 
         def tell_it() -> None:
             try:
@@ -209,12 +223,22 @@ class Run:
             except BaseException as error:
                 # If it were raised, it would end the run, and with it the machines of all other jobs.
                 future.set_result(JobOutcome(ok=False, message=messages.executor_bug(plan, error)))
+            finally:
+                idle.has_one(plan)
+
+        if inherited is None:
+            idle.want(plan)  # before it is known that fewer jobs are to come
 
         thread = threading.Thread(target=tell_it, name=f"job {plan.key}", daemon=True)
         story = Story(future, cancel, thread)
         self._stories.append(story)
         thread.start()
         return story
+
+    def expect(self, coming: Mapping[str, int]) -> None:
+        """So many jobs of each rule are still to be submitted: machines wait for them."""
+        if self._idle is not None:
+            self._idle.expect(coming)
 
     def require_folder(self) -> None:
         """Raise ConfigurationError if the working folder was deleted: the run cannot continue."""
@@ -227,6 +251,8 @@ class Run:
         self._warn(kept_results.folder_gone(self._folder))
         for story in list(self._stories):
             story.cancel_token.cancel(abandon=True)
+        if self._idle is not None:
+            self._idle.close()
 
     def cancel(self, *, detach: bool = False, keep_results: bool = False) -> None:
         """Cancel all jobs and wait, for a while, until they have ended their machines. With `detach`,
@@ -236,6 +262,8 @@ class Run:
         self._detached = self._detached or detach
         for story in self._stories:
             story.cancel_token.cancel(detach=detach, keep_results=keep_results)
+        if self._idle is not None:
+            self._idle.close()
         for story in self._stories:
             story.thread.join(timeout=_GRACE_S)
 

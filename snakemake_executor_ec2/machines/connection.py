@@ -59,7 +59,9 @@ class Connection:
         lost_after_s: float,
         reachability: Reachability,
         tell: Callable[[str], None],
+        host: RemoteHost | None = None,
     ) -> None:
+        """`host`: a connection that is open already."""
         self._cloud = cloud
         self._connector = connector
         self._clock = clock
@@ -70,7 +72,7 @@ class Connection:
         self._lost_after_s = lost_after_s
         self._reachability = reachability
         self._tell = tell
-        self._host: RemoteHost | None = None
+        self._host = host
         self._last: MachineStatus | None = None
         self._lock = threading.Lock()
         self.host_keys = host_keys
@@ -105,6 +107,24 @@ class Connection:
         with suppress(ConnectError):
             return use(host) if host is not None else None
         return None
+
+    def handed_over(self, cancel: CancelToken) -> Connection:
+        """The same line for another job, which is cancelled for itself."""
+        with self._lock:
+            host, self._host = self._host, None
+        return Connection(
+            cloud=self._cloud,
+            connector=self._connector,
+            clock=self._clock,
+            cancel=cancel,
+            machine=self._machine,
+            host_keys=self.host_keys,
+            patience_s=self._patience_s,
+            lost_after_s=self._lost_after_s,
+            reachability=self._reachability,
+            tell=self._tell,
+            host=host,
+        )
 
     def close(self) -> None:
         """Close the connection; a call that is under way ends with ConnectionLost."""

@@ -38,8 +38,10 @@ from snakemake_executor_ec2.model import (
 from snakemake_executor_ec2.ports import Clock, LaunchRecords
 from snakemake_executor_ec2.report import messages
 from snakemake_executor_ec2.sizing import disk, expected
+from snakemake_executor_ec2.sizing.cost import cost_usd
 from snakemake_executor_ec2.sizing.lease import lease_s
 from snakemake_executor_ec2.sizing.quotas import PROBE_S, Quota, quota_of
+from snakemake_executor_ec2.sizing.reuse import Used, fits
 from snakemake_executor_ec2.sizing.select import best, offers
 from snakemake_executor_ec2.timing import growing_s
 
@@ -90,6 +92,8 @@ class Launcher:
     account's limit."""
     may_launch: Callable[[], None] = lambda: None
     """Raises an Ec2ExecutorError if another machine would be of no use."""
+    make_room: Callable[[JobPlan], bool] = lambda _: False
+    """Ends machines that are idle, when a limit is in the way of a job's; False: there are none."""
     pause: Callable[[CancelToken, float], None] = CancelToken.wait
     """Sleeps until the job is cancelled; tests let their own time pass."""
     _state: LaunchState = field(init=False)
@@ -102,34 +106,34 @@ class Launcher:
         object.__setattr__(self, "_state", state)
 
     def launch(
-        self, plan: JobPlan, host_key: KeyPair, machine_no: int, cancel: CancelToken, *, reclaimed: int = 0
-    ) -> Machine:
+        self,
+        plan: JobPlan,
+        host_key: KeyPair,
+        machine_no: int,
+        cancel: CancelToken,
+        *,
+        reclaimed: int = 0,
+        unless: Callable[[], bool] = lambda: False,
+    ) -> Machine | None:
         """See `ports.Launches`."""
         cancel.on_cancel(self._state.limiter.wake)
         waiting_since: float | None = None
         number, codes = 0, set[str]()
         while True:
             cancel.check()
+            if unless():
+                return None
             self.may_launch()
             wanted = self._wanted(plan.requirements, reclaimed)
             tried = Round(plan, host_key, machine_no, number, cancel, codes)
             machine = self._try_all(tried, wanted)
             if machine is not None:
                 return machine
-            now = self.clock.monotonic()
-            if tried.beyond_budget_usd is not None:
-                text = self._state.wait_for_budget(plan, tried.beyond_budget_usd)
-                self._state.tell_once(text, about="budget")
-                self._state.limiter.wait(cancel, BUDGET_PAUSE_S)
-                waiting_since = None
-                continue
-            if tried.quota is not None and self._state.limiter.in_use(tried.quota) > 0:
-                # One of our own machines will end. Until then, that is no reason to give up.
-                self._tell_quota(tried.quota)
-                self._state.limiter.wait(cancel, PROBE_S)
+            if self._waits_for_own_machines(tried):
                 waiting_since = None
                 continue
             self._check_possible(tried, wanted)
+            now = self.clock.monotonic()
             waiting_since = now if waiting_since is None else waiting_since
             left_s = waiting_since + self.capacity_timeout_s - now
             if left_s <= 0:
@@ -142,6 +146,24 @@ class Launcher:
             self.pause(cancel, min(left_s, growing_s(number, _FIRST_PAUSE_S, _LONGEST_PAUSE_S)))
             number += 1
 
+    def _waits_for_own_machines(self, tried: Round) -> bool:
+        """If the budget or the account's limit was in the way: wait until a machine of the run has ended, or
+        is ended now because it is idle. False: that would not help."""
+        limited = tried.beyond_budget_usd is not None or tried.quota is not None
+        if limited and self.make_room(tried.plan):
+            return True
+        if tried.beyond_budget_usd is not None:
+            text = self._state.wait_for_budget(tried.plan, tried.beyond_budget_usd)
+            self._state.tell_once(text, about="budget")
+            self._state.limiter.wait(tried.cancel, BUDGET_PAUSE_S)
+            return True
+        if tried.quota is not None and self._state.limiter.in_use(tried.quota) > 0:
+            # One of our own machines will end. Until then, that is no reason to give up.
+            self._tell_quota(tried.quota)
+            self._state.limiter.wait(tried.cancel, PROBE_S)
+            return True
+        return False
+
     def adopted(self, machine: Machine, requirements: Requirements) -> None:
         """See `ports.Launches`."""
         needed_usd = estimated_usd(machine.price, machine.disk_gib, requirements.runtime_min)
@@ -152,6 +174,34 @@ class Launcher:
             self._state.holding.add(machine.id)
         if instance_type := self.feasibility.catalogue.named(machine.instance_type):
             self._state.limiter.count(instance_type, machine.market)
+
+    def used(self, machine: Machine, launched_for: Requirements, *, rule: str, free_mib: int) -> Used | None:
+        """See `ports.Launches`."""
+        instance_type = self.feasibility.catalogue.named(machine.instance_type)
+        if instance_type is None:
+            return None
+        return Used(
+            machine=machine,
+            type=instance_type,
+            launched_for=launched_for,
+            rule=rule,
+            free_mib=free_mib,
+            ends_at=machine.launched_at + self.lifetime_of(launched_for),
+        )
+
+    def reuse(self, used: Used, requirements: Requirements) -> bool:
+        """See `ports.Launches`."""
+        fresh = best(self.feasibility.catalogue, requirements)
+        machine = used.machine
+        needed_usd = estimated_usd(machine.price, machine.disk_gib, requirements.runtime_min)
+        return fits(used, requirements, fresh, self.clock.now()) and self._state.budget.next_job(
+            machine.id, needed_usd
+        )
+
+    def idle(self, machine: Machine, waiting_s: float) -> None:
+        """See `ports.Launches`."""
+        self._state.budget.idle(machine.id, cost_usd(machine, waiting_s) or 0.0)
+        self._state.limiter.wake()
 
     def released(self, machine: Machine, *, no_capacity: bool = False) -> None:
         """A machine that `launch` gave or `adopted` took has ended; saying it twice is fine.

@@ -35,7 +35,7 @@ from snakemake_executor_ec2.errors import (
 from snakemake_executor_ec2.formatting import TellOnce
 from snakemake_executor_ec2.machines.fetching import Fetching
 from snakemake_executor_ec2.machines.host_keys import HostKeys
-from snakemake_executor_ec2.model import JobPlan, JobResult, Software, Transfer
+from snakemake_executor_ec2.model import Cleaned, JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import Clock, RemoteHost
 from snakemake_executor_ec2.report import messages
 from snakemake_executor_ec2.staging.paths import PathMap, sendings
@@ -70,8 +70,11 @@ class MachineSession:
         tell: Callable[[str], None],
         locks: dict[Software, Installed],
         host_keys: HostKeys,
+        *,
+        reuse: bool = False,
     ) -> None:
-        """`locks` is shared by a run's machines: what a first one worked out. So is `host_keys`."""
+        """`locks` is shared by a run's machines: what a first one worked out. So is `host_keys`. `reuse`:
+        its machine may be cleaned, for another job."""
         self._connection = connection
         self._clock = clock
         self._tell = tell
@@ -83,6 +86,8 @@ class MachineSession:
         self._tell_once = TellOnce(tell)
         self._log_is_stuck = False
         self._ahead_ns = 0
+        self._reuse = reuse
+        self._spot_notice = False
 
     def move_in(self, lease_s: float) -> None:
         self._connection.call(lambda host: Agent(host).install())
@@ -194,6 +199,7 @@ class MachineSession:
                         self._append(file, position.output, line.event.data)
                     if isinstance(line.event, SpotNotice):
                         # Most jobs are lost, but one that ends within the two minutes is done.
+                        self._spot_notice = True
                         self._tell(messages.spot_notice(plan, line.event.at))
                     position = line.at
                     if isinstance(line.event, Finished):
@@ -235,6 +241,15 @@ class MachineSession:
             return {self._paths.to_controller(Path(path)): size for path, size in found.items()}
         return {}
 
+    def clean(self, plan: JobPlan) -> Cleaned:
+        if self._spot_notice:
+            return Cleaned(changed="EC2 takes it back", free_mib=0)
+        try:
+            cleaned = self._connection.once(lambda host: Agent(host).clean(plan.key))
+        except StagingError as error:
+            return Cleaned(changed=error.message, free_mib=0)
+        return cleaned or Cleaned(changed="the connection to it was lost", free_mib=0)
+
     # --- helpers ------------------------------------------------------------------------------
 
     def _start_of(self, plan: JobPlan) -> JobStart:
@@ -251,6 +266,7 @@ class MachineSession:
             runtime_s=runtime_min * 60 if runtime_min else None,
             decision=plan.decision,
             direct=plan.direct if self._paths.there == plan.workdir else None,
+            note=self._reuse,
         )
 
     def _lines(self, agent: Agent, plan: JobPlan, position: Position) -> Iterator[Line]:

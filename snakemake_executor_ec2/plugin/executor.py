@@ -29,6 +29,7 @@ from snakemake_executor_ec2.plugin import snakemake_private
 if TYPE_CHECKING:
     from snakemake_executor_ec2.controller.run import Run
     from snakemake_executor_ec2.model import JobOutcome
+    from snakemake_executor_ec2.plugin.coming import Coming
     from snakemake_executor_ec2.plugin.interrupts import Interrupts
     from snakemake_executor_ec2.plugin.surroundings import Surroundings
 
@@ -108,6 +109,7 @@ class Executor(RemoteExecutor):
             except Ec2ExecutorError as error:
                 # Raised on, it would end the run: a job that is refused this late fails alone.
                 info = SubmittedJobInfo(job=job, aux={"story": _Settled(refused=error.message)})
+            run.expect(self._coming.after(job))
         self.report_job_submission(info)
 
     def _handed_over(self, job: Any, run: Run) -> SubmittedJobInfo:
@@ -153,6 +155,8 @@ class Executor(RemoteExecutor):
                 continue  # nothing failed: the user has ended the run
             look_in_storage(info.job, outputs=outcome.ok)
             if outcome.ok:
+                if info.job.is_checkpoint:
+                    self._coming.changed()
                 if self._is_cached(info.job):
                     await info.job.rule.cache.store(info.job)
                 self.report_job_success(info)
@@ -380,6 +384,12 @@ class Executor(RemoteExecutor):
 
         cache = fetched_sources(self.workflow)
         return Path(shutil.copytree(cache, Path(self.tmpdir, "sources"))) if cache else None
+
+    @cached_property
+    def _coming(self) -> Coming:
+        from snakemake_executor_ec2.plugin.coming import Coming
+
+        return Coming(self.dag)
 
     @cached_property
     def _surroundings(self) -> Surroundings:

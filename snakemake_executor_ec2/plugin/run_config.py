@@ -14,11 +14,13 @@ from snakemake_executor_ec2.model import Arch, SpotUse
 from snakemake_executor_ec2.plugin.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.sizing.ceiling import DEFAULT_USD_PER_HOUR
 from snakemake_executor_ec2.sizing.requirements import allowed_patterns
+from snakemake_executor_ec2.sizing.reuse import Reuse
 from snakemake_executor_ec2.tags import check_tags
 
 SSH_PORT_VARIABLE = "SNAKEMAKE_EC2_SSH_PORT"
 _TIMES = {
     "capacity_timeout": ("s", "0s"),
+    "idle": ("s", "0s"),
     "boot_timeout": ("s", "1s"),
     "lost_after": ("s", "0s"),
     "lease": ("m", "1m"),
@@ -62,6 +64,8 @@ def run_config(settings: ExecutorSettings) -> RunConfig:
         lease_s=times.get("lease", defaults.lease_s),
         lease_usd=None if "lease" in times else defaults.lease_usd,
         lifetime_s=round(times.get("lifetime", defaults.lifetime_s)),
+        reuse=Reuse(settings.reuse or defaults.reuse),
+        idle_s=times.get("idle", defaults.idle_s),
         keep_failed_s=0.0 if rehearsal else times.get("keep_failed", defaults.keep_failed_s),
         can_detach=not rehearsal,
     )

@@ -175,6 +175,16 @@ class ExecutorSettings(ExecutorSettingsBase):
         "'never': all jobs run with it. --ec2-show-staging shows how each job runs.",
         choices=["auto", "never"],
     )
+    reuse: Optional[str] = _option(
+        "rule",
+        "Whether a machine whose job has ended well takes another job, once all that the first has left was "
+        "removed. 'rule': while there are jobs of the same rule; 'run': any job of the run that fits; "
+        "'never': one machine for each job.",
+        choices=["rule", "run", "never"],
+    )
+    idle: Optional[str] = _duration(
+        "60s", "How long a machine without a job waits for the next one, at most.", bare="seconds"
+    )
     boot_timeout: Optional[str] = _duration(
         "5m", "Time after which a machine that does not answer over ssh is given up.", bare="seconds"
     )

@@ -223,6 +223,19 @@ class Journal:
         """Enter one more attempt on a machine; its id. Raises LaunchError."""
         return self._must(LaunchError, "an attempt", self._attempt(machine, plan))[0]
 
+    def move(self, attempt: int, machine: int) -> None:
+        """An attempt for which a machine was to be launched runs on another one, that is there already.
+        Raises LaunchError."""
+        self._must(
+            LaunchError,
+            "an attempt",
+            (
+                "UPDATE machines SET ended_at=? WHERE id=(SELECT machine_id FROM attempts WHERE id=?)",
+                (self._now(), attempt),
+            ),
+            ("UPDATE attempts SET machine_id=? WHERE id=?", (machine, attempt)),
+        )
+
     def enter(self, attempt: int, phase: Phase) -> None:
         """A phase begins."""
         self._write("UPDATE attempts SET phase=? WHERE id=?", phase, attempt)
@@ -259,6 +272,11 @@ class Journal:
         rows = self._rows(f"SELECT * FROM attempts{theirs} ORDER BY id", *values)  # noqa: S608
         # One that another process has begun on a new machine in between is too young to matter.
         return [attempt_of(row, machines[row["machine_id"]]) for row in rows if row["machine_id"] in machines]
+
+    def attempts_on(self, machine: MachineRecord) -> list[Attempt]:
+        """The attempts on one machine, in order."""
+        rows = self._rows("SELECT * FROM attempts WHERE machine_id=? ORDER BY id", machine.id)
+        return [attempt_of(row, machine) for row in rows]
 
     def attempt(self, attempt_id: int) -> Attempt:
         """One attempt as it is now."""

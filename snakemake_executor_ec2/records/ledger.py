@@ -67,6 +67,7 @@ class Entry:
     """`done`, `failed`, `lost`, `cancelled`, in a word."""
     error: str = ""
     """What ended it, in a sentence, unless its command's own result says so."""
+    closed: bool = False
 
     def __post_init__(self) -> None:
         self.on.entries.append(self)
@@ -132,7 +133,28 @@ class Ledger:
         """The entry of an attempt that an earlier run began, and that this run resumes."""
         seconds = {Phase(name): value for name, value in attempt.seconds.items()}
         on = MachineEntry(record=attempt.on.id, machine=attempt.machine, inherited=True)
+        for each in self._journal.attempts_on(attempt.on):  # each has its share of the machine's cost
+            if each.id != attempt.id:
+                before = {Phase(name): value for name, value in each.seconds.items()}
+                Entry(
+                    label=each.label,
+                    record=each.id,
+                    on=on,
+                    seconds=before,
+                    end_reason=each.end_reason,
+                    closed=True,
+                )
         return self._add(Entry(label=attempt.label, record=attempt.id, on=on, seconds=seconds))
+
+    def move(self, entry: Entry, on: MachineEntry) -> None:
+        """The attempt runs on a machine that has done another job, and none is launched for it. Raises
+        LaunchError."""
+        with self._waiting(entry):
+            self._journal.move(entry.record, on.record)
+        with self._lock:
+            entry.on.entries.remove(entry)
+            entry.on = on
+            on.entries.append(entry)
 
     @contextmanager
     def phase(self, entry: Entry, phase: Phase) -> Iterator[None]:
@@ -207,19 +229,33 @@ class Ledger:
                 wait(_PAUSE_S)
         return True
 
-    def close(self, entry: Entry) -> None:
-        """The attempt is over, and its end on the disk, if there is room."""
+    def close(self, entry: Entry) -> bool:
+        """The attempt is over; whether its end is on the disk. Saying it twice is fine."""
+        if entry.closed:
+            self._note_end(entry)
+            return True
         self._note_costs(entry.on)
         if entry.on.kept_reason and not entry.on.kept:
-            return  # it goes on without us
+            return False  # it goes on without us
+        entry.closed = True
         if entry.end_reason == "running":  # an error that is nobody's but ours
             entry.end_reason = "failed"
         self._journal.end(entry.record, entry.end_reason, entry.error)
-        if entry.on.ended_at is not None:
-            self._journal.end_machine(entry.on.record, entry.end_reason)
+        self._note_end(entry)
         with self._waiting(entry):
-            self._journal.is_written()
+            written = self._journal.is_written()
         self._journal.note(entry.record, seconds=entry.seconds)
+        return written
+
+    def _note_end(self, entry: Entry) -> None:
+        if entry.on.ended_at is not None and entry is entry.on.entries[-1]:
+            self._journal.end_machine(entry.on.record, entry.end_reason)
+
+    def ended(self, on: MachineEntry) -> None:
+        """EC2 accepted that a machine ends on which no job is at work."""
+        on.ended_at = self._clock.now()
+        self._note_costs(on)
+        self._journal.end_machine(on.record, "done")
 
     def _note_costs(self, on: MachineEntry) -> None:
         now = self._clock.now()

@@ -16,7 +16,7 @@ from typing import Any, cast
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch
 from snakemake_executor_ec2.machines.connection import Connection
-from snakemake_executor_ec2.model import JobPlan, JobResult, Software, Transfer
+from snakemake_executor_ec2.model import Cleaned, JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import RemoteHost
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
@@ -27,7 +27,7 @@ NEW_HOST_KEY = "ssh-ed25519 NEWA"
 
 STEPS = frozenset(
     {"move in", "make host key", "rotate", "install", "resume", "lease", "renew", "let go", "stage in"}
-    | {"run", "stage out"}
+    | {"run", "stage out", "clean"}
 )
 """All that a session does on a machine."""
 
@@ -58,6 +58,8 @@ class Scene:
         """Addresses that do not answer any more; connections to them break."""
         self.keys: dict[str, str] = {}
         """Host keys by address, where they matter."""
+        self.cleaned = Cleaned(changed="", free_mib=20_000)
+        """What a machine is like when what a job has left was removed."""
         self.results = [JobResult(exit_code=0, seconds=1.0)]
         """How the job ends: the first time, the second time, …; the last one stays."""
         self.connections = 0
@@ -160,6 +162,15 @@ class FakeSession:
 
     def left(self, plan: JobPlan) -> Mapping[Path, int]:
         return {plan.workdir / "side.txt": 7} if "run" in self._scene.steps else {}
+
+    def clean(self, plan: JobPlan) -> Cleaned:  # noqa: ARG002 - nothing is there
+        def step(host: RemoteHost) -> bool:
+            cast("FakeLine", host).step("clean")
+            return True
+
+        if self._connection.once(step):
+            return self._scene.cleaned
+        return Cleaned(changed="the connection to it was lost", free_mib=0)
 
 
 class FakeControl(CancelToken):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from snakemake_executor_ec2.controller.context import Inherited, RunContext
+from snakemake_executor_ec2.controller.idle import IdleMachines
 from snakemake_executor_ec2.controller.job import run_job
 from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.model import (
@@ -17,6 +18,7 @@ from snakemake_executor_ec2.model import (
 )
 from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.records.ledger import Ledger
+from snakemake_executor_ec2.sizing.reuse import Reuse
 from tests.fakes.disk import FakeDisk
 from tests.fakes.records import run_record
 from tests.fakes.session import FakeControl, FakeSession, Scene
@@ -41,12 +43,21 @@ class World(launchers.World):
             self.journal.begin_run(run_record(name))
         self.ledger = Ledger(self.clock, self.journal, "run-1")
         self.cancel_token = FakeControl(self.clock)
+        self.idle = IdleMachines(
+            reuse=Reuse.RULE,
+            idle_s=60.0,
+            clock=self.clock,
+            ledger=self.ledger,
+            launcher=lambda: self.launcher,
+            tell=self.said.append,
+        )
         self.context = RunContext(
             cloud=self.cloud,
             connector=self.scene,
             clock=self.clock,
             launcher=self.launcher,
             ledger=self.ledger,
+            idle=self.idle,
             new_key_pair=lambda: launchers.HOST_KEY,
             session=lambda connection: FakeSession(connection, self.scene),
             software=Software(snakemake="9"),

@@ -95,7 +95,9 @@ class World:
         self.machines_by_token[token] = machine
 
     def launch(self, key: str = "1", *, reclaimed: int = 0, no: int = 1, **more: Any) -> Machine:
-        return self.launcher.launch(plan(key, **more), HOST_KEY, no, CancelToken(), reclaimed=reclaimed)
+        machine = self.launcher.launch(plan(key, **more), HOST_KEY, no, CancelToken(), reclaimed=reclaimed)
+        assert machine is not None
+        return machine
 
     @property
     def tried(self) -> list[tuple[str, str]]:

@@ -56,4 +56,4 @@ def test_all_times_of_options_are_read_as_such() -> None:
         setattr(settings, name, "soon")
         with pytest.raises(ConfigurationError, match="is no time"):
             run_config(settings)
-    assert len(shown) == 6
+    assert len(shown) == 7

@@ -1,0 +1,165 @@
+"""One machine for one job after the other, on fakes: when it is used again, and that it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from snakemake_executor_ec2.errors import CredentialsExpired
+from snakemake_executor_ec2.model import Arch, Cleaned, Failure, JobOutcome, JobPlan, JobResult, Market
+from tests.unit.controller.stories import SPOT, World
+from tests.unit.machines import launchers
+
+FIRST, SECOND, THIRD = (launchers.plan(f"run-1.{number}.1") for number in (1, 2, 3))
+RULE = FIRST.rule
+
+
+def jobs(world: World, *plans: JobPlan, coming: int = 0) -> list[JobOutcome]:
+    """One job after the other, with the others and so many more still to come."""
+    outcomes = []
+    for number, plan in enumerate(plans, start=1):
+        world.idle.want(plan)
+        world.idle.expect({RULE: len(plans) - number + coming})
+        outcomes.append(world.story(plan))
+    return outcomes
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_one_machine_for_all_jobs_of_a_rule(world: World) -> None:
+    """Each finds it clean; it ends with the last one; each bears its part of its cost."""
+    assert all(outcome.ok for outcome in jobs(world, FIRST, SECOND, THIRD))
+    assert len(world.cloud.machines) == 1
+    assert world.cloud.alive == []
+    assert world.endings == ["done"] * 3
+    assert world.scene.steps.count("clean") == 2
+    assert world.scene.steps.count("rotate") == 1
+    (machine,) = world.ledger.machines
+    now = world.clock.now()
+    assert machine.cost_usd(now) == pytest.approx(sum(each.cost_usd(now) or 0 for each in machine.entries))
+    attempts = world.journal.attempts("run-1")
+    assert {each.on.id for each in attempts} == {machine.record}
+    assert attempts[0].on.ended_at is not None
+
+
+def test_no_machine_waits_for_nobody(world: World) -> None:
+    """It ends with its job where no other one of the rule is to come, without being cleaned."""
+    world.idle.expect({"another": 5})
+    assert world.story(FIRST).ok
+    assert world.cloud.alive == []
+    assert "clean" not in world.scene.steps
+
+
+def test_a_machine_ends_when_the_rule_is_over(world: World) -> None:
+    """What waits ends as soon as fewer jobs are to come."""
+    jobs(world, FIRST, coming=1)
+    assert len(world.cloud.alive) == 1
+    world.idle.expect({})
+    assert world.cloud.alive == []
+    assert any("after 1 job, estimated cost" in line for line in world.said)
+
+
+def test_a_machine_does_not_wait_for_ever(world: World) -> None:
+    """A job that is to come may come in an hour."""
+    jobs(world, FIRST, coming=1)
+    world.clock.sleep(61)
+    with world.idle._changed:
+        world.idle._changed.notify_all()
+    wait_for(lambda: not world.cloud.alive)
+
+
+def test_none_waits_after_the_end(world: World) -> None:
+    """Ctrl-C, a deleted folder, the end of the run."""
+    jobs(world, FIRST, coming=5)
+    world.idle.close()
+    assert world.cloud.alive == []
+    jobs(world, SECOND, coming=5)
+    assert world.cloud.alive == []
+
+
+@pytest.mark.parametrize(
+    "cleaned",
+    [Cleaned(changed="it has changed /etc/passwd", free_mib=20_000), Cleaned(changed="", free_mib=100)],
+    ids=["changed", "full"],
+)
+def test_what_is_not_as_it_was_is_not_used(world: World, cleaned: Cleaned) -> None:
+    """Another machine is launched; why, is told."""
+    world.scene.cleaned = cleaned
+    assert all(outcome.ok for outcome in jobs(world, FIRST, SECOND))
+    assert len(world.cloud.machines) == 2
+    world.idle.close()
+    assert world.cloud.alive == []
+    told = [line for line in world.said if "gets no other job" in line]
+    assert bool(told) == bool(cleaned.changed)
+
+
+def test_a_failed_job_ends_its_machine(world: World) -> None:
+    """Its next attempt, and all other jobs, run elsewhere."""
+    world.scene.results = [JobResult(exit_code=3, failure=Failure.EXIT), JobResult(exit_code=0)]
+    first, second = jobs(world, FIRST, SECOND)
+    assert (first.ok, second.ok) == (False, True)
+    assert len(world.cloud.machines) == 2
+
+
+def test_other_needs_want_other_machines(world: World) -> None:
+    """What does not fit is left alone."""
+    jobs(world, FIRST, coming=9)
+    for number, need in enumerate(
+        [
+            replace(SECOND.requirements, mem_mb=60_000),
+            replace(SECOND.requirements, threads=16),
+            replace(SECOND.requirements, instance_types=("r7i.*",)),
+            replace(SECOND.requirements, ami="ami-0fake0arm", arch=Arch.ARM64),
+            SPOT.requirements,
+        ]
+    ):
+        assert jobs(world, replace(SECOND, key=f"run-1.{number}.2", requirements=need), coming=9)[0].ok
+    # What needs 16 processors fits on the machine that was large enough for the memory; spot is cheaper than
+    # an on-demand machine that waits.
+    names = [each.spec.offer.instance_type.name for each in world.cloud.machines.values()]
+    assert names == ["c7i.large", "m7i.4xlarge", "r7i.large", "m7g.large", "c7i.large"]
+    assert world.markets[-1] is Market.SPOT
+    world.idle.close()
+    assert world.cloud.alive == []
+
+
+def test_a_machine_that_ended_while_it_waited_costs_no_try(world: World) -> None:
+    """The job had not begun: it is given another one, and no loss is counted."""
+    jobs(world, FIRST, coming=1)
+    world.cloud.end(world.newest(), reason="Server.SpotInstanceTermination")
+    assert jobs(world, SECOND)[0].ok
+    assert len(world.cloud.machines) == 2
+    assert world.endings == ["done", "done"]
+
+
+def test_a_machine_that_is_lost_with_its_second_job(world: World) -> None:
+    """That job begins anew elsewhere; the first one is not touched."""
+    jobs(world, FIRST, coming=1)
+    world.scene.happens["stage in"] = lambda: world.cloud.end(world.newest())
+    assert jobs(world, SECOND)[0].ok
+    assert world.endings == ["done", "lost", "done"]
+
+
+def test_what_cannot_be_ended_is_told(world: World) -> None:
+    """Expired credentials: the machine is told to power itself off, and nothing is raised."""
+    jobs(world, FIRST, coming=1)
+    world.cloud.fail("terminate", CredentialsExpired("The AWS credentials have expired."))
+    world.idle.close()
+    assert "let go" in world.scene.steps
+    assert any("have expired" in line for line in world.said)
+    world.cloud.end(world.newest())
+
+
+def test_a_job_whose_end_is_not_on_the_disk_keeps_its_machine_to_itself(world: World) -> None:
+    """If we were killed, the next run would start it again, in what the next job has left."""
+    world.scene.happens["stage out"] = lambda: world.no_room(until_s=10_000)
+    jobs(world, FIRST, coming=1)
+    assert "clean" not in world.scene.steps
