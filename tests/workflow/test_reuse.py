@@ -13,7 +13,8 @@ from tests.chaos.witness import END, Witness
 from tests.workflow.killing import alive, launched_since, wait_for, watched
 
 _SEES = (
-    "find ~ /tmp /var/tmp /dev/shm . -path ~/.snakemake-ec2 -prune -o -type f -print | grep -v '/[abc].txt' | sort > {output};"
+    "find ~ /tmp /var/tmp /dev/shm . -path ~/.snakemake-ec2 -prune -o -type f -print |"
+    "  grep -v '/[abc].txt' | sort > {output};"
     "env | grep -v HOSTNAME | sort >> {output};"
     "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c '[s]leep 1000' >> {output} || true;"
 )
