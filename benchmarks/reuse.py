@@ -1,10 +1,11 @@
 """What reuse saves: `python -m benchmarks.reuse`.
 
 A chain of trivial rules, both example workflows and one rule with many short jobs, each with `--ec2-reuse
-never`, `rule` and `run`, by turns, on an embedded cloud whose machines are as slow as EC2's: they boot in 25 s,
-and software takes 43 s longer to install than from a near package index. Printed are the seconds of the run,
-machines, the seconds that EC2 would bill (a minute at least for each) and the estimated cost; for the chain also
-how long a rule waits after the one before it. The short form is a chain of two rules on quick machines.
+never`, `rule` and `run`, by turns, on an embedded cloud whose machines are as slow as EC2's: they boot in
+25 s, and software takes 43 s longer to install than from a near package index. Printed are the seconds of the
+run, machines, the seconds that EC2 would bill (a minute at least for each) and the estimated cost; for the
+chain also how long a rule waits after the one before it. The short form is a chain of two rules on quick
+machines.
 """
 
 from __future__ import annotations

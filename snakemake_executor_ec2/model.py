@@ -316,6 +316,8 @@ class Transfer:
     files: int
     bytes: int
     seconds: float
+    kept: int = 0
+    """Files that were there already, from an earlier job."""
 
 
 @dataclass(frozen=True, kw_only=True)

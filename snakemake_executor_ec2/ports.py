@@ -178,9 +178,9 @@ class Connector(Protocol):
 class Session(Protocol):
     """What a job does on its machine, over a `Connection` (see `machines/session.py`)."""
 
-    def move_in(self, lease_s: float) -> None:
+    def move_in(self, lease_s: float, *, used: bool = False) -> None:
         """Install the agent, which from now on powers the machine off if no controller has contacted it
-        for `lease_s` seconds."""
+        for `lease_s` seconds. `used`: another job has been there."""
 
     def rotate_host_key(self, pin: Callable[..., None]) -> None:
         """Give the machine a host key that nobody else has seen, if possible. `pin` is called with the

@@ -12,6 +12,7 @@ _WITHOUT_ARGUMENTS = {
     "pack": ("files", "pack"),
     "workdir": ("files", "workdir"),
     "left": ("leavings", "main"),
+    "take": ("cache", "take"),
     "clean": ("clean", "main"),
     "stand-ins": ("standins", "main"),
     "guard": ("lease", "guard"),

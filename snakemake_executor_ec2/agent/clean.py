@@ -16,11 +16,11 @@ import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-from . import lease, procs
+from . import cache, lease, procs
 from .files import Ours
 from .state import home, job_dir, read_request, say, try_lock
 
@@ -36,7 +36,6 @@ _MOST = 50_000
 """Files in the home and temporary directories. With more, a look would take too long."""
 _ENDINGS = (".lock", ".log", ".pyc")
 """Of files beside the software that change when it is used."""
-_MIB = 1 << 20
 _AT_ONCE = 500
 _BOOT = "/var/lib/cloud/instance"
 _BOOT_S = 15.0
@@ -78,23 +77,23 @@ def note(key: str) -> None:
 
 
 def main() -> int:
-    """`clean`: {"key"} -> {"changed", "free_mib"}
+    """`clean`: {"key", "keep": {path: name}} -> {"changed", "free_mib"}
 
+    `keep` are large files that were sent for the job, and may stay for the next one (see `cache.py`).
     `changed` says what the job of this key has changed for good; empty: the machine is as it was before it,
-    but for its caches in memory. `free_mib` is what the disk of the home directory has left.
+    but for its caches. `free_mib` is what the disk of the home directory has left without those.
     """
-    key, changed = str(read_request()["key"]), ""
+    request, changed = read_request(), ""
     try:
-        _clean(key)
+        _clean(str(request["key"]), request["keep"])
     except Dirty as error:
         changed = str(error)
     lease.ensure_guard(lease.length(), None)
-    space = os.statvfs(home())
-    say({"changed": changed, "free_mib": space.f_bavail * space.f_frsize // _MIB})
+    say({"changed": changed, "free_mib": cache.free_mib() + cache.size_mib()})
     return 0
 
 
-def _clean(key: str) -> None:
+def _clean(key: str, keep: Mapping[str, str]) -> None:
     before, since_ns = _noted(key)
     _wait_for_supervisor(job_dir(key))
     _end_processes(before.processes)
@@ -102,6 +101,7 @@ def _clean(key: str) -> None:
         raise Dirty(f"it has left a mount: {new[0]}")
     _look_at_system(os.path.join(home(), _NOTED), since_ns)
     _look_at_software(since_ns)
+    cache.keep(keep, since_ns)
     _remove_new(before.names, since_ns)
     _remove_trees()
     for name in ("stand-ins", "late/waited.json", "late/failed", _NOTED):
@@ -222,7 +222,7 @@ def _look_at_software(since_ns: int) -> None:
     """Whether what the agent has installed is as it was; an installation during the job has its own time."""
     state = home()
     own = {state, os.path.join(state, "late")}
-    skipped = {os.path.join(state, "jobs"), *Ours().directories}
+    skipped = {os.path.join(state, "jobs"), cache.folder(), *Ours().directories}
     for note_of in glob.glob(os.path.join(glob.escape(state), "software-*.json")):
         since_ns = max(since_ns, os.stat(note_of).st_ctime_ns)
     for each in _below(state):

@@ -303,9 +303,16 @@ class Agent:
         answer = self._ask(StagingError, "left", {"key": key, "roots": list(roots), "own": list(own)})
         return sizes_of(answer)
 
-    def clean(self, key: str) -> Cleaned:
-        """Remove all that a job, which has ended, has left on its machine."""
-        return cleaned_of(self._ask(StagingError, "clean", {"key": key}))
+    def take(self, files: Mapping[str, str], free_mib: int) -> frozenset[str]:
+        """Which of these files, path → name, a machine has kept from an earlier job; they are in place. So
+        much of the disk is free afterwards, if need be without what it has kept."""
+        answer = self._ask(StagingError, "take", {"files": dict(files), "free_mib": free_mib})
+        return frozenset(texts(answer.get("there"))).intersection(files)
+
+    def clean(self, key: str, keep: Mapping[str, str]) -> Cleaned:
+        """Remove all that a job, which has ended, has left on its machine, but for files (path → name) that
+        it has not changed."""
+        return cleaned_of(self._ask(StagingError, "clean", {"key": key, "keep": dict(keep)}))
 
     def start(self, job: JobStart) -> JobState:
         """Run a job, detached; one that runs or has ended already is not started again."""

@@ -31,7 +31,7 @@ from snakemake_executor_ec2.formatting import duration
 from snakemake_executor_ec2.model import Failure, JobOutcome, JobPlan, JobResult, Phase, Transfer
 from snakemake_executor_ec2.ports import Session
 from snakemake_executor_ec2.records.ledger import Entry
-from snakemake_executor_ec2.report import kept_results, messages
+from snakemake_executor_ec2.report import idle, kept_results, messages
 from snakemake_executor_ec2.report.logs import log_path, put_aside
 from snakemake_executor_ec2.staging.file_stats import sizes_and_times
 
@@ -120,7 +120,7 @@ class JobLifecycle:
         session = ready.session
 
         def send() -> None:
-            self._tell(messages.staged(self._plan, session.stage_in(self._plan)))
+            self._tell(idle.staged(self._plan, session.stage_in(self._plan)))
 
         with _renewing(ready.lease_s, session):
             side_by_side = ThreadPoolExecutor(max_workers=2, thread_name_prefix="make ready")

@@ -83,7 +83,7 @@ class JobMachines:
         )
         try:
             with context.ledger.phase(entry, Phase.PREPARE):
-                ready.session.move_in(ready.lease_s)
+                ready.session.move_in(ready.lease_s, used=True)
             context.ledger.move(entry, idle.on)
             context.ledger.leased(entry.on, ready.lease_s)
         except BaseException as error:

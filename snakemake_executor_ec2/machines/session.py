@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import FileIO
@@ -38,7 +38,8 @@ from snakemake_executor_ec2.machines.host_keys import HostKeys
 from snakemake_executor_ec2.model import Cleaned, JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import Clock, RemoteHost
 from snakemake_executor_ec2.report import messages
-from snakemake_executor_ec2.staging.paths import PathMap, sendings
+from snakemake_executor_ec2.staging.identity import names_of
+from snakemake_executor_ec2.staging.paths import PathMap, Sending, sendings
 from snakemake_executor_ec2.staging.view import View
 
 if TYPE_CHECKING:
@@ -87,9 +88,11 @@ class MachineSession:
         self._log_is_stuck = False
         self._ahead_ns = 0
         self._reuse = reuse
-        self._spot_notice = False
+        self._spot_notice = self._used = False
+        self._large: dict[str, str] = {}
 
-    def move_in(self, lease_s: float) -> None:
+    def move_in(self, lease_s: float, *, used: bool = False) -> None:
+        self._used = used
         self._connection.call(lambda host: Agent(host).install())
 
         def guard(host: RemoteHost) -> float:
@@ -174,11 +177,17 @@ class MachineSession:
         except OSError as error:  # a folder that this user may not look into, for instance
             raise StagingError(f"{error.filename} cannot be sent: {error.strerror}") from error
         self._make_parents(plan, [each.name for each in sending])
-        entries = [Entry(path=str(each.content), name=str(each.name)) for each in sending]
+        there = self._take(plan, sending)
+        entries = [
+            Entry(path=str(each.content), name=str(each.name))
+            for each in sending
+            if str(each.name) not in there
+        ]
         size = self._connection.call(lambda host: Agent(host).unpack(entries, shift_ns=self._ahead_ns))
         if plan.view is not None:
             self._show(plan, plan.view)
-        return Transfer(files=len(entries), bytes=size, seconds=self._clock.monotonic() - started)
+        seconds = self._clock.monotonic() - started
+        return Transfer(files=len(entries), bytes=size, seconds=seconds, kept=len(there))
 
     def run(self, plan: JobPlan, log: Path) -> JobResult:
         if self._there is not None:
@@ -245,7 +254,7 @@ class MachineSession:
         if self._spot_notice:
             return Cleaned(changed="EC2 takes it back", free_mib=0)
         try:
-            cleaned = self._connection.once(lambda host: Agent(host).clean(plan.key))
+            cleaned = self._connection.once(lambda host: Agent(host).clean(plan.key, self._large))
         except StagingError as error:
             return Cleaned(changed=error.message, free_mib=0)
         return cleaned or Cleaned(changed="the connection to it was lost", free_mib=0)
@@ -330,6 +339,19 @@ class MachineSession:
             f"({answer.reason}); absolute paths that lead into it will not work"
         )
         return PathMap(here=plan.workdir, there=other)
+
+    def _take(self, plan: JobPlan, sending: Sequence[Sending]) -> frozenset[str]:
+        """What an earlier job has left of what this one reads: it need not be sent."""
+        if not self._reuse:
+            return frozenset()
+        try:
+            self._large = large = names_of(sending, self._ahead_ns)
+        except OSError as error:
+            raise StagingError(f"{error.filename} cannot be sent: {error.strerror}") from error
+        if not self._used:
+            return frozenset()
+        free_mib = plan.requirements.disk_mb * 10**6 // 2**20
+        return self._connection.call(lambda host: Agent(host).take(large, free_mib))
 
     def _show(self, plan: JobPlan, view: View) -> None:
         """Let the machine see what was not sent."""

@@ -1,14 +1,19 @@
-"""What the user reads of machines between two jobs."""
+"""What the user reads of machines that take one job after the other."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from snakemake_executor_ec2.formatting import usd
-from snakemake_executor_ec2.model import Cleaned, JobPlan, Machine
+from snakemake_executor_ec2.formatting import size, usd
+from snakemake_executor_ec2.model import Cleaned, JobPlan, Machine, Transfer
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.records.ledger import MachineEntry
+
+
+def staged(plan: JobPlan, sent: Transfer) -> str:
+    kept = f", beside {sent.kept} large file{'s' * (sent.kept > 1)} that it had" if sent.kept else ""
+    return f"staged {size(sent.bytes)} in {sent.seconds:.1f} s for {plan.label}{kept}"
 
 
 def reused(plan: JobPlan, on: MachineEntry) -> str:

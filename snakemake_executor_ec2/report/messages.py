@@ -46,10 +46,6 @@ def launched(plan: JobPlan, machine: Machine) -> str:
     return f"launched {spot}{machine.instance_type} {price} {machine.zone} ({machine.id}) for {plan.label}"
 
 
-def staged(plan: JobPlan, sent: Transfer) -> str:
-    return f"staged {size(sent.bytes)} in {sent.seconds:.1f} s for {plan.label}"
-
-
 def clocks_differ(ahead_s: float) -> str:
     how = "ahead of" if ahead_s > 0 else "behind"
     return (

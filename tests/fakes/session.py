@@ -112,7 +112,7 @@ class FakeSession:
     def _step(self, name: str, detail: str = "") -> None:
         self._connection.call(lambda host: cast("FakeLine", host).step(name, detail))
 
-    def move_in(self, lease_s: float) -> None:  # noqa: ARG002 - nobody counts here
+    def move_in(self, lease_s: float, *, used: bool = False) -> None:  # noqa: ARG002 - nobody counts here
         self._step("move in")
 
     def rotate_host_key(self, pin: Callable[..., None]) -> None:

@@ -14,7 +14,7 @@ from tests.workflow.killing import alive, launched_since, wait_for, watched
 
 _SEES = (
     "find ~ /tmp /var/tmp /dev/shm . -path ~/.snakemake-ec2 -prune -o -type f -print |"
-    "  grep -v '/[abc].txt' | sort > {output};"
+    "  grep -v -e '/[abc].txt' -e '/out$' | sort > {output};"
     "env | grep -v HOSTNAME | sort >> {output};"
     "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c '[s]leep 1000' >> {output} || true;"
 )
@@ -29,11 +29,15 @@ def test_each_job_is_alone(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedClou
     """The second and third job of a machine see what the first one saw: files, an input, the environment,
     processes. (Results that are here already are stand-ins there, as always.)"""
     before = list(ec2_cloud.machine_states())
-    shell = _SEES.replace("{output}", "out") + "cat in.txt >> out; cp out {output};" + _LEAVES
+    reads = (
+        "cat in.txt >> out; sha256sum large >> out; cp out {output}; [ {wildcards.n} != b ] || echo >> large;"
+    )
+    shell = _SEES.replace("{output}", "out") + reads + _LEAVES
+    (run_workflow.folder / "large").write_bytes(b"0" * (2 << 20))
     result = run_workflow(
         {
             "Snakefile": "rule all:\n    input: expand('{n}.txt', n=[*'abc'])\n"
-            f"rule one:\n    input: 'in.txt'\n    output: '{{n}}.txt'\n    shell: {shell!r}\n",
+            f"rule one:\n    input: 'in.txt', 'large'\n    output: '{{n}}.txt'\n    shell: {shell!r}\n",
             "in.txt": "as it was\n",
         },
         jobs=1,
@@ -44,6 +48,7 @@ def test_each_job_is_alone(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedClou
     assert first == second == third
     assert len(launched_since(ec2_cloud, before)) == 1
     assert "is used again for rule one (n=" in result.output
+    assert "beside 1 large file that it had" in result.output
     assert re.search(r"total +1 machine", result.output)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from snakemake_executor_ec2.agent.archive import Entry
 from snakemake_executor_ec2.agent.client import Agent, JobStart
 from snakemake_executor_ec2.agent.protocol import Finished
 from snakemake_executor_ec2.model import Cleaned, KeyPair
@@ -45,7 +47,7 @@ def host(line: RemoteHost) -> RemoteHost:
     return line
 
 
-def after(host: RemoteHost, mess: str, *, note: bool = True) -> Cleaned:
+def after(host: RemoteHost, mess: str, *, note: bool = True, keep: dict[str, str] | None = None) -> Cleaned:
     """What cleaning comes to after a job that ran this."""
     agent, key = Agent(host), f"job{next(_numbers)}"
     assert agent.workdir([_WORK])[0].ok
@@ -53,7 +55,7 @@ def after(host: RemoteHost, mess: str, *, note: bool = True) -> Cleaned:
     last = [line.event for line in agent.follow(key)][-1]
     assert isinstance(last, Finished)
     assert last.result.exit_code == 0, host.run(f"cat ~/.snakemake-ec2/jobs/{key}/output.log").stdout
-    return agent.clean(key)
+    return agent.clean(key, keep or {})
 
 
 def seen(host: RemoteHost) -> bytes:
@@ -118,10 +120,71 @@ def test_what_was_not_noted_is_not_clean(host: RemoteHost) -> None:
     """Nothing is known then of what a job has changed; nor is it when it is asked for a second time."""
     assert "was not noted" in after(host, "true", note=False).changed
     assert after(host, "true").changed == ""
-    assert "was not noted" in Agent(host).clean(f"job{next(_numbers) - 1}").changed
+    assert "was not noted" in Agent(host).clean(f"job{next(_numbers) - 1}", {}).changed
 
 
 def test_a_machine_still_ends_itself(host: RemoteHost) -> None:
     """The guard of its lease is there after each job, also where that has killed all it could."""
     assert after(host, "pkill -9 -f [g]uarding; true").changed == ""
     assert b"guarding" in host.run("cat /proc/[0-9]*/cmdline").stdout
+
+
+# --- large files that stay ----------------------------------------------------------------
+
+_NAME = "a" * 64
+_LARGE = f"{_WORK}/in/large"
+SPOILT = {
+    "appended to": "echo x >> in/large",
+    "changed with its old time": "cp -p in/large t; printf x 1<> in/large; touch -r t in/large",
+    "touched": "touch in/large",
+    "closed": "chmod 600 in/large",
+    "linked": "ln in/large $PWD/another",
+    "replaced": "cp in/large x; mv x in/large",
+    "moved away": "mv in/large x",
+    "replaced by a folder": "rm in/large; mkdir in/large",
+}
+
+
+def send(host: RemoteHost, folder: Path) -> None:
+    source = folder / "large"
+    if not source.exists():
+        source.write_bytes(b"0" * (2 << 20))
+    agent = Agent(host)
+    assert agent.workdir([_WORK])[0].ok
+    agent.unpack([Entry(path=str(source), name=_LARGE)])
+
+
+def test_an_unchanged_file_stays(host: RemoteHost, tmp_path: Path) -> None:
+    """For as many jobs as read it, at any place; the answer may be lost and asked for again."""
+    send(host, tmp_path)
+    agent, keep = Agent(host), {_LARGE: _NAME}
+    assert after(host, "cat in/large > /dev/null", keep=keep).changed == ""
+    for place in (_LARGE, f"{_WORK}/elsewhere/it", _LARGE):
+        assert agent.workdir([_WORK])[0].ok
+        assert agent.take({place: "b" * 64}, 0) == frozenset()
+        for _ in range(2):
+            assert agent.take({place: _NAME}, 0) == {place}
+        assert host.run(f"wc -c < {place}").stdout == b"2097152\n"
+        assert after(host, "true", keep={place: _NAME}).changed == ""
+    assert after(host, "true").changed == ""  # it stays also where a job has no use for it
+    assert agent.workdir([_WORK])[0].ok
+    assert agent.take({}, 1 << 40) == frozenset()  # but not when its room is needed
+    assert agent.take(keep, 0) == frozenset()
+
+
+@pytest.mark.parametrize("mess", SPOILT.values(), ids=SPOILT)
+def test_a_changed_file_does_not_stay(host: RemoteHost, mess: str, tmp_path: Path) -> None:
+    """Nor one of which that is not certain."""
+    send(host, tmp_path)
+    assert after(host, mess, keep={_LARGE: _NAME}).changed == ""
+    assert Agent(host).workdir([_WORK])[0].ok
+    assert Agent(host).take({_LARGE: _NAME}, 0) == frozenset()
+
+
+def test_what_is_kept_may_be_changed_too(host: RemoteHost, tmp_path: Path) -> None:
+    """By a job that looks for it: then it does not stay any longer."""
+    send(host, tmp_path)
+    assert after(host, "true", keep={_LARGE: _NAME}).changed == ""
+    assert after(host, "for f in ~/.snakemake-ec2/cache/*; do echo x >> $f; done").changed == ""
+    assert Agent(host).workdir([_WORK])[0].ok
+    assert Agent(host).take({_LARGE: _NAME}, 0) == frozenset()
