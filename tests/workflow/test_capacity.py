@@ -142,7 +142,7 @@ def test_a_quota_of_4_with_20_jobs(
         ec2_cloud.faults.deny("GetServiceQuota")
 
     began = time.monotonic()
-    run = run_workflow(many(jobs), jobs=jobs, timeout_s=600)
+    run = run_workflow(many(jobs), "--ec2-reuse", "never", jobs=jobs, timeout_s=600)
     lasted = time.monotonic() - began
 
     assert run.returncode == 0, run.output
