@@ -10,6 +10,8 @@ from snakemake_executor_ec2.ports import Clock
 
 LAUNCHES_PER_S = 2.0
 """Launch calls of all of a run's jobs together; EC2's bucket refills at this rate (unverified)."""
+_SAME_TIME_S = 1.0
+"""Clocks that differ by less count as one: a job takes longer to begin."""
 
 
 class SystemClock:
@@ -78,3 +80,12 @@ class Backoff:
         self._clock.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  (no secret)
         self._failures += 1
         return True
+
+
+def ahead_s(before: float, there: float | None, after: float) -> float:
+    """By how much a machine's clock is ahead, when it said `there` between `before` and `after`;
+    0 if that may well be nothing, or if it did not say."""
+    if there is None:
+        return 0.0
+    ahead = there - (before + after) / 2
+    return ahead if abs(ahead) > (after - before) / 2 + _SAME_TIME_S else 0.0

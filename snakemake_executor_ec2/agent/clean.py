@@ -301,10 +301,10 @@ def _remove_trees() -> None:
     """Remove the directories that were made for the job, and files that were put elsewhere for it."""
     with try_lock(os.path.join(home(), "ours.lock"), wait=True):  # type: ignore[union-attr]
         ours = Ours()
-        mounted = {path for path in ours.directories if os.path.ismount(path)}
-        inside = [os.path.join(path, name) for path in mounted for name in os.listdir(path)]
-        _remove([*(ours.directories - mounted), *inside, *ours.files])
-        ours.directories, ours.files = mounted, set()
+        stay = {path for path in ours.directories if os.path.ismount(path) or os.path.islink(path)}
+        inside = [os.path.join(path, name) for path in stay for name in os.listdir(path)]
+        _remove([*(ours.directories - stay), *inside, *ours.files])
+        ours.directories, ours.files = stay, set()
         ours.save()
 
 

@@ -37,9 +37,8 @@ def main(options: argparse.Namespace) -> int:
             failed += len(failures)
             if failures:
                 continue
-            again = (
-                ", whose run is alive and starts the job again on another machine" if row.run_alive else ""
-            )
+            at_work = row.run_alive and not (row.attempt and row.attempt.end_reason)
+            again = ", whose run is alive and starts the job again on another machine" if at_work else ""
             print(f"terminated {row.found.id} of {label}{again}", flush=True)
             tidy(inventory, [row], journal)
     return 1 if failed else 0

@@ -65,6 +65,8 @@ def _state(row: Row) -> str:
     if row.orphan:
         return f"orphan: {row.orphan}"
     if row.verdict is Verdict.ALIVE:
+        if row.attempt and row.attempt.end_reason:
+            return "idle"
         return row.attempt.phase.value if row.attempt else row.found.state.value
     if row.verdict is Verdict.DEAD:
         return "without a controller"

@@ -149,18 +149,22 @@ class IdleMachines:
 
     def end(self, ending: Collection[IdleMachine]) -> None:
         """Terminate machines that are not among the idle ones any more. Raises nothing of ours."""
-        for each in ending:
-            ready = each.ready
-            try:
-                ready.cloud.terminate([ready.machine.id])
+        if not ending:
+            return
+        try:
+            # All are of this run: one call.
+            next(iter(ending)).ready.cloud.terminate([each.ready.machine.id for each in ending])
+            for each in ending:
                 self._ledger.ended(each.on)
                 self._tell(idle_words.ended(each.on, self._clock.now()))
-            except Ec2ExecutorError as error:
-                goes = ready.session.let_go()
-                self._tell(messages.not_terminated(ready.machine, error, goes=goes))
-            finally:
-                self._launcher().released(ready.machine)
-                ready.connection.close()
+        except Ec2ExecutorError as error:
+            for each in ending:
+                goes = each.ready.session.let_go()
+                self._tell(messages.not_terminated(each.ready.machine, error, goes=goes))
+        finally:
+            for each in ending:
+                self._launcher().released(each.ready.machine)
+                each.ready.connection.close()
 
     # --- helpers, with the lock held --------------------------------------------------------
 

@@ -111,8 +111,12 @@ class JobLifecycle:
         except BaseException as error:
             self._machines.release(entry, ready, error)
             raise
-        if not (outcome.ok and self._machines.set_free(entry, ready)):
-            self._machines.release(entry, ready)
+        is_free = False
+        try:
+            is_free = outcome.ok and self._machines.set_free(entry, ready)
+        finally:
+            if not is_free:
+                self._machines.release(entry, ready)
         return outcome
 
     def _prepare(self, entry: Entry, ready: ReadyMachine) -> None:

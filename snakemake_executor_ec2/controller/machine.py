@@ -134,8 +134,9 @@ class JobMachines:
             return False
         with context.ledger.phase(entry, Phase.CLEAN):
             cleaned = ready.session.clean(plan)
-        if cleaned.changed:
+        if cleaned.changed and not self._cancel.cancelled:
             self._tell(idle_words.not_reused(plan, ready.machine, cleaned))
+        if cleaned.changed:
             return False
         used = context.launcher.used(
             ready.machine, ready.launched_for, rule=plan.rule, free_mib=cleaned.free_mib

@@ -215,7 +215,7 @@ class Run:
         """Begin a job's story in a thread."""
         cancel = CancelToken()
         future: Future[JobOutcome] = Future()
-        idle = self._context.idle
+        idle = self._idle
 
         def tell_it() -> None:
             try:
@@ -224,11 +224,11 @@ class Run:
                 # If it were raised, it would end the run, and with it the machines of all other jobs.
                 future.set_result(JobOutcome(ok=False, message=messages.executor_bug(plan, error)))
             finally:
-                idle.has_one(plan)
+                if idle is not None:
+                    idle.has_one(plan)
 
-        if inherited is None:
+        if inherited is None and idle is not None:
             idle.want(plan)  # before it is known that fewer jobs are to come
-
         thread = threading.Thread(target=tell_it, name=f"job {plan.key}", daemon=True)
         story = Story(future, cancel, thread)
         self._stories.append(story)

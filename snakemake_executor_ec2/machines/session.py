@@ -41,6 +41,7 @@ from snakemake_executor_ec2.report import messages
 from snakemake_executor_ec2.staging.identity import names_of
 from snakemake_executor_ec2.staging.paths import PathMap, Sending, sendings
 from snakemake_executor_ec2.staging.view import View
+from snakemake_executor_ec2.timing import ahead_s
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.machines.connection import Connection
@@ -56,8 +57,6 @@ _TOO_LONG = (
     "Software was not installed within an hour. Check whether --ec2-setup waits for something, ask for less "
     "in --ec2-requirements, or start from an image that has it all: --ec2-ami."
 )
-_SAME_TIME_S = 1.0
-"""Clocks that differ by less count as one: a job takes longer to begin."""
 _WORTH_TELLING_S = 60.0
 
 
@@ -93,7 +92,16 @@ class MachineSession:
 
     def move_in(self, lease_s: float, *, used: bool = False) -> None:
         self._used = used
-        self._connection.call(lambda host: Agent(host).install())
+
+        def install(host: RemoteHost) -> bool:
+            Agent(host).install()
+            return True
+
+        if not used:
+            self._connection.call(install)
+        elif not self._connection.once(install):
+            # It has nothing that would be worth waiting for.
+            raise InstanceLost(f"machine {self._connection.machine_id} does not answer after its last job")
 
         def guard(host: RemoteHost) -> float:
             before = self._clock.now()
@@ -384,12 +392,3 @@ def own_umask() -> int:
         return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
     os.umask(own := os.umask(0o077))
     return own
-
-
-def ahead_s(before: float, there: float | None, after: float) -> float:
-    """By how much a machine's clock is ahead, when it said `there` between `before` and `after`;
-    0 if that may well be nothing, or if it did not say."""
-    if there is None:
-        return 0.0
-    ahead = there - (before + after) / 2
-    return ahead if abs(ahead) > (after - before) / 2 + _SAME_TIME_S else 0.0

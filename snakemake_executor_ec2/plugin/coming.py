@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from snakemake_executor_ec2.plugin.job_plan import inner_jobs, rule_names
+
+_ATTEMPTS = 5
 
 
 def rule_of(job: Any) -> str:
@@ -38,8 +41,15 @@ class Coming:
 
     def _count(self) -> Counter[str]:
         units: dict[Any, str] = {}
-        for job in self._dag.needrun_jobs():
+        for job in self._needed():
             if not job.is_local and job not in self._handed_over:
                 unit = self._dag.get_job_group(job) or job
                 units.setdefault(unit, rule_of(unit))
         return Counter(units.values())
+
+    def _needed(self) -> list[Any]:
+        """Jobs that are not done. A job that ends meanwhile, in another thread, may change the DAG."""
+        for _ in range(_ATTEMPTS):
+            with suppress(RuntimeError):
+                return list(self._dag.needrun_jobs())
+        return []  # no machine waits, which only costs time

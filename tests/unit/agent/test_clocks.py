@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from snakemake_executor_ec2.agent.archive import Entry, read_archive, write_archive
-from snakemake_executor_ec2.machines.session import ahead_s
+from snakemake_executor_ec2.timing import ahead_s
 
 
 @pytest.mark.parametrize(
