@@ -38,7 +38,11 @@ class LinkRules:
         """As `agent.landing.Judge`. A link into a hidden folder or onto code is refused, unless it leads
         to what the job declares: who writes to the result would write there."""
         if text.startswith("/"):
-            text = str(self.paths.to_controller(Path(os.path.normpath(text))))
+            here = str(self.paths.to_controller(Path(os.path.normpath(text))))
+            # Where it leads to was found by its name on the machine: under another name, links of the user's
+            # own may be on the way.
+            end = resolve(here, link_here) if here != text else end
+            text = here
         if end is None:
             return text  # in a circle: nobody gets anywhere
         near = os.path.normpath(Path(target).parent / text)
