@@ -13,6 +13,7 @@ _WITHOUT_ARGUMENTS = {
     "workdir": ("files", "workdir"),
     "left": ("leavings", "main"),
     "take": ("cache", "take"),
+    "checksums": ("cache", "checksums"),
     "clean": ("clean", "main"),
     "stand-ins": ("standins", "main"),
     "guard": ("lease", "guard"),

@@ -21,6 +21,7 @@ from snakemake_executor_ec2.ports import Completed
 _LOCKED = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,200}[A-Za-z0-9])?==[A-Za-z0-9][A-Za-z0-9.!+_-]{0,100}")
 _VERSIONS = re.compile(r"(?:[<>=!~]=?|===)?[0-9][0-9.]{0,20}(?:,[<>=!~]=?[0-9][0-9.]{0,20}){0,5}")
 _HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{20,400}={0,2}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST_LOCKED = 5000
 _STATES = frozenset({"unknown", "running", "finished", "interrupted", "lost"})
 _WORDS = 2000
@@ -164,6 +165,13 @@ def job_state_of(answer: Mapping[str, Any]) -> JobState:
         last = None
     state = answer.get("state")
     return JobState(state=state if isinstance(state, str) and state in _STATES else "unknown", last=last)
+
+
+def checksums_of(answer: Mapping[str, Any]) -> dict[str, str]:
+    """Checksums by names; what has another form is left out."""
+    told = answer.get("sha256")
+    pairs = told.items() if isinstance(told, dict) else ()
+    return {name: sum_ for name, sum_ in pairs if isinstance(sum_, str) and _SHA256.fullmatch(sum_)}
 
 
 def cleaned_of(answer: Mapping[str, Any]) -> Cleaned:

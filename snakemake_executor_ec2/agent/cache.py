@@ -3,13 +3,15 @@
 A file is kept if its job has not changed it, which the kernel's change time tells. It is moved and not copied
 (unless it is on another disk than the home directory): into the cache when its job has ended, and from there
 to where the next job reads it. The controller names a file by all that would differ if it were another one or
-had changed (`staging/identity.py`).
+had changed (`staging/identity.py`). What the job has made is kept too, under its place and size; whether it
+is what the controller has of it, a checksum has to say.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -31,10 +33,11 @@ def folder() -> str:
 
 
 def take() -> int:
-    """`take`: {"files": {path: name}, "free_mib"} -> {"there": [path, …]}
+    """`take`: {"files": {path: name}, "status": {path: [mode, mtime_ns]}, "free_mib"} -> {"there": [path, …]}
 
-    Puts files to where a job reads them, as far as they are here. If less than `free_mib` is free on the disk
-    then, the others are removed, which are of no use to this job.
+    Puts files to where a job reads them, as far as they are here, with this mode and time where they are
+    given. If less than `free_mib` is free on the disk then, the others are removed, which are of no use to
+    this job.
     """
     request = read_request()
     files = {str(path): str(name) for path, name in request["files"].items()}
@@ -42,24 +45,42 @@ def take() -> int:
     _write(_note(), {**already, **files})
     ours = Ours()
     there = [path for path, name in files.items() if _put(path, name, ours) or _is_there(path, name, already)]
+    for path, (mode, mtime_ns) in request["status"].items():
+        if path in there:
+            os.chmod(path, int(mode) & 0o777)
+            os.utime(path, ns=(int(mtime_ns), int(mtime_ns)))
     if free_mib() < int(request["free_mib"]):
         forget()
     say({"there": there})
     return 0
 
 
-def keep(files: Mapping[str, str], since_ns: int) -> None:
-    """Keep those of a job's files that have not changed since it began, and of the older ones too."""
+def checksums() -> int:
+    """`checksums`: {"names": [name, …]} -> {"sha256": {name: hexadecimal}}, of those that are here"""
+    found = {}
+    for name in map(str, read_request()["names"]):
+        with contextlib.suppress(FileNotFoundError), open(_cached(name), "rb") as file:
+            digest = hashlib.sha256()
+            while data := file.read(_MIB):
+                digest.update(data)
+            found[name] = digest.hexdigest()
+    say({"sha256": found})
+    return 0
+
+
+def keep(files: Mapping[str, str], made: Mapping[str, str], since_ns: int) -> None:
+    """Keep what a job has made, those of its files that have not changed since it began, and of the older
+    ones too."""
     os.makedirs(folder(), mode=0o700, exist_ok=True)
     for each in list(os.scandir(folder())):
         if each.stat(follow_symlinks=False).st_ctime_ns > since_ns:
             os.unlink(each.path)
     ours = Ours()
-    for path, name in files.items():
+    for path, name in (*files.items(), *made.items()):
         with contextlib.suppress(OSError):
             status = os.lstat(path)
-            unchanged = stat.S_ISREG(status.st_mode) and status.st_ctime_ns <= since_ns
-            if unchanged and status.st_nlink == 1 and ours.covers(path):
+            alone = stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and ours.covers(path)
+            if alone and (path in made or status.st_ctime_ns <= since_ns):
                 _move(path, _cached(name))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(_note())

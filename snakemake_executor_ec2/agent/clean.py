@@ -77,15 +77,16 @@ def note(key: str) -> None:
 
 
 def main() -> int:
-    """`clean`: {"key", "keep": {path: name}} -> {"changed", "free_mib"}
+    """`clean`: {"key", "keep": {path: name}, "made": {path: name}} -> {"changed", "free_mib"}
 
-    `keep` are large files that were sent for the job, and may stay for the next one (see `cache.py`).
+    `keep` are large files that were sent for the job, `made` those that it has made: they may stay for the
+    next one (see `cache.py`).
     `changed` says what the job of this key has changed for good; empty: the machine is as it was before it,
     but for its caches. `free_mib` is what the disk of the home directory has left without those.
     """
     request, changed = read_request(), ""
     try:
-        _clean(str(request["key"]), request["keep"])
+        _clean(str(request["key"]), request["keep"], request["made"])
     except Dirty as error:
         changed = str(error)
     lease.ensure_guard(lease.length(), None)
@@ -93,7 +94,7 @@ def main() -> int:
     return 0
 
 
-def _clean(key: str, keep: Mapping[str, str]) -> None:
+def _clean(key: str, keep: Mapping[str, str], made: Mapping[str, str]) -> None:
     before, since_ns = _noted(key)
     _wait_for_supervisor(job_dir(key))
     _end_processes(before.processes)
@@ -101,7 +102,7 @@ def _clean(key: str, keep: Mapping[str, str]) -> None:
         raise Dirty(f"it has left a mount: {new[0]}")
     _look_at_system(os.path.join(home(), _NOTED), since_ns)
     _look_at_software(since_ns)
-    cache.keep(keep, since_ns)
+    cache.keep(keep, made, since_ns)
     _remove_new(before.names, since_ns)
     _remove_trees()
     for name in ("stand-ins", "late/waited.json", "late/failed", _NOTED):

@@ -19,6 +19,7 @@ from snakemake_executor_ec2.agent.answers import (
     JobState,
     Prepared,
     answer_of,
+    checksums_of,
     cleaned_of,
     clock_of,
     host_key_of,
@@ -303,16 +304,23 @@ class Agent:
         answer = self._ask(StagingError, "left", {"key": key, "roots": list(roots), "own": list(own)})
         return sizes_of(answer)
 
-    def take(self, files: Mapping[str, str], free_mib: int) -> frozenset[str]:
-        """Which of these files, path → name, a machine has kept from an earlier job; they are in place. So
-        much of the disk is free afterwards, if need be without what it has kept."""
-        answer = self._ask(StagingError, "take", {"files": dict(files), "free_mib": free_mib})
-        return frozenset(texts(answer.get("there"))).intersection(files)
+    def take(
+        self, files: Mapping[str, str], free_mib: int, *, status: Mapping[str, tuple[int, int]] | None = None
+    ) -> frozenset[str]:
+        """Which of these files, path → name, a machine has kept; they are in place, with `status` (mode,
+        mtime in ns) if given. So much of the disk is free then, if need be without all else that it kept."""
+        request = {"files": dict(files), "free_mib": free_mib, "status": dict(status or {})}
+        return frozenset(texts(self._ask(StagingError, "take", request).get("there"))).intersection(files)
 
-    def clean(self, key: str, keep: Mapping[str, str]) -> Cleaned:
-        """Remove all that a job, which has ended, has left on its machine, but for files (path → name) that
-        it has not changed."""
-        return cleaned_of(self._ask(StagingError, "clean", {"key": key, "keep": dict(keep)}))
+    def checksums(self, names: Collection[str]) -> dict[str, str]:
+        """The SHA-256 of files that a machine has kept, by their names."""
+        request = {"names": list(names)}
+        return checksums_of(self._ask(StagingError, "checksums", request, timeout_s=_MANY_FILES_S))
+
+    def clean(self, key: str, keep: Mapping[str, str], made: Mapping[str, str]) -> Cleaned:
+        """Remove all that a job has left, but for files (path → name) that it has not changed or has made."""
+        request = {"key": key, "keep": dict(keep), "made": dict(made)}
+        return cleaned_of(self._ask(StagingError, "clean", request))
 
     def start(self, job: JobStart) -> JobState:
         """Run a job, detached; one that runs or has ended already is not started again."""
@@ -368,10 +376,15 @@ class Agent:
         return f'echo; python3 "{self._folder}/agent.pyz" {shlex.join(arguments)}'
 
     def _ask(
-        self, raises: type[Ec2ExecutorError], name: str, request: Mapping[str, Any], *arguments: str
+        self,
+        raises: type[Ec2ExecutorError],
+        name: str,
+        request: Mapping[str, Any],
+        *arguments: str,
+        timeout_s: float = _ANSWER_S,
     ) -> dict[str, Any]:
         for _ in range(_ASKED_AGAIN):
-            done = self._host.run(self._command(name, *arguments), stdin=_json(request), timeout_s=_ANSWER_S)
+            done = self._host.run(self._command(name, *arguments), stdin=_json(request), timeout_s=timeout_s)
             if done.exit_code not in _KILLED:  # a job may kill all that runs as its user: that is seen next
                 break
         if done.exit_code:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snakemake_executor_ec2.errors import Ec2ExecutorError
@@ -40,6 +41,8 @@ class IdleMachine:
     ready: ReadyMachine
     on: MachineEntry
     used: Used
+    has: frozenset[Path]
+    """What its last job has read and made."""
     until: float
     """How long it waits, by the monotonic clock."""
 
@@ -103,14 +106,16 @@ class IdleMachines:
 
     # --- one after the other --------------------------------------------------------------
 
-    def put(self, ready: ReadyMachine, on: MachineEntry, used: Used) -> bool:
-        """Let a clean machine wait for its next job; False if there is no use for it."""
+    def put(self, ready: ReadyMachine, on: MachineEntry, used: Used, last: JobPlan) -> bool:
+        """Let a clean machine wait for its next job, after its `last` one; False if there is no use for
+        it."""
         with self._changed:
             if not self.has_use_for(used.rule):
                 return False
             wait_s = min(self._idle_s, ready.lease_s / 2)
             until = self._clock.monotonic() + wait_s
-            self._idle.append(IdleMachine(ready=ready, on=on, used=used, until=until))
+            has = frozenset((*last.inputs, *last.outputs))
+            self._idle.append(IdleMachine(ready=ready, on=on, used=used, has=has, until=until))
             if not self._watching:
                 self._watching = True
                 threading.Thread(target=self._watch, name="idle machines", daemon=True).start()
@@ -122,7 +127,7 @@ class IdleMachines:
         """The machine that suits a job best; None: there is none."""
         with self._changed:
             allowed = [each for each in self._idle if self._alike(each, plan.rule)]
-            for each in sorted(allowed, key=lambda each: self._rank(each, plan.rule)):
+            for each in sorted(allowed, key=lambda each: _rank(each, plan)):
                 if self._launcher().reuse(each.used, plan.requirements):
                     self._idle.remove(each)
                     return each
@@ -185,10 +190,6 @@ class IdleMachines:
         self._idle = kept
         return surplus
 
-    def _rank(self, each: IdleMachine, rule: str) -> tuple[bool, float, float]:
-        price = each.used.machine.price
-        return each.used.rule != rule, price.usd_per_hour if price else 0.0, -each.until
-
     def _watch(self) -> None:
         """End machines whose time is over; in a thread of its own, while there are any."""
         while True:
@@ -202,3 +203,10 @@ class IdleMachines:
                         return
                     self._changed.wait(min(each.until for each in self._idle) - now)
             self.end(over)
+
+
+def _rank(each: IdleMachine, plan: JobPlan) -> tuple[int, bool, float, float]:
+    """First the one that has most of what the job reads, then that of its rule, then the cheapest."""
+    price = each.used.machine.price
+    shared = len(each.has.intersection(plan.inputs))
+    return -shared, each.used.rule != plan.rule, price.usd_per_hour if price else 0.0, -each.until

@@ -141,7 +141,7 @@ class JobMachines:
         used = context.launcher.used(
             ready.machine, ready.launched_for, rule=plan.rule, free_mib=cleaned.free_mib
         )
-        return used is not None and context.idle.put(ready, entry.on, used)
+        return used is not None and context.idle.put(ready, entry.on, used, plan)
 
     def release(self, entry: Entry, ready: ReadyMachine, error: BaseException | None = None) -> None:
         """Terminate it, unless `MachineEntry.kept_reason` says why not. `error` is what ended the job on it.

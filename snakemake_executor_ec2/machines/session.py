@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import FileIO
@@ -35,11 +35,11 @@ from snakemake_executor_ec2.errors import (
 from snakemake_executor_ec2.formatting import TellOnce
 from snakemake_executor_ec2.machines.fetching import Fetching
 from snakemake_executor_ec2.machines.host_keys import HostKeys
+from snakemake_executor_ec2.machines.kept_files import KeptFiles
 from snakemake_executor_ec2.model import Cleaned, JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import Clock, RemoteHost
 from snakemake_executor_ec2.report import messages
-from snakemake_executor_ec2.staging.identity import names_of
-from snakemake_executor_ec2.staging.paths import PathMap, Sending, sendings
+from snakemake_executor_ec2.staging.paths import PathMap, sendings
 from snakemake_executor_ec2.staging.view import View
 from snakemake_executor_ec2.timing import ahead_s
 
@@ -88,7 +88,7 @@ class MachineSession:
         self._ahead_ns = 0
         self._reuse = reuse
         self._spot_notice = self._used = False
-        self._large: dict[str, str] = {}
+        self._kept = KeptFiles(connection=connection)
 
     def move_in(self, lease_s: float, *, used: bool = False) -> None:
         self._used = used
@@ -185,7 +185,7 @@ class MachineSession:
         except OSError as error:  # a folder that this user may not look into, for instance
             raise StagingError(f"{error.filename} cannot be sent: {error.strerror}") from error
         self._make_parents(plan, [each.name for each in sending])
-        there = self._take(plan, sending)
+        there = self._kept.take(plan, sending, used=self._used, ahead_ns=self._ahead_ns)
         entries = [
             Entry(path=str(each.content), name=str(each.name))
             for each in sending
@@ -261,11 +261,7 @@ class MachineSession:
     def clean(self, plan: JobPlan) -> Cleaned:
         if self._spot_notice:
             return Cleaned(changed="EC2 takes it back", free_mib=0)
-        try:
-            cleaned = self._connection.once(lambda host: Agent(host).clean(plan.key, self._large))
-        except StagingError as error:
-            return Cleaned(changed=error.message, free_mib=0)
-        return cleaned or Cleaned(changed="the connection to it was lost", free_mib=0)
+        return self._kept.clean(plan, self._paths)
 
     # --- helpers ------------------------------------------------------------------------------
 
@@ -347,19 +343,6 @@ class MachineSession:
             f"({answer.reason}); absolute paths that lead into it will not work"
         )
         return PathMap(here=plan.workdir, there=other)
-
-    def _take(self, plan: JobPlan, sending: Sequence[Sending]) -> frozenset[str]:
-        """What an earlier job has left of what this one reads: it need not be sent."""
-        if not self._reuse:
-            return frozenset()
-        try:
-            self._large = large = names_of(sending, self._ahead_ns)
-        except OSError as error:
-            raise StagingError(f"{error.filename} cannot be sent: {error.strerror}") from error
-        if not self._used:
-            return frozenset()
-        free_mib = plan.requirements.disk_mb * 10**6 // 2**20
-        return self._connection.call(lambda host: Agent(host).take(large, free_mib))
 
     def _show(self, plan: JobPlan, view: View) -> None:
         """Let the machine see what was not sent."""

@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable
+from pathlib import Path
 
 from snakemake_executor_ec2.staging.paths import Sending
 
@@ -21,11 +22,33 @@ def names_of(sendings: Iterable[Sending], shift_ns: int) -> dict[str, str]:
     """
     names = {}
     for each in sendings:
-        status = os.lstat(each.content)
-        if stat.S_ISREG(status.st_mode) and status.st_size >= LARGE:
+        if (status := _large(each.content)) is not None:
             facts = (
                 *(status.st_dev, status.st_ino, status.st_size, status.st_mode),
                 *(status.st_mtime_ns, status.st_ctime_ns, shift_ns),
             )
             names[str(each.name)] = hashlib.sha256(repr((str(each.content), facts)).encode()).hexdigest()
     return names
+
+
+def name_of_output(path: Path) -> str | None:
+    """The name of a large regular file as a result: it says nothing of its content, only its place and size.
+    None for anything else."""
+    status = _large(path)
+    if status is None:
+        return None
+    return hashlib.sha256(repr(("result", str(path), status.st_size)).encode()).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal digits. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _large(path: Path) -> os.stat_result | None:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) and status.st_size >= LARGE else None

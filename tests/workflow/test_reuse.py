@@ -82,14 +82,16 @@ def test_a_chain_of_rules(
             "    shell: 'cat {input} > {output}'\n"
             "rule b:\n    input: 'a.txt'\n    output: 'b.txt'\n    run:\n"
             "        open(output[0], 'w').write(open(input[0]).read())\n"
-            "rule a:\n    output: 'a.txt'\n    shell: 'echo a > {output}'\n"
+            "rule a:\n    output: 'a.txt'\n    shell: 'seq 400000 > {output}'\n"
         },
         "--ec2-reuse",
         reuse,
     )
     assert result.returncode == 0, result.output
-    assert (run_workflow.folder / "c.txt").read_text() == "a\n"
+    assert (run_workflow.folder / "c.txt").read_text().split() == [*map(str, range(1, 400_001))]
     assert len(launched_since(ec2_cloud, before)) == machines
+    # What one job has made is there for the next one.
+    assert result.output.count("beside 1 large file that it had") == (2 if machines == 1 else 0)
 
 
 _WITH_A_GAP = (

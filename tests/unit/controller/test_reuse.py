@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -129,6 +130,22 @@ def test_other_needs_want_other_machines(world: World) -> None:
     assert world.markets[-1] is Market.SPOT
     world.idle.close()
     assert world.cloud.alive == []
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_one_that_has_the_inputs_is_taken(world: World, number: int) -> None:
+    """Of two that would do."""
+    plans = {n: replace(FIRST, key=f"run-1.{n}.1", inputs=(Path(f"/w/{n}"),)) for n in (1, 2)}
+    jobs(world, plans[1], coming=9)
+    one = world.idle.take(plans[1])
+    assert one is not None
+    jobs(world, plans[2], coming=9)
+    assert world.idle.put(one.ready, one.on, one.used, plans[1])
+    jobs(world, replace(plans[number], key="run-1.3.1"), coming=9)
+    last = world.ledger.entries[-1].machine
+    assert last is not None
+    assert last.id == f"i-{number:017x}"
+    world.idle.close()
 
 
 def test_a_machine_that_ended_while_it_waited_costs_no_try(world: World) -> None:

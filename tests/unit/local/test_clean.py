@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import time
 from collections.abc import Iterator
@@ -47,7 +48,14 @@ def host(line: RemoteHost) -> RemoteHost:
     return line
 
 
-def after(host: RemoteHost, mess: str, *, note: bool = True, keep: dict[str, str] | None = None) -> Cleaned:
+def after(
+    host: RemoteHost,
+    mess: str,
+    *,
+    note: bool = True,
+    keep: dict[str, str] | None = None,
+    made: dict[str, str] | None = None,
+) -> Cleaned:
     """What cleaning comes to after a job that ran this."""
     agent, key = Agent(host), f"job{next(_numbers)}"
     assert agent.workdir([_WORK])[0].ok
@@ -55,7 +63,7 @@ def after(host: RemoteHost, mess: str, *, note: bool = True, keep: dict[str, str
     last = [line.event for line in agent.follow(key)][-1]
     assert isinstance(last, Finished)
     assert last.result.exit_code == 0, host.run(f"cat ~/.snakemake-ec2/jobs/{key}/output.log").stdout
-    return agent.clean(key, keep or {})
+    return agent.clean(key, keep or {}, made or {})
 
 
 def seen(host: RemoteHost) -> bytes:
@@ -120,7 +128,7 @@ def test_what_was_not_noted_is_not_clean(host: RemoteHost) -> None:
     """Nothing is known then of what a job has changed; nor is it when it is asked for a second time."""
     assert "was not noted" in after(host, "true", note=False).changed
     assert after(host, "true").changed == ""
-    assert "was not noted" in Agent(host).clean(f"job{next(_numbers) - 1}", {}).changed
+    assert "was not noted" in Agent(host).clean(f"job{next(_numbers) - 1}", {}, {}).changed
 
 
 def test_a_machine_still_ends_itself(host: RemoteHost) -> None:
@@ -188,3 +196,15 @@ def test_what_is_kept_may_be_changed_too(host: RemoteHost, tmp_path: Path) -> No
     assert after(host, "for f in ~/.snakemake-ec2/cache/*; do echo x >> $f; done").changed == ""
     assert Agent(host).workdir([_WORK])[0].ok
     assert Agent(host).take({_LARGE: _NAME}, 0) == frozenset()
+
+
+def test_what_a_job_has_made_stays(host: RemoteHost) -> None:
+    """Its checksum is told by its name; it gets the mode and time that it has on the controller."""
+    agent, place = Agent(host), f"{_WORK}/made"
+    assert after(host, "head -c 3000000 /dev/zero > made", made={place: _NAME}).changed == ""
+    known = {_NAME: hashlib.sha256(bytes(3_000_000)).hexdigest()}
+    assert agent.checksums([_NAME, "b" * 64, "../lease"]) == known
+    assert agent.workdir([_WORK])[0].ok
+    status = {place: (0o444, 1_700_000_000_123_456_789)}
+    assert agent.take({place: _NAME}, 0, status=status) == {place}
+    assert host.run(f"stat -c '%a %s %.9Y' {place}").stdout == b"444 3000000 1700000000.123456789\n"
