@@ -18,6 +18,7 @@ _COMMANDS = {
     "stop": "end everything: this folder's runs and their machines, or all machines of yours or the account",
     "gc": "find and end what dead runs left behind",
     "costs": "show what this folder's runs have cost, by run and by rule",
+    "advise": "write a profile with sizes that this folder's jobs have shown to be enough",
     "report": "make an HTML page about a run: machines, times, costs, sizes, failures",
 }
 

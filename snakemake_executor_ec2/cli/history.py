@@ -25,10 +25,16 @@ def summary_of(options: argparse.Namespace, chosen: Callable[[list[RunRecord]], 
     with folder_journal(options) as journal:
         if journal is None:
             raise ConfigurationError(f"{options.directory.absolute()} has no journal: nothing has run here")
-        return _summary(journal, chosen)
+        found = summary_of_journal(journal, chosen)
+    if found is None:
+        raise ConfigurationError("no run of this folder has asked for a machine yet")
+    return found
 
 
-def _summary(journal: Journal, chosen: Callable[[list[RunRecord]], list[RunRecord]]) -> Summary:
+def summary_of_journal(
+    journal: Journal, chosen: Callable[[list[RunRecord]], list[RunRecord]]
+) -> Summary | None:
+    """The same of a journal that is open; None if no run has asked for a machine."""
     from snakemake_executor_ec2.records.lives import lives
     from snakemake_executor_ec2.report.summary import summarize
 
@@ -37,7 +43,7 @@ def _summary(journal: Journal, chosen: Callable[[list[RunRecord]], list[RunRecor
     used = {each.on.run for each in every}
     runs = [run for run in journal.runs(closed=True) if run.id in used]
     if not runs:
-        raise ConfigurationError("no run of this folder has asked for a machine yet")
+        return None
     picked = chosen(runs)
     names = {run.id for run in picked}
     attempts = [each for each in every if each.on.run in names]

@@ -14,16 +14,22 @@ from statistics import median
 from snakemake_executor_ec2.model import Failure, JobResult, Requirements
 from snakemake_executor_ec2.report.summary import JobRow, Sum
 
-_MB_PER_MIB = 2**20 / 10**6
-_MARGIN = 1.25
-"""What is suggested is more than the most that was used: the next input may be larger."""
-_WORTH = 0.75
+MB_PER_MIB = 2**20 / 10**6
+WORTH = 0.75
 """Less is suggested only if it is at most this part of what is asked for now."""
-_LEAST_MB = 500
-_LEAST_DISK_MB = 10_000
+LEAST_MB = 500
+LEAST_DISK_MB = 10_000
 """The machine's own 8 GiB cost the same; below this, less disk is not worth a change."""
-_MORE = 1.5
+MORE = 1.5
 """By how much a job asks for more that ran out of it."""
+
+
+def margin(jobs: int) -> float:
+    """What is suggested is more than the most that was used, by this factor: the next input may be larger,
+    the more so the fewer were seen."""
+    if jobs < 2:
+        return 2.0
+    return 1.5 if jobs < 5 else 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +71,16 @@ def sizes(rules: Sequence[Sum]) -> list[RuleSizes]:
 
 
 def _of_rule(rule: Sum) -> RuleSizes:
-    jobs = [job for job in rule.jobs if job.result and _is_measured(job.result)]
-    mem = _use(jobs, lambda asked: asked.mem_mb, lambda it: it.usage.peak_mem_mib * _MB_PER_MIB)
-    disk = _use(jobs, lambda asked: asked.disk_mb, lambda it: it.usage.peak_disk_mib * _MB_PER_MIB)
+    jobs = [job for job in rule.jobs if job.result and is_measured(job.result)]
+    mem = _use(jobs, lambda asked: asked.mem_mb, lambda it: it.usage.peak_mem_mib * MB_PER_MIB)
+    disk = _use(jobs, lambda asked: asked.disk_mb, lambda it: it.usage.peak_disk_mib * MB_PER_MIB)
     cores = _use(
         jobs,
         lambda asked: asked.threads,
         lambda it: it.usage.cpu_seconds / it.seconds if it.seconds > 0 else 0.0,
     )
-    suggested = (*_memory(rule, mem), *_threads(cores), *_disk(rule, disk))
+    more = margin(len(jobs))
+    suggested = (*_memory(rule, mem, more), *_threads(cores), *_disk(rule, disk, more))
     return RuleSizes(
         rule=rule.name,
         measured=len(jobs),
@@ -84,7 +91,8 @@ def _of_rule(rule: Sum) -> RuleSizes:
     )
 
 
-def _is_measured(result: JobResult) -> bool:
+def is_measured(result: JobResult) -> bool:
+    """Whether a job succeeded, and its agent could look at its memory."""
     return result.exit_code == 0 and result.usage.peak_mem_mib > 0
 
 
@@ -104,23 +112,23 @@ def _use(
     )
 
 
-def _memory(rule: Sum, use: Use | None) -> Iterator[str]:
-    if short := _ran_out(rule, Failure.OUT_OF_MEMORY):
-        most = max(job.asked.mem_mb for job in short)
+def _memory(rule: Sum, use: Use | None, margin: float) -> Iterator[str]:
+    if short := ran_out(rule, Failure.OUT_OF_MEMORY):
+        most = max(max(job.asked.mem_mb, round(mem_mb(job))) for job in short)
         enough = [job for job in rule.jobs if job.state == "done" and job.asked.mem_mb > most]
         if not enough:
-            yield f"mem_mb={_up(most * _MORE, 100)}: {len(short)} ran out of memory with {most:,} MB"
+            yield f"mem_mb={up(most * MORE, 100)}: {len(short)} ran out of memory with {most:,} MB"
         return
     if use is not None:
-        yield from _less("mem_mb", use, max(_LEAST_MB, _up(use.most * _MARGIN, 100)), "used at most")
+        yield from _less("mem_mb", use, max(LEAST_MB, up(use.most * margin, 100)), "used at most", margin)
 
 
-def _disk(rule: Sum, use: Use | None) -> Iterator[str]:
-    if short := _ran_out(rule, Failure.DISK_FULL):
+def _disk(rule: Sum, use: Use | None, margin: float) -> Iterator[str]:
+    if short := ran_out(rule, Failure.DISK_FULL):
         most = max(job.asked.disk_mb for job in short)
-        yield f"disk_mb={_up(most * _MORE, 1000)}: {len(short)} found a disk of {most:,} MB full"
-    elif use is not None and use.asked[1] - use.most * _MARGIN >= _LEAST_DISK_MB:
-        text = _less("disk_mb", use, _up(use.most * _MARGIN, 1000), "wrote at most")
+        yield f"disk_mb={up(most * MORE, 1000)}: {len(short)} found a disk of {most:,} MB full"
+    elif use is not None and use.asked[1] - use.most * margin >= LEAST_DISK_MB:
+        text = _less("disk_mb", use, up(use.most * margin, 1000), "wrote at most", margin)
         yield from (f"{each}; add the size of the inputs" for each in text)
 
 
@@ -129,24 +137,31 @@ def _threads(use: Use | None) -> Iterator[str]:
         return
     enough = max(1, math.ceil(use.most * 1.1))
     if use.varies:
-        if use.share * 1.1 <= _WORTH:
+        if use.share * 1.1 <= WORTH:
             yield f"fewer threads: at most {use.share:.0%} of those asked for were busy on average"
-    elif enough <= use.asked[0] * _WORTH:
+    elif enough <= use.asked[0] * WORTH:
         yield f"threads={enough}: at most {use.most:.1f} of {use.asked[0]:.0f} were busy on average"
 
 
-def _less(name: str, use: Use, enough: int, verb: str) -> Iterator[str]:
+def _less(name: str, use: Use, enough: int, verb: str, margin: float) -> Iterator[str]:
     """Nothing if what is asked for now is about right."""
     if use.varies:
-        if use.share * _MARGIN <= _WORTH and use.asked[0] > _LEAST_MB:
-            yield f"{name}: {use.share * _MARGIN:.0%} of it would do; jobs {verb} {use.share:.0%}"
-    elif enough <= use.asked[0] * _WORTH:
+        if use.share * margin <= WORTH and use.asked[0] > LEAST_MB:
+            yield f"{name}: {use.share * margin:.0%} of it would do; jobs {verb} {use.share:.0%}"
+    elif enough <= use.asked[0] * WORTH:
         yield f"{name}={enough}: jobs {verb} {use.most:,.0f} of {use.asked[0]:,.0f} MB"
 
 
-def _ran_out(rule: Sum, of: Failure) -> list[JobRow]:
+def mem_mb(job: JobRow) -> float:
+    """What it used at most, whether it succeeded or not."""
+    return job.result.usage.peak_mem_mib * MB_PER_MIB if job.result else 0.0
+
+
+def ran_out(rule: Sum, of: Failure) -> list[JobRow]:
+    """The attempts that failed so."""
     return [job for job in rule.jobs if job.result and job.result.failure is of]
 
 
-def _up(amount: float, step: int) -> int:
+def up(amount: float, step: int) -> int:
+    """The next multiple of a step."""
     return math.ceil(amount / step) * step

@@ -54,17 +54,25 @@ def test_what_was_used_is_in_the_units_of_rules() -> None:
     ("jobs", "suggested"),
     [
         ([job()], []),
-        ([job(mem_mb=10_000, mib=2000)], ["mem_mb=2700: jobs used at most 2,097 of 10,000 MB"]),
+        ([job(mem_mb=10_000, mib=2000)], ["mem_mb=4200: jobs used at most 2,097 of 10,000 MB"]),
         ([job(mem_mb=600, mib=20)], []),
         (
+            [job(number, mem_mb=10_000, mib=2000) for number in (1, 2, 3, 4, 5)],
+            ["mem_mb=2700: jobs used at most 2,097 of 10,000 MB"],
+        ),
+        (
+            [job(1), job(2, mem_mb=4000, mib=7000, failure=Failure.OUT_OF_MEMORY)],
+            ["mem_mb=11100: 1 ran out of memory with 7,340 MB"],
+        ),
+        (
             [job(1, mem_mb=8000, mib=2000), job(2, mem_mb=16_000, mib=2000)],
-            ["mem_mb: 33% of it would do; jobs used at most 26%"],
+            ["mem_mb: 39% of it would do; jobs used at most 26%"],
         ),
         ([job(threads=8, cores=1.2)], ["threads=2: at most 1.2 of 8 were busy on average"]),
         ([job(threads=8, cores=7.5)], []),
         (
             [job(disk_mb=90_000, disk=1000)],
-            ["disk_mb=2000: jobs wrote at most 1,049 of 90,000 MB; add the size of the inputs"],
+            ["disk_mb=3000: jobs wrote at most 1,049 of 90,000 MB; add the size of the inputs"],
         ),
         ([job(disk_mb=9000, disk=10)], []),
         (
