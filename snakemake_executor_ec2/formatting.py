@@ -36,6 +36,21 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.3g} minutes" if seconds >= 120 else f"{seconds:.3g} s"
 
 
+def span(seconds: float) -> str:
+    """A long time for people, in two units at most: `45 s`, `7.5 min`, `3 h 20 min`, `8 d 4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 10:
+        return f"{seconds / 60:.1f}".removesuffix(".0") + " min"
+    if minutes < 90:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h" + (f" {minutes % 60} min" if minutes % 60 else "")
+    hours = round(seconds / 3600)
+    return f"{hours // 24:,} d" + (f" {hours % 24} h" if hours % 24 else "")
+
+
 def seconds(text: str | float, *, bare: str) -> float:
     """`90s`, `15m` (or `15min`), `12h`, `7d` in seconds; a number without a unit is in the unit `bare`.
 

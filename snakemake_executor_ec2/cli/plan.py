@@ -9,22 +9,29 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 
+if TYPE_CHECKING:
+    from snakemake_executor_ec2.report.advice import Advice
+    from snakemake_executor_ec2.report.forecast import Candidate, Forecast, Refused
+    from snakemake_executor_ec2.report.past import Past
+
 HELP = """\
-usage: snakemake-ec2 plan [--json] [any arguments of snakemake]
+usage: snakemake-ec2 plan [--json] [--learned] [any arguments of snakemake]
 
 Shows, for the jobs that `snakemake --executor ec2` would run with these arguments, which machine each
 rule gets and why, what that is estimated to cost, whether the account's limits are high enough, and
-which jobs could not run. Nothing is launched.
+which jobs could not run; and how long a run takes. What earlier runs in this folder took counts more than
+what is declared or assumed. Nothing is launched.
 
   --json      for programs
+  --learned   also with the sizes that `snakemake-ec2 advise` would write
   -s, -d, -j, --configfile, --config, --profile, --ec2-*, targets …   as for snakemake
 
 examples:
@@ -40,33 +47,62 @@ def main(words: Sequence[str]) -> int:
         return 0
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--json", action="store_true")
+    own.add_argument("--learned", action="store_true")
     options, rest = own.parse_known_args(list(words))
 
     from snakemake_executor_ec2.plugin.dag import look_at_jobs
-    from snakemake_executor_ec2.report.forecast import Forecast, table
 
-    found: list[Forecast] = []
+    found: list[_Plan] = []
     try:
-        done = look_at_jobs(rest, lambda dag, settings: found.append(_forecast(dag, settings)))
+        done = look_at_jobs(
+            rest, lambda dag, settings: found.append(_plan(dag, settings, learned=options.learned))
+        )
     except Ec2ExecutorError as error:
         print(error, file=sys.stderr)
         return 1
     if not done or not found:
         return 1
-    print(json.dumps(found[0].as_json(), indent=2) if options.json else table(found[0]))
-    return 1 if found[0].refused else 0
+    print(found[0].as_json() if options.json else found[0].as_text())
+    return 1 if found[0].declared.refused else 0
 
 
-def _forecast(dag: Any, settings: Any) -> Any:
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What is shown."""
+
+    declared: Forecast
+    learned: Forecast | None
+    """With the sizes that are advised; None: not asked for, or there is nothing to learn from."""
+    changed: int
+    """Rules for which sizes are advised."""
+
+    def as_json(self) -> str:
+        facts = self.declared.as_json()
+        if self.learned:
+            facts["learned"] = self.learned.as_json()
+        return json.dumps(facts, indent=2)
+
+    def as_text(self) -> str:
+        from snakemake_executor_ec2.report.forecast_text import beside, table
+
+        text = table(self.declared)
+        if self.learned and self.declared.rows:
+            text += "\n" + beside(self.declared, self.learned, rules=self.changed)
+        return text
+
+
+def _plan(dag: Any, settings: Any, *, learned: bool) -> _Plan:
     """The forecast for a DAG of Snakemake's. Raises Ec2ExecutorError."""
+    from snakemake_executor_ec2.cli.learned import folder_summary
     from snakemake_executor_ec2.controller import compose
     from snakemake_executor_ec2.plugin.rehearsal import rehearsing
     from snakemake_executor_ec2.plugin.run_config import run_config
-    from snakemake_executor_ec2.report.forecast import forecast, merged
-    from snakemake_executor_ec2.sizing.quotas import quota_of
+    from snakemake_executor_ec2.report.advice import advice, by_rule
+    from snakemake_executor_ec2.report.past import past
     from snakemake_executor_ec2.timing import SystemClock
 
     config, clock = run_config(settings), SystemClock()
+    summary = folder_summary()
     with ExitStack() as stack:
         if settings.cloud == "local":
             stack.enter_context(rehearsing())
@@ -74,20 +110,62 @@ def _forecast(dag: Any, settings: Any) -> Any:
         cloud = compose.cloud(config, "plan", clock, _to_stderr)
         cloud.check()
         feasibility = compose.feasibility(config, cloud, clock, before_usd=_before_usd(config.budget_period))
-        submissions, local_jobs = _submissions(dag)
-        candidates, refused = _candidates(submissions, config, feasibility)
-        used = {quota_of(job.offers[0].instance_type.name, job.offers[0].market) for job in candidates}
-        plan = forecast(
-            merged(candidates, _rule_benchmarks(dag)),
+        planner = _Planner(
+            dag=dag,
+            config=config,
+            feasibility=feasibility,
             region=cloud.region,
-            refused=refused,
-            quotas={quota.code: feasibility.quota_vcpus(quota) for quota in used if quota},
-            jobs_at_a_time=dag.workflow.resource_settings.nodes,
-            local_jobs=local_jobs,
+            prices=(_rehearsal_prices(cloud.region),) if settings.cloud == "local" else (),
+            past=past(summary.runs) if summary else {},
         )
-    if settings.cloud == "local":
-        return replace(plan, prices=(_rehearsal_prices(cloud.region),))
-    return plan
+        declared, after = planner.forecast({}), None
+        sizes = by_rule(advice(summary.rules)) if learned and summary else {}
+        changed = {
+            rule for rule, its in sizes.items() if any(each.value is not None for each in its.values())
+        }
+        changed &= {row.rule for row in declared.rows}
+        if changed:
+            after = planner.forecast(sizes)
+        elif learned:
+            _to_stderr("No size is advised for these jobs: what has run here gives no reason to.")
+    return _Plan(declared=declared, learned=after, changed=len(changed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Planner:
+    """Makes forecasts of the same jobs."""
+
+    dag: Any
+    config: Any
+    feasibility: Any
+    region: str
+    prices: tuple[str, ...]
+    """Where they are from, if EC2's answer would mislead."""
+    past: Mapping[str, Past]
+
+    def forecast(self, sizes: Mapping[str, Mapping[str, Advice]]) -> Forecast:
+        """With the `sizes` that are advised by rule and resource; without any: as declared."""
+        from snakemake_executor_ec2.plugin.job_graph import job_graph
+        from snakemake_executor_ec2.report.forecast import Step, forecast, merged, with_past
+        from snakemake_executor_ec2.sizing.quotas import quota_of
+
+        graph = job_graph(self.dag)
+        found, refused = _candidates(graph.submissions, self.config, self.feasibility, sizes)
+        benchmarks = _rule_benchmarks(self.dag)
+        jobs = [each and merged(with_past(each, self.past), benchmarks) for each in found]
+        jobs += [None] * (len(graph.after) - len(jobs))
+        used = {quota_of(job.offers[0].instance_type.name, job.offers[0].market) for job in jobs if job}
+        plan = forecast(
+            [Step(job=job, after=after) for job, after in zip(jobs, graph.after, strict=True)],
+            region=self.region,
+            refused=refused,
+            quotas={quota.code: self.feasibility.quota_vcpus(quota) for quota in used if quota},
+            jobs_at_a_time=self.dag.workflow.resource_settings.nodes,
+            local_jobs=len(graph.after) - len(graph.submissions),
+            reuse=self.config.reuse,
+            idle_s=self.config.idle_s,
+        )
+        return replace(plan, prices=self.prices) if self.prices else plan
 
 
 def _before_usd(period: str) -> dict[str, float]:
@@ -113,63 +191,60 @@ def _rehearsal_prices(region: str) -> str:
     return f"AWS's of {known.prices_taken} on demand, made up on spot"
 
 
-def _submissions(dag: Any) -> tuple[list[Any], int]:
-    """Jobs and group jobs that would be sent to machines, in the DAG's order; and how many would not."""
-    found: dict[int, Any] = {}
-    local = 0
-    for job in dag.needrun_jobs():
-        group = dag.get_job_group(job)
-        if group is None and job.is_local:
-            local += 1
-            continue
-        found.setdefault(id(group or job), group or job)
-    return sorted(found.values(), key=_order), local
+def _candidates(
+    submissions: Sequence[Any],
+    config: Any,
+    feasibility: Any,
+    sizes: Mapping[str, Mapping[str, Advice]],
+) -> tuple[list[Candidate | None], list[Refused]]:
+    """One for each, None for those that could not run."""
+    from snakemake_executor_ec2.plugin.job_plan import label
+    from snakemake_executor_ec2.report.forecast import Refused
 
-
-def _order(job: Any) -> tuple[int, str]:
-    from snakemake_executor_ec2.plugin.job_plan import label, rule_names
-
-    return (0, "+".join(rule_names(job)) + label(job))
-
-
-def _candidates(submissions: Sequence[Any], config: Any, feasibility: Any) -> tuple[list[Any], list[Any]]:
-    from snakemake_executor_ec2.model import comes_late
-    from snakemake_executor_ec2.plugin.job_plan import label, rule_names
-    from snakemake_executor_ec2.plugin.job_requirements import requirements_of
-    from snakemake_executor_ec2.plugin.submission import own_command
-    from snakemake_executor_ec2.report.forecast import (
-        OVERHEAD_S,
-        OVERHEAD_WITHOUT_SOFTWARE_S,
-        Candidate,
-        Refused,
-    )
-    from snakemake_executor_ec2.sizing import disk
-    from snakemake_executor_ec2.sizing.select import select
-
-    candidates, refused = [], []
+    candidates: list[Candidate | None] = []
+    refused: list[Refused] = []
     for job in submissions:
         try:
-            needed = requirements_of(job, config, feasibility)
+            candidates.append(_candidate(job, config, feasibility, sizes))
         except ConfigurationError as error:
             reason = error.message.removeprefix(f"{label(job)}: ")
             refused.append(Refused(label=label(job), reason=reason))
-            continue
-        seconds, source = _seconds(job, needed.runtime_min)
-        direct = own_command(job)
-        late = comes_late(direct, requirements=config.requirements, setup=config.setup)
-        candidates.append(
-            Candidate(
-                rule="+".join(rule_names(job)),
-                requirements=needed,
-                offers=select(feasibility.catalogue, needed),
-                disk_gib=disk.disk_gib(needed, feasibility.image_for(needed)),
-                seconds=seconds,
-                seconds_from=source,
-                direct=direct is not None,
-                overhead_s=OVERHEAD_WITHOUT_SOFTWARE_S if late else OVERHEAD_S,
-            )
-        )
+            candidates.append(None)
     return candidates, refused
+
+
+def _candidate(
+    job: Any, config: Any, feasibility: Any, sizes: Mapping[str, Mapping[str, Advice]]
+) -> Candidate:
+    """Raises ConfigurationError if no allowed machine has what the job needs."""
+    from snakemake_executor_ec2.model import comes_late
+    from snakemake_executor_ec2.plugin.job_plan import rule_names
+    from snakemake_executor_ec2.plugin.job_requirements import requirements_of
+    from snakemake_executor_ec2.plugin.submission import own_command
+    from snakemake_executor_ec2.report import forecast
+    from snakemake_executor_ec2.report.advice import advised
+    from snakemake_executor_ec2.sizing import disk
+    from snakemake_executor_ec2.sizing.select import select
+
+    rule = "+".join(rule_names(job))
+    needed = requirements_of(job, config, feasibility)
+    seconds, source = _seconds(job, needed.runtime_min)
+    if rule in sizes:
+        needed = advised(needed, sizes[rule])
+        feasibility.check(needed)
+    direct = own_command(job)
+    late = comes_late(direct, requirements=config.requirements, setup=config.setup)
+    return forecast.Candidate(
+        rule=rule,
+        requirements=needed,
+        offers=select(feasibility.catalogue, needed),
+        disk_gib=disk.disk_gib(needed, feasibility.image_for(needed)),
+        seconds=seconds,
+        seconds_from=source,
+        direct=direct is not None,
+        overhead_s=forecast.OVERHEAD_WITHOUT_SOFTWARE_S if late else forecast.OVERHEAD_S,
+        next_s=forecast.NEXT_WITHOUT_SOFTWARE_S if late else forecast.NEXT_S,
+    )
 
 
 def _seconds(job: Any, runtime_min: int | None) -> tuple[float | None, str]:

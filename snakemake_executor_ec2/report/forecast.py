@@ -1,23 +1,34 @@
-"""What a workflow would take and cost: rows by rule, limits, jobs that cannot run. Pure."""
+"""What a workflow would take and cost: rows by rule, times, limits, jobs that cannot run. Pure.
+
+The run is imagined beforehand (`sizing/schedule.py`), with machines that take one job after the other, and
+with one machine for each job.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from snakemake_executor_ec2.formatting import usd
 from snakemake_executor_ec2.model import Machine, Market, Offer, Requirements
-from snakemake_executor_ec2.report.table import table as lines_of
-from snakemake_executor_ec2.sizing.cost import cost_usd
+from snakemake_executor_ec2.report.past import Past
+from snakemake_executor_ec2.sizing.cost import cost_usd, shares
 from snakemake_executor_ec2.sizing.dimensions import in_words
 from snakemake_executor_ec2.sizing.quotas import Quota, quota_of
+from snakemake_executor_ec2.sizing.reuse import Reuse
+from snakemake_executor_ec2.sizing.schedule import Schedule, Task, schedule
 
 OVERHEAD_S = 90.0
 """Added to each job for boot, software and files: an assumption, and said to be one."""
 OVERHEAD_WITHOUT_SOFTWARE_S = 30.0
 """The same for a job whose machine needs nothing installed before it runs."""
+NEXT_S = 15.0
+"""What is left of it on a machine that has done another job: files, and cleaning up after that job."""
+NEXT_WITHOUT_SOFTWARE_S = 5.0
+RUNTIME = "runtime"
+"""Where seconds are from that are a limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +41,27 @@ class Candidate:
     """All that fit, best first."""
     disk_gib: int
     seconds: float | None
-    """None: there is neither a benchmark nor a runtime."""
+    """None: there is neither a benchmark nor an earlier run nor a runtime."""
     seconds_from: str
-    """`benchmark`, `runtime` or an empty string."""
+    """`benchmark`, `earlier runs`, `rehearsals`, `runtime` or an empty string."""
     direct: bool = False
     """Whether it runs its own command, without Snakemake on its machine."""
     overhead_s: float = OVERHEAD_S
-    """What its machine takes besides."""
+    """What its machine takes besides, if it is new."""
+    next_s: float = NEXT_S
+    """The same on a machine that has done another job."""
+    overhead_from: str = "assumed"
+    """Or `earlier runs`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A job on its place in the workflow."""
+
+    job: Candidate | None
+    """None: it runs on this computer, or cannot run; other jobs wait for it all the same."""
+    after: tuple[int, ...] = ()
+    """The places of those that it waits for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +93,13 @@ class Row:
     """Those that run their own command, without Snakemake on their machines."""
     overhead_s: float
     """What is added to `seconds`, of all its jobs together."""
+    machines: int
+    """So many are launched."""
+    at_least_usd: float
+    """The cost as far as it is known: without the time of jobs of which none is."""
+    unknown_jobs: int
+    """Jobs of which no time is known."""
+    overhead_from: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +114,18 @@ class Limit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Total:
+    """What all comes to with one way of using machines. Jobs of unknown time count as if they took none."""
+
+    reuse: Reuse
+    machines: int
+    wall_s: float
+    """From the first launch to the end of the last job."""
+    usd: float | None
+    """None: no price is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Forecast:
     """All that `snakemake-ec2 plan` shows."""
 
@@ -93,12 +137,27 @@ class Forecast:
     """Where prices are from."""
     local_jobs: int
     """Jobs that run on this computer."""
+    totals: tuple[Total, ...]
+    """The first is that of the run's own `--ec2-reuse`."""
+    longest_s: float
+    """The jobs that wait for one another, on as many machines as they like."""
+    at_a_time: int | None
 
     @property
     def cost_usd(self) -> float | None:
         """Of all jobs; None if one's is not known."""
         costs = [row.cost_usd for row in self.rows]
         return None if None in costs else sum(cost for cost in costs if cost is not None)
+
+    @property
+    def at_least_usd(self) -> float:
+        """Of all jobs, as far as it is known."""
+        return sum(row.at_least_usd for row in self.rows)
+
+    @cached_property
+    def unknown_jobs(self) -> int:
+        """Jobs of which no time is known."""
+        return sum(row.unknown_jobs for row in self.rows)
 
     @property
     def direct_jobs(self) -> int:
@@ -111,65 +170,155 @@ class Forecast:
             **asdict(self),
             "jobs": sum(row.jobs for row in self.rows),
             "cost_usd": self.cost_usd,
+            "at_least_usd": self.at_least_usd,
+            "unknown_jobs": self.unknown_jobs,
             "direct_jobs": self.direct_jobs,
         }
 
 
 def forecast(
-    candidates: Sequence[Candidate],
+    steps: Sequence[Step],
     *,
     region: str,
     refused: Sequence[Refused] = (),
     quotas: Mapping[str, float | None],
     jobs_at_a_time: int | None,
     local_jobs: int = 0,
+    reuse: Reuse = Reuse.RULE,
+    idle_s: float = 60.0,
 ) -> Forecast:
     """Put the jobs together. `quotas` are the account's limits by code."""
-    groups: dict[tuple[str, str, Market], list[Candidate]] = defaultdict(list)
-    for each in candidates:
-        groups[each.rule, each.offers[0].instance_type.name, each.offers[0].market].append(each)
+    candidates = [step.job for step in steps if step.job]
+    own = _imagined(steps, reuse, jobs_at_a_time, idle_s)
+    others = [each for each in (Reuse.NEVER, Reuse.RULE, Reuse.RUN) if each is not reuse]
+    totals = [own, *(_imagined(steps, each, jobs_at_a_time, idle_s) for each in others)]
     sources = {each.offers[0].price.source for each in candidates if each.offers[0].price}
     return Forecast(
         region=region,
-        rows=tuple(_row(jobs) for jobs in groups.values()),
+        rows=tuple(_rows(steps, own)),
         limits=tuple(_limits(candidates, quotas, jobs_at_a_time)),
         refused=tuple(refused),
         prices=tuple(sorted(sources)),
         local_jobs=local_jobs,
+        totals=tuple(_total(each) for each in totals),
+        longest_s=_imagined(steps, Reuse.NEVER, None, idle_s).schedule.wall_s,
+        at_a_time=jobs_at_a_time,
     )
 
 
-def table(plan: Forecast) -> str:
-    """The forecast for people."""
-    lines: list[str] = []
-    if plan.rows:
-        header = (
-            "rule",
-            "jobs",
-            "machine",
-            "vCPU",
-            "GiB",
-            "market",
-            "$/h",
-            "time",
-            "cost",
-            "chosen as",
-            "next",
-        )
-        rows = [_cells(row) for row in plan.rows]
-        total = ("total", str(sum(row.jobs for row in plan.rows)), *[""] * 6, usd(plan.cost_usd), "", "")
-        lines += lines_of(header, rows, total=total, right={1, 3, 4, 6, 7, 8})
-    lines += _notes(plan)
-    for each in plan.refused:
-        lines.append(f"CANNOT RUN  {each.label}: {each.reason}")
-    return "\n".join(lines)
+def with_past(job: Candidate, past: Mapping[str, Past]) -> Candidate:
+    """A job with what earlier runs tell of its rule; a benchmark file is of the job itself, and stays."""
+    known = past.get(job.rule)
+    if known is None:
+        return job
+    if job.seconds_from != "benchmark":
+        source = "rehearsals" if known.rehearsed else "earlier runs"
+        job = replace(job, seconds=known.run_s, seconds_from=source)
+    if known.first_s is not None:
+        next_s = min(known.first_s, job.next_s) if known.next_s is None else known.next_s
+        job = replace(job, overhead_s=known.first_s, next_s=next_s, overhead_from="earlier runs")
+    return job
 
 
-def _row(jobs: Sequence[Candidate]) -> Row:
+def merged(job: Candidate, seconds: Mapping[str, tuple[float, str]]) -> Candidate:
+    """A job with the time of its rule's other jobs, if it has none of its own."""
+    if job.seconds is not None or job.rule not in seconds:
+        return job
+    return replace(job, seconds=seconds[job.rule][0], seconds_from=seconds[job.rule][1])
+
+
+# --- time and money -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Imagined:
+    """The run with one way of using machines."""
+
+    reuse: Reuse
+    schedule: Schedule
+    overhead_s: Mapping[int, float]
+    """Of each job, by its place."""
+    usd: Mapping[int, float | None]
+    """Its share of its machine's cost."""
+
+
+def _imagined(steps: Sequence[Step], reuse: Reuse, at_a_time: int | None, idle_s: float) -> _Imagined:
+    tasks = [_task(each, reuse) for each in steps]
+    found = schedule(tasks, at_a_time=at_a_time, idle_s=None if reuse is Reuse.NEVER else idle_s)
+    overhead_s: dict[int, float] = {}
+    costs: dict[int, float | None] = {}
+    for stay in found.stays:
+        for turn, number in enumerate(stay.tasks):
+            overhead_s[number] = tasks[number].next_s if turn else tasks[number].first_s
+        first = steps[stay.tasks[0]].job
+        usd = _usd(first, stay.seconds) if first else None
+        own_s = [tasks[number].seconds for number in stay.tasks]
+        for number, share in zip(stay.tasks, shares(stay.seconds, own_s), strict=True):
+            costs[number] = None if usd is None else share * usd
+    return _Imagined(reuse=reuse, schedule=found, overhead_s=overhead_s, usd=costs)
+
+
+def _task(step: Step, reuse: Reuse) -> Task:
+    job = step.job
+    if job is None:
+        return Task(after=step.after)
+    offer, needed = job.offers[0], job.requirements
+    kind = (offer.instance_type.name, offer.market.value, str(needed.ami), str(needed.gpus > 0))
+    return Task(
+        after=step.after,
+        kind=" ".join(kind if reuse is Reuse.RUN else (job.rule, *kind)),
+        seconds=job.seconds or 0.0,
+        first_s=job.overhead_s,
+        next_s=job.next_s,
+    )
+
+
+def _usd(job: Candidate, seconds: float) -> float | None:
+    """Of a machine that is launched for a job."""
+    offer = job.offers[0]
+    machine = Machine(
+        id="",
+        instance_type=offer.instance_type.name,
+        zone=offer.zones[0],
+        market=offer.market,
+        price=offer.price,
+        disk_gib=job.disk_gib,
+        launched_at=0.0,
+    )
+    return cost_usd(machine, seconds)
+
+
+def _total(run: _Imagined) -> Total:
+    known = [usd for usd in run.usd.values() if usd is not None]
+    return Total(
+        reuse=run.reuse,
+        machines=len(run.schedule.stays),
+        wall_s=run.schedule.wall_s,
+        usd=sum(known) if known or not run.usd else None,
+    )
+
+
+# --- rows ---------------------------------------------------------------------------------
+
+
+def _rows(steps: Sequence[Step], run: _Imagined) -> Iterable[Row]:
+    """The jobs of one rule with the same machine, in the order in which they come first."""
+    groups: dict[tuple[str, str, Market], list[int]] = defaultdict(list)
+    for number, step in enumerate(steps):
+        if step.job:
+            first = step.job.offers[0]
+            groups[step.job.rule, first.instance_type.name, first.market].append(number)
+    launched = {stay.tasks[0] for stay in run.schedule.stays}
+    for numbers in groups.values():
+        jobs = [job for number in numbers if (job := steps[number].job)]
+        yield _row(jobs, numbers, run, machines=len(launched & set(numbers)))
+
+
+def _row(jobs: Sequence[Candidate], numbers: Sequence[int], run: _Imagined, *, machines: int) -> Row:
     first = jobs[0].offers[0]
-    seconds = [each.seconds for each in jobs]
-    known = [each for each in seconds if each is not None]
-    costs = [_cost(each) for each in jobs]
+    times = [each.seconds for each in jobs if each.seconds is not None]
+    pairs = list(zip(jobs, [run.usd[number] for number in numbers], strict=True))
+    known = [usd for job, usd in pairs if usd is not None and job.seconds is not None]
     return Row(
         rule=jobs[0].rule,
         jobs=len(jobs),
@@ -180,28 +329,16 @@ def _row(jobs: Sequence[Candidate]) -> Row:
         usd_per_hour=first.price.usd_per_hour if first.price else None,
         reason=_reason(jobs[0]),
         runner_up=_runner_up(jobs[0]),
-        seconds=sum(known) if len(known) == len(seconds) else None,
+        seconds=sum(times) if len(times) == len(jobs) else None,
         seconds_from="+".join(sorted({each.seconds_from for each in jobs} - {""})),
-        cost_usd=None if None in costs else sum(cost for cost in costs if cost is not None),
+        cost_usd=sum(known) if len(known) == len(jobs) else None,
         direct_jobs=sum(each.direct for each in jobs),
-        overhead_s=sum(each.overhead_s for each in jobs),
+        overhead_s=sum(run.overhead_s[number] for number in numbers),
+        machines=machines,
+        at_least_usd=sum(usd for _, usd in pairs if usd is not None),
+        unknown_jobs=len(jobs) - len(times),
+        overhead_from="+".join(sorted({each.overhead_from for each in jobs})),
     )
-
-
-def _cost(job: Candidate) -> float | None:
-    offer = job.offers[0]
-    if job.seconds is None:
-        return None
-    machine = Machine(
-        id="",
-        instance_type=offer.instance_type.name,
-        zone=offer.zones[0],
-        market=offer.market,
-        price=offer.price,
-        disk_gib=job.disk_gib,
-        launched_at=0.0,
-    )
-    return cost_usd(machine, job.seconds + job.overhead_s)
 
 
 def _reason(job: Candidate) -> str:
@@ -247,85 +384,3 @@ def _limits(
             peak_vcpus=sum(largest),
             jobs_at_a_time=len(largest),
         )
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    return (
-        row.rule,
-        str(row.jobs),
-        row.machine,
-        str(row.vcpus),
-        f"{row.mem_gib:g}",
-        row.market,
-        "?" if row.usd_per_hour is None else f"{row.usd_per_hour:.4g}",
-        _time(row),
-        usd(row.cost_usd),
-        row.reason,
-        row.runner_up,
-    )
-
-
-def _time(row: Row) -> str:
-    if row.seconds is None:
-        return "?"
-    minutes = row.seconds / 60
-    return f"{'≤ ' if 'runtime' in row.seconds_from else ''}{minutes:.3g} min"
-
-
-def _notes(plan: Forecast) -> list[str]:
-    notes = []
-    if plan.local_jobs:
-        notes.append(f"Jobs that run on this computer: {plan.local_jobs}.")
-    if plan.rows:
-        sources = Counter(row.seconds_from for row in plan.rows)
-        if plan.direct_jobs:
-            notes.append(
-                f"Jobs that run their command without Snakemake on the machine: {plan.direct_jobs} of "
-                f"{sum(row.jobs for row in plan.rows)}."
-            )
-        notes.append(
-            f"Costs are estimates, with {_assumed(plan)}, and with each machine's disk and address; without "
-            "traffic, retries and interruptions."
-        )
-        if any("runtime" in source for source in sources):
-            notes.append(
-                "≤: from the rules' runtime, which is a limit; a rule's benchmark: file of an earlier run "
-                "gives a better estimate."
-            )
-        if "" in sources:
-            notes.append("?: the rule has no runtime, and there is no benchmark: file of an earlier run.")
-    notes.append(
-        f"Prices in {plan.region}: {'; '.join(plan.prices) or 'not known, so the smallest type is taken'}."
-    )
-    for limit in plan.limits:
-        allowed = "not known" if limit.vcpus is None else f"{limit.vcpus:g} vCPUs"
-        text = f"Limit {limit.code} ({limit.name}): {allowed}; at most {limit.peak_vcpus} vCPUs "
-        many = limit.jobs_at_a_time
-        text += f"are needed, with {many} job{'s' * (many != 1)} at a time"
-        if limit.vcpus is not None and limit.peak_vcpus > limit.vcpus:
-            text += ": fewer jobs will run at a time, and the others wait"
-        notes.append(text + ".")
-    return notes
-
-
-def _assumed(plan: Forecast) -> str:
-    """The time that is added to each job."""
-    jobs = sum(row.jobs for row in plan.rows)
-    added = sum(row.overhead_s for row in plan.rows)
-    with_software = f"{OVERHEAD_S:g} s a job assumed for boot, software and files"
-    if added == jobs * OVERHEAD_S:
-        return with_software
-    without = f"{OVERHEAD_WITHOUT_SOFTWARE_S:g} s"
-    if added == jobs * OVERHEAD_WITHOUT_SOFTWARE_S:
-        return f"{without} a job assumed for boot and files"
-    return f"{with_software} ({without} if nothing has to be installed before it)"
-
-
-def merged(rows: Iterable[Candidate], seconds: Mapping[str, tuple[float, str]]) -> tuple[Candidate, ...]:
-    """Candidates, with the times of their rules if they have none of their own."""
-    return tuple(
-        replace(each, seconds=seconds[each.rule][0], seconds_from=seconds[each.rule][1])
-        if each.seconds is None and each.rule in seconds
-        else each
-        for each in rows
-    )

@@ -49,9 +49,13 @@ class Planner:
         self._env = {**inherited, **cloud.env, "XDG_CACHE_HOME": str(self.caches)}
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run("plan", *arguments)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Any command of `snakemake-ec2`."""
         code = "import sys; from snakemake_executor_ec2.cli import main; sys.exit(main())"
         return subprocess.run(
-            [sys.executable, "-c", code, "plan", *arguments],
+            [sys.executable, "-c", code, *words],
             cwd=self.folder,
             env={**self._env, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             capture_output=True,
@@ -75,14 +79,20 @@ def plan(ec2_cloud: EmbeddedCloud, tmp_path: Path) -> Planner:
 
 
 def test_a_table_for_people(plan: Planner, ec2_cloud: EmbeddedCloud) -> None:
-    """Jobs, machine, price, reason, runner-up; what cannot run. Nothing is launched, nothing stays."""
+    """Jobs, machine, price, reason, runner-up; time and machines with each way of using them; what is known
+    of the cost; what cannot run. Nothing is launched, nothing stays."""
     answer = plan("-j", "2")
 
     assert answer.returncode == 1, answer.stderr
     assert "CANNOT RUN  rule never: needs mem_mb=90000000; the nearest allowed type, " in answer.stdout
     part = next(line for line in answer.stdout.splitlines() if line.startswith("part"))
     assert "on-demand" in part
-    assert "the cheapest of" in part
+    assert any("(part): the cheapest of" in line for line in answer.stdout.splitlines())
+    ways = answer.stdout[answer.stdout.index("--ec2-reuse") :].splitlines()[1:4]
+    assert [line.split()[0] for line in ways] == ["rule", "never", "run"]
+    assert "by the rules' limits, and 1 job without `runtime` (join)" in " ".join(answer.stdout.split())
+    lines = [line for line in answer.stdout.splitlines() if "CANNOT RUN" not in line]
+    assert max(map(len, lines)) <= 100
     join = next(line for line in answer.stdout.splitlines() if line.startswith("join"))
     assert "m7i.large" in join
     assert "spot" in join
@@ -142,11 +152,13 @@ def test_earlier_benchmarks_tell_better(plan: Planner) -> None:
 
 
 def test_jobs_whose_machines_need_nothing_installed_cost_less(plan: Planner) -> None:
-    """The decision is the run's own: a command that runs as it is waits for no Snakemake."""
+    """The decision is the run's own: a command that runs as it is waits for no Snakemake. Jobs wait for one
+    another, also for one on this computer in between."""
     (plan.folder / "Snakefile").write_text(
         "rule all:\n    input: 'a', 'b'\n"
         "rule a:\n    output: 'a'\n    resources: runtime=1\n    shell: 'touch {output}'\n"
-        "rule b:\n    input: 'a'\n    output: 'b'\n    resources: runtime=1\n    run: open(output[0], 'w')\n"
+        "rule here:\n    input: 'a'\n    output: 'c'\n    localrule: True\n    shell: 'touch {output}'\n"
+        "rule b:\n    input: 'c'\n    output: 'b'\n    resources: runtime=1\n    run: open(output[0], 'w')\n"
     )
 
     told = plan.json("-j", "2")
@@ -154,6 +166,7 @@ def test_jobs_whose_machines_need_nothing_installed_cost_less(plan: Planner) -> 
 
     assert [(row["direct_jobs"], row["overhead_s"]) for row in told["rows"]] == [(1, 30), (0, 90)]
     assert told["rows"][0]["cost_usd"] < told["rows"][1]["cost_usd"]
+    assert told["longest_s"] == told["totals"][0]["wall_s"] == 60 + 30 + 60 + 90
     assert [(row["direct_jobs"], row["overhead_s"]) for row in never["rows"]] == [(0, 90), (0, 90)]
 
 
