@@ -1,6 +1,6 @@
 """Seeded schedules of faults around a small real workflow, on the embedded cloud.
 
-    scripts/chaos --seed 7 --runs 100 --jobs 2 [--direct never]
+    scripts/chaos --seed 7 --runs 100 --jobs 2 [--direct never] [--reuse never]
 
 A run passes where, after as many restarts as were needed, its outputs are byte for byte those of
 a local run, no machine is alive (and none was for longer than its lease while nobody called), no
@@ -54,6 +54,8 @@ _LIMIT_S = 900.0
 _CALLS = 10
 _LEASE_MIN = 1
 _OPTIONS = ("--rerun-incomplete", "--ec2-lease", str(_LEASE_MIN), "--ec2-boot-timeout", str(60 * _LEASE_MIN))
+REUSED = ("--ec2-reuse", "run")
+"""The last job runs on a machine of one before it."""
 _CLOCK = Path(__file__).parent / "clock"
 
 
@@ -76,8 +78,10 @@ class Report:
         return f"seed {self.seed}: {self.calls} calls, {self.seconds:.0f} s ({events}): {verdict}"
 
 
-def run(seed: int, cloud: EmbeddedCloud, expected: dict[str, bytes], direct: str = "auto") -> Report:
-    """One workflow under the seed's faults; `direct` is `--ec2-direct`."""
+def run(
+    seed: int, cloud: EmbeddedCloud, expected: dict[str, bytes], options: Sequence[str] = REUSED
+) -> Report:
+    """One workflow under the seed's faults; `options` are for each call."""
     report = Report(seed=seed, events=schedule(seed))
     cloud.faults.clear()
     before = set(cloud.machine_states())
@@ -86,8 +90,7 @@ def run(seed: int, cloud: EmbeddedCloud, expected: dict[str, bytes], direct: str
     try:
         with Witness() as seen:
             _place(folder, seen)
-            options = (*_OPTIONS, "--ec2-direct", direct)
-            scene = _to_the_end(folder, seen, cloud, before, report, started, options)
+            scene = _to_the_end(folder, seen, cloud, before, report, started, (*_OPTIONS, *options))
             cloud.faults.clear()
             _judge(folder, scene, seen, expected, report)
     finally:
@@ -188,7 +191,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--direct", choices=("auto", "never"), default="auto", help="--ec2-direct of all calls"
     )
+    parser.add_argument(
+        "--reuse", choices=("never", "rule", "run"), default="run", help="--ec2-reuse of all calls"
+    )
     options = parser.parse_args(arguments)
+    given = ("--ec2-direct", options.direct, "--ec2-reuse", options.reuse)
     expected = expected_results()
     seeds: SimpleQueue[int] = SimpleQueue()
     for seed in range(options.seed, options.seed + options.runs):
@@ -203,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return good
             fills = any(event.kind == "disk-full-there" for event in schedule(seed))
             with EmbeddedCloud(disk_mib=DISK_MIB if fills else None) as cloud:
-                report = run(seed, cloud, expected, options.direct)
+                report = run(seed, cloud, expected, given)
             good += not report.problems
             print(f"{report}\n{report.output if report.problems else ''}", end="", flush=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
@@ -54,15 +55,20 @@ def test_a_budget_without_prices(run_workflow: WorkflowRunner, ec2_cloud: Embedd
     assert ec2_cloud.calls("RunInstances") == []
 
 
-def test_the_budget_of_a_run(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
+@pytest.mark.parametrize(
+    ("reuse", "launched"), [("rule", 2), pytest.param("never", 6, marks=pytest.mark.slow)]
+)
+def test_the_budget_of_a_run(
+    reuse: str, launched: int, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
+) -> None:
     """Six jobs at once under a budget for two hours: at most two machines at a time, and since each needs
     far less than the hour that is set aside for it, all jobs are done."""
     ec2_cloud.forget_calls()
 
-    run = run_workflow(SIX, "--ec2-max-cost", "0.13", jobs=6)
+    run = run_workflow(SIX, "--ec2-max-cost", "0.13", "--ec2-reuse", reuse, jobs=6)
 
     assert run.returncode == 0, run.output
-    assert len(ec2_cloud.calls("RunInstances")) == 6
+    assert len(ec2_cloud.calls("RunInstances")) == launched
     assert "of --ec2-max-cost 0.13 is spent" in run.output
     running = most = 0
     for line in run.output.splitlines():

@@ -102,7 +102,7 @@ _WITH_A_GAP = (
 )
 
 
-@pytest.mark.parametrize("end", ["SIGKILL", "Ctrl-C"])
+@pytest.mark.parametrize("end", ["SIGKILL", pytest.param("Ctrl-C", marks=pytest.mark.slow)])
 def test_a_machine_that_waits_when_the_run_ends(
     end: str, run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
 ) -> None:
