@@ -12,6 +12,7 @@ import contextlib
 import glob
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -20,18 +21,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-from . import cache, lease, procs
+from . import cache, ipc, lease, mounts, procs
 from .files import Ours
-from .state import home, job_dir, read_request, say, try_lock
+from .state import boottime, home, job_dir, read_request, say, try_lock
 
 _NOTED = "before-job"
-_SHARED = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - they are looked into
 _SYSTEM = (
     *("/etc", "/usr", "/opt", "/srv", "/mnt", "/media", "/home", "/root"),
     *("/var/spool", "/var/www", "/var/lib/rpm", "/var/lib/dpkg"),
 )
 """Where only root may write: what a job has added, replaced or removed there with sudo stays."""
 _NOT_OF_JOBS = ("*/__pycache__*", "/etc/resolv.conf*", "/etc/mtab", "/etc/adjtime")
+_FIND_SPECIAL = re.compile(r"[*?\[\]\\]")
+_LOOK_S = 120
+_CLOCK_S = 0.25
+"""By how much two readings of the clocks may differ without one of them having been set."""
 _MOST = 50_000
 """Files in the home and temporary directories. With more, a look would take too long."""
 _ENDINGS = (".lock", ".log", ".pyc")
@@ -50,10 +54,15 @@ class Dirty(Exception):
 
 
 class _Before(NamedTuple):
-    names: frozenset[str]
-    """Of all files and directories in the home and temporary directories."""
+    names: Mapping[str, int]
+    """Of all files and directories in the home and temporary directories; a directory's mode, else 0."""
     processes: frozenset[int]
     mounts: frozenset[str]
+    ipc: frozenset[str]
+    software: int
+    """How many files it has."""
+    clock: float
+    """The time of day less that since the boot: it changes only when the clock is set."""
 
 
 def note(key: str) -> None:
@@ -67,13 +76,23 @@ def note(key: str) -> None:
         time.sleep(0.1)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    names = [each.path for each in islice(_everything(), _MOST + 1)]
-    told: dict[str, Any] = {"key": key, "names": names, "processes": _pids(), "mounts": sorted(_mounts())}
+    names = {each.path: each.mode() for each in islice(_everything(), _MOST + 1)}
+    told: dict[str, Any] = {
+        "key": key,
+        "names": names,
+        "processes": _pids(),
+        "mounts": sorted(mounts.points()),
+    }
+    told.update(ipc=sorted(ipc.there()), software=sum(1 for _ in _software()), clock=_clock())
     if len(names) > _MOST:
         told = {"key": key, "too_many": True}
     with open(f"{path}.part", "w", encoding="ascii") as file:
         json.dump(told, file)
     os.replace(f"{path}.part", path)
+
+
+def _clock() -> float:
+    return time.time() - boottime()
 
 
 def main() -> int:
@@ -96,16 +115,20 @@ def main() -> int:
 
 def _clean(key: str, keep: Mapping[str, str], made: Mapping[str, str]) -> None:
     before, since_ns = _noted(key)
+    if _clock() < before.clock - _CLOCK_S:
+        raise Dirty("the clock was set back, so what it has changed cannot be told")
     _wait_for_supervisor(job_dir(key))
     _end_processes(before.processes)
-    if new := sorted(_mounts() - before.mounts):
+    if stays := ipc.remove(before.ipc):
+        raise Dirty(f"it has left what cannot be removed: {stays}")
+    if new := sorted(mounts.points() - before.mounts):
         raise Dirty(f"it has left a mount: {new[0]}")
     _look_at_system(os.path.join(home(), _NOTED), since_ns)
-    _look_at_software(since_ns)
+    _look_at_software(before.software, since_ns)
     cache.keep(keep, made, since_ns)
     _remove_new(before.names, since_ns)
     _remove_trees()
-    for name in ("stand-ins", "late/waited.json", "late/failed", _NOTED):
+    for name in ("stand-ins", "late/waited.json", "late/failed", "looked", _NOTED):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(home(), name))
     shutil.rmtree(os.path.join(home(), "jobs"), ignore_errors=True)
@@ -123,7 +146,8 @@ def _noted(key: str) -> tuple[_Before, int]:
         raise Dirty("what was there before it was not noted")
     if told.get("too_many"):
         raise Dirty(f"there were more than {_MOST:,} files in its home and temporary directories before")
-    return _Before(*(frozenset(told[name]) for name in _Before._fields)), since_ns
+    sets = {name: frozenset(told[name]) for name in ("processes", "mounts", "ipc")}
+    return _Before(names=told["names"], software=told["software"], clock=told["clock"], **sets), since_ns
 
 
 # --- processes and mounts -----------------------------------------------------------------
@@ -158,7 +182,8 @@ def _left(before: frozenset[int]) -> Iterator[procs.Named]:
         if each.name.startswith(_CONTAINERS):
             raise Dirty("it has left a container running")
         ours = each.uid == os.getuid() and not each.name.startswith(_LOGIN)
-        if ours and not any(above.name.startswith("sshd") for above in _above(each, known)):
+        # What the kernel starts for itself is root's, as a job may be.
+        if ours and not any(above.name.startswith(("sshd", "kthreadd")) for above in _above(each, known)):
             yield each
 
 
@@ -176,14 +201,6 @@ def _pids() -> list[int]:
     return [each.pid for each in procs.named()]
 
 
-def _mounts(option: str = "") -> frozenset[str]:
-    """The mount points, or those with an option."""
-    with contextlib.suppress(OSError), open("/proc/self/mounts", encoding="utf-8", errors="replace") as file:
-        mounts = [line.split() for line in file]
-        return frozenset(each[1] for each in mounts if not option or option in each[3].split(","))
-    return frozenset()
-
-
 # --- what was there before ----------------------------------------------------------------
 
 
@@ -192,22 +209,44 @@ def _look_at_system(reference: str, since_ns: int) -> None:
     either, and what we may not look into does not matter."""
     if os.stat("/").st_ctime_ns > since_ns:
         raise Dirty("it has changed what is in /")
+    # The last place has changed for certain: where find does not name it, it has not looked at all.
+    probe = os.path.join(home(), "looked")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(probe)
+    with open(probe, "w", encoding="ascii"):
+        pass
     places = [place for place in _SYSTEM if os.path.isdir(place) and not os.path.islink(place)]
-    skipped = [os.path.expanduser("~"), *sorted(_mounts("ro")), *_NOT_OF_JOBS]
+    literal = [
+        os.path.expanduser("~"),
+        *mounts.temporary(),
+        *_uppermost(Ours().directories),
+        *sorted(mounts.points("ro")),
+    ]
+    skipped = [*(_FIND_SPECIAL.sub(r"\\\g<0>", path) for path in literal), *_NOT_OF_JOBS]
     pruned = [word for pattern in skipped for word in ("-path", pattern, "-o")][:-1]
     # Of /usr the uppermost directories, and what package managers note: to read 50,000 inodes from a new disk
     # takes many seconds.
     deep = ["(", "-path", "/usr/*/*", "-not", "-path", "/usr/local/*", ")"]
-    command = ["find", *places, "-xdev", "(", *pruned, "-o", *deep, ")", "-prune", "-o"]
-    command += ["-cnewer", reference, "-print", "-quit"]
+    command = ["timeout", str(_LOOK_S), "find", *places, probe, "-xdev", "(", *pruned, "-o", *deep, ")"]
+    command += ["-prune", "-o", "-cnewer", reference, "-print", "-quit"]
     if os.geteuid() != 0 and _may_sudo():
         command[:0] = ["sudo", "-n"]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     except OSError as error:
-        raise Dirty("the program find, which would tell what it has changed, is not on the image") from error
-    if found := os.fsdecode(done.stdout.split(b"\n")[0]):
+        raise Dirty("the programs find and timeout, which would tell, are not on the image") from error
+    found = os.fsdecode(done.stdout.split(b"\n")[0])
+    if not found:
+        why = os.fsdecode(done.stderr.strip().split(b"\n")[-1]) or f"it took longer than {_LOOK_S} s"
+        raise Dirty(f"what it has changed in the system could not be looked up ({why})")
+    if found != probe:
         raise Dirty(f"it has changed {found}")
+
+
+def _uppermost(paths: Iterable[str]) -> list[str]:
+    """Those that are not below another one."""
+    known = set(paths)
+    return sorted(path for path in known if os.path.dirname(path) not in known)
 
 
 def _may_sudo() -> bool:
@@ -219,20 +258,29 @@ def _may_sudo() -> bool:
     return False
 
 
-def _look_at_software(since_ns: int) -> None:
+def _look_at_software(before: int, since_ns: int) -> None:
     """Whether what the agent has installed is as it was; an installation during the job has its own time."""
+    for note_of in glob.glob(os.path.join(glob.escape(home()), "software-*.json")):
+        since_ns = max(since_ns, os.stat(note_of).st_ctime_ns)
+    number = 0
+    for each in _software():
+        number += 1
+        if each.status().st_ctime_ns > since_ns:
+            raise Dirty(f"it has changed the software on its machine: {each.path}")
+    if number < before:
+        raise Dirty("it has removed some of the software on its machine")
+
+
+def _software() -> Iterator[_Found]:
+    """The files of the agent and of what it has installed."""
     state = home()
     own = {state, os.path.join(state, "late")}
     skipped = {os.path.join(state, "jobs"), cache.folder(), *Ours().directories}
-    for note_of in glob.glob(os.path.join(glob.escape(state), "software-*.json")):
-        since_ns = max(since_ns, os.stat(note_of).st_ctime_ns)
     for each in _below(state):
         if each.path in skipped or each.name == "__pycache__":
             each.enter = False
-        elif each.is_dir or os.path.dirname(each.path) in own or each.name.endswith(_ENDINGS):
-            continue
-        elif each.status().st_ctime_ns > since_ns:
-            raise Dirty(f"it has changed the software on its machine: {each.path}")
+        elif not (each.is_dir or os.path.dirname(each.path) in own or each.name.endswith(_ENDINGS)):
+            yield each
 
 
 # --- what is new ----------------------------------------------------------------------------
@@ -247,6 +295,12 @@ class _Found:
 
     def status(self) -> os.stat_result:
         return os.lstat(self.path)
+
+    def mode(self) -> int:
+        """Of a directory; 0 of what is none, or has just been removed."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.status().st_mode if self.is_dir else 0
+        return 0
 
 
 def _below(place: str) -> Iterator[_Found]:
@@ -263,7 +317,7 @@ def _below(place: str) -> Iterator[_Found]:
 def _everything() -> Iterator[_Found]:
     """All that is in the home and temporary directories, but for what is the agent's own."""
     skipped = {home(), *Ours().directories}
-    for place in (os.path.expanduser("~"), *_SHARED, f"/run/user/{os.getuid()}"):
+    for place in (os.path.expanduser("~"), *mounts.temporary(), f"/run/user/{os.getuid()}"):
         for each in _below(place):
             if each.path in skipped:
                 each.enter = False
@@ -271,7 +325,7 @@ def _everything() -> Iterator[_Found]:
                 yield each
 
 
-def _remove_new(before: frozenset[str], since_ns: int) -> None:
+def _remove_new(before: Mapping[str, int], since_ns: int) -> None:
     """Remove what the job has left in the home and temporary directories."""
     in_home = os.path.expanduser("~") + "/"
     new, there = [], set()
@@ -282,11 +336,22 @@ def _remove_new(before: frozenset[str], since_ns: int) -> None:
             continue
         there.add(each.path)
         with contextlib.suppress(FileNotFoundError):
-            if not each.is_dir and each.status().st_ctime_ns > since_ns and each.path.startswith(in_home):
+            if _has_changed(each, before[each.path], since_ns, in_home):
                 raise Dirty(f"it has changed {each.path}")
-    if gone := sorted(path for path in before - there if path.startswith(in_home)):
+    if gone := sorted(path for path in before.keys() - there if path.startswith(in_home)):
         raise Dirty(f"it has removed {gone[0]}")
     _remove(path for path in new if path.startswith(in_home) or _is_a_job_s(path))
+
+
+def _has_changed(each: _Found, mode: int, since_ns: int, in_home: str) -> bool:
+    """Whether a job has changed what was there: anything at home, and our files in temporary directories.
+    The system changes its own there, and in /run/user ours."""
+    status = each.status()
+    if not each.path.startswith(in_home):
+        ours = status.st_uid == os.getuid() and stat.S_ISREG(status.st_mode)
+        if not ours or each.path.startswith("/run/user/"):
+            return False
+    return status.st_mode != mode if each.is_dir else status.st_ctime_ns > since_ns
 
 
 def _is_a_job_s(path: str) -> bool:
@@ -295,7 +360,8 @@ def _is_a_job_s(path: str) -> bool:
         uid = os.lstat(path).st_uid
     except FileNotFoundError:
         return False
-    return uid == os.getuid() or not os.path.basename(path).startswith("systemd-private-")
+    name = os.path.basename(path)
+    return not name.startswith(("systemd-private-", "snap-private-tmp")) or 0 < uid == os.getuid()
 
 
 def _remove_trees() -> None:

@@ -21,7 +21,7 @@ from tests.unit.local.conftest import Machine
 _WORK = "/data/project"
 _numbers = itertools.count()
 _SEEN = (
-    "find ~ /tmp /var/tmp /dev/shm -path ~/.snakemake-ec2 -prune -o -print | sort;"
+    "find ~ /tmp /var/tmp /dev/shm -path ~/.snakemake-ec2 -prune -o -print | sort; ipcs;"
     "ls -a / /data ~/.snakemake-ec2 | grep -v before-job"
 )
 
@@ -43,7 +43,10 @@ def line(machine: Machine) -> Iterator[RemoteHost]:
 @pytest.fixture
 def host(line: RemoteHost) -> RemoteHost:
     """A machine that has its software."""
-    ready = "mkdir -p /data ~/.snakemake-ec2/env/bin; touch ~/.profile ~/.snakemake-ec2/env/bin/t"
+    ready = (
+        "mkdir -p /data ~/kept ~/.snakemake-ec2/env/bin; chmod 755 ~/kept; rmdir ~/.profile;"
+        "touch /tmp/kept-file ~/.profile ~/.snakemake-ec2/env/bin/t"
+    )
     assert line.run(ready).exit_code == 0
     return line
 
@@ -55,11 +58,12 @@ def after(
     note: bool = True,
     keep: dict[str, str] | None = None,
     made: dict[str, str] | None = None,
+    folder: str = _WORK,
 ) -> Cleaned:
     """What cleaning comes to after a job that ran this."""
     agent, key = Agent(host), f"job{next(_numbers)}"
-    assert agent.workdir([_WORK])[0].ok
-    agent.start(JobStart(key=key, command=mess, cwd=_WORK, label="a", note=note))
+    assert agent.workdir([folder])[0].ok
+    agent.start(JobStart(key=key, command=mess, cwd=folder, label="a", note=note))
     last = [line.event for line in agent.follow(key)][-1]
     assert isinstance(last, Finished)
     assert last.result.exit_code == 0, host.run(f"cat ~/.snakemake-ec2/jobs/{key}/output.log").stdout
@@ -80,8 +84,15 @@ LEFT = {
     "a writer": "mkdir /tmp/w; setsid bash -c 'while touch /tmp/w/$RANDOM $0/$$; do :; done' $PWD &",
     "a library": "mkdir -p ~/.local/lib/python3.9; touch ~/.local/lib/python3.9/x.py",
     "bytecode": "cd ~/.snakemake-ec2/env/bin; mkdir -p __pycache__; touch __pycache__/t.pyc",
+    "shared memory": "ipcmk -M 100000; ipcmk -S 1; ipcmk -Q",
     "nothing": "true",
 }
+_SET_BACK = (
+    "cd ~/.snakemake-ec2; cp -p before-job t; "
+    """python3 -c 'import json; a = json.load(open("t")); a["clock"] += 1; """
+    """json.dump(a, open("before-job", "w"))'; touch -r t before-job; rm t"""
+)
+"""As if it had been a second later when the job began: the clock is that of all machines."""
 CHANGED = {
     "a file at home": ("echo export A=1 >> ~/.profile", "it has changed /home/ec2-user/.profile"),
     "its time put back": (
@@ -89,6 +100,9 @@ CHANGED = {
         "it has changed /home/ec2-user/.profile",
     ),
     "a file gone": ("rm ~/.profile", "it has removed /home/ec2-user/.profile"),
+    "a folder closed": ("chmod 511 ~/kept", "it has changed /home/ec2-user/kept"),
+    "a folder for a file": ("rm ~/.profile; mkdir ~/.profile", "it has changed /home/ec2-user/.profile"),
+    "a temporary file of before": ("echo >> /tmp/kept-file", "it has changed /tmp/kept-file"),
     "a file replaced": ("cp ~/.profile ~/p; mv ~/p ~/.profile", "it has changed /home/ec2-user/.profile"),
     "a login": (
         "echo ssh-ed25519 AAAA >> ~/.ssh/authorized_keys",
@@ -99,6 +113,8 @@ CHANGED = {
         "touch ~/.snakemake-ec2/env/bin/u",
         "it has changed the software on its machine: /home/",
     ),
+    "less software": ("rm ~/.snakemake-ec2/env/bin/t", "it has removed some of the software"),
+    "the clock": (_SET_BACK, "the clock was set back"),
     "the agent": ("touch ~/.snakemake-ec2/*/agent.pyz", "it has changed the software on its machine: /home/"),
     "the system": ("touch /etc/profile.d/job.sh", "it has changed /etc"),
     "a folder of the system": ("mkdir /scratch", "it has changed what is in /"),
@@ -122,6 +138,32 @@ def test_what_is_new_is_removed(host: RemoteHost, mess: str) -> None:
 def test_what_has_changed_ends_its_use(host: RemoteHost, mess: str, told: str) -> None:
     """What was there before a job cannot be put back: the answer names it."""
     assert after(host, mess).changed.startswith(told)
+
+
+@pytest.mark.parametrize("folder", ["/home/alice/project", "/opt/[a] *b/c"])
+def test_a_working_directory_may_be_anywhere(host: RemoteHost, folder: str) -> None:
+    """Also where only root may write: the agent has made it, so it is not the system's."""
+    assert after(host, "mkdir in; touch in/x y", folder=folder).changed == ""
+    assert host.run(f"ls -d '{folder}'").exit_code != 0
+    assert after(host, "touch /opt/x", folder=folder).changed.startswith("it has changed /opt")
+
+
+def test_a_find_that_fails_finds_nothing_clean(host: RemoteHost) -> None:
+    """busybox's, for instance, knows no -cnewer."""
+    broken = "#!/bin/sh\necho find: unrecognized: -cnewer >&2; exit 1"
+    assert (
+        host.run(f"mkdir -p /tmp/bin; echo '{broken}' > /tmp/bin/find; chmod 755 /tmp/bin/find").exit_code
+        == 0
+    )
+    put = "sudo cp /tmp/bin/find /usr/local/sbin/find"
+    try:
+        assert host.run(put).exit_code == 0
+        told = after(host, "touch /etc/x").changed
+        assert told == (
+            "what it has changed in the system could not be looked up (find: unrecognized: -cnewer)"
+        )
+    finally:
+        host.run("sudo rm -f /usr/local/sbin/find")
 
 
 def test_what_was_not_noted_is_not_clean(host: RemoteHost) -> None:
