@@ -115,12 +115,13 @@ class IdleMachines:
             wait_s = min(self._idle_s, ready.lease_s / 2)
             until = self._clock.monotonic() + wait_s
             has = frozenset((*last.inputs, *last.outputs))
+            # Before others see it: they may give it its next job, or end it, at once.
+            self._launcher().idle(ready.machine, wait_s)
             self._idle.append(IdleMachine(ready=ready, on=on, used=used, has=has, until=until))
             if not self._watching:
                 self._watching = True
                 threading.Thread(target=self._watch, name="idle machines", daemon=True).start()
             self._changed.notify_all()
-        self._launcher().idle(ready.machine, wait_s)
         return True
 
     def take(self, plan: JobPlan) -> IdleMachine | None:
@@ -137,7 +138,10 @@ class IdleMachines:
         """A limit is in the way of a job's machine: end those that are idle, unless one of them suits it.
         False: none is idle."""
         with self._changed:
-            suits = any(self._alike(each, plan.rule) for each in self._idle)
+            suits = any(
+                self._alike(each, plan.rule) and self._launcher().reuse(each.used, plan.requirements)
+                for each in self._idle
+            )
             ending, self._idle = ([], self._idle) if suits else (self._idle, [])
         self.end(ending)
         return suits or bool(ending)

@@ -113,7 +113,8 @@ class JobLifecycle:
             raise
         is_free = False
         try:
-            is_free = outcome.ok and self._machines.set_free(entry, ready)
+            with suppress(Ec2ExecutorError):  # the job is done, whatever becomes of its machine
+                is_free = outcome.ok and self._machines.set_free(entry, ready)
         finally:
             if not is_free:
                 self._machines.release(entry, ready)

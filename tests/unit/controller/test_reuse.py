@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,8 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.errors import CredentialsExpired
-from snakemake_executor_ec2.model import Arch, Cleaned, Failure, JobOutcome, JobPlan, JobResult, Market
+from snakemake_executor_ec2.errors import (
+    Cancelled,
+    CredentialsExpired,
+    Ec2ExecutorError,
+    InstanceLost,
+    PreparationError,
+)
+from snakemake_executor_ec2.machines.launcher import Launcher
+from snakemake_executor_ec2.model import (
+    Arch,
+    Cleaned,
+    Failure,
+    JobOutcome,
+    JobPlan,
+    JobResult,
+    Machine,
+    Market,
+)
 from tests.unit.controller.stories import SPOT, World
 from tests.unit.machines import launchers
 
@@ -180,3 +197,44 @@ def test_a_job_whose_end_is_not_on_the_disk_keeps_its_machine_to_itself(world: W
     world.scene.happens["stage out"] = lambda: world.no_room(until_s=10_000)
     jobs(world, FIRST, coming=1)
     assert "clean" not in world.scene.steps
+
+
+@pytest.mark.parametrize("error", [PreparationError("full"), InstanceLost("gone"), Cancelled("now")])
+def test_a_machine_that_cannot_be_cleaned_costs_no_result(world: World, error: Ec2ExecutorError) -> None:
+    """The results are here: the job is done, and it does not run twice."""
+
+    def fail() -> None:
+        raise error
+
+    world.scene.happens["clean"] = fail
+    assert jobs(world, FIRST, coming=1)[0].ok
+    assert world.endings == ["done"]
+    assert world.scene.steps.count("run") == 1
+    assert world.cloud.alive == []
+
+
+def test_what_waits_makes_room_for_what_does_not_fit(world: World) -> None:
+    """A machine of the same rule that is too small for a job is in its way, like any other."""
+    jobs(world, FIRST, coming=9)
+    large = replace(SECOND, requirements=replace(SECOND.requirements, mem_mb=60_000))
+    assert world.idle.make_room(SECOND)
+    assert len(world.cloud.alive) == 1
+    assert world.idle.make_room(large)
+    assert world.cloud.alive == []
+    assert not world.idle.make_room(large)
+
+
+def test_a_machine_that_ends_as_soon_as_it_waits_needs_no_budget(world: World) -> None:
+    """Else the budget would count it for ever, and jobs would wait for its end."""
+
+    class Slow(Launcher):
+        def idle(self, machine: Machine, waiting_s: float) -> None:
+            ends = threading.Thread(target=world.idle.expect, args=({},), daemon=True)
+            ends.start()
+            ends.join(0.2)
+            super().idle(machine, waiting_s)
+
+    object.__setattr__(world.launcher, "__class__", Slow)
+    jobs(world, FIRST, coming=1)
+    wait_for(lambda: not world.cloud.alive)
+    wait_for(lambda: not world.feasibility.budget.is_running())
