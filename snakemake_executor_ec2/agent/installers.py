@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 from .pythons import Python, at_least, oldest, probe
+from .state import home
 
 _TAIL = 8192
 _NEW = (3, 13)
@@ -51,6 +52,9 @@ class Steps:
         self._log.write(os.fsencode("$ " + " ".join(command) + "\n"))
         environment = {**os.environ, "UV_NO_PROGRESS": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         environment.pop("VIRTUAL_ENV", None)
+        if not os.path.isdir(os.path.expanduser("~/.local/share/uv/python")):
+            # Elsewhere at home, a job that has it installed late would seem to have left it.
+            environment.setdefault("UV_PYTHON_INSTALL_DIR", os.path.join(home(), "pythons"))
         try:
             done = subprocess.run(
                 command,

@@ -120,12 +120,18 @@ def _provide(request: dict[str, Any], folder: str, steps: Steps) -> dict[str, An
 
 
 def _run_setup(setup: str, folder: str, steps: Steps) -> None:
+    """Run it, once: the next job may want other software, and what makes a file system cannot be repeated."""
     script = os.path.join(folder, "setup.sh")
+    done = os.path.join(folder, f"setup-{hashlib.sha256(setup.encode()).hexdigest()[:12]}.done")
+    if os.path.exists(done):
+        return
     with open(script, "w", encoding="utf-8") as file:
         file.write(setup)
     os.chmod(script, 0o700)
     if not steps.run("bash", "-e", script, cwd=os.path.expanduser("~")):
         raise InstallError("the setup script failed")
+    with open(done, "w", encoding="ascii"):
+        pass
 
 
 def _split_requirements(text: str) -> tuple[list[str], bool]:

@@ -213,6 +213,30 @@ def test_the_setup_script_comes_first(image: Image) -> None:
     assert not (image.machine.home / "never").exists()
 
 
+def test_the_setup_script_runs_once(image: Image) -> None:
+    """Also where a machine's next job wants other software (--ec2-reuse run): a script that makes a file
+    system or mounts one cannot run twice. One that failed runs again."""
+    install_uv(image)
+    script = "echo >> times; [ -e ready ]\n"
+    assert image.ask(setup=script).said["error"] == "the setup script failed"
+    (image.machine.home / "ready").touch()
+    assert image.ask(setup=script).exit_code == 0
+    assert image.ask(setup=script, packages=["another"]).exit_code == 0
+    assert (image.machine.home / "times").read_text() == "\n\n"
+
+
+@pytest.mark.parametrize("has_some", [False, True])
+def test_a_python_that_uv_fetches_is_kept_with_the_rest(image: Image, has_some: bool) -> None:
+    """What a job's late installation leaves elsewhere at home is removed after the job, as the job's. What
+    uv has fetched for the image is found where it is."""
+    image.program("uv", 'echo "${UV_PYTHON_INSTALL_DIR-unset}" > "$HOME/where"; exit 2')
+    if has_some:
+        (image.machine.home / ".local" / "share" / "uv" / "python").mkdir(parents=True)
+    image.ask()
+    expected = "unset" if has_some else str(image.machine.home / ".snakemake-ec2" / "pythons")
+    assert (image.machine.home / "where").read_text().strip() == expected
+
+
 def test_a_failure_comes_with_the_end_of_the_log(image: Image) -> None:
     """A sentence, and what the installer said; the next call tries again."""
     install_uv(image, failing="pip")
