@@ -59,7 +59,7 @@ def checksums() -> int:
     """`checksums`: {"names": [name, …]} -> {"sha256": {name: hexadecimal}}, of those that are here"""
     found = {}
     for name in map(str, read_request()["names"]):
-        with contextlib.suppress(FileNotFoundError), open(_cached(name), "rb") as file:
+        with contextlib.suppress(OSError), open(_cached(name), "rb") as file:
             digest = hashlib.sha256()
             while data := file.read(_MIB):
                 digest.update(data)
@@ -80,6 +80,7 @@ def keep(files: Mapping[str, str], made: Mapping[str, str], since_ns: int) -> No
         with contextlib.suppress(OSError):
             status = os.lstat(path)
             alone = stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and ours.covers(path)
+            alone = alone and status.st_uid == os.getuid()  # else its mode could not be set
             if alone and (path in made or status.st_ctime_ns <= since_ns):
                 _move(path, _cached(name))
     with contextlib.suppress(FileNotFoundError):

@@ -33,7 +33,7 @@ _SYSTEM = (
 """Where only root may write: what a job has added, replaced or removed there with sudo stays."""
 _NOT_OF_JOBS = ("*/__pycache__*", "/etc/resolv.conf*", "/etc/mtab", "/etc/adjtime")
 _FIND_SPECIAL = re.compile(r"[*?\[\]\\]")
-_LOOK_S = 120
+_LOOK_S = 40
 _CLOCK_S = 0.25
 """By how much two readings of the clocks may differ without one of them having been set."""
 _MOST = 50_000

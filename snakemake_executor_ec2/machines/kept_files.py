@@ -45,7 +45,8 @@ class KeptFiles:
         named = {each: name for each in missing if (name := name_of_output(each.content))}
         if not named:
             return frozenset()
-        known = self.connection.call(lambda host: Agent(host).checksums([*named.values()]))
+        # To read very large files may take longer than an answer may: asked again, it would take as long.
+        known = self.connection.once(lambda host: Agent(host).checksums([*named.values()])) or {}
         files, status = {}, {}
         for each, name in named.items():
             before = os.lstat(each.content)
