@@ -10,22 +10,31 @@ from .userdata import UserData, parse
 
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 _LOG = "/var/log/cloud-init-output.log"
-_SCRIPTS = "/var/lib/cloud/instance/scripts"
+_INSTANCE = "/var/lib/cloud/instance"
+_SCRIPTS = f"{_INSTANCE}/scripts"
+_MARKER = "/var/lib/cloud/data/instance-id"
+"""Whose first boot has been: on a disk that came with an image, it may be another instance's."""
 
 
 class CloudInit:
     """One boot of one host. `before_sshd`, then sshd may answer, then `after_sshd`."""
 
-    def __init__(self, host: Host, user_data: bytes, *, login_keys: list[str], first_boot: bool) -> None:
+    def __init__(self, host: Host, user_data: bytes, *, login_keys: list[str], instance_id: str) -> None:
         self._host = host
         self._user_data: UserData = parse(user_data)
         self._login_keys = login_keys
-        self._first_boot = first_boot
+        self._instance_id = instance_id
+        self._first_boot = True
         self.log = ""
 
     async def before_sshd(self) -> None:
-        """bootcmd at every boot; at the first one also files, host keys and login keys."""
+        """bootcmd at every boot; at the instance's first one also files, host keys and login keys."""
         await self._say(f"Cloud-init v. embedded running 'init' on {self._host.hostname}")
+        ours = f"{self._instance_id}\n".encode()
+        self._first_boot = await self._host.read(_MARKER) != ours
+        if self._first_boot:
+            await run_to_end(self._host, ["/bin/rm", "-rf", self._host.path(_INSTANCE)])
+            await self._host.write(_MARKER, ours)
         await self._run("bootcmd", self._user_data.commands("bootcmd"))
         if self._first_boot:
             await self._write_files()
@@ -91,9 +100,11 @@ class CloudInit:
 
     async def _install_login_keys(self) -> None:
         keys = self._login_keys + self._user_data.authorized_keys(USER)
-        text = "".join(f"{key.strip()}\n" for key in keys)
         path = f"/home/{USER}/.ssh/authorized_keys"
-        await self._host.write(path, text.encode(), mode=0o600)
+        # Those that an image brings stay, as with the real one.
+        before = (await self._host.read(path) or b"").decode(errors="surrogateescape").splitlines()
+        text = "".join(f"{key}\n" for key in dict.fromkeys([*before, *map(str.strip, keys)]))
+        await self._host.write(path, text.encode(errors="surrogateescape"), mode=0o600)
         await run_to_end(self._host, ["/bin/chmod", "700", self._host.path(f"/home/{USER}/.ssh")])
 
     async def _say_host_keys(self) -> None:

@@ -6,17 +6,20 @@ Methods may be called from any thread but the event loop's own; those that say s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from .addresses import Addresses
+from .disk import Disk
 from .faultbook import FaultBook
 from .host import HostError, run_to_end
 from .instance import Conditions, Instance, Launch, remove_tree
 
 _T = TypeVar("_T")
 _PATIENCE_S = 30.0
+_IMAGE_S = 1.0
+"""How long an image is `pending` at least."""
 
 
 class Fleet:
@@ -28,13 +31,15 @@ class Fleet:
         self._loop = loop
         self._conditions = conditions
         self._instances: dict[str, Instance] = {}
+        self._disks: dict[str, Disk] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds them only weakly
 
     def launch(self, launch: Launch) -> None:
         """Boot an instance, in the background."""
 
         async def begin() -> None:
-            instance = Instance(launch, self._conditions, self.faults)
+            disk = self._disks.get(launch.image_id)
+            instance = Instance(launch, self._conditions, self.faults, disk)
             self._instances[launch.instance_id] = instance
             instance.boot()
 
@@ -53,6 +58,35 @@ class Fleet:
 
     def reboot(self, instance_id: str) -> None:
         self._begin(self.get(instance_id).reboot())
+
+    def make_image(
+        self, instance_id: str, image_id: str, *, reboot: bool, done: Callable[[str], None]
+    ) -> None:
+        """Begin to make an image of an instance's disk; `done` is called with what went wrong, or nothing.
+        It may block."""
+        conditions = self._conditions
+        homes = conditions.homes_dir if conditions.isolated else None
+        disk = Disk(
+            directory=conditions.state_dir / "images" / image_id, home=homes / image_id if homes else None
+        )
+
+        async def make() -> None:
+            wrong = ""
+            try:
+                await asyncio.gather(
+                    self.get(instance_id).copy_disk(disk, reboot=reboot), asyncio.sleep(_IMAGE_S)
+                )
+                self._disks[image_id] = disk
+            except OSError as error:
+                wrong = str(error)
+            await self._loop.run_in_executor(None, done, wrong)
+
+        self._begin(make())
+
+    def forget_image(self, image_id: str) -> None:
+        """Delete an image's disk; machines that were made from it have copies."""
+        if (disk := self._disks.pop(image_id, None)) is not None:
+            disk.remove()
 
     def notify_spot(self, instance_id: str, notice: dict[str, str], reclaim_after_s: float | None) -> None:
         """Give the two minutes' notice, and reclaim when they (or what is said here) are over."""

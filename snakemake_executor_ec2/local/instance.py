@@ -18,6 +18,7 @@ import asyncssh
 
 from .cache import share_built_wheels
 from .cloudinit import CloudInit
+from .disk import Disk
 from .faultbook import FaultBook
 from .host import Host, HostError
 from .image import Image, wrong_clock
@@ -85,7 +86,10 @@ class _Troubles:
 class Instance:
     """An instance from launch until it is terminated. Is the `Door` of its sshd."""
 
-    def __init__(self, launch: Launch, conditions: Conditions, faults: FaultBook) -> None:
+    def __init__(
+        self, launch: Launch, conditions: Conditions, faults: FaultBook, image_disk: Disk | None = None
+    ) -> None:
+        """`image_disk` is what its disk begins with: none for Amazon's images."""
         self.launch = launch
         self.state = "pending"
         self.spot_notice: dict[str, str] | None = None
@@ -96,6 +100,10 @@ class Instance:
         # A disk of a certain size has to have everything on it.
         limited = self._troubles.disk_bytes or conditions.disk_bytes
         self._home = homes / launch.instance_id if homes and not limited else None
+        self._disk = Disk(directory=self._directory, home=self._home if conditions.isolated else None)
+        self._disk_in_memory = conditions.isolated and limited is not None
+        self._image_disk = image_disk
+        self._disk_in_use = asyncio.Lock()
         self._connections: Counter[str] = Counter(attempted=0, admitted=0, authenticated=0)
         self._console = ""
         self._host: Host | None = None
@@ -111,9 +119,9 @@ class Instance:
         self._life: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
-    def boot(self, *, first: bool = True) -> None:
+    def boot(self) -> None:
         """Start the host, then cloud-init and sshd on it, in the background."""
-        self._life = asyncio.get_running_loop().create_task(self._boot(first=first))
+        self._life = asyncio.get_running_loop().create_task(self._boot())
 
     async def end(self, reason: str, *, stop: bool = False) -> None:
         """Terminate or stop it; returns when nothing of it runs any more."""
@@ -124,19 +132,32 @@ class Instance:
         await asyncio.sleep(_SHUTTING_DOWN_S)
         await self._set("stopped" if stop else "terminated", reason)
         if not stop:
-            for directory in (self._directory, self._home):
-                if directory is not None:
-                    await asyncio.get_running_loop().run_in_executor(None, remove_tree, directory)
+            async with self._disk_in_use:
+                for directory in (self._directory, self._home):
+                    if directory is not None:
+                        await asyncio.get_running_loop().run_in_executor(None, remove_tree, directory)
 
     async def start(self) -> None:
         """Boot what was stopped."""
         await self._set("pending", "")
-        self.boot(first=False)
+        self.boot()
 
     async def reboot(self) -> None:
         """End every process, and boot from the same disk."""
         await self.kill()
-        self.boot(first=False)
+        self.boot()
+
+    async def copy_disk(self, target: Disk, *, reboot: bool) -> None:
+        """Copy its disk for an image: as EC2 does it, with a reboot after which the host is another process.
+        Raises OSError."""
+        if self._disk_in_memory:
+            raise OSError("a host whose disk has a size has it in memory: no image can be made of it here")
+        async with self._disk_in_use:
+            if reboot and self.state == "running":
+                await self.kill()
+            await asyncio.get_running_loop().run_in_executor(None, self._disk.copy_to, target)
+        if reboot and self.state == "running":
+            self.boot()
 
     async def kill(self) -> None:
         """End the host and everything that talks to it, whatever the API is told."""
@@ -239,10 +260,12 @@ class Instance:
 
     # The course of a boot.
 
-    async def _boot(self, *, first: bool) -> None:
+    async def _boot(self) -> None:
         try:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(None, share_built_wheels, self._conditions.cache)
+            if self._image_disk is not None and not self._disk.exists:
+                await loop.run_in_executor(None, self._image_disk.copy_to, self._disk)
             host = await self._new_host()
             self._host = host
             await asyncio.gather(host.start(), asyncio.sleep(self._conditions.pending_s))
@@ -250,7 +273,10 @@ class Instance:
                 await host.write("/usr/local/bin/sudo", _NO_SUDO, mode=0o755)
             await self._set("running", "")
             cloud_init = CloudInit(
-                host, self.launch.user_data, login_keys=self.launch.login_keys, first_boot=first
+                host,
+                self.launch.user_data,
+                login_keys=self.launch.login_keys,
+                instance_id=self.launch.instance_id,
             )
             self._cloud_init = cloud_init
             await cloud_init.before_sshd()

@@ -28,6 +28,7 @@ from .wrap import authorize, groups, images, instances, prices, quotas, simulate
 from .wrap.backend import LOCK, backend, secret_of
 from .wrap.calls import ApiError, Call, Response, ec2_response, error_response, read_call
 from .wrap.descriptions import Descriptions
+from .wrap.images import Images
 from .wrap.launches import Launches
 
 StartResponse = Callable[..., Any]
@@ -55,6 +56,7 @@ class CloudApp:
         self._policy: Policy | None = policy
         self._control = Control(fleet, self._log, facts, self._set_policy)
         self._launches = Launches(fleet.faults)
+        self._images = Images(fleet)
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._descriptions = Descriptions()
         self._catalogue_dir = catalogue_dir
@@ -132,6 +134,12 @@ class CloudApp:
             case "ec2", "RunInstances":
                 with LOCK:
                     return self._launches.run_instances(call, lambda call: self._ask_moto(call, environ))
+            case "ec2", "CreateImage":
+                with LOCK:
+                    return self._images.create(call, lambda call: self._ask_moto(call, environ))
+            case "ec2", "DeleteSnapshot":
+                with LOCK:
+                    return self._images.delete_snapshot(call, lambda call: self._ask_moto(call, environ))
             case "ec2", "DescribeInstances":
                 with LOCK:
                     return self._descriptions.describe(call, lambda call: self._ask_moto(call, environ))

@@ -33,6 +33,8 @@ _FIELDS = {
     "CreateTags": "ResourceId",
     "DeleteTags": "ResourceId",
     "DeleteSecurityGroup": "GroupId",
+    "DeleteSnapshot": "SnapshotId",
+    "DeregisterImage": "ImageId",
     "AuthorizeSecurityGroupIngress": "GroupId",
     "AuthorizeSecurityGroupEgress": "GroupId",
     "RevokeSecurityGroupIngress": "GroupId",
@@ -102,6 +104,11 @@ def requests(call: Call) -> Iterator[Request]:
     match call.service, call.action:
         case "ec2", "RunInstances":
             yield from _launch(call)
+        case "ec2", "CreateImage":
+            yield _used(call, str(call.params.get("InstanceId", "")))
+            yield _made(call, "image")
+            yield _made(call, "snapshot")
+            yield from _tagged(call)
         case "ec2", "CreateSecurityGroup":
             yield _made(call, "security-group")
             yield _used(call, str(call.params.get("VpcId") or "vpc-default"))
@@ -109,7 +116,7 @@ def requests(call: Call) -> Iterator[Request]:
         case "ec2", name if name in _FIELDS:
             field = _FIELDS[name]
             ids = [*call.listed(field), *filter(None, [call.params.get(field)])]
-            given = _tags_of_request(_pairs(call, "Tag"))
+            given = _tags_of_request(call.pairs("Tag"))
             for each in ids or ["none"]:
                 yield _used(call, str(each), given)
         case "ssm", "GetParameter":
@@ -153,7 +160,7 @@ def _launch(call: Call) -> Iterator[Request]:
         if name.startswith("BlockDeviceMapping.") and name.endswith(".Ebs.SnapshotId"):
             yield _used(call, str(value))
     if params.get("KeyName"):
-        yield request_of(call, "ec2:RunInstances", _arn(call, f"key-pair/{params['KeyName']}"))
+        yield request_of(call, "ec2:RunInstances", _arn(call, "key-pair", str(params["KeyName"])))
     if market_of(call) == "spot":
         yield _made(call, "spot-instances-request")
     yield from _tagged(call)
@@ -165,23 +172,22 @@ def _launch(call: Call) -> Iterator[Request]:
 
 def _tagged(call: Call) -> Iterator[Request]:
     """Tags that a call gives to what it makes are CreateTags, too."""
-    for kind, tags in _specifications(call):
+    for kind, tags in call.tag_specifications():
         context = {"ec2:CreateAction": [call.action], **_tags_of_request(tags)}
-        yield request_of(call, "ec2:CreateTags", _arn(call, f"{kind}/*"), context)
+        yield request_of(call, "ec2:CreateTags", _arn(call, kind), context)
 
 
 def _made(call: Call, kind: str, context: dict[str, list[str]] | None = None) -> Request:
     """The call's action on something that it makes, with the tags that it will have."""
-    tags = [pair for each, pairs in _specifications(call) if each == kind for pair in pairs]
+    tags = [pair for each, pairs in call.tag_specifications() if each == kind for pair in pairs]
     given = {**(context or {}), **_tags_of_request(tags)}
-    return request_of(call, f"ec2:{call.action}", _arn(call, f"{kind}/*"), given)
+    return request_of(call, f"ec2:{call.action}", _arn(call, kind), given)
 
 
 def _used(call: Call, resource_id: str, context: dict[str, list[str]] | None = None) -> Request:
     """The call's action on something that there is, with the tags that it has. What there is not has none."""
     kind = _KINDS.get(resource_id.partition("-")[0], "unknown")
-    owner = "" if kind in ("image", "snapshot") else DEFAULT_ACCOUNT_ID
-    arn = f"arn:aws:ec2:{call.region}:{owner}:{kind}/{resource_id}"
+    arn = _arn(call, kind, resource_id)
     ec2 = backend(call.region)
     tags = ec2.tags.get(resource_id, {})
     if kind == "security-group" and ec2.get_security_group_from_id(resource_id) is None:
@@ -204,23 +210,9 @@ def request_of(
     return Request(action=action, resource=resource, context={**common, **(context or {})})
 
 
-def _arn(call: Call, what: str) -> str:
-    return f"arn:aws:ec2:{call.region}:{DEFAULT_ACCOUNT_ID}:{what}"
-
-
-def _specifications(call: Call) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    number = 1
-    while kind := call.params.get(f"TagSpecification.{number}.ResourceType"):
-        yield str(kind), _pairs(call, f"TagSpecification.{number}.Tag")
-        number += 1
-
-
-def _pairs(call: Call, prefix: str) -> list[tuple[str, str]]:
-    pairs, number = [], 1
-    while (key := call.params.get(f"{prefix}.{number}.Key")) is not None:
-        pairs.append((str(key), str(call.params.get(f"{prefix}.{number}.Value", ""))))
-        number += 1
-    return pairs
+def _arn(call: Call, kind: str, name: str = "*") -> str:
+    owner = "" if kind in ("image", "snapshot") else DEFAULT_ACCOUNT_ID
+    return f"arn:aws:ec2:{call.region}:{owner}:{kind}/{name}"
 
 
 def _tags_of_request(pairs: list[tuple[str, str]]) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -74,6 +74,21 @@ class Call:
             found[name] = self.listed(f"Filter.{number}.Value")
             number += 1
         return found
+
+    def tag_specifications(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+        """The tags that a call gives to what it makes: the kind of resource, and (key, value) pairs."""
+        number = 1
+        while kind := self.params.get(f"TagSpecification.{number}.ResourceType"):
+            yield str(kind), self.pairs(f"TagSpecification.{number}.Tag")
+            number += 1
+
+    def pairs(self, prefix: str) -> list[tuple[str, str]]:
+        """Tags of a form: (key, value)."""
+        pairs, number = [], 1
+        while (key := self.params.get(f"{prefix}.{number}.Key")) is not None:
+            pairs.append((str(key), str(self.params.get(f"{prefix}.{number}.Value", ""))))
+            number += 1
+        return pairs
 
     def put_form(self, environ: dict[str, Any]) -> None:
         """Make `environ` carry the form fields as they are now."""

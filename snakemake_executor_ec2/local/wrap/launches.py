@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..faultbook import FaultBook
-from . import quotas
+from . import images, quotas
 from .backend import backend, instances, is_gone
 from .calls import ApiError, Call, Response
 from .catalogue import architectures, type_info, zones_of
@@ -117,6 +117,11 @@ def _check_type(call: Call, ec2: Any) -> None:
             f"{', '.join(sorted(zones)) or 'another region'}.",
         )
     image = ec2.amis.get(call.params.get("ImageId"))
+    if call.params.get("ImageId") in ec2.deleted_amis:
+        name = call.params["ImageId"]
+        raise ApiError("InvalidAMIID.NotFound", f"The image id '[{name}]' does not exist")
+    if image is not None:
+        images.check_launch(call, image)
     if image is not None and image.architecture not in architectures(name):
         raise ApiError(
             "InvalidParameterValue",
