@@ -20,6 +20,7 @@ _WITHOUT_ARGUMENTS = {
     "guarding": ("lease", "guarding"),
     "renew": ("lease", "renew"),
     "software": ("software", "main"),
+    "prepare-image": ("imaging", "main"),
     "new-host-key": ("hostkey", "prepare"),
     "rotate-host-key": ("hostkey", "rotate"),
     "start": ("supervisor", "start"),

@@ -14,7 +14,7 @@ import re
 import time
 from typing import Any
 
-from . import tools
+from . import setup_mounts, tools
 from .installers import InstallError, Steps, freeze, install_on_top, new_environment
 from .pythons import Python, oldest, probe, search_path, with_package
 from .state import home, read_request, say, try_lock
@@ -48,17 +48,25 @@ def installed(request: dict[str, Any]) -> dict[str, Any]:
     with try_lock(os.path.join(folder, "software.lock"), wait=True):  # type: ignore[union-attr]
         known = os.path.join(folder, f"software-{_digest(request)}.json")
         answer = _remembered(known)
-        if answer is None:
+        wanted_tools = [str(tool) for tool in request.get("tools") or []]
+        if answer is None or wanted_tools:
             with Steps(os.path.join(folder, "software.log")) as steps:
                 try:
-                    answer = _provide(request, folder, steps)
-                    for tool in map(str, request.get("tools") or []):
+                    answer = answer or _provided(request, folder, known, steps)
+                    for tool in wanted_tools:
                         answer["path"] += tools.provide(tool, search_path(), folder, steps)
                 except InstallError as error:
                     error.log = steps.tail()
                     raise
-            with open(known, "w", encoding="utf-8") as file:
-                json.dump(answer, file)
+    return answer
+
+
+def _provided(request: dict[str, Any], folder: str, known: str, steps: Steps) -> dict[str, Any]:
+    """Install all but the tools, and remember it in a file."""
+    answer = _provide(request, folder, steps)
+    with open(known + ".part", "w", encoding="utf-8") as file:
+        json.dump(answer, file)
+    os.replace(known + ".part", known)
     return answer
 
 
@@ -77,7 +85,9 @@ def _later(request: dict[str, Any], names: list[str]) -> dict[str, Any]:
 
 
 def _digest(request: dict[str, Any]) -> str:
-    wanted = {name: value for name, value in request.items() if name != "locked"}
+    """The same for requests that one installation serves: tools come on top, and the versions that another
+    machine chose only save work."""
+    wanted = {name: value for name, value in request.items() if name not in ("locked", "python", "tools")}
     return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -128,8 +138,10 @@ def _run_setup(setup: str, folder: str, steps: Steps) -> None:
     with open(script, "w", encoding="utf-8") as file:
         file.write(setup)
     os.chmod(script, 0o700)
+    before = setup_mounts.now()
     if not steps.run("bash", "-e", script, cwd=os.path.expanduser("~")):
         raise InstallError("the setup script failed")
+    setup_mounts.note(folder, before)
     with open(done, "w", encoding="ascii"):
         pass
 

@@ -302,3 +302,23 @@ def test_it_is_quick_where_there_is_nothing_to_do(image: Image, tmp_path: Path) 
     began = time.monotonic()
     image.ask()
     assert time.monotonic() - began < 2
+
+
+def test_one_installation_serves_requests_that_differ_in_tools_and_in_what_saves_work(
+    image: Image, tmp_path: Path
+) -> None:
+    """A setup script is run once, also if a job needs conda on top, or others have chosen a Python before."""
+    prefix = tmp_path / "conda"
+    image.python(prefix, name="python")
+    (image.bin / "python").symlink_to(prefix / "bin" / "python")
+    image.program("conda", "echo conda 25")
+    image.program("date", "echo now")
+    setup = 'echo again >> "$HOME/setups"'
+
+    first = image.ask(setup=setup)
+    later = image.ask(setup=setup, tools=["conda"], python="==3.12.*", locked=["snakemake==9.0"])
+
+    assert (first.exit_code, later.exit_code) == (0, 0), later
+    assert later.said["python"] == first.said["python"]
+    assert (image.machine.home / "setups").read_text() == "again\n"
+    assert image.ask(setup="exit 1").exit_code != 0
