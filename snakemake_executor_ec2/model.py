@@ -90,8 +90,7 @@ class JobPlan:
     """What the machine's Snakemake is held to (see `plugin/decision.py`). With it, `command` is what a shell
     does before Snakemake starts; None: `command` is the job itself."""
     direct: Mapping[str, Any] | None = field(default=None, repr=False)
-    """The job's own command and what belongs around it (`agent/direct.py`), if it needs no Snakemake on the
-    machine and can be run in the same folder there."""
+    """The job's own command and what is around it (`agent/direct.py`), if it needs no Snakemake there."""
     workdir: Path
     env: Mapping[str, str] = field(repr=False)
     """Environment variables with values that may be secret: never logged, never on a disk."""
@@ -193,6 +192,8 @@ class Image:
     """The smallest root volume that it can be started with."""
     other_devices: tuple[str, ...] = ()
     """Device names of further volumes that it brings; they end with the machine, too."""
+    has_software: bool = False
+    """It was baked for this run's software, and its root volume has room for that already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,9 +301,8 @@ class Software:
 
 
 def comes_late(direct: Mapping[str, Any] | None, *, requirements: str | None, setup: str | None) -> bool:
-    """Whether software is installed only when a job calls it. A direct command may never call it. But
-    the names of the programs that requirements bring are not known before, and a benchmark would
-    measure the installation."""
+    """Whether software is installed only when a job calls it: a direct command may never do so. Names of
+    programs that requirements bring are not known before, and a benchmark would measure the installation."""
     if direct is None or requirements or setup:
         return False
     requests = [member["request"] for member in direct["members"]] if "members" in direct else [direct]

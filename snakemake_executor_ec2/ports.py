@@ -189,6 +189,10 @@ class Session(Protocol):
     def install_software(self, software: Software) -> None:
         """Install Snakemake and whatever else the job needs. Raises PreparationError."""
 
+    def before_image(self, keys: Collection[str]) -> tuple[str, ...]:
+        """Remove what an image of the machine must not keep: the agent, its lease, these login keys, host
+        keys, logs. The files there that look like credentials. Raises PreparationError."""
+
     def saved_state(self) -> Mapping[str, Any]:
         """The saved state of a machine that is ready, as JSON values, for `resume`."""
 
@@ -225,6 +229,49 @@ class Session(Protocol):
     def clean(self, plan: JobPlan) -> Cleaned:
         """Remove all that the job has left, for another one. Asked once: a machine that can't be asked is
         as good as changed. Raises nothing of ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BakedImage:
+    """A machine image that `snakemake-ec2 bake` made, as EC2 describes it."""
+
+    image: Image
+    digest: str
+    """Of the software that it holds (see `machines.baked.software_digest`)."""
+    state: str
+    """`available`, `pending` or `failed`, in EC2's words."""
+    base: str
+    """The id of the image that it was made from."""
+    base_name: str
+    holds: str
+    """For people."""
+    owner: str
+    made_at: float
+    """Seconds since the epoch."""
+    gib: int
+    """Of all its volumes together."""
+    snapshots: tuple[str, ...]
+
+
+class ImageStore(Protocol):
+    """The account's images that `snakemake-ec2 bake` made, in one region. It knows no others."""
+
+    def find(self, digest: str | None = None) -> tuple[BakedImage, ...]:
+        """Those for some software, or all, newest first."""
+
+    def check(self, machine_id: str, *, name: str, tags: Mapping[str, str]) -> None:
+        """Raise PermissionDenied if `make` would be refused so, or another CloudError. Makes nothing."""
+
+    def make(self, machine_id: str, *, name: str, tags: Mapping[str, str]) -> str:
+        """Begin to make an image of a machine, which is rebooted for it; the image's id. The same name again
+        gives the same image."""
+
+    def state(self, ami: str) -> tuple[str, str]:
+        """An image's state, and why if it failed; `unknown` if EC2 does not show it: not yet, or not any
+        more."""
+
+    def delete(self, ami: str) -> None:
+        """Delete an image and its snapshots. Raises ConfigurationError if there is no such image."""
 
 
 class LaunchRecords(Protocol):

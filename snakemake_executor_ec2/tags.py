@@ -15,6 +15,10 @@ RULE_TAG = "snakemake-ec2:rule"
 OWNER_TAG = "snakemake-ec2:owner"
 EXPIRES_TAG = "snakemake-ec2:expires-at"
 FOLDER_TAG = "snakemake-ec2:folder"
+SOFTWARE_TAG = "snakemake-ec2:software"
+"""Of images: the digest of what they hold."""
+BASE_TAG = "snakemake-ec2:base"
+HOLDS_TAG = "snakemake-ec2:holds"
 _TAG_CHARS = set(" +-=._:/@")
 """What every AWS service takes in tags, beside letters and digits."""
 _MAX_TAGS = 50
@@ -60,6 +64,15 @@ def tags(
         ours[FOLDER_TAG] = folder
     fitting = {key: _fit(value) for key, value in ours.items()}
     return fitting | check_tags(extra or {}, taken=len(ours))
+
+
+def image_tags(
+    *, name: str, digest: str, base: str, base_name: str, holds: str, owner: str
+) -> dict[str, str]:
+    """The tags of an image and its snapshots: what it holds, what it was made from, and by whom."""
+    made_from = f"{base} {base_name}"
+    ours = {"Name": name, SOFTWARE_TAG: digest, BASE_TAG: made_from, HOLDS_TAG: holds, OWNER_TAG: owner}
+    return {key: _fit(value) for key, value in ours.items()}
 
 
 def check_tags(extra: Mapping[str, str], *, taken: int = 7) -> dict[str, str]:

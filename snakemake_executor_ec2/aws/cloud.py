@@ -9,6 +9,7 @@ from pathlib import Path
 
 from botocore.exceptions import ClientError
 
+from snakemake_executor_ec2.aws.baked import Ec2Images
 from snakemake_executor_ec2.aws.cache import DiskCache
 from snakemake_executor_ec2.aws.clients import Clients
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, is_denied, is_transient, translate
@@ -118,6 +119,11 @@ class Ec2Cloud:
         """See `Clients.region`; makes no call, except to the metadata service if this computer is an EC2
         machine."""
         return self._clients.region
+
+    @property
+    def images(self) -> Ec2Images:
+        """The account's images that `snakemake-ec2 bake` made."""
+        return Ec2Images(self._clients, self._clock)
 
     def check(self) -> None:
         """See `Cloud.check`: one call that needs hardly any permission.

@@ -99,6 +99,7 @@ def _described(clients: Clients, ami: str) -> ImageTypeDef:
 
 
 def _usable(row: ImageTypeDef, arch: Arch) -> Image:
+    """Raises ConfigurationError for an image that no job's machine can start from."""
     ami = row["ImageId"]
     if row.get("State", "available") != "available":
         raise ConfigurationError(f"the machine image {ami} is not available: its state is {row['State']}")
@@ -109,18 +110,23 @@ def _usable(row: ImageTypeDef, arch: Arch) -> Image:
         )
     if row.get("Platform", "").lower() == "windows":
         raise ConfigurationError(f"the machine image {ami} is Windows; Snakemake's jobs need Linux")
+    if row.get("RootDeviceType", "ebs") != "ebs" or not row.get("RootDeviceName"):
+        raise ConfigurationError(f"the machine image {ami} has no EBS root volume, which EC2 needs today")
+    return image_of(row)
+
+
+def image_of(row: ImageTypeDef) -> Image:
+    """An image as EC2 describes it."""
     root = row.get("RootDeviceName", "")
     volumes = {
         each["DeviceName"]: each["Ebs"].get("VolumeSize", 0)
         for each in row.get("BlockDeviceMappings", [])
         if "Ebs" in each and "DeviceName" in each
     }
-    if row.get("RootDeviceType", "ebs") != "ebs" or not root:
-        raise ConfigurationError(f"the machine image {ami} has no EBS root volume, which EC2 needs today")
     return Image(
-        ami=ami,
-        name=row.get("Name", ami),
-        arch=arch,
+        ami=row["ImageId"],
+        name=row.get("Name", row["ImageId"]),
+        arch=Arch(row["Architecture"]),
         root_device=root,
         root_gib=volumes.get(root, 0),
         other_devices=tuple(sorted(name for name in volumes if name != root)),

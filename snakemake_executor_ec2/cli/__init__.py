@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser(
         "doctor", help="say whether everything is there for a run on EC2, and what to do if not"
     )
+    commands.add_parser("bake", help="make an image that has a workflow's software; list and delete them")
     for name, about in _COMMANDS.items():
         module = importlib.import_module(f"{__name__}.{name}")
         command = commands.add_parser(name, help=about, description=module.__doc__)
@@ -55,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from snakemake_executor_ec2.cli.doctor import main as doctor
 
         return doctor(words[1:])
+    if words[:1] == ["bake"]:
+        from snakemake_executor_ec2.cli.bake import main as bake
+
+        return bake(words[1:])
     options = parser.parse_args(words)
     try:
         return int(options.main(options))

@@ -97,6 +97,7 @@ def _plan(dag: Any, settings: Any, *, learned: bool) -> _Plan:
     from snakemake_executor_ec2.controller import compose
     from snakemake_executor_ec2.plugin.rehearsal import rehearsing
     from snakemake_executor_ec2.plugin.run_config import run_config
+    from snakemake_executor_ec2.plugin.software import software_for
     from snakemake_executor_ec2.report.advice import advice, by_rule
     from snakemake_executor_ec2.report.past import past
     from snakemake_executor_ec2.timing import SystemClock
@@ -109,7 +110,15 @@ def _plan(dag: Any, settings: Any, *, learned: bool) -> _Plan:
             _to_stderr("The embedded cloud answers, not AWS.")
         cloud = compose.cloud(config, "plan", clock, _to_stderr)
         cloud.check()
-        feasibility = compose.feasibility(config, cloud, clock, before_usd=_before_usd(config.budget_period))
+        # What it may warn of is the run's to say.
+        software = software_for(dag.workflow, warn=lambda _: None)
+        feasibility = compose.feasibility(
+            config,
+            cloud,
+            clock,
+            before_usd=_before_usd(config.budget_period),
+            baked=compose.baked_choice(config, cloud.images, software, clock, _to_stderr),
+        )
         planner = _Planner(
             dag=dag,
             config=config,
@@ -233,16 +242,18 @@ def _candidate(
         needed = advised(needed, sizes[rule])
         feasibility.check(needed)
     direct = own_command(job)
+    image = feasibility.image_for(needed)
     late = comes_late(direct, requirements=config.requirements, setup=config.setup)
+    nothing = late or image.has_software
     return forecast.Candidate(
         rule=rule,
         requirements=needed,
         offers=select(feasibility.catalogue, needed),
-        disk_gib=disk.disk_gib(needed, feasibility.image_for(needed)),
+        disk_gib=disk.disk_gib(needed, image),
         seconds=seconds,
         seconds_from=source,
         direct=direct is not None,
-        overhead_s=forecast.OVERHEAD_WITHOUT_SOFTWARE_S if late else forecast.OVERHEAD_S,
+        overhead_s=forecast.OVERHEAD_WITHOUT_SOFTWARE_S if nothing else forecast.OVERHEAD_S,
         next_s=forecast.NEXT_WITHOUT_SOFTWARE_S if late else forecast.NEXT_S,
     )
 

@@ -10,6 +10,7 @@ from snakemake_executor_ec2.agent.client import Installed
 from snakemake_executor_ec2.aws.cache import default_directory
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.controller.config import RunConfig
+from snakemake_executor_ec2.machines.baked import BakedChoice
 from snakemake_executor_ec2.machines.budget import Budget
 from snakemake_executor_ec2.machines.connection import Connection
 from snakemake_executor_ec2.machines.failure_detector import Reachability
@@ -18,7 +19,7 @@ from snakemake_executor_ec2.machines.host_keys import HostKeys
 from snakemake_executor_ec2.machines.launcher import Launcher
 from snakemake_executor_ec2.machines.session import MachineSession
 from snakemake_executor_ec2.model import JobPlan, KeyPair, Market, Software
-from snakemake_executor_ec2.ports import Clock, Cloud, LaunchRecords
+from snakemake_executor_ec2.ports import Clock, Cloud, ImageStore, LaunchRecords
 from snakemake_executor_ec2.records.rows import RunRecord
 from snakemake_executor_ec2.sizing.catalogue import Catalogue, Limits
 from snakemake_executor_ec2.sizing.quotas import QuotaLimiter
@@ -94,6 +95,7 @@ def feasibility(
     *,
     costs_usd: Callable[[], Mapping[str, float]] = dict,
     before_usd: Mapping[str, float],
+    baked: BakedChoice | None = None,
 ) -> Feasibility:
     """What may be launched: by the catalogue, the account's limits and the budget.
 
@@ -106,6 +108,18 @@ def feasibility(
         budget=Budget(config.max_cost_usd, costs_usd, before_usd),
         limiter=QuotaLimiter(clock),
         ami=config.ami,
+        baked=baked,
+    )
+
+
+def baked_choice(
+    config: RunConfig, images: ImageStore, software: Software, clock: Clock, tell: Callable[[str], None]
+) -> BakedChoice | None:
+    """What looks for images that have a run's software; None if the user does not want them."""
+    if not config.use_baked:
+        return None
+    return BakedChoice(
+        find=images.find, software=software, ssh_user=config.ssh_user, now=clock.now, tell=tell
     )
 
 
@@ -146,12 +160,19 @@ def launcher(
 
 
 def sessions(
-    config: RunConfig, clock: Clock, host_keys: HostKeys, tell: Callable[[str], None]
+    config: RunConfig,
+    clock: Clock,
+    host_keys: HostKeys,
+    tell: Callable[[str], None],
+    install_s: list[float],
 ) -> Callable[[Connection], MachineSession]:
-    """Makes the session on each machine of a run; what one has worked out, the others know."""
+    """Makes the session on each machine of a run; what one has worked out, the others know. `install_s` gets
+    how long software took on each."""
     locks: dict[Software, Installed] = {}
     reuse = config.reuse is not Reuse.NEVER
-    return lambda connection: MachineSession(connection, clock, tell, locks, host_keys, reuse=reuse)
+    return lambda connection: MachineSession(
+        connection, clock, tell, locks, host_keys, install_s, reuse=reuse
+    )
 
 
 def launch_guard(reachability: Reachability, host_keys: HostKeys) -> Callable[[], None]:

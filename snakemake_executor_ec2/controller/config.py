@@ -33,6 +33,8 @@ class RunConfig:
     """A private key that may log in beside the run's own."""
     allow_first_host_key: bool = False
     ami: str | None = None
+    use_baked: bool = True
+    """Whether machines start from an image of the account's that has the run's software."""
     requirements: str | None = None
     """A requirements file for the machines."""
     setup: str | None = None

@@ -127,7 +127,7 @@ class JobLifecycle:
         def send() -> None:
             self._tell(idle.staged(self._plan, session.stage_in(self._plan)))
 
-        with _renewing(ready.lease_s, session):
+        with renewing(ready.lease_s, session):
             side_by_side = ThreadPoolExecutor(max_workers=2, thread_name_prefix="make ready")
             software = self._context.software.of_job(self._plan)
             install = side_by_side.submit(session.install_software, software)
@@ -150,7 +150,7 @@ class JobLifecycle:
                 context.ledger.ran(entry, result)
                 has_results = result.exit_code == 0
                 self._tell(messages.ended(plan, result))
-            with context.ledger.phase(entry, Phase.STAGE_OUT), _renewing(ready.lease_s, session):
+            with context.ledger.phase(entry, Phase.STAGE_OUT), renewing(ready.lease_s, session):
                 self._tell(messages.retrieved(plan, self._fetch(session, has_results=has_results)))
                 left = session.left(plan) if has_results else {}
                 context.leavings.note(plan.rule, left)
@@ -250,7 +250,7 @@ def _missed_by_functions(plan: JobPlan, left: Iterable[Path]) -> list[Path]:
 
 
 @contextmanager
-def _renewing(lease_s: float, session: Session) -> Iterator[None]:
+def renewing(lease_s: float, session: Session) -> Iterator[None]:
     """Renew the lease during something that may take longer: a transfer, an installation. A job that
     is followed renews it by itself."""
     over = threading.Event()

@@ -32,7 +32,7 @@ from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.ledger import Entry, Ledger
 from snakemake_executor_ec2.records.rows import RunRecord
 from snakemake_executor_ec2.records.whereabouts import Whereabouts
-from snakemake_executor_ec2.report import kept_results, messages
+from snakemake_executor_ec2.report import baking, kept_results, messages
 from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.report.run_table import table
 from snakemake_executor_ec2.ssh.keys import new_key_pair
@@ -79,6 +79,7 @@ class Run:
         self._stack = ExitStack()
         self._stories: list[Story] = []
         self._leavings = Leavings()
+        self._install_s: list[float] = []
         self._entries: tuple[Entry, ...] = ()
         self._folder = Path.cwd()
         self._journal: Journal | None = None
@@ -126,7 +127,9 @@ class Run:
             clock,
             costs_usd=self._costs_usd,
             before_usd=before_usd(journal, config.budget_period, clock.now()),
+            baked=compose.baked_choice(config, cloud.images, self.software, clock, self._tell),
         )
+        self.images, self.login_keys = cloud.images, logins.authorized
         self._context = self._story_context(logins, where.tag)
         self._idle = self._context.idle
 
@@ -178,7 +181,7 @@ class Run:
             ledger=self._ledger,
             idle=idle,
             new_key_pair=new_key_pair,
-            session=compose.sessions(config, clock, host_keys, self._tell),
+            session=compose.sessions(config, clock, host_keys, self._tell, self._install_s),
             software=self.software,
             boot_timeout_s=config.boot_timeout_s,
             lease_s=config.lease_s,
@@ -213,13 +216,19 @@ class Run:
 
     def submit(self, plan: JobPlan, inherited: Inherited | None = None) -> Story:
         """Begin a job's story in a thread."""
+        if inherited is None and self._idle is not None:
+            self._idle.want(plan)  # before it is known that fewer jobs are to come
+        return self.begin(plan, lambda context, cancel: run_job(plan, context, cancel, inherited))
+
+    def begin(self, plan: JobPlan, tell: Callable[[RunContext, CancelToken], JobOutcome]) -> Story:
+        """Begin a story of a machine in a thread; the machine is the plan's."""
         cancel = CancelToken()
         future: Future[JobOutcome] = Future()
         idle = self._idle
 
         def tell_it() -> None:
             try:
-                future.set_result(run_job(plan, self._context, cancel, inherited))
+                future.set_result(tell(self._context, cancel))
             except BaseException as error:
                 # If it were raised, it would end the run, and with it the machines of all other jobs.
                 future.set_result(JobOutcome(ok=False, message=messages.executor_bug(plan, error)))
@@ -227,8 +236,6 @@ class Run:
                 if idle is not None:
                     idle.has_one(plan)
 
-        if inherited is None and idle is not None:
-            idle.want(plan)  # before it is known that fewer jobs are to come
         thread = threading.Thread(target=tell_it, name=f"job {plan.key}", daemon=True)
         story = Story(future, cancel, thread)
         self._stories.append(story)
@@ -282,6 +289,9 @@ class Run:
                 self._tell(line)
             where = f"Timeline, sizes, failures: snakemake-ec2 report {self.id}"
             self._tell(f"EC2 machines of this run:\n{table(entries, self._clock.now())}\n{where}")
+        if self.config.use_baked and (hint := baking.hint(self._install_s)):
+            self._install_s.clear()
+            self._tell(hint)
 
     def _leave(self, recovery: Recovery) -> None:
         """End what is left of this run and of earlier ones, except what stays on purpose."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from snakemake_executor_ec2.errors import ConfigurationError
+from snakemake_executor_ec2.machines.baked import BakedChoice
 from snakemake_executor_ec2.machines.budget import Budget, estimated_usd
 from snakemake_executor_ec2.model import Image, Offer, Requirements
 from snakemake_executor_ec2.ports import Cloud
@@ -14,6 +17,8 @@ from snakemake_executor_ec2.sizing import disk
 from snakemake_executor_ec2.sizing.catalogue import Catalogue
 from snakemake_executor_ec2.sizing.quotas import Quota, QuotaLimiter, quota_of
 from snakemake_executor_ec2.sizing.select import best, offers
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +32,8 @@ class Feasibility:
     """Hears of the account's limits."""
     ami: str | None = None
     """The run's image; None: Amazon's."""
+    baked: BakedChoice | None = None
+    """Takes an image that has the run's software in the place of its base."""
     _checked: dict[Requirements, Offer] = field(default_factory=dict)
     _quotas: dict[str, float | None] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -86,8 +93,22 @@ class Feasibility:
             self._quotas.pop(quota.code, None)
 
     def image_for(self, requirements: Requirements) -> Image:
-        """The rule's machine image, else the run's, else Amazon's."""
-        return self.cloud.image(requirements.ami or self.ami, requirements.arch, gpu=requirements.gpus > 0)
+        """The rule's machine image, else the run's, else Amazon's; or one that was baked from it."""
+        named, gpu = requirements.ami or self.ami, requirements.gpus > 0
+        base = self.cloud.image(named, requirements.arch, gpu=gpu)
+        if self.baked is None:
+            return base
+        return self.baked.in_place_of(base, named=bool(named), gpu=gpu, nvme=requirements.nvme_gb > 0)
+
+    def from_image_that_is_there(self, requirements: Requirements, launch: Callable[[], T]) -> T:
+        """The result of a launch; of another one, from the base, if a baked image was deleted meanwhile."""
+        image = self.image_for(requirements) if self.baked else None
+        try:
+            return launch()
+        except ConfigurationError as error:
+            if not (self.baked and image and self.baked.is_without(image, error)):
+                raise
+        return launch()
 
     def estimated_usd(self, offer: Offer, requirements: Requirements) -> float:
         """What a machine for the job counts in the budget; 0 without a budget."""

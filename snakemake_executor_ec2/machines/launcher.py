@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from functools import partial
 
 from snakemake_executor_ec2 import tags
 from snakemake_executor_ec2.cancellation import CancelToken
@@ -236,7 +237,8 @@ class Launcher:
             for zone in offer.zones:
                 if self._state.is_empty(offer, zone):
                     continue
-                answer = self._try(tried, offer, zone)
+                launch = partial(self._try, tried, offer, zone)
+                answer = self.feasibility.from_image_that_is_there(tried.plan.requirements, launch)
                 if isinstance(answer, Machine):
                     return answer
                 if answer is _Next.OFFER:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import FileIO
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_ec2.agent.archive import Entry
 from snakemake_executor_ec2.agent.client import Agent, Installed, JobStart
+from snakemake_executor_ec2.agent.image_client import ImageAgent
 from snakemake_executor_ec2.agent.protocol import (
     Finished,
     Interrupted,
@@ -36,6 +37,7 @@ from snakemake_executor_ec2.formatting import TellOnce
 from snakemake_executor_ec2.machines.fetching import Fetching
 from snakemake_executor_ec2.machines.host_keys import HostKeys
 from snakemake_executor_ec2.machines.kept_files import KeptFiles
+from snakemake_executor_ec2.machines.umask import own_umask
 from snakemake_executor_ec2.model import Cleaned, JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import Clock, RemoteHost
 from snakemake_executor_ec2.report import messages
@@ -70,16 +72,18 @@ class MachineSession:
         tell: Callable[[str], None],
         locks: dict[Software, Installed],
         host_keys: HostKeys,
+        install_s: list[float],
         *,
         reuse: bool = False,
     ) -> None:
-        """`locks` is shared by a run's machines: what a first one worked out. So is `host_keys`. `reuse`:
-        its machine may be cleaned, for another job."""
+        """A run's machines share `locks`, what a first one worked out, `host_keys`, and `install_s`: how long
+        software took on each. `reuse`: its machine may be cleaned, for another job."""
         self._connection = connection
         self._clock = clock
         self._tell = tell
         self._locks = locks
         self._host_keys = host_keys
+        self._install_s = install_s
         self._search_path: tuple[str, ...] = ()
         self._paths = PathMap(here=Path("/"), there=Path("/"))
         self._there: Path | None = None
@@ -171,8 +175,17 @@ class MachineSession:
 
         installed = self._connection.call(install)
         self._search_path = installed.path
+        self._install_s.append(installed.seconds)
         if installed.locked:
             self._locks.setdefault(alike, installed)
+
+    def before_image(self, keys: Collection[str]) -> tuple[str, ...]:
+        self._connection.call(lambda host: Agent(host).install())
+        # Once: it lets nobody in afterwards.
+        private = self._connection.once(lambda host: ImageAgent(host).before_image(keys))
+        if private is None:
+            raise PreparationError("the connection broke while the machine was cleaned for an image")
+        return private
 
     def stage_in(self, plan: JobPlan) -> Transfer:
         started = self._clock.monotonic()
@@ -366,12 +379,3 @@ class MachineSession:
         for answer in self._connection.call(lambda host: Agent(host).workdir([], parents=outside)):
             if not answer.ok:
                 raise StagingError(f"{answer.path} cannot be used on the machine: {answer.reason}")
-
-
-def own_umask() -> int:
-    """This process's umask, read from /proc. Elsewhere it can only be read by setting it, for all threads."""
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-        return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
-    os.umask(own := os.umask(0o077))
-    return own

@@ -45,6 +45,7 @@ def run_config(settings: ExecutorSettings) -> RunConfig:
         ssh_key=Path(settings.ssh_key).expanduser() if settings.ssh_key else None,
         allow_first_host_key=settings.allow_first_host_key,
         ami=settings.ami,
+        use_baked=settings.baked != "never",
         requirements=settings.requirements,
         setup=settings.setup,
         instance_types=allowed_patterns(listed(settings.instance_types)),

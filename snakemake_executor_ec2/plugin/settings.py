@@ -156,6 +156,12 @@ class ExecutorSettings(ExecutorSettingsBase):
         "Shell script that prepares each machine (as the ssh user, sudo works): 'sudo dnf -y install …'.",
         metavar="FILE",
     )
+    baked: Optional[str] = _option(
+        "auto",
+        "'auto': machines start from an image of your account that has the run's software, if "
+        "`snakemake-ec2 bake` has made one; 'never': software is installed on each machine.",
+        choices=["auto", "never"],
+    )
     include: List[str] = _list_option(
         "Files and folders of any size that are sent with every job although no rule declares them, as "
         "patterns relative to the working directory: 'lookup/*.tsv,models'.",

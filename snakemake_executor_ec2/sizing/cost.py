@@ -12,6 +12,8 @@ IPV4_USD_PER_HOUR = 0.005
 """Public IPv4 address. AWS, since February 2024, the same in all regions."""
 GP3_USD_PER_GB_MONTH = 0.08
 """gp3 volume in us-east-1; other regions differ by up to a half."""
+SNAPSHOT_USD_PER_GB_MONTH = 0.05
+"""EBS snapshot, standard tier, in us-east-1 (AWS's page of EBS prices); other regions differ."""
 HOURS_PER_MONTH = 730.0
 
 
@@ -29,6 +31,12 @@ def cost_usd(machine: Machine, seconds: float) -> float | None:
 def usd_per_hour(price: Price, disk_gib: int) -> float:
     """What an hour of a machine costs with its disk and address."""
     return price.usd_per_hour + IPV4_USD_PER_HOUR + disk_gib * GP3_USD_PER_GB_MONTH / HOURS_PER_MONTH
+
+
+def image_usd_per_month(gib: float) -> float:
+    """The most that an image's snapshots cost a month: only blocks that hold data are billed, and what a
+    later snapshot of the same volume shares with an earlier one is billed once."""
+    return gib * SNAPSHOT_USD_PER_GB_MONTH
 
 
 def shares(total_s: float, own_s: Sequence[float]) -> list[float]:

@@ -17,7 +17,8 @@ MAX_ROOT_GIB = 65_536
 def disk_gib(requirements: Requirements, image: Image) -> int:
     """The root volume's size in GiB: the image, the software, and the job's `disk_mb`."""
     job_gib = requirements.disk_mb * 10**6 / 2**30
-    size = max(MIN_ROOT_GIB, math.ceil(image.root_gib + SOFTWARE_GIB + job_gib))
+    software_gib = 0 if image.has_software else SOFTWARE_GIB
+    size = max(MIN_ROOT_GIB, math.ceil(image.root_gib + software_gib + job_gib))
     if size > MAX_ROOT_GIB:
         raise ConfigurationError(
             f"needs disk_mb={requirements.disk_mb}; the largest EBS volume has "

@@ -27,7 +27,7 @@ NEW_HOST_KEY = "ssh-ed25519 NEWA"
 
 STEPS = frozenset(
     {"move in", "make host key", "rotate", "install", "resume", "lease", "renew", "let go", "stage in"}
-    | {"run", "stage out", "clean"}
+    | {"run", "stage out", "clean", "before image"}
 )
 """All that a session does on a machine."""
 
@@ -123,6 +123,10 @@ class FakeSession:
 
     def install_software(self, software: Software) -> None:  # noqa: ARG002 - there is none
         self._step("install")
+
+    def before_image(self, keys: Collection[str]) -> tuple[str, ...]:  # noqa: ARG002 - nobody logs in here
+        self._step("before image")
+        return ()
 
     def saved_state(self) -> Mapping[str, Any]:
         return {"remembered": True}

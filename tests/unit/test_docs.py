@@ -15,7 +15,7 @@ from snakemake_executor_ec2.plugin.settings import ExecutorSettings
 from snakemake_executor_ec2.sizing.requirements import _OWN
 
 PACKAGE = Path(snakemake_executor_ec2.__file__).parent
-POLICY = PACKAGE / "aws/policy.json"
+POLICIES = [PACKAGE / "aws/policy.json", PACKAGE / "aws/policy-bake.json"]
 ROOT = Path(__file__).parents[2]
 OPTIONS = (ROOT / "docs/options.md").read_text()
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -38,15 +38,16 @@ def test_every_resource_is_documented(name: str) -> None:
     assert f"`{name}`" in OPTIONS
 
 
-@pytest.mark.parametrize("name", [*_COMMANDS, "doctor", "plan", "cloud"])
+@pytest.mark.parametrize("name", [*_COMMANDS, "doctor", "plan", "bake", "cloud"])
 def test_every_command_is_documented(name: str) -> None:
     """docs/commands.md has a row for each command."""
     assert f"| `snakemake-ec2 {name}" in (ROOT / "docs/commands.md").read_text()
 
 
-def test_the_policy_is_shown_as_it_is() -> None:
-    """docs/permissions.md has the package's policy, word for word."""
-    assert f"```json\n{POLICY.read_text()}```" in (ROOT / "docs/permissions.md").read_text()
+@pytest.mark.parametrize("policy", POLICIES, ids=[each.name for each in POLICIES])
+def test_the_policies_are_shown_as_they_are(policy: Path) -> None:
+    """docs/permissions.md has the package's policies, word for word."""
+    assert f"```json\n{policy.read_text()}```" in (ROOT / "docs/permissions.md").read_text()
 
 
 def test_the_threat_model_names_tests_that_there_are() -> None:

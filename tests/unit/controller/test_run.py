@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -140,3 +141,13 @@ def test_a_thousand_connections_are_allowed() -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert soft == (8192 if hard == resource.RLIM_INFINITY else min(8192, hard))
+
+
+@pytest.mark.parametrize("use_baked", [True, False])
+def test_a_hint_after_much_preparation(world: World, use_baked: bool) -> None:
+    """Told once, and only to who might start from images."""
+    world.run.config = replace(world.run.config, use_baked=use_baked)
+    world.run._install_s += [100.0, 140.0]
+    world.run.close()
+    world.run.close()
+    assert sum("`snakemake-ec2 bake` with the same arguments" in each for each in world.said) == use_baked

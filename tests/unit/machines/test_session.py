@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from snakemake_executor_ec2.agent.software import _digest
 from snakemake_executor_ec2.errors import NotFetched, PreparationError, ResultsRefused, StagingError
 from snakemake_executor_ec2.machines import session as session_module
 from snakemake_executor_ec2.machines.connection import Connection
@@ -46,7 +49,7 @@ class World(launchers.World):
             tell=self.said.append,
         )
         self.host_keys = HostKeys(first_is_enough=False, tell=self.said.append)
-        self.session = MachineSession(self.connection, self.clock, self.said.append, {}, self.host_keys)
+        self.session = MachineSession(self.connection, self.clock, self.said.append, {}, self.host_keys, [])
         self.session.move_in(lease_s=0)
 
     def plan(self, command: str, **more: object) -> JobPlan:
@@ -101,7 +104,7 @@ def test_an_installation_that_hangs_has_an_end(world: World, monkeypatch: pytest
     for name in ("_SOFTWARE_TIMEOUT_S", "_LAST_CALL_S"):
         monkeypatch.setattr(session_module, name, 1.0)
     software = Software(snakemake="9", setup="echo waiting for godot\nuntil [ -e godot ]; do sleep 0.1; done")
-    session = MachineSession(world.connection, SystemClock(), world.said.append, {}, world.host_keys)
+    session = MachineSession(world.connection, SystemClock(), world.said.append, {}, world.host_keys, [])
     with pytest.raises(PreparationError, match="within an hour") as caught:
         session.install_software(software)
     (world.there.home / "godot").touch()
@@ -141,3 +144,20 @@ def test_an_output_that_was_not_made_is_not_waited_for(world: World) -> None:
     with pytest.raises(StagingError, match="did not make") as caught:
         world.session.stage_out(plan, succeeded=True)
     assert not isinstance(caught.value, NotFetched)
+
+
+def test_software_that_an_image_has_is_found_and_timed(world: World) -> None:
+    """By the note of the agent that installed it; a run's machines share how long it took on each."""
+    software = Software(snakemake="9", setup="exit 1")
+    took: list[float] = []
+    asked = {name: value for name, value in asdict(software).items() if name != "late"}
+    note = world.there.home / f".snakemake-ec2/software-{_digest(asked)}.json"
+    answer = {"python": sys.executable, "path": ["/opt/env/bin"], "how": "uv", "locked": ["snakemake==9"]}
+    note.write_text(json.dumps(answer))
+    for _ in range(2):
+        session = MachineSession(world.connection, world.clock, world.said.append, {}, world.host_keys, took)
+        session.install_software(replace(software, late=("python",)))
+
+    assert list(session.saved_state()["path"]) == ["/opt/env/bin"]
+    assert len(took) == 2
+    assert max(took) < 30
