@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
 from tests.workflow.test_plan import Planner
@@ -17,6 +19,7 @@ localrules: all
 """
 
 
+@pytest.mark.slow
 def test_a_workflow_that_asks_for_ten_times_what_it_uses(
     run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud
 ) -> None:
