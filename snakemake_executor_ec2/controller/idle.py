@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snakemake_executor_ec2.errors import Ec2ExecutorError
+from snakemake_executor_ec2.formatting import TellOnce
 from snakemake_executor_ec2.model import JobPlan, Machine, Requirements
 from snakemake_executor_ec2.report import idle as idle_words
 from snakemake_executor_ec2.report import messages
@@ -70,6 +71,7 @@ class IdleMachines:
         self._ledger = ledger
         self._launcher = launcher
         self._tell = tell
+        self.tell_once = TellOnce(tell)
         self._changed = threading.Condition(threading.RLock())
         self._idle: list[IdleMachine] = []
         self._coming: Mapping[str, int] = {}

@@ -135,7 +135,9 @@ class JobMachines:
         with context.ledger.phase(entry, Phase.CLEAN):
             cleaned = ready.session.clean(plan)
         if cleaned.changed and not self._cancel.cancelled:
-            self._tell(idle_words.not_reused(plan, ready.machine, cleaned))
+            context.idle.tell_once(
+                idle_words.not_reused(plan, ready.machine, cleaned), about=f"not reused {plan.rule}"
+            )
         if cleaned.changed:
             return False
         used = context.launcher.used(

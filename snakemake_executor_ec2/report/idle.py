@@ -22,7 +22,8 @@ def reused(plan: JobPlan, on: MachineEntry) -> str:
 
 
 def not_reused(plan: JobPlan, machine: Machine, cleaned: Cleaned) -> str:
-    return f"{machine.id} gets no other job after {plan.label}: {cleaned.changed}"
+    why = f"{machine.id} gets no other job after {plan.label}: {cleaned.changed}"
+    return f"{why} (told for one job of each rule)"
 
 
 def ended(on: MachineEntry, now: float) -> str:
