@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -23,8 +24,22 @@ _COMMANDS = {
 }
 
 
+_NOBODY_READS = 128 + 13
+"""The exit status of a program that SIGPIPE has ended, as shells tell it."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit status. Expected errors are one sentence on stderr."""
+    try:
+        status = _main(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `snakemake-ec2 plan | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes again when it ends
+        return _NOBODY_READS
+    return status
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="snakemake-ec2", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     cloud = commands.add_parser(
