@@ -52,6 +52,7 @@ def test_each_job_is_alone(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedClou
     assert re.search(r"total +1 machine", result.output)
 
 
+@pytest.mark.slow
 def test_a_changed_machine_is_replaced(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud) -> None:
     """Software that one job has put among the machine's own is not there for the next one."""
     before = list(ec2_cloud.machine_states())
