@@ -110,15 +110,10 @@ def _plan(dag: Any, settings: Any, *, learned: bool) -> _Plan:
             _to_stderr("The embedded cloud answers, not AWS.")
         cloud = compose.cloud(config, "plan", clock, _to_stderr)
         cloud.check()
-        # What it may warn of is the run's to say.
-        software = software_for(dag.workflow, warn=lambda _: None)
-        feasibility = compose.feasibility(
-            config,
-            cloud,
-            clock,
-            before_usd=_before_usd(config.budget_period),
-            baked=compose.baked_choice(config, cloud.images, software, clock, _to_stderr),
-        )
+        software = software_for(dag.workflow, warn=lambda _: None)  # the run warns
+        baked = compose.baked_choice(config, cloud.images, software, clock, _to_stderr)
+        before_usd = _before_usd(config.budget_period)
+        feasibility = compose.feasibility(config, cloud, clock, before_usd=before_usd, baked=baked)
         planner = _Planner(
             dag=dag,
             config=config,

@@ -23,7 +23,7 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
-from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError, StagingError
+from snakemake_executor_ec2.errors import Ec2ExecutorError, StagingError
 from snakemake_executor_ec2.plugin import snakemake_private
 
 if TYPE_CHECKING:
@@ -80,16 +80,12 @@ class Executor(RemoteExecutor):
         )
         self.next_seconds_between_status_checks = _STATUS_PAUSE_S
         snakemake_private.say_units(self.workflow.resource_settings)
-        if "env-modules" in snakemake_private.deployment_methods(self.workflow):
-            raise ConfigurationError(
-                "--sdm env-modules needs a cluster's module system, which EC2 machines do not have; "
-                "use --sdm conda, --ec2-requirements or --ec2-setup instead"
-            )
-        snakemake_private.refuse_immediate_submit(self.workflow)
-        snakemake_private.require_cores_for_handover(self.workflow, self.dag.needrun_jobs())
-        self._keep_here()
-        jobs = [job for job in self.dag.needrun_jobs() if not job.is_local]
         try:
+            snakemake_private.refuse_env_modules(self.workflow)
+            snakemake_private.refuse_immediate_submit(self.workflow)
+            snakemake_private.require_cores_for_handover(self.workflow, self.dag.needrun_jobs())
+            self._keep_here()
+            jobs = [job for job in self.dag.needrun_jobs() if not job.is_local]
             if jobs:
                 self._start(jobs, all_known=not any(job.is_checkpoint for job in jobs))
         except Ec2ExecutorError:

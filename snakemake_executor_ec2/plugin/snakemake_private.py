@@ -68,6 +68,15 @@ def require_cores_for_handover(workflow: Any, jobs: Iterable[Any]) -> None:
         )
 
 
+def refuse_env_modules(workflow: Any) -> None:
+    """Raise ConfigurationError for `--sdm env-modules`."""
+    if "env-modules" in deployment_methods(workflow):
+        raise ConfigurationError(
+            "--sdm env-modules needs a cluster's module system, which EC2 machines do not have; "
+            "use --sdm conda, --ec2-requirements or --ec2-setup instead"
+        )
+
+
 def refuse_immediate_submit(workflow: Any) -> None:
     """Refuse --immediate-submit: Snakemake counts each job as done as soon as it is handed over, and ends,
     with success, while their machines start. Raises ConfigurationError."""

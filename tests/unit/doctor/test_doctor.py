@@ -68,7 +68,8 @@ def _no_credentials(_: Doctor, patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_default_network(doctor: Doctor, _: pytest.MonkeyPatch) -> None:
-    ec2: Any = boto3.client("ec2", region_name=WITHOUT_A_NETWORK)
+    # A session of its own: boto3's default one keeps the credentials of whatever test made it.
+    ec2: Any = boto3.Session().client("ec2", region_name=WITHOUT_A_NETWORK)
     for row in ec2.describe_subnets()["Subnets"]:
         ec2.delete_subnet(SubnetId=row["SubnetId"])
     doctor.cloud.forget_calls()
