@@ -8,7 +8,7 @@ import io
 import zipfile
 from importlib import resources
 
-_CONTROLLER_ONLY = {"answers.py", "bundle.py", "client.py", "image_client.py", "protocol.py"}
+_CONTROLLER_ONLY = {"answers.py", "bundle.py", "client.py", "image_client.py", "protocol.py", "storing.py"}
 _MAIN = "import sys\n\nfrom snakemake_executor_ec2.agent.__main__ import main\n\nsys.exit(main())\n"
 
 

@@ -6,7 +6,6 @@ connection is safe for all of them.
 
 from __future__ import annotations
 
-import errno
 import json
 import shlex
 import sys
@@ -51,6 +50,7 @@ from snakemake_executor_ec2.agent.protocol import (
     Unwatched,
     parse_line,
 )
+from snakemake_executor_ec2.agent.storing import is_for_good
 from snakemake_executor_ec2.errors import (
     ConnectError,
     ConnectionLost,
@@ -77,8 +77,6 @@ PYTHONS = f">=3.11,<3.{sys.version_info[1] + 1}"
 may have no wheels of what that needs, and an image seldom has a compiler."""
 _KILLED = (-9, 128 + 9)
 _ASKED_AGAIN = 3
-_FOR_GOOD = frozenset({errno.EFBIG, errno.EILSEQ, errno.EINVAL, errno.ELOOP, errno.ENAMETOOLONG})
-"""Errors of a file system that no other attempt changes."""
 _LAST = (Finished, Interrupted, Unwatched)
 
 
@@ -271,7 +269,7 @@ class Agent:
         except ArchiveError as error:
             raise StagingError(f"Files could not be fetched: {error}.") from error
         except OSError as error:
-            if error.errno in _FOR_GOOD:
+            if is_for_good(error):
                 raise ResultsRefused(f"your computer cannot store {_told(error)}") from error
             raise StagingError(f"A file could not be written: {_told(error)}.") from error
         return Fetched(kinds=kinds, why=why, skipped=tuple(contents.skipped), size=contents.size)
