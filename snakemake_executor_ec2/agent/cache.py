@@ -18,10 +18,9 @@ import re
 import shutil
 import stat
 from collections.abc import Mapping
-from typing import Any
 
 from .files import Ours
-from .state import home, read_request, say
+from .state import home, read_request, say, write_whole
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _MIB = 1 << 20
@@ -42,7 +41,7 @@ def take() -> int:
     request = read_request()
     files = {str(path): str(name) for path, name in request["files"].items()}
     already = _placed()
-    _write(_note(), {**already, **files})
+    write_whole(_note(), json.dumps({**already, **files}))
     ours = Ours()
     there = [path for path, name in files.items() if _put(path, name, ours) or _is_there(path, name, already)]
     for path, (mode, mtime_ns) in request["status"].items():
@@ -151,9 +150,3 @@ def _placed() -> dict[str, str]:
             return dict(json.load(file))
     except (OSError, ValueError):
         return {}
-
-
-def _write(path: str, told: Any) -> None:
-    with open(f"{path}.part", "w", encoding="ascii") as file:
-        json.dump(told, file)
-    os.replace(f"{path}.part", path)

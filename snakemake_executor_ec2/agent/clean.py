@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from . import cache, ipc, lease, mounts, procs
 from .files import Ours
-from .state import boottime, home, job_dir, read_request, say, try_lock
+from .state import boottime, home, job_dir, read_request, say, try_lock, write_whole
 
 _NOTED = "before-job"
 _SYSTEM = (
@@ -86,9 +86,7 @@ def note(key: str) -> None:
     told.update(ipc=sorted(ipc.there()), software=sum(1 for _ in _software()), clock=_clock())
     if len(names) > _MOST:
         told = {"key": key, "too_many": True}
-    with open(f"{path}.part", "w", encoding="ascii") as file:
-        json.dump(told, file)
-    os.replace(f"{path}.part", path)
+    write_whole(path, json.dumps(told))
 
 
 def _clock() -> float:

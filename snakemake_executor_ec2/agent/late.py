@@ -17,7 +17,7 @@ from typing import Any
 
 from .installers import InstallError
 from .software import installed
-from .state import boottime, command_line, home
+from .state import boottime, command_line, home, write_whole
 
 FAILED = 125
 """Exit status of a shim that has no program to become."""
@@ -27,10 +27,12 @@ def shims(request: dict[str, Any], names: Iterable[str]) -> list[str]:
     """Make the shims; what belongs in front of PATH."""
     folder = _folder()
     os.makedirs(os.path.join(folder, "bin"), mode=0o700, exist_ok=True)
-    _write(os.path.join(folder, "request.json"), json.dumps(request))
+    write_whole(os.path.join(folder, "request.json"), json.dumps(request))
     for name in names:
         path = os.path.join(folder, "bin", os.path.basename(name))
-        _write(path, f'#!/bin/sh\nexec {shlex.join(command_line("late", os.path.basename(name)))} "$@"\n')
+        write_whole(
+            path, f'#!/bin/sh\nexec {shlex.join(command_line("late", os.path.basename(name)))} "$@"\n'
+        )
         os.chmod(path, 0o700)
     return [os.path.join(folder, "bin")]
 
@@ -49,7 +51,7 @@ def become(name: str, arguments: list[str]) -> int:
         answer = installed(request)
     except InstallError as error:
         sentence = f"software could not be installed when the job called {name}: {error}"
-        _write(os.path.join(folder, "failed"), sentence)
+        write_whole(os.path.join(folder, "failed"), sentence)
         print(sentence, file=sys.stderr)
         return FAILED
     finally:
@@ -96,11 +98,4 @@ def _note(began: float, ended: float | None) -> None:
             with open(_waited(), encoding="utf-8") as file:
                 if json.load(file) != [began, None]:
                     return
-        _write(_waited(), json.dumps([began, ended]))
-
-
-def _write(path: str, text: str) -> None:
-    part = f"{path}.{os.getpid()}"
-    with open(part, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(part, path)
+        write_whole(_waited(), json.dumps([began, ended]))

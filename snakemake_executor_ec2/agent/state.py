@@ -68,6 +68,14 @@ def read_request() -> dict[str, Any]:
     return request
 
 
+def write_whole(path: str, text: str) -> None:
+    """Put a text file in place when all of it is written."""
+    part = f"{path}.{os.getpid()}"
+    with open(part, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(part, path)
+
+
 def try_lock(path: str, *, wait: bool = False, shared: bool = False) -> IO[bytes] | None:
     """Hold a lock until the result is closed or this process ends; None if another holds it."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
