@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+
+from . import mounts
 
 _COME_AND_GO = ("/dev", "/proc", "/run", "/sys", "/var/lib/containers", "/var/lib/docker")
 _NOTE = "mounts.json"
 
 
-def now(file: str = "/proc/self/mounts") -> set[str]:
-    """Where something is mounted; nothing where the system does not say."""
-    with suppress(OSError), open(file, encoding="utf-8", errors="surrogateescape") as lines:
-        places = (line.split()[1] for line in lines if len(line.split()) > 1)
-        return {
-            each for each in places if not f"{each}/".startswith(tuple(f"{one}/" for one in _COME_AND_GO))
-        }
-    return set()
+def now(file: str | None = None) -> set[str]:
+    """Where something is mounted that stays; or would be, by an fstab."""
+    places = mounts.points(file=file) if file else mounts.points()
+    come_and_go = tuple(f"{each}/" for each in _COME_AND_GO)
+    return {each for each in places if not f"{each}/".startswith(come_and_go)}
 
 
 def note(folder: str, before: set[str]) -> None:

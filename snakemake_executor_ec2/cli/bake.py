@@ -88,7 +88,10 @@ def _images(words: list[str]) -> int:
 def _agreed(images: int) -> bool:
     if not sys.stdin.isatty():
         raise ConfigurationError("there is no terminal to ask on: give --yes to delete them")
-    print(f"Delete {images} image{'s' * (images != 1)} of the account, whoever made them? [y/N] ", end="")
+    print(
+        f"Delete {images} image{'s' * (images != 1)} of the account, including those of others? [y/N] ",
+        end="",
+    )
     sys.stdout.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -79,8 +79,8 @@ def setup_is_not_run_again() -> str:
 
 def holds_private(paths: Sequence[str]) -> str:
     return (
-        f"the image holds files that look like credentials ({', '.join(paths)}): whoever may start machines "
-        "from it in your account can read them"
+        f"the image holds files that look like credentials ({', '.join(paths)}): anyone who may start "
+        "machines from it in your account can read them"
     )
 
 

@@ -130,10 +130,10 @@ def test_mounts_are_noted(tmp_path: Path) -> None:
     """Those that were not there before, of file systems that keep files."""
     there = tmp_path / "mounts"
     there.write_text(
-        "/dev/a / xfs rw 0 0\ntmpfs /run/user/1000 tmpfs rw 0 0\n/dev/b /mnt/nvme xfs rw 0 0\n\n"
+        "/dev/a / xfs rw 0 0\ntmpfs /run/user/1000 tmpfs rw 0 0\n/dev/b /mnt/my\\040nvme xfs rw 0 0\n\n#\n"
     )
 
-    assert setup_mounts.now(str(there)) == {"/", "/mnt/nvme"}
+    assert setup_mounts.now(str(there)) == {"/", "/mnt/my nvme"}
     setup_mounts.note(str(tmp_path), setup_mounts.now())
     assert setup_mounts.lost_in_an_image(str(tmp_path), str(there)) == []
     setup_mounts.note(str(tmp_path), set())
