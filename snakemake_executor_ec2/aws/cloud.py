@@ -211,6 +211,7 @@ class Ec2Cloud:
         """See `Cloud.terminate`."""
         if machine_ids:
             self._terminator.terminate(machine_ids)
+            self._board.ending(machine_ids)
 
     def console_output(self, machine_id: str) -> str:
         """See `Cloud.console_output`."""

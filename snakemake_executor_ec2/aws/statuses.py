@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, is_transient, translate
@@ -18,16 +19,26 @@ if TYPE_CHECKING:
     from snakemake_executor_ec2.aws.clients import Clients
 
 MAX_AGE_S = 2.0
-"""How old an answer may be. It is also the least time between two calls."""
+"""How old an answer may be (twice as old for hundreds of machines). It is also the least time between two
+calls."""
 GONE_AFTER_S = 60.0
 """A machine that was seen and then is absent for this long counts as gone."""
 
 _MAX_BACKOFF_S = 30.0
 _PAGE = 1000
+_VALUES = 200
+"""What one filter takes at most."""
+_MANY = 500
+"""To read what EC2 says of 1,000 machines takes a second of CPU: above so many it is asked half as often."""
+_AT_WORK = (MachineState.PENDING, MachineState.RUNNING)
 
 
 class StatusBoard:
-    """The last answer of DescribeInstances, asked for again when a thread needs a newer one."""
+    """The last answer of DescribeInstances, asked for again when a thread needs a newer one.
+
+    EC2 goes on to list machines that have ended, for an hour: it is asked for those at work, and then, by
+    their ids, for those that it has not shown, until it says how they ended.
+    """
 
     def __init__(self, clients: Clients, *, run_id: str, clock: Clock) -> None:
         self._clients = clients
@@ -40,6 +51,14 @@ class StatusBoard:
         self._known: dict[str, MachineStatus] = {}
         self._seen_at: dict[str, float] = {}
         self._public: set[str] = set()
+        self._asked: set[str] = set()
+        """Since the last call."""
+        self._ending: set[str] = set()
+
+    def ending(self, machine_ids: Collection[str]) -> None:
+        """We have ended these: EC2 is asked about them only if somebody else asks."""
+        with self._lock:
+            self._ending.update(machine_ids)
 
     def expect_public(self, machine_id: str) -> None:
         """This machine gets a public address: its private one is not to be used before."""
@@ -49,6 +68,7 @@ class StatusBoard:
         """See `Cloud.status`. Failures that pass leave the last answer standing; others raise."""
         with self._lock:
             now = self._clock.monotonic()
+            self._asked.add(machine_id)
             if now >= self._next_call:
                 self._refresh(now)
             return self._status(machine_id)
@@ -65,12 +85,14 @@ class StatusBoard:
 
     def _refresh(self, now: float) -> None:
         try:
-            rows = describe_run(self._clients.ec2_once, self._run_id)
+            rows = describe_run(self._clients.ec2_once, self._run_id, _AT_WORK)
+            rows += _by_id(self._clients.ec2_once, self._unshown({row["InstanceId"] for row in rows}))
         except AWS_ERRORS as error:
             self._back_off(error, now)
             return
+        self._asked.clear()
         asked_at = self._clock.monotonic()
-        self._next_call = asked_at + MAX_AGE_S
+        self._next_call = asked_at + MAX_AGE_S * (2 if len(rows) > _MANY else 1)
         if self._failures or asked_at - self._answered_at > GONE_AFTER_S / 2:
             # Nobody looked for a while: absence counts from now on.
             self._failures = 0
@@ -80,6 +102,11 @@ class StatusBoard:
             machine_id = row["InstanceId"]
             self._known[machine_id] = status_of(row, public=machine_id in self._public)
             self._seen_at[machine_id] = asked_at
+
+    def _unshown(self, shown: set[str]) -> list[str]:
+        """Machines that are not at work, as far as EC2 has shown, and whose end it has not told yet."""
+        over = {name for name, status in self._known.items() if status.state is MachineState.TERMINATED}
+        return sorted((self._known.keys() - self._ending | self._asked) - over - shown)
 
     def _back_off(self, error: AwsError, now: float) -> None:
         if not is_transient(error):
@@ -96,9 +123,18 @@ def describe_run(ec2: EC2Client, run_id: str, states: tuple[MachineState, ...] =
     return _described(ec2, filters)
 
 
+def _by_id(ec2: EC2Client, machine_ids: Sequence[str]) -> list[InstanceTypeDef]:
+    """Those of some instances that EC2 knows. Raises boto3's errors."""
+    return [
+        row
+        for first in range(0, len(machine_ids), _VALUES)
+        for row in _described(ec2, [{"Name": "instance-id", "Values": machine_ids[first : first + _VALUES]}])
+    ]
+
+
 def describe_machine(ec2: EC2Client, machine_id: str) -> list[InstanceTypeDef]:
     """One instance, if EC2 knows it (a filter is no error if it fits none). Raises boto3's errors."""
-    return _described(ec2, [{"Name": "instance-id", "Values": [machine_id]}])
+    return _by_id(ec2, [machine_id])
 
 
 def _described(ec2: EC2Client, filters: list[dict[str, object]]) -> list[InstanceTypeDef]:

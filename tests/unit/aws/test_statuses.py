@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -36,14 +37,15 @@ def world() -> World:
 
 
 def test_one_call_for_all(world: World) -> None:
-    """Any number of machines and threads cost one call in 2 s, for the run's tag."""
+    """Any number of machines and threads cost one call in 2 s, for those of the run that are at work."""
     world.ec2.answer("describe_instances", reservations(*(instance(f"i-{each}") for each in range(50))))
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(world.board.status, [f"i-{each}" for each in range(50)]))
     assert {each.state for each in found} == {MachineState.RUNNING}
     assert world.calls == 1
     assert world.ec2.called("describe_instances")[0]["Filters"] == [
-        {"Name": "tag:snakemake-ec2:run", "Values": ["r1"]}
+        {"Name": "tag:snakemake-ec2:run", "Values": ["r1"]},
+        {"Name": "instance-state-name", "Values": ["pending", "running"]},
     ]
     world.clock.advance(2.1)
     world.board.status("i-1")
@@ -131,6 +133,29 @@ def test_one_answer_after_a_quiet_time_is_no_absence(world: World) -> None:
     for _ in range(3):
         assert world.board.status("i-1").state is MachineState.RUNNING
         world.clock.advance(7200)
+
+
+def test_ended_machines_are_not_asked_about(world: World) -> None:
+    """Of 1,000 machines that have ended, EC2 is asked by id until it has said how, and then no more; never
+    about those that we have ended."""
+    names = [f"i-{number:03}" for number in range(1000)]
+    filters: list[dict[str, list[str]]] = []
+
+    def described(**asked: Any) -> dict[str, Any]:
+        filters.append({each["Name"]: each["Values"] for each in asked["Filters"]})
+        ids = filters[-1].get("instance-id")
+        return reservations(*(instance(each, "terminated") for each in ids) if ids else [instance("i-1000")])
+
+    world.ec2.answer("describe_instances", reservations(*map(instance, [*names, "i-1000"])), described)
+    world.board.status("i-000")
+    world.board.ending(names[:700])
+    for _ in range(3):
+        world.clock.advance(5)
+        assert world.board.status("i-1000").state is MachineState.RUNNING
+    by_id = [each["instance-id"] for each in filters if "instance-id" in each]
+    assert [len(each) for each in by_id] == [200, 100]
+    assert {each for ids in by_id for each in ids} == {*names[700:]}
+    assert world.board.status(names[999]).state is MachineState.TERMINATED
 
 
 @pytest.mark.parametrize(
