@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -26,6 +27,8 @@ SWEEP_S = 60.0
 NEW_S = 60.0
 """For this long after its launch, EC2 may not know a machine that nevertheless exists."""
 
+GATHER_S = 0.2
+"""How long a machine that is to be ended waits for others: EC2 takes five calls a second in the long run."""
 _BATCH = 100
 _ACTION = "ec2:TerminateInstances"
 _ALIVE = (MachineState.PENDING, MachineState.RUNNING, MachineState.STOPPING, MachineState.STOPPED)
@@ -36,6 +39,14 @@ _NO_SUCH = "InvalidInstanceID"
 _SKIP_REFUSED = frozenset(
     {"InvalidParameter", "InvalidParameterValue", "InvalidParameterCombination", "UnknownParameter"}
 )
+
+
+class _Batch:
+    """Machines that several threads want to end at about the same time."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+        self.failures: Future[dict[str, Ec2ExecutorError]] = Future()
 
 
 class Terminator:
@@ -49,6 +60,7 @@ class Terminator:
         self._lock = threading.Lock()
         self._launched_at: dict[str, float] = {}
         self._skip_os_shutdown = True
+        self._gathering: _Batch | None = None
 
     def launched(self, machine_id: str) -> None:
         """Remember a launch: EC2's `NotFound` is not believed for a while."""
@@ -58,8 +70,26 @@ class Terminator:
     def terminate(self, machine_ids: Collection[str]) -> None:
         """See `Cloud.terminate`. One machine that can't be ended hinders no other; the first such
         error is raised after all others have been ended."""
-        for error in self.end(machine_ids).values():
-            raise error
+        with self._lock:
+            leads = self._gathering is None
+            batch = self._gathering = self._gathering or _Batch()
+            batch.ids.update(machine_ids)
+        if leads:
+            self._end_gathered(batch)
+        failures = batch.failures.result()
+        for each in failures.keys() & {*machine_ids}:
+            raise failures[each]
+
+    def _end_gathered(self, batch: _Batch) -> None:
+        try:
+            try:
+                self._clock.sleep(GATHER_S)
+            finally:
+                with self._lock:
+                    self._gathering = None
+            batch.failures.set_result(self.end(batch.ids))
+        except BaseException as error:
+            batch.failures.set_exception(error)
 
     def end(self, machine_ids: Collection[str]) -> dict[str, Ec2ExecutorError]:
         """End machines; the ids of those that could not be ended, and why."""

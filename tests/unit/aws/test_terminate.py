@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -43,6 +46,34 @@ def test_one_call_for_many(world: World) -> None:
     world.terminator.terminate([f"i-{each}" for each in range(250)])
     assert [len(each) for each in world.batches] == [100, 100, 50]
     assert all(each["SkipOsShutdown"] for each in world.ec2.called("terminate_instances"))
+
+
+def test_one_call_for_many_threads(world: World) -> None:
+    """Machines whose jobs end at the same time share a call; each hears of its own failure and no other's."""
+    everybody = threading.Barrier(20)
+
+    def refuse_one(**parameters: Any) -> dict[str, Any]:
+        if "i-7" in parameters["InstanceIds"]:
+            raise client_error("UnauthorizedOperation", "You are not authorized")
+        return {}
+
+    world.ec2.answer("terminate_instances", refuse_one)
+    world.ec2.answer("describe_instances", reservations())
+    world.clock.on_sleep = lambda _: time.sleep(0.2)
+
+    def end(number: int) -> bool:
+        everybody.wait()
+        try:
+            world.terminator.terminate([f"i-{number}"])
+        except PermissionDenied:
+            return False
+        return True
+
+    with ThreadPoolExecutor(20) as pool:
+        ended = list(pool.map(end, range(20)))
+    assert [number for number, each in enumerate(ended) if not each] == [7]
+    assert {each for batch in world.batches for each in batch} == {f"i-{number}" for number in range(20)}
+    assert max(map(len, world.batches)) > 10
 
 
 def test_skip_is_refused(world: World) -> None:
