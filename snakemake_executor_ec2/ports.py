@@ -91,15 +91,18 @@ class Cloud(Protocol):
         Raises ConfigurationError if there is no such image, or it is for another architecture.
         """
 
-    def launch(self, spec: LaunchSpec) -> Machine:
+    def launch(self, spec: LaunchSpec, cancel: CancelToken | None = None) -> Machine:
         """Start exactly one machine, reachable over ssh by this computer only.
 
-        The same spec again (same token) gives the same machine. Raises LaunchError if EC2 refuses it or
-        has none; ThrottledError or CredentialsExpired if the same spec may be asked for again.
+        The same spec again (same token) gives the same machine. Specs of several threads that differ in
+        nothing but their tokens may be one call. Raises LaunchError if EC2 refuses it or has none;
+        ThrottledError or CredentialsExpired if the same spec may be asked for again; Cancelled if that
+        happens before EC2 is asked.
         """
 
     def status(self, machine_id: str) -> MachineStatus:
-        """What EC2 says of it, at most 2 s old. One API call serves all machines of the run."""
+        """What EC2 says of it, at most 2 s old (4 s with hundreds). One API call serves all machines of the
+        run."""
 
     def is_impaired(self, machine_id: str) -> bool:
         """Whether EC2's own checks of a running machine fail: it does not answer EC2 either. At most

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from snakemake_executor_ec2.errors import ConfigurationError
 
 RUN_TAG = "snakemake-ec2:run"
-JOB_TAG = "snakemake-ec2:job"
 RULE_TAG = "snakemake-ec2:rule"
 OWNER_TAG = "snakemake-ec2:owner"
 EXPIRES_TAG = "snakemake-ec2:expires-at"
@@ -39,7 +38,6 @@ def client_token(*parts: str) -> str:
 def tags(
     *,
     run_id: str,
-    job_key: str,
     rule: str,
     owner: str,
     expires_at: float,
@@ -48,6 +46,7 @@ def tags(
 ) -> dict[str, str]:
     """A machine's tags: whose it is, what it runs and when it ends on its own.
 
+    No job is named: it may have several, and machines that are launched together share their tags.
     `expires_at` is in seconds since the epoch; `extra` are the user's own tags. Our own
     values are made to fit EC2's rules; the user's are refused (ConfigurationError) where
     they don't fit, because cost reports look for exactly what was written.
@@ -55,7 +54,6 @@ def tags(
     ours = {
         "Name": f"snakemake: {rule}",
         RUN_TAG: run_id,
-        JOB_TAG: job_key,
         RULE_TAG: rule,
         OWNER_TAG: owner,
         EXPIRES_TAG: datetime.fromtimestamp(expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -75,7 +73,7 @@ def image_tags(
     return {key: _fit(value) for key, value in ours.items()}
 
 
-def check_tags(extra: Mapping[str, str], *, taken: int = 7) -> dict[str, str]:
+def check_tags(extra: Mapping[str, str], *, taken: int = 6) -> dict[str, str]:
     """The user's tags, as they are. Raises ConfigurationError for one that EC2 would refuse.
 
     `taken` is the number of tags that we set ourselves.

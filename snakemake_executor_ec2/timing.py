@@ -10,6 +10,8 @@ from snakemake_executor_ec2.ports import Clock
 
 LAUNCHES_PER_S = 2.0
 """Launch calls of all of a run's jobs together; EC2's bucket refills at this rate (unverified)."""
+LAUNCHES_AT_ONCE = 5
+"""As many as EC2's bucket holds when it is full."""
 _SAME_TIME_S = 1.0
 """Clocks that differ by less count as one: a job takes longer to begin."""
 
@@ -33,10 +35,12 @@ def growing_s(number: int, first_s: float, most_s: float) -> float:
 
 
 class RateLimiter:
-    """At most so many calls a second, over all threads, evenly spread."""
+    """At most so many calls a second, over all threads, evenly spread; `at_once` may come together if
+    none has come for a while."""
 
-    def __init__(self, per_second: float, clock: Clock) -> None:
+    def __init__(self, per_second: float, clock: Clock, *, at_once: int = 1) -> None:
         self._gap_s = 1.0 / per_second
+        self._early_s = (at_once - 1) * self._gap_s
         self._clock = clock
         self._lock = threading.Lock()
         self._next = 0.0
@@ -51,9 +55,9 @@ class RateLimiter:
         """Take the next turn; the seconds until it comes."""
         with self._lock:
             now = self._clock.monotonic()
-            turn = max(now, self._next)
-            self._next = turn + self._gap_s
-            return turn - now
+            evenly = max(now, self._next)
+            self._next = evenly + self._gap_s
+            return max(0.0, evenly - self._early_s - now)
 
 
 class Backoff:

@@ -20,6 +20,7 @@ from snakemake_executor_ec2.aws.run_instances import Launcher
 from snakemake_executor_ec2.aws.security_group import SecurityGroup
 from snakemake_executor_ec2.aws.statuses import StatusBoard, describe_run
 from snakemake_executor_ec2.aws.terminate import Terminator
+from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import ConfigurationError, CredentialsExpired
 from snakemake_executor_ec2.model import (
     Arch,
@@ -167,14 +168,14 @@ class Ec2Cloud:
         """See `Cloud.image`."""
         return self._region.image(ami, arch, gpu=gpu)
 
-    def launch(self, spec: LaunchSpec) -> Machine:
+    def launch(self, spec: LaunchSpec, cancel: CancelToken | None = None) -> Machine:
         """See `Cloud.launch`."""
         if spec.tags.get(RUN_TAG) != self._run_id:
             raise ValueError(f"a launch without the tag {RUN_TAG}={self._run_id} would never be found again")
         subnets = [each for each in self._region.subnets() if each.zone == spec.zone]
         self._tried_to_launch = True
         try:
-            machine = self._launcher.launch(spec, subnets)
+            machine = self._launcher.launch(spec, subnets, cancel)
         except CredentialsExpired as error:
             self._clients.log_in_again()
             if self._clients.in_environment:

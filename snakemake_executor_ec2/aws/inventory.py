@@ -12,7 +12,7 @@ from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, translate
 from snakemake_executor_ec2.aws.terminate import Terminator
 from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.model import MachineState, Market
-from snakemake_executor_ec2.tags import EXPIRES_TAG, FOLDER_TAG, JOB_TAG, OWNER_TAG, RULE_TAG, RUN_TAG
+from snakemake_executor_ec2.tags import EXPIRES_TAG, FOLDER_TAG, OWNER_TAG, RULE_TAG, RUN_TAG
 from snakemake_executor_ec2.timing import Backoff, SystemClock
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ class Found:
     launched_at: float
     address: str
     run: str
-    job: str
     rule: str
     owner: str
     expires_at: float | None
@@ -134,7 +133,6 @@ def _found(row: InstanceTypeDef) -> Found:
         launched_at=row["LaunchTime"].timestamp(),
         address=row.get("PublicIpAddress") or row.get("PrivateIpAddress") or "",
         run=tags.get(RUN_TAG, ""),
-        job=tags.get(JOB_TAG, ""),
         rule=tags.get(RULE_TAG, ""),
         owner=tags.get(OWNER_TAG, ""),
         expires_at=_time(tags.get(EXPIRES_TAG, "")),

@@ -1,4 +1,7 @@
-"""Starting machines: exactly one for each spec, whatever becomes of the answer."""
+"""Starting machines: exactly one for each spec, whatever becomes of the answer.
+
+Specs that come together and are alike share a call (see `together.py`).
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,12 @@ from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, is_transient,
 from snakemake_executor_ec2.aws.network import Caller, Subnet
 from snakemake_executor_ec2.aws.security_group import SETTLE_S, SecurityGroup
 from snakemake_executor_ec2.aws.statuses import describe_run
+from snakemake_executor_ec2.aws.together import Together, token_of
+from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import CapacityError, LaunchError
 from snakemake_executor_ec2.model import LaunchSpec, Machine, Market
 from snakemake_executor_ec2.ports import Clock
-from snakemake_executor_ec2.timing import LAUNCHES_PER_S, Backoff, RateLimiter
+from snakemake_executor_ec2.timing import LAUNCHES_AT_ONCE, LAUNCHES_PER_S, Backoff, RateLimiter
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
@@ -32,18 +37,19 @@ _NOT_YET_KNOWN = frozenset(
 
 
 def run_instances_request(
-    spec: LaunchSpec, *, subnet_id: str, group_id: str, public_address: bool
+    *specs: LaunchSpec, subnet_id: str, group_id: str, public_address: bool
 ) -> dict[str, Any]:
-    """Keyword arguments for boto3's `run_instances`: one machine, complete.
+    """Keyword arguments for boto3's `run_instances`: a machine for each of some specs that are alike.
 
     The machine ends when it powers off, its volumes end with it and are encrypted, its metadata service
     wants a session token, and everything that the call makes carries our tags from its first moment.
     """
+    spec = specs[0]
     tags = [{"Key": key, "Value": value} for key, value in sorted(spec.tags.items())]
     request: dict[str, Any] = {
-        "ClientToken": spec.token,
+        "ClientToken": token_of(specs),
         "MinCount": 1,
-        "MaxCount": 1,
+        "MaxCount": len(specs),
         "ImageId": spec.image.ami,
         "InstanceType": spec.offer.instance_type.name,
         "UserData": spec.user_data,
@@ -100,9 +106,12 @@ class Launcher:
         self._group = group
         self._caller = caller
         self._clock = clock
-        self._pace = RateLimiter(LAUNCHES_PER_S, clock)
+        self._pace = RateLimiter(LAUNCHES_PER_S, clock, at_once=LAUNCHES_AT_ONCE)
+        self._together = Together(self._pace, clock)
 
-    def launch(self, spec: LaunchSpec, subnets: Sequence[Subnet]) -> Machine:
+    def launch(
+        self, spec: LaunchSpec, subnets: Sequence[Subnet], cancel: CancelToken | None = None
+    ) -> Machine:
         """Start one machine in a zone's subnets, the first that has addresses left.
 
         The same token is used for each: EC2 binds it to what succeeded. Raises LaunchError.
@@ -110,54 +119,69 @@ class Launcher:
         if not subnets:
             raise LaunchError(f"there is no subnet in {spec.zone}; --ec2-subnets names others")
         group_id = self._group.ensure(subnets[0].vpc_id, self._caller.networks)
+
+        def ask(specs: Sequence[LaunchSpec]) -> list[Machine]:
+            return self._launch_in(subnets, specs, group_id)
+
+        return self._together.launch(spec, ask, cancel)
+
+    def _launch_in(
+        self, subnets: Sequence[Subnet], specs: Sequence[LaunchSpec], group_id: str
+    ) -> list[Machine]:
         for subnet in subnets[:-1]:
             try:
-                return self._launch(spec, subnet, group_id)
+                return self._launch(specs, subnet, group_id)
             except CapacityError as error:
                 if error.code != _NO_ADDRESSES:
                     raise
-        return self._launch(spec, subnets[-1], group_id)
+            self._pace.wait()
+        return self._launch(specs, subnets[-1], group_id)
 
-    def _launch(self, spec: LaunchSpec, subnet: Subnet, group_id: str) -> Machine:
+    def _launch(self, specs: Sequence[LaunchSpec], subnet: Subnet, group_id: str) -> list[Machine]:
+        """One call, whose turn has come, and its repetitions: at least one machine."""
         request = run_instances_request(
-            spec, subnet_id=subnet.id, group_id=group_id, public_address=subnet.public
+            *specs, subnet_id=subnet.id, group_id=group_id, public_address=subnet.public
         )
         patience = Backoff(self._clock, total_s=RETRY_S)
         settling = Backoff(self._clock, total_s=SETTLE_S)
         while True:
-            self._pace.wait()
             try:
                 answer = self._clients.ec2_once.run_instances(**request)
             except AWS_ERRORS as error:
                 code = code_of(error)
                 if code == _OTHER_PARAMETERS:
-                    launched = self._launched_before(spec)
-                    if launched is not None:
-                        return self._machine(spec, launched)
-                if code in _NOT_YET_KNOWN and self._group.is_fresh and settling.pause():
-                    continue
+                    launched = self._launched_before(request["ClientToken"])
+                    if launched:
+                        return self._machines(specs[0], launched)
+                again = code in _NOT_YET_KNOWN and self._group.is_fresh and settling.pause()
                 # No answer does not mean no machine: the same token finds it.
-                if is_transient(error) and patience.pause():
-                    continue
-                raise translate(error, _ACTION) from error
-            return self._machine(spec, answer["Instances"][0])
+                if not again and not (is_transient(error) and patience.pause()):
+                    raise translate(error, _ACTION) from error
+            else:
+                return self._machines(specs[0], answer["Instances"])
+            self._pace.wait()
 
-    def _launched_before(self, spec: LaunchSpec) -> InstanceTypeDef | None:
-        """The machine of this token, started in another subnet by a call whose answer was lost."""
+    def _launched_before(self, token: str) -> list[InstanceTypeDef]:
+        """The machines of this token, started in another subnet by a call whose answer was lost."""
         try:
             rows = describe_run(self._clients.ec2, self._run_id)
         except AWS_ERRORS as error:
             raise translate(error, "ec2:DescribeInstances") from error
-        return next((row for row in rows if row.get("ClientToken") == spec.token), None)
+        return [row for row in rows if row.get("ClientToken") == token]
 
-    def _machine(self, spec: LaunchSpec, row: InstanceTypeDef) -> Machine:
-        return Machine(
-            id=row["InstanceId"],
-            instance_type=row["InstanceType"],
-            zone=row.get("Placement", {}).get("AvailabilityZone", spec.zone),
-            market=spec.offer.market,
-            price=spec.offer.price,
-            on_demand=spec.offer.on_demand,
-            disk_gib=spec.disk_gib,
-            launched_at=self._clock.now(),
-        )
+    def _machines(self, spec: LaunchSpec, rows: Sequence[InstanceTypeDef]) -> list[Machine]:
+        """What a call has launched, in the order that every answer to it gives."""
+        launched_at = self._clock.now()
+        return [
+            Machine(
+                id=row["InstanceId"],
+                instance_type=row["InstanceType"],
+                zone=row.get("Placement", {}).get("AvailabilityZone", spec.zone),
+                market=spec.offer.market,
+                price=spec.offer.price,
+                on_demand=spec.offer.on_demand,
+                disk_gib=spec.disk_gib,
+                launched_at=launched_at,
+            )
+            for row in sorted(rows, key=lambda row: (row.get("AmiLaunchIndex", 0), row["InstanceId"]))
+        ]

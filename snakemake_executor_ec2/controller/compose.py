@@ -15,7 +15,7 @@ from snakemake_executor_ec2.machines.budget import Budget
 from snakemake_executor_ec2.machines.connection import Connection
 from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.machines.feasibility import Feasibility
-from snakemake_executor_ec2.machines.host_keys import HostKeys
+from snakemake_executor_ec2.machines.host_keys import FirstKeys, HostKeys
 from snakemake_executor_ec2.machines.launcher import Launcher
 from snakemake_executor_ec2.machines.session import MachineSession
 from snakemake_executor_ec2.model import JobPlan, KeyPair, Market, Software
@@ -173,6 +173,11 @@ def sessions(
     return lambda connection: MachineSession(
         connection, clock, tell, locks, host_keys, install_s, reuse=reuse
     )
+
+
+def first_keys(config: RunConfig, clock: Clock, make: Callable[[], KeyPair]) -> Callable[[], KeyPair]:
+    """Gives each new machine of a run the host key that is in its user-data."""
+    return FirstKeys(first_is_enough=config.allow_first_host_key, clock=clock, make=make).take
 
 
 def launch_guard(reachability: Reachability, host_keys: HostKeys) -> Callable[[], None]:

@@ -180,7 +180,7 @@ class Run:
             launcher=launcher,
             ledger=self._ledger,
             idle=idle,
-            new_key_pair=new_key_pair,
+            new_key_pair=compose.first_keys(config, clock, new_key_pair),
             session=compose.sessions(config, clock, host_keys, self._tell, self._install_s),
             software=self.software,
             boot_timeout_s=config.boot_timeout_s,

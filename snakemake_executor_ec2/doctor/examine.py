@@ -325,7 +325,6 @@ class Examination:
             ),
             tags=tags(
                 run_id=_RUN,
-                job_key=_RUN,
                 rule=_RUN,
                 owner=_RUN,
                 expires_at=self.clock.now() + lifetime_s,

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 
 from snakemake_executor_ec2.errors import PreparationError
+from snakemake_executor_ec2.model import KeyPair
+from snakemake_executor_ec2.ports import Clock
 
 UNRENEWED = 2
 """After this many machines of a run that kept their first key, and none that renewed it, no more are
@@ -17,6 +19,36 @@ launched."""
 _READABLE = (
     "which anyone who may read its user-data in your AWS account (ec2:DescribeInstanceAttribute) can read"
 )
+
+
+SHARED_S = 5.0
+"""For how long a first host key is given to new machines: none of them boots in that time, so no job runs
+yet that could read it there."""
+
+
+class FirstKeys:
+    """First host keys for a run's machines; threads share it.
+
+    Machines that are launched by one call have the same user-data, so those of jobs that come together have
+    the same first key. Each of them replaces it by its own before anything is sent to it.
+    """
+
+    def __init__(self, *, first_is_enough: bool, clock: Clock, make: Callable[[], KeyPair]) -> None:
+        """`first_is_enough`: machines may keep theirs, so none is shared."""
+        self._shared_s = 0.0 if first_is_enough else SHARED_S
+        self._clock = clock
+        self._make = make
+        self._lock = threading.Lock()
+        self._latest: KeyPair | None = None
+        self._until = 0.0
+
+    def take(self) -> KeyPair:
+        """The first key of a machine that is about to be launched."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if self._latest is None or now >= self._until:
+                self._latest, self._until = self._make(), now + self._shared_s
+            return self._latest
 
 
 class HostKeys:

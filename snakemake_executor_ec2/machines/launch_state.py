@@ -15,7 +15,6 @@ from snakemake_executor_ec2.model import JobPlan, KeyPair, Offer
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.report import messages
 from snakemake_executor_ec2.sizing.quotas import Quota, QuotaLimiter
-from snakemake_executor_ec2.timing import LAUNCHES_PER_S, RateLimiter
 
 
 @dataclass
@@ -50,7 +49,6 @@ class LaunchState:
         self.budget = budget
         self.limiter = limiter
         self.capacity = CapacityCache(clock, keep_s)
-        self.rate = RateLimiter(LAUNCHES_PER_S, clock)
         self.tell_once = TellOnce(tell)
         self.holding: set[str] = set()
         """Machines that count towards the account's limits."""

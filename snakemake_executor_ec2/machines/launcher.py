@@ -250,12 +250,6 @@ class Launcher:
     def _try(self, tried: Round, offer: Offer, zone: str) -> Machine | _Next:
         """A machine, or where to ask next. Why not here is noted in `tried`."""
         limiter, row, market = self._state.limiter, offer.instance_type, offer.market
-        if limiter.has_room(row, market):
-            wait_s = self._state.rate.turn()
-            if wait_s > 0:
-                self.pause(tried.cancel, wait_s)
-            if self._state.is_empty(offer, zone):
-                return _Next.ZONE  # another job has found out in the meantime
         if not limiter.reserve(row, market):
             tried.quota = tried.quota or quota_of(row.name, market)
             return _Next.OFFER
@@ -298,18 +292,18 @@ class Launcher:
             if launched is None:
                 tried.beyond_budget_usd = needed_usd
                 return None
-            machine = self._launch(spec, tried.cancel)
+            machine = self._launch(tried.plan.key, spec, tried.cancel)
             launched(machine.id)
         return machine
 
-    def _launch(self, spec: LaunchSpec, cancel: CancelToken) -> Machine:
+    def _launch(self, job_key: str, spec: LaunchSpec, cancel: CancelToken) -> Machine:
         """One machine for a token. While EC2 does not answer, or asks to wait, the very same again:
         it may have started the machine, and for another spec it would start another one."""
         started = self.clock.monotonic()
         failures = 0
         while True:
             try:
-                return self._recorded_launch(spec)
+                return self._recorded_launch(job_key, spec, cancel)
             except ThrottledError as error:
                 if self.clock.monotonic() - started >= self.capacity_timeout_s:
                     raise
@@ -322,11 +316,11 @@ class Launcher:
             self.pause(cancel, growing_s(failures, _FIRST_PAUSE_S, _LONGEST_PAUSE_S))
             failures += 1
 
-    def _recorded_launch(self, spec: LaunchSpec) -> Machine:
+    def _recorded_launch(self, job_key: str, spec: LaunchSpec, cancel: CancelToken) -> Machine:
         """A launch that cannot be recorded beforehand is not made: after a crash, its machine would be
         lost."""
-        self.records.intend(spec.tags[tags.JOB_TAG], spec)
-        machine = self.feasibility.cloud.launch(spec)
+        self.records.intend(job_key, spec)
+        machine = self.feasibility.cloud.launch(spec, cancel)
         self.records.launched(spec.token, machine)
         return machine
 
@@ -361,7 +355,6 @@ class Launcher:
             ),
             tags=tags.tags(
                 run_id=self.run_id,
-                job_key=plan.key,
                 rule=plan.rule,
                 owner=self.owner,
                 expires_at=self.clock.now() + lifetime_s,

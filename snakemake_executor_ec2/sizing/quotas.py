@@ -103,16 +103,6 @@ class QuotaLimiter:
             if use.limit is None:
                 use.limit, use.probe_at = vcpus, self.clock.monotonic() + PROBE_S
 
-    def has_room(self, instance_type: InstanceType, market: Market) -> bool:
-        """True if `reserve` would let a machine through now."""
-        quota = quota_of(instance_type.name, market)
-        if quota is None:
-            return True
-        with self._changed:
-            use = self._uses.setdefault(quota.code, _Use())
-            fits = use.limit is None or use.in_use + instance_type.vcpus <= use.limit
-            return fits or self.clock.monotonic() >= use.probe_at
-
     def reserve(self, instance_type: InstanceType, market: Market) -> bool:
         """Count a machine that is about to be launched; False if it would go beyond the limit."""
         quota = quota_of(instance_type.name, market)

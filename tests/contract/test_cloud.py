@@ -122,7 +122,7 @@ def make_spec(cloud: Cloud, *, type_name: str = "m7i.large", zone: str | None = 
             claim_s=600,
             ssh_user="ec2-user",
         ),
-        tags=tags.tags(run_id=RUN, job_key="1", rule="align", owner="me", expires_at=0.0),
+        tags=tags.tags(run_id=RUN, rule="align", owner="me", expires_at=0.0),
     )
 
 

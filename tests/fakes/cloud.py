@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import (
     CloudError,
     ConfigurationError,
@@ -203,7 +204,9 @@ class FakeCloud:
             raise ConfigurationError(f"the machine image {wanted} is for {known[wanted]}, the job for {arch}")
         return Image(ami=wanted, name="fake Linux", arch=arch, root_device="/dev/xvda", root_gib=8)
 
-    def launch(self, spec: LaunchSpec) -> Machine:
+    def launch(self, spec: LaunchSpec, cancel: CancelToken | None = None) -> Machine:
+        if cancel is not None:
+            cancel.check()
         if spec.tags.get(RUN_TAG) != self.run_id:
             raise ValueError("a launch without the run's tag")
         with self._lock:

@@ -37,7 +37,7 @@ RUN = run_record("r", began_at=NOW - 7300, login=None)
 def found(**more: Any) -> Found:
     facts = {
         "id": "i-1", "state": MachineState.RUNNING, "instance_type": "m5.large", "zone": "us-east-1a",
-        "market": Market.ON_DEMAND, "launched_at": NOW - 7200, "address": "", "run": "r", "job": "r.1.1",
+        "market": Market.ON_DEMAND, "launched_at": NOW - 7200, "address": "", "run": "r",
         "rule": "align", "owner": "me", "expires_at": NOW + 86_400,
     }  # fmt: skip
     return Found(**{**facts, **more})

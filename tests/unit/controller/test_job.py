@@ -239,7 +239,9 @@ def test_a_machine_that_never_answers(world: World) -> None:
 def test_bare_metal_takes_its_time_to_boot(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of an hour is no reason to take another one."""
     launch = world.cloud.launch
-    monkeypatch.setattr(world.cloud, "launch", lambda spec: replace(launch(spec), instance_type="c5.metal"))
+    monkeypatch.setattr(
+        world.cloud, "launch", lambda spec, cancel: replace(launch(spec, cancel), instance_type="c5.metal")
+    )
     world.scene.silent.add("203.0.113.1")
     booted = world.clock.monotonic() + 900
 

@@ -52,7 +52,6 @@ class DeadRun:
         attempt = begin(self.journal, self.id, plan)
         on = self.journal.attempt(attempt).on.id
         spec = self.cloud.launches[-1]
-        spec = replace(spec, tags={**spec.tags, "snakemake-ec2:job": key})
         self.journal.intend(on, spec)
         self.journal.launched(spec.token, machine)
         self.journal.enter(attempt, phase)

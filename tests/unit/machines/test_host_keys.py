@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from snakemake_executor_ec2.errors import PreparationError
-from snakemake_executor_ec2.machines.host_keys import UNRENEWED, HostKeys
+from snakemake_executor_ec2.machines.host_keys import SHARED_S, UNRENEWED, FirstKeys, HostKeys
+from snakemake_executor_ec2.model import KeyPair
+from tests.fakes.clock import FakeClock
 
 
 def test_nothing_is_sent_unless_it_is_allowed() -> None:
@@ -41,3 +45,22 @@ def test_more_are_launched_only_where_one_has_a_key_of_its_own(renewed: bool) ->
         return
     with pytest.raises(PreparationError, match="Nothing more is launched"):
         keys.check()
+
+
+@pytest.mark.parametrize(("first_is_enough", "keys"), [(False, 2), (True, 4)])
+def test_first_keys_are_shared_for_a_moment(first_is_enough: bool, keys: int) -> None:
+    """Machines of the same seconds have the same first key, later ones another; none shares a key that it may
+    keep."""
+    clock = FakeClock()
+    numbers = itertools.count()
+    first = FirstKeys(
+        first_is_enough=first_is_enough,
+        clock=clock,
+        make=lambda: KeyPair(private="", public=f"ssh-ed25519 {next(numbers)}"),
+    )
+    taken = []
+    for _ in range(2):
+        taken += [first.take(), first.take()]
+        clock.advance(SHARED_S)
+    assert len({*taken}) == keys
+    assert taken[0] not in taken[2:]

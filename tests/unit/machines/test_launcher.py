@@ -158,15 +158,6 @@ def test_tokens_differ_between_machines_of_a_job() -> None:
     assert world.launch(no=1).id != world.launch(no=2).id
 
 
-def test_at_most_two_calls_a_second() -> None:
-    """Thirty jobs at once take fifteen seconds of EC2's pace."""
-    world = World()
-    before = world.clock.now()
-    for number in range(30):
-        world.launch(str(number))
-    assert 14 <= world.clock.now() - before <= 16
-
-
 def test_cancelled_while_it_waits() -> None:
     """A cancelled job stops waiting at once."""
     world = World()

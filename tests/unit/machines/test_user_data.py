@@ -346,7 +346,7 @@ def test_disk_beyond_ebs() -> None:
 
 
 def make_tags(rule: str = "align", extra: dict[str, str] | None = None) -> dict[str, str]:
-    return tags.tags(run_id="r1", job_key="j1", rule=rule, owner="ann", expires_at=0.0, extra=extra)
+    return tags.tags(run_id="r1", rule=rule, owner="ann", expires_at=0.0, extra=extra)
 
 
 def test_tags() -> None:
@@ -354,7 +354,6 @@ def test_tags() -> None:
     assert make_tags(extra={"project": "x"}) == {
         "Name": "snakemake: align",
         "snakemake-ec2:run": "r1",
-        "snakemake-ec2:job": "j1",
         "snakemake-ec2:rule": "align",
         "snakemake-ec2:owner": "ann",
         "snakemake-ec2:expires-at": "1970-01-01T00:00:00Z",
@@ -387,7 +386,7 @@ def test_users_name_tag_wins() -> None:
         {"snakemake-ec2:run": "x"},
         {"k": "semi;colon"},
         {"k\n": "x"},
-        {f"k{number}": "x" for number in range(45)},
+        {f"k{number}": "x" for number in range(46)},
     ],
 )
 def test_bad_tags(extra: dict[str, str]) -> None:

@@ -71,7 +71,7 @@ def test_open_until_ec2_refuses() -> None:
     assert gate.in_use(STANDARD) == 4
     assert not gate.reserve(LARGE, Market.ON_DEMAND)
     gate.release(LARGE, Market.ON_DEMAND)
-    assert not gate.has_room(XLARGE, Market.ON_DEMAND)
+    assert not gate.reserve(XLARGE, Market.ON_DEMAND)
     assert gate.reserve(LARGE, Market.ON_DEMAND)
 
 

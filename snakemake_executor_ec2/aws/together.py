@@ -1,0 +1,147 @@
+"""Launches that come together are one call of RunInstances.
+
+EC2 counts calls: five at once, then two a second. Whoever comes first leads: while it waits for its turn,
+others whose machine is to be the same join it. EC2 may give fewer machines than it was asked for; what it
+has to say to the rest is heard by asking again. If a call was not answered it may have started machines, so
+its members stay together: whoever asks again asks for all of them, with the same token.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+from snakemake_executor_ec2 import tags
+from snakemake_executor_ec2.cancellation import CancelToken
+from snakemake_executor_ec2.errors import CapacityError, CredentialsExpired, QuotaError, ThrottledError
+from snakemake_executor_ec2.model import LaunchSpec, Machine
+from snakemake_executor_ec2.ports import Clock
+from snakemake_executor_ec2.timing import RateLimiter
+
+MOST = 100
+"""Machines of one call: AWS advises to ask for more in several."""
+GATHER_S = 0.1
+"""How long the first one waits for others at least."""
+
+Ask = Callable[[Sequence[LaunchSpec]], Sequence[Machine]]
+"""Asks EC2 for a machine for each spec, alike but for their tokens; gives at least one, in a stable order."""
+
+
+class _Call:
+    """One call and who takes part in it."""
+
+    def __init__(self, opened_at: float) -> None:
+        self.opened_at = opened_at
+        self.asked = False
+        self.specs: list[LaunchSpec] = []
+        self.numbers: dict[str, int] = {}
+        """By token: which of the machines is whose."""
+        self.answer: Future[Sequence[Machine]] = Future()
+
+    def add(self, spec: LaunchSpec) -> None:
+        self.numbers[spec.token] = len(self.specs)
+        self.specs.append(spec)
+
+
+class Together:
+    """Threads share it."""
+
+    def __init__(self, pace: RateLimiter, clock: Clock) -> None:
+        self._pace = pace
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._open: dict[object, _Call] = {}
+        """Calls that others may still join, by what their machines are to be."""
+        self._calls: dict[str, _Call] = {}
+        """By token: a spec belongs to one call, whose machine it gets whenever it asks."""
+        self._refused: dict[object, tuple[float, CapacityError | QuotaError]] = {}
+        """When EC2 has last had none of what was asked for, and what it said."""
+
+    def launch(self, spec: LaunchSpec, ask: Ask, cancel: CancelToken | None = None) -> Machine:
+        """The machine of a spec; its thread may be the one that calls `ask` for many. Raises Cancelled if
+        it is to end while it waits for its turn; then nothing is launched, for the others neither: a run
+        cancels all its jobs together."""
+        while True:
+            call, answer, leads = self._join(spec)
+            if leads:
+                self._lead(call, answer, _shape(spec), ask, cancel)
+            machines = answer.result()
+            number = call.numbers[spec.token]
+            if number < len(machines):
+                return machines[number]
+            with self._lock:
+                self._calls.pop(spec.token, None)
+
+    def _join(self, spec: LaunchSpec) -> tuple[_Call, Future[Sequence[Machine]], bool]:
+        """The call of a spec, its answer to come, and whether this thread is the one that asks."""
+        shape = _shape(spec)
+        with self._lock:
+            if known := self._calls.get(spec.token):
+                again = known.answer.done() and known.answer.exception() is not None
+                if again:
+                    known.answer = Future()
+                return known, known.answer, again
+            call = self._open.get(shape)
+            leads = call is None or len(call.specs) >= MOST
+            if call is None or leads:
+                call = self._open[shape] = _Call(self._clock.monotonic())
+            call.add(spec)
+            self._calls[spec.token] = call
+            return call, call.answer, leads
+
+    def _lead(
+        self,
+        call: _Call,
+        answer: Future[Sequence[Machine]],
+        shape: object,
+        ask: Ask,
+        cancel: CancelToken | None,
+    ) -> None:
+        wait = self._clock.sleep if cancel is None else cancel.wait
+        try:
+            try:
+                if not call.asked:
+                    wait(GATHER_S)
+                wait(self._pace.turn())
+            finally:
+                self._seal(call, shape)
+            self._check_refused(call, shape)
+            call.asked = True
+            machines = ask(call.specs)
+        except BaseException as error:
+            with self._lock:
+                if not isinstance(error, (ThrottledError, CredentialsExpired)):
+                    for token in call.numbers:
+                        self._calls.pop(token, None)
+                if isinstance(error, (CapacityError, QuotaError)):
+                    self._refused[shape] = self._clock.monotonic(), error
+            answer.set_exception(error)
+        else:
+            call.specs.clear()  # only their tokens count from now on
+            answer.set_result(machines)
+
+    def _seal(self, call: _Call, shape: object) -> None:
+        """Let no more join."""
+        with self._lock:
+            if self._open.get(shape) is call:
+                del self._open[shape]
+
+    def _check_refused(self, call: _Call, shape: object) -> None:
+        """Raise what EC2 has said to others like them while they waited, except if they were asked for
+        before: then there may be machines."""
+        with self._lock:
+            refused_at, error = self._refused.get(shape, (call.opened_at, None))
+        if error is not None and refused_at > call.opened_at and not call.asked:
+            raise error
+
+
+def token_of(specs: Sequence[LaunchSpec]) -> str:
+    """The ClientToken of a call for these."""
+    return specs[0].token if len(specs) == 1 else tags.client_token(*(each.token for each in specs))
+
+
+def _shape(spec: LaunchSpec) -> object:
+    """What EC2 is told, but for the second at which the machine ends on its own."""
+    told = tuple(sorted((name, value) for name, value in spec.tags.items() if name != tags.EXPIRES_TAG))
+    return spec.offer, spec.zone, spec.image, spec.disk_gib, spec.user_data, spec.instance_profile, told
