@@ -19,7 +19,6 @@ from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.controller.config import RunConfig
 from snakemake_executor_ec2.controller.context import RunContext
 from snakemake_executor_ec2.controller.idle import ReadyMachine
-from snakemake_executor_ec2.controller.job import renewing
 from snakemake_executor_ec2.controller.machine import JobMachines
 from snakemake_executor_ec2.errors import (
     Cancelled,
@@ -152,7 +151,7 @@ def _on_machine(
     # EC2 judges by the machine and its tags: before there was one, it could not be asked.
     images.check(ready.machine.id, name=order.name, tags=order.tags)
     with context.ledger.phase(entry, Phase.PREPARE):
-        with renewing(ready.lease_s, ready.session):
+        with context.leases.renewing(ready.lease_s, ready.session):
             ready.session.install_software(order.software)
         if order.software.setup.strip():
             context.tell(baking.setup_is_not_run_again())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from snakemake_executor_ec2.controller.leases import Leases
 from snakemake_executor_ec2.machines.connection import Connection
 from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.model import JobPlan, KeyPair, Machine, Software
@@ -54,6 +55,7 @@ class RunContext:
     """Prints a line for the user."""
     leavings: Leavings = field(default_factory=Leavings)
     """What jobs left beside their outputs."""
+    leases: Leases = field(default_factory=Leases)
     lease_usd: float | None = None
 
     def lease_of(self, machine: Machine, plan: JobPlan) -> float:

@@ -10,10 +10,9 @@ needs to go on with it: if Snakemake is killed, the next run resumes the job on 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from snakemake_executor_ec2.cancellation import CancelToken
@@ -127,7 +126,7 @@ class JobLifecycle:
         def send() -> None:
             self._tell(idle.staged(self._plan, session.stage_in(self._plan)))
 
-        with renewing(ready.lease_s, session):
+        with self._context.leases.renewing(ready.lease_s, session):
             side_by_side = ThreadPoolExecutor(max_workers=2, thread_name_prefix="make ready")
             software = self._context.software.of_job(self._plan)
             install = side_by_side.submit(session.install_software, software)
@@ -150,7 +149,10 @@ class JobLifecycle:
                 context.ledger.ran(entry, result)
                 has_results = result.exit_code == 0
                 self._tell(messages.ended(plan, result))
-            with context.ledger.phase(entry, Phase.STAGE_OUT), renewing(ready.lease_s, session):
+            with (
+                context.ledger.phase(entry, Phase.STAGE_OUT),
+                context.leases.renewing(ready.lease_s, session),
+            ):
                 self._tell(messages.retrieved(plan, self._fetch(session, has_results=has_results)))
                 left = session.left(plan) if has_results else {}
                 context.leavings.note(plan.rule, left)
@@ -247,21 +249,3 @@ def _missed_by_functions(plan: JobPlan, left: Iterable[Path]) -> list[Path]:
     """What a checkpoint has left on its machine beside its outputs, except logs: a function that waits for
     the checkpoint may look for these files on this computer, and silently find none."""
     return sorted(path for path in left if plan.is_checkpoint and path.suffix not in _LOGS)
-
-
-@contextmanager
-def renewing(lease_s: float, session: Session) -> Iterator[None]:
-    """Renew the lease during something that may take longer: a transfer, an installation. A job that
-    is followed renews it by itself."""
-    over = threading.Event()
-
-    def renew() -> None:
-        while not over.wait(lease_s / 4):
-            with suppress(Ec2ExecutorError):  # the call that works on the machine fails, too
-                session.renew()
-
-    threading.Thread(target=renew, name="lease", daemon=True).start()
-    try:
-        yield
-    finally:
-        over.set()

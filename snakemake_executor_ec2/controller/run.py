@@ -77,7 +77,8 @@ class Run:
         self._warn = warn
         self._clock = SystemClock()
         self._stack = ExitStack()
-        self._stories: list[Story] = []
+        self._stories: set[Story] = set()
+        """Those that are not over."""
         self._leavings = Leavings()
         self._install_s: list[float] = []
         self._entries: tuple[Entry, ...] = ()
@@ -235,10 +236,11 @@ class Run:
             finally:
                 if idle is not None:
                     idle.has_one(plan)
+                self._stories.discard(story)
 
         thread = threading.Thread(target=tell_it, name=f"job {plan.key}", daemon=True)
         story = Story(future, cancel, thread)
-        self._stories.append(story)
+        self._stories.add(story)
         thread.start()
         return story
 
@@ -267,11 +269,12 @@ class Run:
         detach = detach and self.config.can_detach and not self._folder_gone
         keep_results = keep_results and not self._folder_gone
         self._detached = self._detached or detach
-        for story in self._stories:
+        stories = list(self._stories)
+        for story in stories:
             story.cancel_token.cancel(detach=detach, keep_results=keep_results)
         if self._idle is not None:
             self._idle.close()
-        for story in self._stories:
+        for story in stories:
             story.thread.join(timeout=_GRACE_S)
 
     def close(self) -> None:

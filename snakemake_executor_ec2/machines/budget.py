@@ -97,9 +97,12 @@ class Budget:
         """Set aside what a machine's next job will cost, beside what it has cost; False if that does not
         fit."""
         with self._lock:
+            if self.most_usd is None:
+                self._running[machine_id] = needed_usd
+                return True
             others = {name: usd for name, usd in self._running.items() if name != machine_id}
             planned = self._committed(others) + sum(self._launching) + needed_usd
-            if self.most_usd is not None and planned > self.most_usd + _ROUNDING_USD:
+            if planned > self.most_usd + _ROUNDING_USD:
                 return False
             self._running[machine_id] = self._costs_usd().get(machine_id, 0.0) + needed_usd
             return True
@@ -107,7 +110,8 @@ class Budget:
     def idle(self, machine_id: str, waiting_usd: float) -> None:
         """A machine's job has ended: no more is set aside than what waiting for the next one may cost."""
         with self._lock:
-            self._running[machine_id] = self._costs_usd().get(machine_id, 0.0) + waiting_usd
+            spent = {} if self.most_usd is None else self._costs_usd()
+            self._running[machine_id] = spent.get(machine_id, 0.0) + waiting_usd
 
     def released(self, machine_id: str) -> None:
         """A machine has ended: only what it has cost counts."""

@@ -9,8 +9,10 @@ machine's to decide, the job takes the runner (`runner/run.py`).
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shutil
+from functools import cache
 from typing import Any
 
 from snakemake_executor_ec2.agent.benchmark import COLUMNS
@@ -113,7 +115,13 @@ def _executable(job: Any) -> str:
     from snakemake.shell import shell
 
     named = job.resources.get("shell_exec") or shell.get_executable()
-    return "bash" if named in (None, shutil.which("bash")) else str(named)
+    return "bash" if named in (None, _bash(os.environ.get("PATH"))) else str(named)
+
+
+@cache
+def _bash(search_path: str | None) -> str | None:
+    """Where it is here: looked for once, and not for each of a thousand jobs."""
+    return shutil.which("bash", path=search_path)
 
 
 def _with_prefix(command: str, executable: str) -> str:

@@ -295,7 +295,8 @@ def _existing(files: Iterable[Any]) -> tuple[Path, ...]:
 
 
 def _absolute(files: Iterable[Any]) -> tuple[Path, ...]:
-    return tuple(dict.fromkeys(Path(os.path.normpath(Path.cwd() / str(f))) for f in files))
+    here = Path.cwd()
+    return tuple(dict.fromkeys(Path(os.path.normpath(here / str(f))) for f in files))
 
 
 def workflow_sources(workflow: Any) -> Iterator[Path]:

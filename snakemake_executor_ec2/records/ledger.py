@@ -46,8 +46,13 @@ class MachineEntry:
 
     def share_of(self, entry: Entry, now: float) -> float:
         """Which part of the cost is a job's; the parts of all its jobs are one together."""
-        parts = shares(self._lived_s(now), [each.own_s for each in self.entries])
-        return parts[self.entries.index(entry)]
+        return dict(self.shares(now))[entry]
+
+    def shares(self, now: float) -> list[tuple[Entry, float]]:
+        """The share of each of its jobs."""
+        entries = [*self.entries]
+        parts = shares(self._lived_s(now), [each.own_s for each in entries])
+        return [*zip(entries, parts, strict=True)]
 
     def _lived_s(self, now: float) -> float:
         until = now if self.ended_at is None else self.ended_at
@@ -167,7 +172,7 @@ class Ledger:
             waited = entry.seconds.get(Phase.JOURNAL, 0.0) - waited
             entry.add(phase, self._clock.monotonic() - started - waited)
             self._journal.note(entry.record, seconds=entry.seconds)
-            self._note_costs(entry.on)
+            self._note_costs(entry.on, entry)
 
     def intend(self, job_key: str, spec: LaunchSpec) -> None:
         """See `ports.LaunchRecords`."""
@@ -180,7 +185,9 @@ class Ledger:
     def launched(self, token: str, machine: Machine) -> None:
         """See `ports.LaunchRecords`."""
         self._journal.launched(token, machine)
-        with self._waiting(self._tokens[token]):
+        with self._lock:
+            entry = self._tokens.pop(token)
+        with self._waiting(entry):
             self._journal.is_written()  # what it costs counts from now on, also if we are killed
 
     def pinned(self, on: MachineEntry, host_keys: tuple[str, ...]) -> None:
@@ -234,7 +241,7 @@ class Ledger:
         if entry.closed:
             self._note_end(entry)
             return True
-        self._note_costs(entry.on)
+        self._note_costs(entry.on, entry)
         if entry.on.kept_reason and not entry.on.kept:
             return False  # it goes on without us
         entry.closed = True
@@ -249,6 +256,7 @@ class Ledger:
 
     def _note_end(self, entry: Entry) -> None:
         if entry.on.ended_at is not None and entry is entry.on.entries[-1]:
+            self._note_costs(entry.on)
             self._journal.end_machine(entry.on.record, entry.end_reason)
 
     def ended(self, on: MachineEntry) -> None:
@@ -257,11 +265,15 @@ class Ledger:
         self._note_costs(on)
         self._journal.end_machine(on.record, "done")
 
-    def _note_costs(self, on: MachineEntry) -> None:
+    def _note_costs(self, on: MachineEntry, only: Entry | None = None) -> None:
+        """What a machine has cost, and the shares of all of its jobs, or of one: those of the others, whose
+        boot and waiting it shares, are noted when the machine has ended."""
         now = self._clock.now()
-        self._journal.note_machine(on.record, usd=on.cost_usd(now))
-        for each in on.entries:
-            self._journal.note(each.record, usd=each.cost_usd(now))
+        usd = on.cost_usd(now)
+        self._journal.note_machine(on.record, usd=usd)
+        for each, part in on.shares(now):
+            if each is only or only is None:
+                self._journal.note(each.record, usd=usd and usd * part)
 
     @contextmanager
     def _waiting(self, entry: Entry) -> Iterator[None]:
