@@ -12,7 +12,7 @@ from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, is_transient,
 from snakemake_executor_ec2.aws.network import Caller, Subnet
 from snakemake_executor_ec2.aws.security_group import SETTLE_S, SecurityGroup
 from snakemake_executor_ec2.aws.statuses import describe_run
-from snakemake_executor_ec2.aws.together import Together, token_of
+from snakemake_executor_ec2.aws.together import NO_ADDRESSES, Together, token_of
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import CapacityError, LaunchError
 from snakemake_executor_ec2.model import LaunchSpec, Machine, Market
@@ -28,7 +28,6 @@ RETRY_S = 20.0
 """How long a throttled or unanswered call is repeated before it fails."""
 
 _ACTION = "ec2:RunInstances"
-_NO_ADDRESSES = "InsufficientFreeAddressesInSubnet"
 _OTHER_PARAMETERS = "IdempotentParameterMismatch"
 _NOT_YET_KNOWN = frozenset(
     {"InvalidGroup.NotFound", "InvalidGroupId.NotFound", "InvalidParameterValue", "InvalidSubnetID.NotFound"}
@@ -132,7 +131,7 @@ class Launcher:
             try:
                 return self._launch(specs, subnet, group_id)
             except CapacityError as error:
-                if error.code != _NO_ADDRESSES:
+                if error.code != NO_ADDRESSES:
                     raise
             self._pace.wait()
         return self._launch(specs, subnets[-1], group_id)

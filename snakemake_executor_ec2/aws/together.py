@@ -24,6 +24,8 @@ MOST = 100
 GATHER_S = 0.1
 """How long the first one waits for others at least."""
 
+NO_ADDRESSES = "InsufficientFreeAddressesInSubnet"
+
 Ask = Callable[[Sequence[LaunchSpec]], Sequence[Machine]]
 """Asks EC2 for a machine for each spec, alike but for their tokens; gives at least one, in a stable order."""
 
@@ -108,7 +110,7 @@ class Together:
                 self._seal(call, shape)
             self._check_refused(call, shape)
             call.asked = True
-            machines = ask(call.specs)
+            machines = self._ask_for_fewer(call, ask, wait)
         except BaseException as error:
             with self._lock:
                 if not isinstance(error, (ThrottledError, CredentialsExpired)):
@@ -120,6 +122,19 @@ class Together:
         else:
             call.specs.clear()  # only their tokens count from now on
             answer.set_result(machines)
+
+    def _ask_for_fewer(self, call: _Call, ask: Ask, wait: Callable[[float], None]) -> Sequence[Machine]:
+        """Ask for all of them; if some limit is in the way, for half as many, down to one: nobody says
+        whether EC2 then gives as many as it can, or none."""
+        while True:
+            try:
+                return ask(call.specs)
+            except (CapacityError, QuotaError) as error:
+                limited = isinstance(error, QuotaError) or error.code == NO_ADDRESSES
+                if not limited or len(call.specs) == 1:
+                    raise
+            del call.specs[len(call.specs) // 2 :]
+            wait(self._pace.turn())
 
     def _seal(self, call: _Call, shape: object) -> None:
         """Let no more join."""

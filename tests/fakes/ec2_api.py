@@ -55,6 +55,8 @@ class FakeEc2Api:
         """Rows of DescribeInstances by id, with `UserData`; `Began` and `Ended` by the monotonic clock."""
         self.capacity: int | None = None
         """So many machines can be alive; None: any number."""
+        self.limit: int | None = None
+        """The account's: a call that would go beyond it starts nothing."""
         self.lose_replies = 0
         """So many launches start their machines, and their answers are lost."""
         self.network = "198.18"
@@ -147,8 +149,11 @@ class FakeEc2Api:
 
     def _start(self, request: dict[str, Any]) -> list[str]:
         count = request["MaxCount"]
+        alive = sum(row["Ended"] is None for row in self.machines.values())
+        if self.limit is not None and alive + count > self.limit:
+            raise client_error("VcpuLimitExceeded")
         if self.capacity is not None:
-            count = min(count, self.capacity - sum(row["Ended"] is None for row in self.machines.values()))
+            count = min(count, self.capacity - alive)
         if count < request["MinCount"]:
             raise client_error("InsufficientInstanceCapacity", status=500)
         if not self._starts.take(count):

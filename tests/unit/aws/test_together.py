@@ -15,7 +15,7 @@ from snakemake_executor_ec2.aws.run_instances import Launcher
 from snakemake_executor_ec2.aws.security_group import SecurityGroup
 from snakemake_executor_ec2.aws.together import MOST
 from snakemake_executor_ec2.cancellation import CancelToken
-from snakemake_executor_ec2.errors import Cancelled, CapacityError, ThrottledError
+from snakemake_executor_ec2.errors import Cancelled, CapacityError, QuotaError, ThrottledError
 from snakemake_executor_ec2.model import LaunchSpec
 from tests.fakes.ec2_api import FakeClients, FakeEc2Api
 from tests.unit.machines.test_user_data import SPEC
@@ -55,7 +55,7 @@ class World:
         """A machine's id, or the name of the error; asked again if that is allowed."""
         try:
             return self.launcher.launch(spec, SUBNETS).id
-        except CapacityError as error:
+        except (CapacityError, QuotaError) as error:
             return type(error).__name__
         except ThrottledError:
             return self.launch(spec)
@@ -119,6 +119,15 @@ def test_fewer_than_asked_for(world: World) -> None:
     found = world.all_of(alike(10))
     assert found.count("CapacityError") == 3
     assert len({*found} - {"CapacityError"}) == 7 == len(world.api.alive)
+
+
+def test_a_limit_in_the_way(world: World) -> None:
+    """As many machines as the account's limit allows are launched, also if EC2 refuses a call that asks for
+    more as a whole; the others hear of the limit."""
+    world.api.limit = 7
+    found = world.all_of(alike(30))
+    assert found.count("QuotaError") == 23
+    assert len({*found} - {"QuotaError"}) == 7 == len(world.api.alive)
 
 
 def test_refused_for_all(world: World) -> None:
