@@ -6,9 +6,11 @@ The fixture `ec2_cloud` fails every test that leaves a machine behind.
 from __future__ import annotations
 
 import re
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -200,6 +202,30 @@ def test_a_lost_answer(
     calls = ec2_cloud.calls("RunInstances")
     assert len(calls) == 3
     assert len({call["params"]["ClientToken"] for call in calls}) == 1
+
+
+def test_jobs_that_come_together(
+    run_workflow: WorkflowRunner, ec2_cloud: EmbeddedCloud, new_machines: Machines
+) -> None:
+    """Four jobs at once share calls, and the first answer is lost: each has a machine, with a host key of
+    its own in the end, and none is launched twice."""
+    ec2_cloud.faults.lose_reply("RunInstances")
+
+    run = run_workflow(many(4))
+
+    assert run.returncode == 0, run.output
+    assert [(run.folder / f"o{number}.txt").read_text() for number in range(4)] == [
+        "0\n",
+        "1\n",
+        "2\n",
+        "3\n",
+    ]
+    asked = {call["params"]["ClientToken"]: call for call in ec2_cloud.calls("RunInstances")}
+    assert len(asked) < 4
+    assert sum(int(call["params"]["MaxCount"]) for call in asked.values()) == 4 == len(new_machines())
+    with closing(sqlite3.connect(run.folder / ".snakemake" / "ec2" / "journal.sqlite")) as journal:
+        keys = [row[0] for row in journal.execute("SELECT host_keys FROM machines")]
+    assert len({*keys}) == 4
 
 
 # --- spot -----------------------------------------------------------------------------------

@@ -12,10 +12,11 @@ import pytest
 
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.controller.config import RunConfig
+from snakemake_executor_ec2.controller.context import RunContext
 from snakemake_executor_ec2.controller.recovery import Recovery
 from snakemake_executor_ec2.controller.run import Run, allow_many_files
 from snakemake_executor_ec2.errors import ThrottledError
-from snakemake_executor_ec2.model import Software
+from snakemake_executor_ec2.model import JobOutcome, Software
 from snakemake_executor_ec2.ports import Connector
 from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.records.ledger import Ledger
@@ -151,3 +152,14 @@ def test_a_hint_after_much_preparation(world: World, use_baked: bool) -> None:
     world.run.close()
     world.run.close()
     assert sum("`snakemake-ec2 bake` with the same arguments" in each for each in world.said) == use_baked
+
+
+def test_ended_stories_are_forgotten(world: World) -> None:
+    """A run holds nothing of jobs that are over: of thousands, it would be the connections of all."""
+    run = world.run
+    run._context = cast("RunContext", None)
+    stories = [run.begin(launchers.plan(), lambda *_: JobOutcome(ok=True)) for _ in range(20)]
+    for each in stories:
+        each.thread.join()
+    assert all(each.result().ok for each in stories)
+    assert not run._stories
