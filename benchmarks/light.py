@@ -42,14 +42,16 @@ _FREE_MIB = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What takes how long, in seconds. The defaults are those of Amazon Linux 2023 on EC2."""
+    """What EC2 is like: what takes how long, in seconds. The defaults are those of Amazon Linux 2023 on EC2."""
 
     boot: float = 25.0
     software: float = 40.0
-    command: float = 0.25
-    """One of the agent's: a Python start and three round trips."""
+    command: float = 0.2
+    """One of the agent's: a Python start and three round trips of 30 ms."""
     connect: float = 0.3
     job: float = 10.0
+    limit: int | None = None
+    """So many machines the account may have; None: any number."""
     calls: Mapping[str, float] = field(
         default_factory=lambda: {
             "run_instances": 1.5,
@@ -241,7 +243,7 @@ def light_hosts(costs: Costs, server: Mapping[str, str] | None = None) -> Iterat
     """Runs of this process use light hosts during the block; those of a `benchmarks.light_server`, with this
     host key, if one is given."""
     api = FakeEc2Api(SystemClock())
-    api.pending_s, api.takes_s = costs.boot / 3, costs.calls
+    api.pending_s, api.takes_s, api.limit = costs.boot / 3, costs.calls, costs.limit
     connector = LightConnector(api, costs)
     if server:
         api.pending_s, api.network = costs.boot, "127.18"

@@ -14,6 +14,7 @@ from io import BytesIO
 import asyncssh
 
 from benchmarks.light import PULSE, Costs, LightMachine
+from snakemake_executor_ec2.controller.run import allow_many_files
 from snakemake_executor_ec2.ssh.keys import new_key_pair
 
 _WORKERS = 64
@@ -77,6 +78,7 @@ def _answer(machine: LightMachine, name: str, command: str, stdin: bytes) -> byt
 
 async def main() -> None:
     """Serve until standard input ends; the first line of output says where, as JSON."""
+    allow_many_files()
     key = new_key_pair()
     machines = _Machines(key.public, Costs(**json.loads(sys.argv[1])))
     acceptor = await asyncssh.listen(
