@@ -295,8 +295,9 @@ def _existing(files: Iterable[Any]) -> tuple[Path, ...]:
 
 
 def _absolute(files: Iterable[Any]) -> tuple[Path, ...]:
-    here = Path.cwd()
-    return tuple(dict.fromkeys(Path(os.path.normpath(here / str(f))) for f in files))
+    names = [*map(str, files)]
+    here = Path.cwd() if names else Path()
+    return tuple(dict.fromkeys(Path(os.path.normpath(here / name)) for name in names))
 
 
 def workflow_sources(workflow: Any) -> Iterator[Path]:
