@@ -42,7 +42,7 @@ _FREE_MIB = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What EC2 is like: what takes how long, in seconds. The defaults are those of Amazon Linux 2023 on EC2."""
+    """What EC2 is like, times in seconds. The defaults are those of Amazon Linux 2023."""
 
     boot: float = 25.0
     software: float = 40.0

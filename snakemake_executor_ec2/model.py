@@ -210,7 +210,7 @@ class LaunchSpec:
     """Everything about one launch: the same spec gives the same request."""
 
     token: str
-    """ClientToken: EC2 launches at most one machine for it. At most 64 ASCII characters."""
+    """EC2 gives at most one machine for it. A ClientToken, or a part of one: at most 64 ASCII characters."""
     offer: Offer
     zone: str
     image: Image

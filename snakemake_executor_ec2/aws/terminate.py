@@ -46,7 +46,8 @@ class _Batch:
 
     def __init__(self) -> None:
         self.ids: set[str] = set()
-        self.failures: Future[dict[str, Ec2ExecutorError]] = Future()
+        self.failures: Future[dict[str, Ec2ExecutorError] | None] = Future()
+        """Those that could not be ended, and why; None: the thread that was to end them did not."""
 
 
 class Terminator:
@@ -70,26 +71,30 @@ class Terminator:
     def terminate(self, machine_ids: Collection[str]) -> None:
         """See `Cloud.terminate`. One machine that can't be ended hinders no other; the first such
         error is raised after all others have been ended."""
-        with self._lock:
-            leads = self._gathering is None
-            batch = self._gathering = self._gathering or _Batch()
-            batch.ids.update(machine_ids)
-        if leads:
-            self._end_gathered(batch)
-        failures = batch.failures.result()
+        failures: dict[str, Ec2ExecutorError] | None = None
+        while failures is None:
+            with self._lock:
+                leads = self._gathering is None
+                batch = self._gathering = self._gathering or _Batch()
+                batch.ids.update(machine_ids)
+            if leads:
+                self._end_gathered(batch)
+            failures = batch.failures.result()
         for each in failures.keys() & {*machine_ids}:
             raise failures[each]
 
     def _end_gathered(self, batch: _Batch) -> None:
+        failures: dict[str, Ec2ExecutorError] | None = None
         try:
             try:
                 self._clock.sleep(GATHER_S)
             finally:
                 with self._lock:
                     self._gathering = None
-            batch.failures.set_result(self.end(batch.ids))
-        except BaseException as error:
-            batch.failures.set_exception(error)
+            failures = self.end(batch.ids)
+        finally:
+            # Ctrl-C may end this thread's call, and must not keep others from ending theirs.
+            batch.failures.set_result(failures)
 
     def end(self, machine_ids: Collection[str]) -> dict[str, Ec2ExecutorError]:
         """End machines; the ids of those that could not be ended, and why."""

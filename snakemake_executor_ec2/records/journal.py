@@ -1,7 +1,7 @@
 """What was intended and what became of it, on disk before EC2 is asked: `.snakemake/ec2/journal.sqlite`.
 
 A run that was killed at any instruction leaves here all that the next one needs: which machines
-may exist (the intent, with its ClientToken, is written before the launch), how to reach them
+may exist (the intent, with its token, is written before the launch), how to reach them
 (the run's login key, the host keys that are pinned), which job runs where and how far it came.
 The file is readable by its owner only, and the login key is erased with the run's last machine
 (docs/decisions/0020-journal.md).

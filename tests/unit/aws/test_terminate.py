@@ -76,6 +76,31 @@ def test_one_call_for_many_threads(world: World) -> None:
     assert max(map(len, world.batches)) > 10
 
 
+def test_an_interrupted_call_for_many(world: World) -> None:
+    """Ctrl-C ends the call of the thread that asks for all: another one asks then."""
+    joined, interrupted = threading.Event(), threading.Event()
+
+    def interrupt(_: float) -> None:
+        if not interrupted.is_set():
+            interrupted.set()
+            assert joined.wait(10)
+            raise KeyboardInterrupt
+
+    world.clock.on_sleep = interrupt
+    world.ec2.answer("terminate_instances", {})
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(world.terminator.terminate, ["i-1"])
+        assert interrupted.wait(10)
+        second = pool.submit(world.terminator.terminate, ["i-2"])
+        while "i-2" not in world.terminator._gathering.ids:  # type: ignore[union-attr]
+            time.sleep(0.01)
+        joined.set()
+        second.result(10)
+        with pytest.raises(KeyboardInterrupt):
+            first.result(10)
+    assert world.batches == [["i-2"]]
+
+
 def test_skip_is_refused(world: World) -> None:
     """Where the API does not know SkipOsShutdown, machines are ended without it from then on."""
 
