@@ -61,9 +61,8 @@ def _workflows(rules: int, jobs: int, *, examples: bool) -> list[tuple[str, Path
     if jobs:
         found.append((f"{jobs} jobs of 2 s", {"Snakefile": _alike(jobs)}, 4))
     if examples:
-        found += [
-            (path.name, path, 4) for path in sorted(_EXAMPLES.iterdir()) if (path / "Snakefile").exists()
-        ]
+        names = sorted(path.parents[1] for path in _EXAMPLES.glob("*/workflow/Snakefile"))
+        found += [(path.name, path, 4) for path in names]
     return found
 
 
@@ -88,8 +87,11 @@ def _alike(jobs: int) -> str:
 
 def _run(cloud: EmbeddedCloud, folder: Path, workflow: Path | dict[str, str], way: str, jobs: int) -> Used:
     folder.mkdir()
+    options = ["--ec2-reuse", way]
+    if isinstance(workflow, Path):
+        options += ["--ec2-requirements", "requirements.txt"]
     began = time.monotonic()
-    done = WorkflowRunner(cloud, folder)(workflow, "--ec2-reuse", way, jobs=jobs, timeout_s=3600)
+    done = WorkflowRunner(cloud, folder)(workflow, *options, jobs=jobs, timeout_s=3600)
     seconds = time.monotonic() - began
     if done.returncode:
         sys.exit(done.output)
