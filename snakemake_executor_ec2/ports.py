@@ -141,6 +141,10 @@ class RemoteHost(Protocol):
     Every method raises ConnectionLost when the connection breaks.
     """
 
+    @property
+    def round_trip_s(self) -> float:
+        """How long a word takes there and back, at best; 0: nothing is known of that."""
+
     def run(self, command: str, *, stdin: bytes = b"", timeout_s: float | None = None) -> Completed:
         """Run a command to its end, even if it fails. Raises ConnectionLost on timeout."""
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import getpass
 import os
+import queue
 import shutil
 import signal
 import socket
@@ -25,6 +26,9 @@ from snakemake_executor_ec2.ssh.keys import new_key_pair
 LOOPBACK = "127.0.0.1"
 
 T = TypeVar("T")
+
+_UNDER_WAY = 4096
+"""How many pieces may be under way at once on a wire with a delay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +174,8 @@ async def _run_command(process: asyncssh.SSHServerProcess[bytes], home: Path) ->
             process.exit(code)
     with contextlib.suppress(ProcessLookupError):
         command.terminate()  # the client left; sshd would close its streams instead
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(command.wait(), 5)
     for task in [*streams, ended]:
         task.cancel()
     await asyncio.gather(*streams, ended, closed, return_exceptions=True)
@@ -205,13 +211,18 @@ async def _stop(server: asyncssh.SSHAcceptor) -> None:
 
 
 class Wire:
-    """A TCP proxy in front of a server: what goes over it can be cut, or silently go nowhere."""
+    """A TCP proxy in front of a server: what goes over it can be cut, or silently go nowhere. It delivers at
+    once, or after `delay_s`, and no more than `bytes_per_s` in each direction."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, delay_s: float = 0.0, bytes_per_s: float = 0.0) -> None:
         self._target = port
+        self._delay_s = delay_s
+        self._bytes_per_s = bytes_per_s
         self._listener = socket.create_server((LOOPBACK, 0))
         self.port: int = self._listener.getsockname()[1]
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self.carried = 0
+        """Bytes that it has passed on, in both directions together."""
         self._flows = threading.Event()
         self._flows.set()
         self._threads = [threading.Thread(target=self._accept, name="wire", daemon=True)]
@@ -259,12 +270,37 @@ class Wire:
                 thread.start()
 
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        under_way: queue.Queue[tuple[float, bytes]] = queue.Queue(_UNDER_WAY if self._delay_s else 1)
+        thread = threading.Thread(
+            target=self._deliver, args=(under_way, source, sink), name="wire", daemon=True
+        )
+        thread.start()
+        free = 0.0
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                self._flows.wait()
-                sink.sendall(data)
-        _shut(sink)
+                now = time.monotonic()
+                if self._bytes_per_s:
+                    free = max(free, now) + len(data) / self._bytes_per_s
+                    time.sleep(max(0.0, free - now))
+                under_way.put((time.monotonic() + self._delay_s, data))
+        under_way.put((0.0, b""))
+        thread.join()
         source.close()
+
+    def _deliver(
+        self, under_way: queue.Queue[tuple[float, bytes]], source: socket.socket, sink: socket.socket
+    ) -> None:
+        due, data = under_way.get()
+        while data:
+            time.sleep(max(0.0, due - time.monotonic()))
+            self._flows.wait()
+            try:
+                sink.sendall(data)
+                self.carried += len(data)
+            except OSError:
+                _shut(source)
+            due, data = under_way.get()
+        _shut(sink)
 
 
 def _shut(end: socket.socket) -> None:

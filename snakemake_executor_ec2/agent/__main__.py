@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 
 _WITHOUT_ARGUMENTS = {
-    "unpack": ("files", "unpack"),
+    "arrived": ("arriving", "arrived"),
     "pack": ("files", "pack"),
     "workdir": ("files", "workdir"),
     "left": ("leavings", "main"),
@@ -45,13 +45,13 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:
-        from .extract import ArchiveError
-        from .state import AgentError
+        from .frames import ArchiveError, Damaged
+        from .state import AGAIN, AgentError
 
         if not isinstance(error, (AgentError, ArchiveError, OSError)):
             raise
         print(error, file=sys.stderr)
-        return 1
+        return AGAIN if isinstance(error, Damaged) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,6 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in _WITHOUT_ARGUMENTS:
         commands.add_parser(name)
+    unpack = commands.add_parser("unpack")
+    unpack.add_argument("transfer", nargs="?", default="")
+    unpack.add_argument("lanes", nargs="*")
+    commands.add_parser("lane").add_argument("name")
     commands.add_parser("supervisor").add_argument("label", help="for people who look at `ps`")
     commands.add_parser("run").add_argument("file")
     commands.add_parser("group").add_argument("file")
@@ -79,6 +83,14 @@ def _run(options: argparse.Namespace) -> int:
     if command in _WITHOUT_ARGUMENTS:
         module, function = _WITHOUT_ARGUMENTS[command]
         return int(getattr(import_module(f"{__package__}.{module}"), function)() or 0)
+    if command == "unpack":
+        from .files import unpack
+
+        return unpack(options.transfer, options.lanes)
+    if command == "lane":
+        from .lanes import lane
+
+        return lane(options.name)
     if command == "follow":
         from .follow import follow
 

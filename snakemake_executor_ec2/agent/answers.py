@@ -140,6 +140,16 @@ def sizes_of(answer: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
+def have_of(answer: Mapping[str, Any]) -> tuple[dict[str, int], int | None]:
+    """How much of an upload's files has arrived, by their keys; and the size of an upload that is done."""
+    done = answer.get("done")
+    size = done.get("bytes") if isinstance(done, dict) else None
+    told = answer.get("have")
+    pairs = told.items() if isinstance(told, dict) else ()
+    have = {key: count for key, count in pairs if type(count) is int and 0 <= count < 1 << 63}
+    return have, size if type(size) is int and 0 <= size < 1 << 63 else None
+
+
 def kinds_of(begin: Mapping[str, Any], asked: Collection[str]) -> tuple[dict[str, str], dict[str, str]]:
     """What each requested path is, and why it cannot be sent if the agent says so."""
     told = begin.get("paths")

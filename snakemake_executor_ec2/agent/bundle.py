@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import shlex
 import zipfile
 from importlib import resources
 
 _CONTROLLER_ONLY = {"answers.py", "bundle.py", "client.py", "image_client.py", "protocol.py", "storing.py"}
+_CONTROLLER_ONLY |= {"striping.py", "transfer.py"}
 _MAIN = "import sys\n\nfrom snakemake_executor_ec2.agent.__main__ import main\n\nsys.exit(main())\n"
 
 
@@ -33,3 +35,14 @@ def bundle() -> bytes:
 def digest() -> str:
     """Twelve characters that name this very agent."""
     return hashlib.sha256(bundle()).hexdigest()[:12]
+
+
+def folder() -> str:
+    """Where this very agent is on a machine, for its shell."""
+    return f"$HOME/.snakemake-ec2/{digest()}"
+
+
+def command(*arguments: str) -> str:
+    """How a shell on a machine runs a command of the agent's."""
+    # On a line of its own: what a login shell's startup files print comes before it.
+    return f'echo; python3 "{folder()}/agent.pyz" {shlex.join(arguments)}'

@@ -129,7 +129,8 @@ def _clean(key: str, keep: Mapping[str, str], made: Mapping[str, str]) -> None:
     for name in ("stand-ins", "late/waited.json", "late/failed", "looked", _NOTED):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(home(), name))
-    shutil.rmtree(os.path.join(home(), "jobs"), ignore_errors=True)
+    for folder in ("jobs", "arriving"):
+        shutil.rmtree(os.path.join(home(), folder), ignore_errors=True)
 
 
 def _noted(key: str) -> tuple[_Before, int]:

@@ -7,11 +7,10 @@ connection is safe for all of them.
 from __future__ import annotations
 
 import json
-import shlex
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, BinaryIO
+from typing import Any
 
 from snakemake_executor_ec2.agent.answers import (
     Fetched,
@@ -23,7 +22,6 @@ from snakemake_executor_ec2.agent.answers import (
     clock_of,
     host_key_of,
     job_state_of,
-    kinds_of,
     last_words,
     locked_of,
     not_understood,
@@ -32,15 +30,8 @@ from snakemake_executor_ec2.agent.answers import (
     texts,
     versions_of,
 )
-from snakemake_executor_ec2.agent.archive import (
-    ArchiveError,
-    Contents,
-    Entry,
-    Refused,
-    read_archive,
-    write_archive,
-)
-from snakemake_executor_ec2.agent.bundle import bundle, digest
+from snakemake_executor_ec2.agent.archive import Entry
+from snakemake_executor_ec2.agent.bundle import bundle, command, folder
 from snakemake_executor_ec2.agent.extract import Judge
 from snakemake_executor_ec2.agent.protocol import (
     Finished,
@@ -50,13 +41,12 @@ from snakemake_executor_ec2.agent.protocol import (
     Unwatched,
     parse_line,
 )
-from snakemake_executor_ec2.agent.storing import is_for_good
+from snakemake_executor_ec2.agent.transfer import Download, Upload
 from snakemake_executor_ec2.errors import (
     ConnectError,
     ConnectionLost,
     Ec2ExecutorError,
     PreparationError,
-    ResultsRefused,
     StagingError,
 )
 from snakemake_executor_ec2.model import Cleaned, Software
@@ -120,18 +110,17 @@ class Agent:
 
     def __init__(self, host: RemoteHost) -> None:
         self._host = host
-        self._folder = f"$HOME/.snakemake-ec2/{digest()}"
 
     # --- the machine ----------------------------------------------------------------------
 
     def install(self) -> None:
         """Put the agent on the machine; one round trip. If it is already nothing is written, for
         which there may be no room any more."""
-        folder = self._folder
+        place = folder()
         done = self._host.run(
-            f'umask 077 && if [ -s "{folder}/agent.pyz" ]; then cat > /dev/null; else '
-            f'mkdir -p "{folder}" && cat > "{folder}/part.$$" && '
-            f'mv -f "{folder}/part.$$" "{folder}/agent.pyz"; fi && command -v python3 && '
+            f'umask 077 && if [ -s "{place}/agent.pyz" ]; then cat > /dev/null; else '
+            f'mkdir -p "{place}" && cat > "{place}/part.$$" && '
+            f'mv -f "{place}/part.$$" "{place}/agent.pyz"; fi && command -v python3 && '
             f'python3 -c "{_IS_NEW_ENOUGH}"',
             stdin=bundle(),
             timeout_s=_ANSWER_S,
@@ -152,8 +141,8 @@ class Agent:
         """Let it show the new host key from now on; the old one is gone."""
         self._host_key("rotate-host-key")
 
-    def _host_key(self, command: str) -> dict[str, Any]:
-        done = self._host.run(self._command(command), timeout_s=_ANSWER_S)
+    def _host_key(self, name: str) -> dict[str, Any]:
+        done = self._host.run(command(name), timeout_s=_ANSWER_S)
         if done.exit_code:
             raise ConnectError(last_words(done))
         return answer_of(done)
@@ -176,7 +165,7 @@ class Agent:
         came down to, which saves working it out. Raises PreparationError with the log's end."""
         versions = like.versions if like else PYTHONS
         request = {**asdict(wanted), "python": versions, "locked": like.locked if like else ()}
-        done = self._host.run(self._command("software"), stdin=_json(request), timeout_s=timeout_s)
+        done = self._host.run(command("software"), stdin=_json(request), timeout_s=timeout_s)
         answer = answer_of(done)
         if done.exit_code or "error" in answer:
             error = str(answer.get("error") or last_words(done))
@@ -215,64 +204,21 @@ class Agent:
             for path, each in zip(asked, about, strict=True)
         )
 
-    def unpack(
-        self,
-        entries: Collection[Entry],
-        *,
-        shift_ns: int = 0,
-        progress: Callable[[int], None] | None = None,
-    ) -> int:
-        """Send files and directories to their absolute paths; returns the bytes of content.
-
-        `shift_ns` is added to their modification times.
-
-        Nothing appears there until everything has arrived.
-        """
-        sizes: list[int] = []
-
-        def write(stream: BinaryIO) -> None:
-            sizes.append(write_archive(stream, entries, shift_ns=shift_ns, progress=progress))
-
-        try:
-            done = self._host.upload(self._command("unpack"), write)
-        except OSError as error:
-            raise StagingError(f"A file could not be read: {_told(error)}.") from error
-        if done.exit_code:
-            raise StagingError(f"Files could not be put on the machine: {last_words(done)}.")
-        return sum(sizes)
+    def unpack(self, entries: Collection[Entry], *, shift_ns: int = 0) -> int:
+        """Send files and directories, see `transfer.Upload`; returns the bytes of content."""
+        return Upload(entries, shift_ns=shift_ns).over(self._host)
 
     def pack(
         self,
-        paths: Collection[str],
+        paths: Sequence[str],
         place: Callable[[str], str | None],
         *,
-        must: Collection[str] = (),
+        must: Sequence[str] = (),
         judge: Judge,
-        shift_ns: int = 0,
-        progress: Callable[[int], None] | None = None,
     ) -> Fetched:
-        """Fetch what exists of `paths`, and all of `must`; see `archive.read_archive` for `place`, `judge`.
-
-        No file appears on this computer until everything has arrived. If one of `must` is missing, nothing
-        is fetched at all, and `kinds` says so.
-        """
-        request = {"paths": list(paths), "must": list(must)}
-
-        def read(stream: BinaryIO) -> Contents:
-            return read_archive(stream, place, judge=judge, shift_ns=shift_ns, progress=progress)
-
-        try:
-            contents = self._host.download(self._command("pack"), read, stdin=_json(request))
-            kinds, why = kinds_of(contents.begin, [*paths, *must])
-        except Refused as error:
-            raise ResultsRefused(str(error)) from error
-        except ArchiveError as error:
-            raise StagingError(f"Files could not be fetched: {error}.") from error
-        except OSError as error:
-            if is_for_good(error):
-                raise ResultsRefused(f"your computer cannot store {_told(error)}") from error
-            raise StagingError(f"A file could not be written: {_told(error)}.") from error
-        return Fetched(kinds=kinds, why=why, skipped=tuple(contents.skipped), size=contents.size)
+        """Fetch files and directories, see `transfer.Download`."""
+        with Download(paths, place, must=must, judge=judge) as download:
+            return download.over(self._host)
 
     def stand_ins(
         self,
@@ -288,7 +234,7 @@ class Agent:
         """
         request = {"roots": list(roots), "own": list(own), "shift_ns": shift_ns, "lists": [*map(len, lists)]}
         stdin = b"".join([_json(request), b"\n", *lists])
-        done = self._host.run(self._command("stand-ins"), stdin=stdin, timeout_s=_MANY_FILES_S)
+        done = self._host.run(command("stand-ins"), stdin=stdin, timeout_s=_MANY_FILES_S)
         if done.exit_code:
             raise StagingError(
                 f"The machine could not list the files that were not sent: {last_words(done)}."
@@ -351,10 +297,8 @@ class Agent:
         Renews the lease with every heartbeat. Raises ConnectionLost if the connection breaks
         or falls silent: then go on, over a new one, from the last line's `at`.
         """
-        command = self._command(
-            "follow", key, "--events", str(position.events), "--output", str(position.output)
-        )
-        for raw in self._host.lines(command, heartbeat_s=heartbeat_s, silence_s=silence_s):
+        following = command("follow", key, "--events", str(position.events), "--output", str(position.output))
+        for raw in self._host.lines(following, heartbeat_s=heartbeat_s, silence_s=silence_s):
             line = parse_line(raw)
             if line is None:
                 continue
@@ -369,10 +313,6 @@ class Agent:
 
     # --- helpers --------------------------------------------------------------------------
 
-    def _command(self, *arguments: str) -> str:
-        # On a line of its own: what a login shell's startup files print comes before it.
-        return f'echo; python3 "{self._folder}/agent.pyz" {shlex.join(arguments)}'
-
     def _ask(
         self,
         raises: type[Ec2ExecutorError],
@@ -382,7 +322,7 @@ class Agent:
         timeout_s: float = _ANSWER_S,
     ) -> dict[str, Any]:
         for _ in range(_ASKED_AGAIN):
-            done = self._host.run(self._command(name, *arguments), stdin=_json(request), timeout_s=timeout_s)
+            done = self._host.run(command(name, *arguments), stdin=_json(request), timeout_s=timeout_s)
             if done.exit_code not in _KILLED:  # a job may kill all that runs as its user: that is seen next
                 break
         if done.exit_code:
@@ -392,7 +332,3 @@ class Agent:
 
 def _json(request: Mapping[str, Any]) -> bytes:
     return json.dumps(request).encode()
-
-
-def _told(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error)

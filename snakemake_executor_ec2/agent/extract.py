@@ -6,24 +6,22 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Optional
 
-from .holes import Sparse, placed
+from .frames import ArchiveError
 from .parts import new_part, remove_dead
 from .resolving import link_here, resolve
+from .stash import Stash
 
 _MOST_ENTRIES = 10_000_000
 _MOST_NAME = 4096  # characters: no system takes a longer path
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Judge = Callable[[str, str, Optional[str]], str]
 """Is asked for each link that arrives: its target, its text, where it leads in the end (None: in a
 circle). Returns the text that it gets here; raises Refused."""
-
-
-class ArchiveError(Exception):
-    """An archive that is refused: cut short, damaged, or holding what it must not."""
 
 
 class Refused(ArchiveError):
@@ -36,12 +34,16 @@ class Item(NamedTuple):
     name: str
     kind: str
     """`file`, `directory` or `symlink`."""
-    size: int
     mode: int
     mtime_ns: int
-    link: str
-    real_size: Optional[int] = None
-    """Of a file with holes; `size` is then what is sent of it."""
+    size: int = 0
+    link: str = ""
+    key: str = ""
+    """What tells a file, in its present state, from others (see `stash.py`)."""
+    have: int = 0
+    """Up to where it has arrived in an earlier attempt."""
+    coming: Optional[int] = None
+    """How much of its content follows in frames of its own; None: it is with the item."""
 
 
 class _Arrival(NamedTuple):
@@ -57,20 +59,49 @@ class _Link(NamedTuple):
     item: Item
 
 
+class _Growing:
+    """A file whose content follows, in frames of its own."""
+
+    def __init__(self, item: Item, part: str, fd: int) -> None:
+        self.item = item
+        self.part = part
+        self.fd = fd
+        self.end = item.have
+        self.left = item.coming or 0
+
+    def write(self, at: int, data: memoryview) -> None:
+        """Write what comes next."""
+        if at < self.end or at + len(data) > self.item.size or len(data) > self.left:
+            raise ArchiveError(
+                f"the archive is damaged: /{self.item.name}: its data is not where it could be"
+            )
+        _write_all(self.fd, at, data)
+        self.end = at + len(data)
+        self.left -= len(data)
+
+
 class Landing:
     """A set of files, directories and symlinks that appear together, or not at all.
 
-    A context manager: what was not committed is removed at its end.
+    A context manager: what was not committed is removed at its end, or goes into the `stash`.
     """
 
-    def __init__(self, judge: Judge | None) -> None:
+    def __init__(
+        self, judge: Judge | None, progress: Callable[[int], None] | None = None, stash: Stash | None = None
+    ) -> None:
         self._judge = judge
+        self._progress = progress
+        self._stash = stash
         self._links: dict[str, _Link] = {}
-        self._cleaned: set[str] = set()
+        self._parents: dict[str, str] = {}
+        self._made: set[str] = set()
+        self._checked: set[str] = set()
         self._arrivals: list[_Arrival] = []
         self._trees: dict[str, _Arrival] = {}
         self._kinds: dict[str, str] = {}
         self._directories: list[tuple[str, Item]] = []
+        self._whole: list[tuple[str, str, int]] = []
+        self._growing: _Growing | None = None
         self.size = 0
 
     def __enter__(self) -> Landing:
@@ -82,48 +113,59 @@ class Landing:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        growing, self._growing = self._growing, None
+        if growing is not None:
+            os.close(growing.fd)
+            self._whole.append((growing.item.key, growing.part, growing.end))
+        if self._stash is not None and not isinstance(error, (OSError, Refused)):
+            self._stash.keep([arrival.part for arrival in self._arrivals], self._whole)
+            return
         for arrival in self._arrivals:
             remove(arrival.part)
 
-    def add(
-        self,
-        item: Item,
-        place: Callable[[str], str | None],
-        content: Iterable[memoryview],
-        sparse: Sparse | None = None,
-    ) -> None:
+    def add(self, item: Item, place: Callable[[str], str | None], content: memoryview | None = None) -> None:
         """Write one member under a temporary name. Raises ArchiveError if it is not to be trusted."""
+        self._finish()
         self._check_name(item)
         tree = self._tree_of(item.name)
         if tree is not None:
             below = item.name[len(tree) :]
             part, target, real = (whole + below for whole in self._trees[tree])
-            os.makedirs(os.path.dirname(part), mode=0o700, exist_ok=True)
+            self._make(os.path.dirname(part))
         else:
             chosen = place("/" + item.name)
             if chosen is None:
-                self._kinds[item.name] = "skipped"
+                self._skip(item)
                 return
             target = chosen
-            parent = os.path.dirname(target)
-            os.makedirs(parent, exist_ok=True)
-            if parent not in self._cleaned:
-                self._cleaned.add(parent)
-                remove_dead(parent, remove)
-            part, real = new_part(parent), os.path.join(os.path.realpath(parent), os.path.basename(target))
+            parent, base = os.path.split(target)
+            part, real = new_part(parent), os.path.join(self._parent(parent), base)
             self._arrivals.append(_Arrival(part, target, real))
         self._kinds[item.name] = item.kind
         if item.kind == "symlink":
             if not item.link or "\0" in item.link:
                 raise Refused(f"/{item.name} is a symlink that leads nowhere")
             self._links[real] = _Link(part, target, item)
+        elif item.kind == "directory":
+            os.mkdir(part, 0o700)
+            self._directories.append((part, item))
+            if tree is None:
+                self._trees[item.name] = self._arrivals[-1]
+        elif content is None:
+            self._grow(item, part)
         else:
-            self._write(item, part, content, sparse)
-        if item.kind == "directory" and tree is None:
-            self._trees[item.name] = self._arrivals[-1]
+            self._write(item, part, content)
+
+    def data(self, at: int, data: memoryview) -> None:
+        """Write more of the last member. Raises ArchiveError if that cannot be."""
+        if self._growing is None:
+            raise ArchiveError("the archive is damaged: it holds what belongs to no file")
+        self._growing.write(at, data)
+        self._count(len(data))
 
     def commit(self) -> list[str]:
         """Let everything appear under its own name; returns the targets of the entries."""
+        self._finish()
         self._make_links()
         for part, item in reversed(self._directories):
             os.chmod(part, item.mode)
@@ -132,23 +174,95 @@ class Landing:
             _rename(arrival.part, arrival.target)
         targets = [arrival.target for arrival in self._arrivals]
         self._arrivals.clear()
+        self._whole.clear()
         return targets
 
+    def _count(self, size: int) -> None:
+        self.size += size
+        if self._progress:
+            self._progress(size)
+
+    def _parent(self, parent: str) -> str:
+        """Make a folder that entries are put into; what it is without links."""
+        if parent not in self._parents:
+            os.makedirs(parent, exist_ok=True)
+            remove_dead(parent, remove)
+            self._parents[parent] = os.path.realpath(parent)
+        return self._parents[parent]
+
+    def _make(self, folder: str) -> None:
+        if folder not in self._made:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            self._made.add(folder)
+
+    def _skip(self, item: Item) -> None:
+        if item.coming:
+            self._growing = _Growing(item, "", os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+        self._kinds[item.name] = "skipped"
+
+    def _write(self, item: Item, part: str, content: memoryview) -> None:
+        fd = os.open(part, _NEW, 0o600)
+        try:
+            _write_all(fd, 0, content)
+            os.fchmod(fd, item.mode)
+            os.utime(fd, ns=(item.mtime_ns, item.mtime_ns))
+        finally:
+            os.close(fd)
+        self._whole.append((item.key, part, item.size))
+        self._count(item.size)
+
+    def _grow(self, item: Item, part: str) -> None:
+        """Begin a large file, or go on with what has arrived of it."""
+        if item.have:
+            if self._stash is None:
+                raise ArchiveError(f"the archive begins in the midst of /{item.name}")
+            self._stash.take(item.key, item.have, part)
+            os.chmod(part, 0o600)
+            self._count(item.have)
+        flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC if item.have else _NEW
+        self._growing = _Growing(item, part, os.open(part, flags, 0o600))
+
+    def _finish(self) -> None:
+        """Finish the file that has grown."""
+        growing = self._growing
+        if growing is None:
+            return
+        item = growing.item
+        if growing.left:
+            raise ArchiveError(f"the archive is damaged: /{item.name} is not whole")
+        if growing.part:
+            os.ftruncate(growing.fd, item.size)
+            os.fchmod(growing.fd, item.mode)
+            os.utime(growing.fd, ns=(item.mtime_ns, item.mtime_ns))
+            self._whole.append((item.key, growing.part, item.size))
+        os.close(growing.fd)
+        self._growing = None
+
     def _check_name(self, item: Item) -> None:
-        if len(item.name) > _MOST_NAME or len(item.link) > _MOST_NAME:
-            raise Refused(f"the archive holds a name that is too long: /{item.name[:100]}…")
-        parts = item.name.split("/")
-        if "\0" in item.name or any(part in ("", ".", "..") for part in parts):
-            raise Refused(f"the archive holds a name that it must not: {item.name!r}")
+        name = item.name
+        if len(name) > _MOST_NAME or len(item.link) > _MOST_NAME:
+            raise Refused(f"the archive holds a name that is too long: /{name[:100]}…")
+        folder, _, base = name.rpartition("/")
+        if folder not in self._checked:
+            self._check_folder(folder, name)
+        if name[:1] == "/" or base in ("", ".", "..") or "\0" in base or not _is_text(name + item.link):
+            raise Refused(f"the archive holds a name that it must not: {name!r}")
         if len(self._kinds) >= _MOST_ENTRIES:
             raise Refused(f"the archive holds more than {_MOST_ENTRIES} files")
-        if item.name in self._kinds:
-            raise Refused(f"/{item.name} is in the archive twice, or before its directory")
-        for end in range(1, len(parts)):
+        if name in self._kinds:
+            raise Refused(f"/{name} is in the archive twice, or before its directory")
+
+    def _check_folder(self, folder: str, name: str) -> None:
+        """Whether something may be in that folder. What a name is once, it stays."""
+        parts = folder.split("/") if folder else []
+        if "\0" in folder or any(part in ("", ".", "..") for part in parts):
+            raise Refused(f"the archive holds a name that it must not: {name!r}")
+        for end in range(1, len(parts) + 1):
             parent = "/".join(parts[:end])
             kind = self._kinds.setdefault(parent, "parent")
             if kind in ("file", "symlink"):
-                raise Refused(f"/{item.name} is below /{parent}, which is a {kind}")
+                raise Refused(f"/{name} is below /{parent}, which is a {kind}")
+        self._checked.add(folder)
 
     def _tree_of(self, name: str) -> str | None:
         end = name.rfind("/")
@@ -157,25 +271,6 @@ class Landing:
                 return name[:end] if name[:end] in self._trees else None
             end = name.rfind("/", 0, end)
         return None
-
-    def _write(self, item: Item, part: str, content: Iterable[memoryview], sparse: Sparse | None) -> None:
-        if item.kind == "directory":
-            os.mkdir(part, 0o700)
-            self._directories.append((part, item))
-        else:
-            fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                pieces = [(0, item.size)] if sparse is None else sparse.pieces
-                for at, data in placed(content, pieces):
-                    os.lseek(fd, at, os.SEEK_SET)
-                    _write_all(fd, data)
-                    self.size += len(data)
-                if sparse is not None:
-                    os.ftruncate(fd, sparse.size)
-                os.fchmod(fd, item.mode)
-                os.utime(fd, ns=(item.mtime_ns, item.mtime_ns))
-            finally:
-                os.close(fd)
 
     def _make_links(self) -> None:
         """Links are made last: the target of one may depend on the others."""
@@ -197,9 +292,19 @@ class Landing:
         return link_here(path)
 
 
-def _write_all(fd: int, data: memoryview) -> None:
+def _write_all(fd: int, at: int, data: memoryview) -> None:
     while data:
-        data = data[os.write(fd, data) :]
+        count = os.pwrite(fd, data, at)
+        at, data = at + count, data[count:]
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file system could have such a name."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _rename(part: str, target: str) -> None:

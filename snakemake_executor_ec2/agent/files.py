@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import stat
 import subprocess
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, BinaryIO
 
 from .archive import ArchiveError, Entry, read_archive, write_archive
+from .arriving import Arriving
+from .lanes import Joined, open_lanes
 from .state import AgentError, home, read_request, say, try_lock
 
 _BUFFER = 1 << 20
@@ -138,10 +141,11 @@ def _sudo(*command: str, because: OSError) -> None:
 # --- unpack and pack ----------------------------------------------------------------------
 
 
-def unpack() -> int:
-    """`unpack`: an archive on standard input -> {"placed": N, "bytes": N}
+def unpack(transfer: str = "", lanes: Sequence[str] = ()) -> int:
+    """`unpack [TRANSFER [LANE …]]`: an archive on standard input, and lanes -> {"placed": N, "bytes": N}
 
-    Never replaces what it did not put there, except in directories that we made.
+    Never replaces what it did not put there, except in directories that we made. What an archive that breaks
+    off has brought waits for another attempt at the same transfer (see `arriving.py`).
     """
     # No lock while the archive comes: over a connection that is half open it may never end.
     ours = Ours()
@@ -154,17 +158,27 @@ def unpack() -> int:
             foreign.append(name)
         return name
 
-    _widen(0)
-    with open(0, "rb", buffering=_BUFFER, closefd=False) as stream:
-        contents = read_archive(stream, place)
-    if foreign:
-        with _lock_ours():
-            ours = Ours()
-            ours.files.update(foreign)
-            ours.directories.update(name for name in foreign if _is_directory(name))
-            ours.save()
-    say({"placed": len(contents.placed), "bytes": contents.size})
+    with _input(lanes) as stream, Arriving(transfer) as arriving:
+        contents = read_archive(stream, place, stash=arriving.stash)
+        if foreign:
+            with _lock_ours():
+                ours = Ours()
+                ours.files.update(foreign)
+                ours.directories.update(name for name in foreign if _is_directory(name))
+                ours.save()
+        arriving.answer = {"placed": len(contents.placed), "bytes": contents.size}
+    say(arriving.answer)
     return 0
+
+
+def _input(lanes: Sequence[str]) -> BinaryIO:
+    """Standard input, and what comes over more lanes."""
+    fds = [0, *open_lanes(lanes)]
+    for fd in fds:
+        _widen(fd)
+    if lanes:
+        return io.BufferedReader(Joined(fds), _BUFFER)
+    return open(0, "rb", buffering=_BUFFER, closefd=False)
 
 
 def _is_directory(path: str) -> bool:
@@ -172,7 +186,9 @@ def _is_directory(path: str) -> bool:
 
 
 def pack() -> int:
-    """`pack`: {"paths": […], "must": […]} -> an archive of those that exist, on standard output
+    """`pack`: {"paths": […], "must": […], "have": {key: bytes}} -> an archive of those that exist
+
+    On standard output; the content that the other side has (see `stash.py`) is left out.
 
     It begins with {"paths": {path: {"kind", "bytes"}}}, kind being `file`, `directory`, `symlink`,
     `missing`, `pipe`, `socket`, `device`, `unreadable` ("why" says it) or `stand-in` (is or holds one,
@@ -191,7 +207,7 @@ def pack() -> int:
     _widen(1)
     with open(1, "wb", buffering=_BUFFER, closefd=False) as stream:
         entries = (Entry(path, path) for path in there)
-        write_archive(stream, entries, begin={"paths": found}, open_up=True)
+        write_archive(stream, entries, begin={"paths": found}, open_up=True, have=request.get("have", {}))
     return 0
 
 

@@ -47,6 +47,7 @@ def _is_dead(path: str) -> bool:
     return told[3] == space and (not _lives(pid) or _began(pid) != told[5])
 
 
+@functools.lru_cache(maxsize=4)
 def _owner(pid: int) -> str:
     return "-".join([*_place(), str(pid), _began(pid)])
 

@@ -12,6 +12,8 @@ import time
 from typing import IO, Any
 
 _ON_DISK = "/var/tmp"  # noqa: S108 - it is the system's own place for that
+AGAIN = 75
+"""The exit status of a command that may do better at once, in the same way (EX_TEMPFAIL)."""
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 

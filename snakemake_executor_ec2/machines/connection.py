@@ -93,6 +93,7 @@ class Connection:
         Raises InstanceLost if the machine is gone, seems to have crashed, or could not be reached for
         `patience_s`.
         """
+        lost = 0
         while True:
             host = self._connected()
             try:
@@ -100,6 +101,9 @@ class Connection:
             except ConnectionLost:
                 self._cancel.check()
                 self._drop(host)
+            if lost:  # a line that lets us log in and then breaks, again and again
+                self._cancel.wait(_PAUSES_S[min(lost, len(_PAUSES_S)) - 1])
+            lost += 1
 
     def once(self, use: Callable[[RemoteHost], T]) -> T | None:
         """The result of `use` over the connection that stands; None if none does, or it breaks."""

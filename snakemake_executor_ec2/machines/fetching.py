@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from snakemake_executor_ec2.agent.answers import Fetched
 from snakemake_executor_ec2.agent.archive import Refused
-from snakemake_executor_ec2.agent.client import Agent
+from snakemake_executor_ec2.agent.transfer import Download
 from snakemake_executor_ec2.errors import NotFetched, ResultsRefused, StagingError
 from snakemake_executor_ec2.model import JobPlan
-from snakemake_executor_ec2.ports import RemoteHost
 from snakemake_executor_ec2.report import kept_results, messages
 from snakemake_executor_ec2.staging.links import LINKS_IN_A_ROW, LinkRules, dangling, noting
 from snakemake_executor_ec2.staging.machine_links import MachineLinks
@@ -98,17 +97,15 @@ class Fetching:
         made = (*plan.outputs, *plan.optional_outputs, *plan.logs, *plan.own, *plan.incomplete, *may)
         rules = LinkRules(paths=self.paths, made=made, inputs=plan.inputs, sources=plan.sources)
 
-        def fetch(host: RemoteHost) -> Fetched:
-            return Agent(host).pack(
+        try:
+            with Download(
                 [str(self.paths.to_machine(path)) for path in may],
                 place,
                 must=[str(self.paths.to_machine(path)) for path in must],
                 judge=noting(rules, MachineLinks(plan.workdir)),
                 shift_ns=-self.ahead_ns,
-            )
-
-        try:
-            return self.connection.call(fetch)
+            ) as download:
+                return self.connection.call(download.over)
         except ResultsRefused:
             raise
         except StagingError as error:

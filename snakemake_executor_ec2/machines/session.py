@@ -23,6 +23,7 @@ from snakemake_executor_ec2.agent.protocol import (
     SpotNotice,
     Unwatched,
 )
+from snakemake_executor_ec2.agent.transfer import Upload
 from snakemake_executor_ec2.errors import (
     Cancelled,
     ConnectError,
@@ -204,7 +205,7 @@ class MachineSession:
             for each in sending
             if str(each.name) not in there
         ]
-        size = self._connection.call(lambda host: Agent(host).unpack(entries, shift_ns=self._ahead_ns))
+        size = self._connection.call(Upload(entries, shift_ns=self._ahead_ns).over)
         if plan.view is not None:
             self._show(plan, plan.view)
         seconds = self._clock.monotonic() - started

@@ -36,6 +36,7 @@ class SshHost:
         self._transport = transport
         self._sock = sock
         self._address = address
+        self.round_trip_s = 0.0
 
     def run(self, command: str, *, stdin: bytes = b"", timeout_s: float | None = None) -> Completed:
         """See the port."""
@@ -128,8 +129,11 @@ class SshHost:
         return ConnectionLost(f"The connection to {self._address} broke off: {why}.")
 
     def _execute(self, command: str, *, quiet: bool = False) -> _Execution:
+        began = time.monotonic()
         try:
             channel = self._transport.open_session(timeout=_OPEN_S)
+            took = time.monotonic() - began
+            self.round_trip_s = min(self.round_trip_s or took, took)
             channel.exec_command(command.encode("utf-8", "surrogateescape"))
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self._lost(why_lost(error)) from error

@@ -16,6 +16,7 @@ from tests.fakes.remote_host import FakeMachine, FakeRemoteHost
 from tests.sshd import LOOPBACK, Server, Wire, asyncssh_server, find_sshd, openssh
 
 SILENCE_S = 3.0
+_BYTES_PER_S = 30e6
 _SERVERS = {"openssh": openssh, "asyncssh": asyncssh_server}
 
 
@@ -28,6 +29,8 @@ class Rig:
     connect: Callable[[], RemoteHost]
     cut: Callable[[], None]
     freeze: Callable[[], None]
+    carried: Callable[[], int] = lambda: 0
+    """The bytes that went over the wire, if there is one."""
 
 
 @pytest.fixture(params=["openssh", "asyncssh", "fake"])
@@ -63,22 +66,34 @@ def _fake_rig(folder: Path) -> Rig:
         return FakeRemoteHost(machine, silence_s=SILENCE_S)
 
     host = connect()
-    return Rig(home=home, host=host, connect=connect, cut=host.cut, freeze=host.freeze)
+
+    def cut() -> None:
+        for each in machine.hosts:
+            each.cut()
+
+    return Rig(home=home, host=host, connect=connect, cut=cut, freeze=host.freeze)
 
 
 def _ssh_rig(stack: contextlib.ExitStack, server: Server) -> Rig:
-    wire = stack.enter_context(Wire(server.port))
+    wire = stack.enter_context(Wire(server.port, bytes_per_s=_BYTES_PER_S))
     connector = SshConnector(user=server.user, login_keys=[server.login], port=wire.port, silence_s=SILENCE_S)
 
     def connect() -> RemoteHost:
         return connector.connect(LOOPBACK, host_keys=[server.host_key], timeout_s=10)
 
-    return Rig(home=server.home, host=connect(), connect=connect, cut=wire.cut, freeze=wire.freeze)
+    return Rig(
+        home=server.home,
+        host=connect(),
+        connect=connect,
+        cut=wire.cut,
+        freeze=wire.freeze,
+        carried=lambda: wire.carried,
+    )
 
 
 def _assert_nothing_left(home: Path) -> None:
     """No process of the machine's may outlive its test."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 15
     while (left := _processes_of(home)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left

@@ -44,6 +44,7 @@ class FakeMachine:
     """Break the connection once, after so many bytes of streams in either direction."""
     commands: list[str] = field(default_factory=list)
     """What was run on it."""
+    round_trip_s: float = 0.0
     hosts: list[FakeRemoteHost] = field(default_factory=list)
     """Every connection that there was."""
 
@@ -69,6 +70,7 @@ class FakeRemoteHost:
 
     def __init__(self, machine: FakeMachine, *, silence_s: float = 60.0) -> None:
         self.machine = machine
+        self.round_trip_s = machine.round_trip_s
         self._silence_s = silence_s
         self._lost = threading.Event()
         self._frozen = threading.Event()

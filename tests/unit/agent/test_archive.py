@@ -110,28 +110,19 @@ def test_an_archive_that_is_cut_short_places_nothing(data: st.DataObject) -> Non
 
 
 @settings(max_examples=150, deadline=None)
-@given(position=st.integers(0, 4607), value=st.integers(0, 255))
-def test_a_damaged_archive_never_does_worse_than_fail(position: int, value: int) -> None:
-    """One byte changed: it is refused, or only that much of the content differs."""
+@given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
+def test_a_flipped_bit_is_found(place: float, flip: int) -> None:
+    """One byte changed, wherever it is: the archive is refused, and nothing is left of it."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "source"), Path(folder, "target")
-        source.write_bytes(bytes(600))
+        source.mkdir()
+        (source / "small").write_bytes(bytes(600))
+        (source / "large").write_bytes(os.urandom(200_000))
         damaged = bytearray(archive(Entry(str(source), "/x")).getvalue())
-        damaged[position % len(damaged)] = value
-        try:
+        damaged[int(place * len(damaged))] ^= flip
+        with pytest.raises(ArchiveError):
             read_archive(io.BytesIO(damaged), lambda name: str(target) if name == "/x" else None)
-        except ArchiveError:
-            assert not target.exists()
-        assert {path.name for path in Path(folder).iterdir()} <= {"source", "target"}
-
-
-def test_tar_itself_understands_it(tmp_path: Path) -> None:
-    """What is sent can be looked at with the usual tool."""
-    (tmp_path / ("a" * 120)).write_text("long")
-    (tmp_path / "ünï").write_text("odd")
-    stream = archive(Entry(str(tmp_path), "/data"))
-    listed = subprocess.run(["tar", "-t"], input=stream.getvalue(), capture_output=True, check=True)
-    assert b"data/" + b"a" * 120 in listed.stdout
+        assert [path.name for path in Path(folder).iterdir()] == ["source"]
 
 
 def test_entries_within_others_are_written_once(tmp_path: Path) -> None:
@@ -250,7 +241,7 @@ def _with_holes(path: Path) -> None:
 
 
 def test_holes_stay_holes(tmp_path: Path) -> None:
-    """6 GB of nothing are next to nothing on the line and on the disk, and tar itself reads them."""
+    """6 GB of nothing are next to nothing on the line and on the disk."""
     source, target = tmp_path / "source", tmp_path / "target"
     _with_holes(source)
     stream = archive(Entry(str(source), "/x"))
@@ -262,8 +253,6 @@ def test_holes_stay_holes(tmp_path: Path) -> None:
     with target.open("rb") as file:
         file.seek(40 << 20)
         assert file.read(16) == b"in the middle\0\0\0"
-    listed = subprocess.run(["tar", "-tv"], input=stream.getvalue(), capture_output=True, check=True)
-    assert str(6 << 30).encode() in listed.stdout
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-import tarfile
+import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from snakemake_executor_ec2.agent.archive import ArchiveError, Contents, Entry, Refused, read_archive
+from snakemake_executor_ec2.agent.frames import BEGIN, DATA, END, ITEMS, MAGIC, FrameWriter
 from snakemake_executor_ec2.staging.links import LinkRules
 from snakemake_executor_ec2.staging.paths import PathMap
 from tests.unit.agent.test_archive import archive
 
 
-def _member(
-    name: str, *, kind: bytes = tarfile.REGTYPE, link: str = "", data: bytes = b"", mode: int = 0o644
-) -> bytes:
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.size, info.mode = kind, link, len(data), mode
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape") + data + bytes(-len(data) % 512)
+def frame(kind: int, head: Any, body: bytes = b"") -> bytes:
+    """One frame, as a writer makes it."""
+    stream = io.BytesIO()
+    FrameWriter(stream).write(kind, head, body)
+    return stream.getvalue()[len(MAGIC) :]
 
 
-def _hostile(*members: bytes) -> io.BytesIO:
-    begin = _member(".snakemake-ec2-archive/begin.json", data=json.dumps({}).encode())
-    end = _member(".snakemake-ec2-archive/end.json", data=json.dumps({}).encode())
-    return io.BytesIO(begin + b"".join(members) + end + bytes(1024))
+def member(name: str, kind: str = "f", *, link: str = "", data: bytes = b"", mode: int = 0o644) -> bytes:
+    """One file (f), directory (d) or symlink (l) in a frame of its own."""
+    more: dict[str, list[Any]] = {"f": [len(data), ""], "l": [link]}
+    return frame(ITEMS, [[kind, name, mode, 0, *more.get(kind, [])]], data)
+
+
+def hostile(*frames: bytes) -> io.BytesIO:
+    """An archive of such frames."""
+    return io.BytesIO(MAGIC + frame(BEGIN, {}) + b"".join(frames) + frame(END, {}))
 
 
 def _receive(stream: io.BytesIO, folder: Path) -> Contents:
@@ -49,55 +55,74 @@ def _receive(stream: io.BytesIO, folder: Path) -> Contents:
     return read_archive(stream, place, judge=rules.judge)
 
 
-_DIRECTORY, _LINK = tarfile.DIRTYPE, tarfile.SYMTYPE
 _HOSTILE = {
-    "not asked for": [_member("etc/passwd", data=b"x")],
-    "absolute": [_member("/work/x", data=b"x")],
-    "climbing": [_member("work/../../x", data=b"x")],
-    "climbing in a directory": [_member("work/d", kind=_DIRECTORY), _member("work/d/../../x", data=b"x")],
-    "dot": [_member("work/./x", data=b"x")],
-    "empty": [_member("work//x", data=b"x")],
-    "device": [_member("work/x", kind=tarfile.CHRTYPE)],
-    "pipe": [_member("work/x", kind=tarfile.FIFOTYPE)],
-    "hard link": [_member("work/x", kind=tarfile.LNKTYPE, link="/etc/passwd")],
-    "link into a hidden folder": [_member("work/x", kind=_LINK, link=".git/hooks/pre-commit")],
-    "link to the journal": [_member("work/x", kind=_LINK, link="/work/.snakemake/ec2/journal.sqlite")],
-    "link into a hidden folder, by a detour": [
-        _member("work/d", kind=_DIRECTORY),
-        _member("work/d/x", kind=_LINK, link="../..//here/./.snakemake/ec2/journal.sqlite"),
+    "not asked for": [member("etc/passwd", data=b"x")],
+    "absolute": [member("/work/x", data=b"x")],
+    "climbing": [member("work/../../x", data=b"x")],
+    "climbing in a directory": [member("work/d", "d"), member("work/d/../../x", data=b"x")],
+    "dot": [member("work/./x", data=b"x")],
+    "empty": [member("work//x", data=b"x")],
+    "device": [member("work/x", "c")],
+    "no kind": [frame(ITEMS, [[]])],
+    "no list": [frame(ITEMS, ["work/x"])],
+    "kind that is none": [frame(ITEMS, [[["d"], "work/x", 0, 0]])],
+    "text for a number": [frame(ITEMS, [["d", "work/x", "0", 0]])],
+    "fraction for a number": [frame(ITEMS, [["d", "work/x", 0.5, 0]])],
+    "huge time": [frame(ITEMS, [["d", "work/x", 0, 1 << 70]])],
+    "name that is no text": [member("work/\ud800")],
+    "file that goes on from nothing": [frame(ITEMS, [["F", "work/x", 0, 0, 9, "key", 4, 5]])],
+    "more than was said": [frame(ITEMS, [["F", "work/x", 0, 0, 9, "", 0, 2]]), frame(DATA, 0, b"123")],
+    "less than was said": [frame(ITEMS, [["F", "work/x", 0, 0, 9, "", 0, 4]]), frame(DATA, 0, b"123")],
+    "beyond the end": [frame(ITEMS, [["F", "work/x", 0, 0, 2, "", 0, 9]]), frame(DATA, 0, b"123")],
+    "backwards": [
+        frame(ITEMS, [["F", "work/x", 0, 0, 9, "", 0, 4]]),
+        frame(DATA, 4, b"12"),
+        frame(DATA, 0, b"12"),
     ],
-    "link into a hidden folder of somebody's": [_member("work/x", kind=_LINK, link="/home/u/.ssh/id")],
-    "link onto code": [_member("work/x", kind=_LINK, link="Snakefile")],
-    "link onto a profile": [_member("work/x", kind=_LINK, link="profiles/default/config")],
+    "data of no file": [frame(DATA, 0, b"123")],
+    "content of no file": [frame(ITEMS, [], b"123")],
+    "nowhere": [frame(ITEMS, [["F", "work/x", 0, 0, 9, "", 0, 4]]), frame(DATA, -1, b"12")],
+    "link into a hidden folder": [member("work/x", "l", link=".git/hooks/pre-commit")],
+    "link to the journal": [member("work/x", "l", link="/work/.snakemake/ec2/journal.sqlite")],
+    "link into a hidden folder, by a detour": [
+        member("work/d", "d"),
+        member("work/d/x", "l", link="../..//here/./.snakemake/ec2/journal.sqlite"),
+    ],
+    "link into a hidden folder of somebody's": [member("work/x", "l", link="/home/u/.ssh/id")],
+    "link onto code": [member("work/x", "l", link="Snakefile")],
+    "link onto a profile": [member("work/x", "l", link="profiles/default/config")],
     "links that are harmful together": [
-        _member("work/d", kind=_DIRECTORY),
-        _member("work/d/up", kind=_LINK, link="../.."),
-        _member("work/x", kind=_LINK, link="d/up/home/.bashrc"),
+        member("work/d", "d"),
+        member("work/d/up", "l", link="../.."),
+        member("work/x", "l", link="d/up/home/.bashrc"),
     ],
     "links that are harmful together, in the other order": [
-        _member("work/d", kind=_DIRECTORY),
-        _member("work/d/a", kind=_LINK, link="up/home/.bashrc"),
-        _member("work/d/up", kind=_LINK, link="../.."),
+        member("work/d", "d"),
+        member("work/d/a", "l", link="up/home/.bashrc"),
+        member("work/d/up", "l", link="../.."),
     ],
-    "link to source code elsewhere": [_member("work/x", kind=_LINK, link="../flow/tool")],
-    "link to a folder that would be written into": [_member("work/x", kind=_LINK, link="..")],
-    "link to nothing": [_member("work/x", kind=_LINK, link="")],
-    "below a link": [_member("work/x", kind=_LINK, link="y"), _member("work/x/z", data=b"x")],
+    "link to source code elsewhere": [member("work/x", "l", link="../flow/tool")],
+    "link to a folder that would be written into": [member("work/x", "l", link="..")],
+    "link to nothing": [member("work/x", "l", link="")],
+    "below a link": [member("work/x", "l", link="y"), member("work/x/z", data=b"x")],
     "below a link in a directory": [
-        _member("work/d", kind=_DIRECTORY),
-        _member("work/d/x", kind=_LINK, link="y"),
-        _member("work/d/x/z", data=b"x"),
+        member("work/d", "d"),
+        member("work/d/x", "l", link="y"),
+        member("work/d/x/z", data=b"x"),
     ],
-    "below a file": [_member("work/x", data=b"x"), _member("work/x/z", data=b"x")],
-    "a link instead of a parent": [_member("work/x/z", data=b"x"), _member("work/x", kind=_LINK, link="y")],
-    "twice": [_member("work/x", data=b"1"), _member("work/x", data=b"2")],
+    "below a file": [member("work/x", data=b"x"), member("work/x/z", data=b"x")],
+    "a link instead of a parent": [member("work/x/z", data=b"x"), member("work/x", "l", link="y")],
+    "twice": [member("work/x", data=b"1"), member("work/x", data=b"2")],
     "twice in a directory": [
-        _member("work/d", kind=_DIRECTORY),
-        _member("work/d/x", data=b"1"),
-        _member("work/d/x", data=b"2"),
+        member("work/d", "d"),
+        member("work/d/x", data=b"1"),
+        member("work/d/x", data=b"2"),
     ],
-    "link with content": [_member("work/x", kind=_LINK, link="y", data=b"1")],
-    "after the end": [_member(".snakemake-ec2-archive/end.json", data=b"{}"), _member("work/x", data=b"1")],
+    "link with content": [member("work/x", "l", link="y", data=b"1")],
+    "begins twice": [frame(BEGIN, {}), member("work/x", data=b"1")],
+    "end that is none": [frame(END, [])],
+    "changed is no list": [frame(END, {"changed": 5})],
+    "frame of no kind": [frame(9, {})],
 }
 
 
@@ -106,9 +131,9 @@ def test_a_hostile_archive_is_refused(tmp_path: Path, members: list[bytes]) -> N
     """Refused as a whole, with nothing written outside, and nothing left inside."""
     folder = tmp_path / "here"
     folder.mkdir()
-    good = _member("work/good", data=b"good")
+    good = member("work/good", data=b"good")
     with pytest.raises(ArchiveError):
-        _receive(_hostile(good, *members), folder)
+        _receive(hostile(good, *members), folder)
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
     assert not [path for path in folder.rglob("*") if not path.is_dir()]
 
@@ -121,8 +146,8 @@ def test_links_that_do_no_harm_come_as_they_are(tmp_path: Path) -> None:
         "d/up": "../x", "d/own": "y", "d/python": "/usr/bin/python3", "d/nothing": "/nowhere/at/all",
         "d/round": "round", "abs": f"{folder}/x", "other": f"{tmp_path}/far/in",
     }  # fmt: skip
-    members = [_member(f"work/{name}", kind=_LINK, link=text) for name, text in harmless.items()]
-    stream = _hostile(_member("work/d", kind=_DIRECTORY, mode=0o755), *members, _member("work/x", data=b"1"))
+    members = [member(f"work/{name}", "l", link=text) for name, text in harmless.items()]
+    stream = hostile(member("work/d", "d", mode=0o755), *members, member("work/x", data=b"1"))
     assert len(_receive(stream, folder).placed) == 4
     assert {name: str((folder / name).readlink()) for name in harmless} == harmless
     assert (folder / "d" / "up").read_text() == "1"
@@ -130,9 +155,7 @@ def test_links_that_do_no_harm_come_as_they_are(tmp_path: Path) -> None:
 
 def test_a_link_into_the_machines_working_directory_leads_into_ours(tmp_path: Path) -> None:
     """Where the working directory has another path there, absolute links are translated."""
-    _receive(
-        _hostile(_member("work/x", data=b"1"), _member("work/abs", kind=_LINK, link="/work/x")), tmp_path
-    )
+    _receive(hostile(member("work/x", data=b"1"), member("work/abs", "l", link="/work/x")), tmp_path)
     assert (tmp_path / "abs").read_text() == "1"
 
 
@@ -142,10 +165,10 @@ def test_an_old_symlink_of_ours_does_not_hide_where_a_new_one_leads(tmp_path: Pa
     (folder / "deep" / "er").mkdir(parents=True)
     (folder / "d").mkdir()
     (folder / "d" / "sub").symlink_to(folder / "deep" / "er")
-    stream = _hostile(
-        _member("work/d", kind=_DIRECTORY),
-        _member("work/d/sub", kind=_DIRECTORY),
-        _member("work/d/sub/x", kind=_LINK, link="../../.git/config"),
+    stream = hostile(
+        member("work/d", "d"),
+        member("work/d/sub", "d"),
+        member("work/d/sub/x", "l", link="../../.git/config"),
     )
     with pytest.raises(Refused, match=r"\.git/config"):
         _receive(stream, folder)
@@ -154,50 +177,53 @@ def test_an_old_symlink_of_ours_does_not_hide_where_a_new_one_leads(tmp_path: Pa
 def test_a_very_long_name_is_refused_at_once(tmp_path: Path) -> None:
     """Of a million folders within each other: no time is spent on them."""
     with pytest.raises(ArchiveError, match="too long"):
-        _receive(_hostile(_member("work/d" + "/d" * 100_000, data=b"1")), tmp_path)
-
-
-def test_holes_that_lie(tmp_path: Path) -> None:
-    """A list of holes that is too long, out of order or out of the file is no reason to hang or to crash."""
-    heads = [b"1\n0\n600\n", b"2\n8\n8\n0\n8\n", b"1\n0\n9\n", b"x" * 600, b"9" * 5000, b"-1\n", b"1\n"]
-    for head in heads:
-        info = tarfile.TarInfo("work/x")
-        data = head + bytes(-len(head) % 512) + bytes(8)
-        info.size = len(data)
-        info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.realsize": "16"}
-        member = info.tobuf(tarfile.PAX_FORMAT) + data + bytes(-len(data) % 512)
-        with pytest.raises(ArchiveError):
-            _receive(_hostile(member), tmp_path)
-    assert not list(tmp_path.iterdir())
+        _receive(hostile(member("work/d" + "/d" * 100_000, data=b"1")), tmp_path)
 
 
 def test_set_user_id_is_not_taken_over(tmp_path: Path) -> None:
     """A machine decides about permissions, not about whose they are."""
-    _receive(_hostile(_member("work/x", data=b"1", mode=0o6755)), tmp_path)
+    _receive(hostile(member("work/x", data=b"1", mode=0o6755)), tmp_path)
     assert (tmp_path / "x").stat().st_mode & 0o7777 == 0o755
 
 
-@pytest.mark.parametrize("size", [-1, 2**40])
+@pytest.mark.parametrize("size", [-1, 4, 2**40, 2**70])
 def test_sizes_that_lie(tmp_path: Path, size: int) -> None:
-    """A header that promises too much or less than nothing is no reason to hang or to crash."""
-    info = tarfile.TarInfo("work/x")
-    info.size = size
-    header = info.tobuf(tarfile.GNU_FORMAT)
+    """An item that promises too much or less than nothing is no reason to hang or to crash."""
     with pytest.raises(ArchiveError):
-        _receive(_hostile(header), tmp_path)
+        _receive(hostile(frame(ITEMS, [["f", "work/x", 0, 0, size, ""]], b"123")), tmp_path)
+    with pytest.raises(ArchiveError):
+        _receive(
+            hostile(frame(ITEMS, [["F", "work/x", 0, 0, 9, "", 0, size]]), frame(DATA, 0, b"1")), tmp_path
+        )
+    assert not list(tmp_path.iterdir())
 
 
-def test_an_endless_extended_header_is_not_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lengths", [(2**31, 0), (0, 2**31), (5 << 20, 0), (0, 2 << 20)])
+def test_a_frame_that_is_too_large_is_not_read(tmp_path: Path, lengths: tuple[int, int]) -> None:
     """It must not fill the memory."""
-    info = tarfile.TarInfo("x")
-    info.type, info.size = tarfile.XHDTYPE, 2**33
-    with pytest.raises(ArchiveError, match="too large"):
-        _receive(_hostile(info.tobuf(tarfile.GNU_FORMAT)), tmp_path)
+    header = struct.pack(">BBIII", ITEMS, 0, *lengths, 0)
+    with pytest.raises(ArchiveError, match="larger"):
+        _receive(hostile(header), tmp_path)
+
+
+@pytest.mark.parametrize("kind", [ITEMS, DATA])
+def test_a_frame_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path, kind: int) -> None:
+    """A kilobyte may be a gigabyte of zeros."""
+    for packed, head, body in (
+        (1, zlib.compress(bytes(8 << 20)), b""),
+        (3, b"", zlib.compress(bytes(8 << 20))),
+    ):
+        whole = head or zlib.compress(b"[]")
+        start = struct.pack(">BBIII", kind, packed, len(whole), len(body), 0)
+        check = zlib.crc32(body, zlib.crc32(whole, zlib.crc32(start)))
+        data = start[:-4] + struct.pack(">I", check) + whole + body
+        with pytest.raises(ArchiveError, match="larger"):
+            _receive(hostile(data), tmp_path)
 
 
 def test_an_archive_of_somebody_elses(tmp_path: Path) -> None:
     """Without our note at its beginning nothing is placed."""
-    stream = io.BytesIO(_member("work/x", data=b"1") + bytes(1024))
+    stream = io.BytesIO(member("work/x", data=b"1") + bytes(1024))  # our note is missing
     with pytest.raises(ArchiveError, match="no archive of ours"):
         _receive(stream, tmp_path)
 
@@ -208,10 +234,10 @@ def test_a_full_disk_leaves_no_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     source.write_bytes(bytes(100))
     stream = archive(Entry(str(source), "/x"))
 
-    def full(_fd: int, _data: object) -> int:
+    def full(_fd: int, _data: object, _at: int) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(OSError, match="No space"):
         read_archive(stream, lambda _: str(tmp_path / "target"))
     monkeypatch.undo()

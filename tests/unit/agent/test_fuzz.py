@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import os
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,10 @@ from hypothesis import strategies as st
 from snakemake_executor_ec2.agent import answers
 from snakemake_executor_ec2.agent.archive import ArchiveError, read_archive
 from snakemake_executor_ec2.agent.client import Agent, JobStart
+from snakemake_executor_ec2.agent.extract import remove
+from snakemake_executor_ec2.agent.frames import BEGIN, DATA, END, ITEMS
 from snakemake_executor_ec2.agent.protocol import Line, parse_line
+from snakemake_executor_ec2.agent.stash import Stash
 from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.model import Software
 from snakemake_executor_ec2.plugin.broken_pipe import plain
@@ -27,7 +29,7 @@ from snakemake_executor_ec2.ports import Completed
 from snakemake_executor_ec2.staging.links import LinkRules, dangling, noting
 from snakemake_executor_ec2.staging.machine_links import MachineLinks
 from snakemake_executor_ec2.staging.paths import PathMap, sendings
-from tests.unit.agent.test_archive_hostile import _hostile
+from tests.unit.agent.test_archive_hostile import frame, hostile, member
 
 T = TypeVar("T")
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -72,6 +74,8 @@ def test_events(line: bytes) -> None:
 
 class _Says:
     """A host that answers each command with the same."""
+
+    round_trip_s = 0.0
 
     def __init__(self, output: bytes, exit_code: int) -> None:
         self._done = Completed(exit_code=exit_code, stdout=output, stderr=output[:1000])
@@ -135,7 +139,6 @@ def test_versions_that_are_none(locked: object) -> None:
     assert answers.locked_of({"locked": ["numpy==2.1.0", "ruamel.yaml==0.18.6", "torch==2.4.1+cpu"]})
 
 
-_SPARSE = ("GNU.sparse.major", "GNU.sparse.realsize")
 _odd_names = st.lists(
     st.sampled_from(["a", "b", "..", ".", "", ".git", "ec2", "Snakefile", "x\0", "a" * 300]),
     min_size=1,
@@ -148,35 +151,30 @@ _texts = st.lists(
     min_size=1,
     max_size=4,
 ).map("/".join)
-_kinds = st.sampled_from(
-    [tarfile.REGTYPE, *[tarfile.DIRTYPE] * 3, *[tarfile.SYMTYPE] * 4, tarfile.LNKTYPE, tarfile.XHDTYPE]
-)
+_numbers = st.one_of(st.integers(-2, 20), st.integers(0, 7), st.sampled_from([1 << 33, 1 << 63, 0.5, None]))
 
 
 @st.composite
 def _members(draw: st.DrawFn) -> bytes:
-    if draw(st.integers(0, 20)) == 0:
+    odd = draw(st.integers(0, 20))
+    if odd == 0:
         return draw(st.binary(max_size=1200))
-    info = tarfile.TarInfo("work/" + draw(_names))
-    info.type = draw(_kinds)
-    info.linkname = draw(st.sampled_from(["", "", "/work/", "/"])) + draw(_texts)
-    info.mode = draw(st.integers(0, 0o7777))
-    data = draw(st.binary(max_size=20))
-    if info.type in (tarfile.DIRTYPE, tarfile.SYMTYPE):
-        data = b""
-    info.size = len(data) if draw(st.integers(0, 20)) else 1 << 33
-    if draw(st.integers(0, 9)) == 0:
-        info.pax_headers = draw(
-            st.dictionaries(
-                st.sampled_from(
-                    ["path", "linkpath", "size", "mtime", "GNU.sparse.major", "GNU.sparse.realsize"]
-                ),
-                st.sampled_from(["1", "-1", "work/b", "9" * 30, "nan", "0.5", "work/../../x", "1e9"]),
-                max_size=4,
-            )
+    if odd == 1:
+        return frame(
+            draw(st.sampled_from([BEGIN, ITEMS, DATA, END, 9])), draw(_json), draw(st.binary(max_size=20))
         )
-    header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-    return header + data + bytes(-len(data) % 512)
+    name = "work/" + draw(_names)
+    data = draw(st.binary(max_size=20))
+    kind = draw(st.sampled_from([*"ffdddllllFFFc"]))
+    mode = draw(st.integers(0, 0o7777))
+    if kind == "l":
+        return member(name, "l", link=draw(st.sampled_from(["", "", "/work/", "/"])) + draw(_texts))
+    if kind != "F":
+        return member(name, kind, data=b"" if kind == "d" else data, mode=mode)
+    known = draw(st.booleans())
+    told = [len(data), "k", 0, len(data)] if known else [draw(_numbers), "k", draw(_numbers), draw(_numbers)]
+    start = 0 if known else draw(_numbers)
+    return frame(ITEMS, [["F", name, mode, 0, *told]]) + frame(DATA, start, data)
 
 
 @settings(max_examples=150, deadline=None, phases=_PHASES)
@@ -200,9 +198,10 @@ def test_archives(members: list[bytes]) -> None:
                 raise ArchiveError(name)
             return str(folder / name.rpartition("/")[2])
 
-        known = MachineLinks(folder)
+        known, stash = MachineLinks(folder), Stash()
         with contextlib.suppress(ArchiveError, OSError):
-            read_archive(_hostile(*members), place, judge=noting(rules, known))
+            read_archive(hostile(*members), place, judge=noting(rules, known), stash=stash)
+        stash.discard(remove)
         assert [path.name for path in folder.parent.iterdir()] == ["here"]
         there = {path.name for path in folder.iterdir()}
         assert there <= {"a", "b", ".git", ".snakemake"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from snakemake_executor_ec2.agent.archive import ArchiveError, read_archive
 from snakemake_executor_ec2.staging.links import LinkRules, noting
 from snakemake_executor_ec2.staging.machine_links import MachineLinks
 from snakemake_executor_ec2.staging.paths import PathMap
-from tests.unit.agent.test_archive_hostile import _hostile
+from tests.unit.agent.test_archive_hostile import hostile, member
 
 _PRECIOUS = (".git/hooks/pre-commit", ".snakemake/ec2/journal.sqlite", "workflow/rules/a.smk", "Snakefile")
 """What nothing of a job's may lead to."""
@@ -62,17 +61,11 @@ _PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 
 
 def _member(name: str, kind: str, home: Path) -> bytes:
-    info = tarfile.TarInfo("work/" + name)
-    data = b""
     if kind == "file":
-        info.type, data = tarfile.REGTYPE, b"from the machine"
-    elif kind == "folder":
-        info.type, info.mode = tarfile.DIRTYPE, 0o755  # an ordinary user is to look into it afterwards
-    else:
-        info.type, info.linkname = tarfile.SYMTYPE, kind.removeprefix("link:").format(home=home)
-    info.size = len(data)
-    header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-    return header + data + bytes(-len(data) % 512)
+        return member("work/" + name, data=b"from the machine")
+    if kind == "folder":
+        return member("work/" + name, "d", mode=0o755)  # an ordinary user is to look into it afterwards
+    return member("work/" + name, "l", link=kind.removeprefix("link:").format(home=home))
 
 
 def _contents(folder: Path) -> dict[str, str]:
@@ -128,7 +121,7 @@ def test_no_result_leads_to_what_is_precious(entries: dict[str, str], order: obj
             order.shuffle(members)  # type: ignore[attr-defined]
         for _ in range(1 + twice):
             with contextlib.suppress(ArchiveError, OSError):
-                read_archive(_hostile(*members), place, judge=noting(rules, MachineLinks(folder)))
+                read_archive(hostile(*members), place, judge=noting(rules, MachineLinks(folder)))
 
         after = {path: text for path, text in _contents(home).items() if path in before}
         assert after == before

@@ -1,0 +1,107 @@
+"""Uploads to this machine that broke off: what has arrived waits for the next attempt."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+from types import TracebackType
+from typing import Any
+
+from .extract import remove
+from .parts import new_part
+from .stash import Stash
+from .state import AgentError, home, read_request, say, try_lock, write_whole
+
+_TRANSFER = re.compile(r"[0-9a-f]{32}")
+_LET_GO_S = 10.0
+_TICK_S = 0.02
+
+
+class Arriving:
+    """One attempt at a transfer, or at none in particular: a context manager."""
+
+    def __init__(self, transfer: str) -> None:
+        self._path = _path(transfer) if transfer else ""
+        self.stash: Stash | None = None
+        """What earlier attempts have brought."""
+        self.answer: dict[str, Any] = {}
+        """Set once all is in place: an attempt whose answer was lost need not be repeated."""
+
+    def __enter__(self) -> Arriving:
+        if self._path:
+            self._lock = _locked(self._path)
+            if self._lock is None:
+                raise AgentError("another attempt at this transfer is under way")
+            write_whole(f"{self._path}.pid", str(os.getpid()))
+            for each in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(each, _end_input)
+            told = _told(self._path)
+            self.stash = Stash.of(told) if "files" in told else Stash()
+            self.stash.move(lambda root: new_part(os.path.dirname(root)))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.stash is None:
+            return
+        if error is None or isinstance(error, OSError):  # the latter: maybe for want of room
+            self.stash.discard(remove)
+        told = {"done": self.answer} if error is None else self.stash.told()
+        write_whole(self._path, json.dumps(told))
+        if self._lock is not None:
+            self._lock.close()
+
+
+def arrived() -> int:
+    """`arrived`: {"transfer"} -> {"have": {key: bytes}}, of files, or {"done": the answer of `unpack`}
+
+    Ends an attempt that still waits, on a connection that nobody has any more.
+    """
+    path = _path(str(read_request()["transfer"]))
+    _end_other(path)
+    told = _told(path)
+    say(told if "done" in told else {"have": Stash.of(told).have() if "files" in told else {}})
+    return 0
+
+
+def _end_other(path: str) -> None:
+    began = time.monotonic()
+    while (lock := _locked(path)) is None:
+        patient = time.monotonic() - began < _LET_GO_S
+        with contextlib.suppress(OSError, ValueError), open(f"{path}.pid", encoding="ascii") as file:
+            os.kill(int(file.read()), signal.SIGTERM if patient else signal.SIGKILL)
+        time.sleep(_TICK_S)
+    lock.close()
+
+
+def _end_input(*_: object) -> None:
+    """Let the archive end here. What has arrived of it is kept in any case, and nothing cuts that short."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+
+def _locked(path: str) -> Any:
+    return try_lock(f"{path}.lock")
+
+
+def _path(transfer: str) -> str:
+    if not _TRANSFER.fullmatch(transfer):
+        raise AgentError(f"{transfer!r} cannot be a transfer's name")
+    return os.path.join(home(), "arriving", transfer)
+
+
+def _told(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return dict(json.load(file))
+    except (OSError, ValueError):
+        return {}

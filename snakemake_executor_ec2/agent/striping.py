@@ -1,0 +1,145 @@
+"""The controller's side of `lanes.py`: what is written goes over several channels of one connection."""
+
+from __future__ import annotations
+
+import functools
+import queue
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from typing import BinaryIO
+
+from snakemake_executor_ec2.agent.bundle import command
+from snakemake_executor_ec2.agent.lanes import BLOCK
+from snakemake_executor_ec2.errors import ConnectionLost
+from snakemake_executor_ec2.ports import RemoteHost
+
+MOST_LANES = 6
+"""Beside the first: OpenSSH's server lets ten commands run on a connection (MaxSessions)."""
+_FAR_S = 0.01
+"""A round trip from which on the window of one channel may be too small."""
+_LARGE = 8 << 20
+_AHEAD = 2
+_TICK_S = 0.2
+_budget = threading.BoundedSemaphore(60)
+"""Lanes of this process, each of which is a thread."""
+
+
+class Lanes:
+    """More channels for one upload, as many as help it: a context manager."""
+
+    def __init__(self, host: RemoteHost, size: int, most: int = MOST_LANES) -> None:
+        """`size`: bytes to send."""
+        self._host = host
+        wanted = most if host.round_trip_s >= _FAR_S and size >= _LARGE else 0
+        self.names: list[str] = []
+        while len(self.names) < wanted and _budget.acquire(blocking=False):
+            self.names.append(f"{secrets.token_hex(16)}.{len(self.names)}")
+
+    def __enter__(self) -> Lanes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for _name in self.names:
+            _budget.release()
+
+    def write(self, first: BinaryIO, write: Callable[[BinaryIO], None]) -> None:
+        """Let `write` write to the first channel and to these. Raises ConnectionLost if one of them fails."""
+        if not self.names:
+            write(first)
+            return
+        with _Striped(self._host, first, self.names) as striped:
+            write(striped)  # type: ignore[arg-type]
+            striped.end()
+
+
+class _Striped:
+    """A stream that is written to several channels."""
+
+    def __init__(self, host: RemoteHost, first: BinaryIO, names: Sequence[str]) -> None:
+        self._host = host
+        self._queues = [queue.Queue[bytes](_AHEAD) for _ in range(1 + len(names))]
+        self._block = bytearray()
+        self._turn = 0
+        self._over = threading.Event()
+        self._errors: list[BaseException] = []
+        self._threads = [self._thread(lambda: self._fill(first, self._queues[0]))]
+        for name, waiting in zip(names, self._queues[1:], strict=True):
+            self._threads.append(self._thread(functools.partial(self._lane, name, waiting)))
+
+    def __enter__(self) -> _Striped:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write all of it."""
+        view = memoryview(data)
+        while view:
+            count = min(len(view), BLOCK - len(self._block))
+            self._block += view[:count]
+            view = view[count:]
+            if len(self._block) == BLOCK:
+                self._send()
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back but the block that is not full."""
+
+    def end(self) -> None:
+        """Send what is left, and wait until all of it is on its way."""
+        if self._block:
+            self._send()
+        for waiting in self._queues:
+            self._put(waiting, b"")
+        for thread in self._threads:
+            thread.join()
+        self._check()
+
+    def _send(self) -> None:
+        self._put(self._queues[self._turn], bytes(self._block))
+        self._block.clear()
+        self._turn = (self._turn + 1) % len(self._queues)
+
+    def _put(self, waiting: queue.Queue[bytes], block: bytes) -> None:
+        while True:
+            self._check()
+            try:
+                waiting.put(block, timeout=_TICK_S)
+            except queue.Full:
+                continue
+            return
+
+    def _check(self) -> None:
+        for error in self._errors:
+            raise error
+
+    def _lane(self, name: str, waiting: queue.Queue[bytes]) -> None:
+        done = self._host.upload(command("lane", name), lambda stream: self._fill(stream, waiting))
+        if done.exit_code:
+            raise ConnectionLost("A channel of the connection broke off.")
+
+    def _fill(self, stream: BinaryIO, waiting: queue.Queue[bytes]) -> None:
+        while not self._over.is_set():
+            try:
+                block = waiting.get(timeout=_TICK_S)
+            except queue.Empty:
+                continue
+            if not block:
+                break
+            stream.write(block)
+        stream.flush()
+
+    def _thread(self, run: Callable[[], None]) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                run()
+            except (OSError, ConnectionLost) as error:
+                self._errors.append(error)
+
+        thread = threading.Thread(target=guarded, name="ssh lane", daemon=True)
+        thread.start()
+        return thread

@@ -1,0 +1,218 @@
+"""The controller's side of a transfer: made once, and carried over one connection after the other to its end.
+
+Each attempt goes on where the last one broke off, and nothing appears under its name before all of it has
+arrived (see `stash.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Callable, Collection, Sequence
+from typing import BinaryIO
+
+from snakemake_executor_ec2.agent.answers import Fetched, answer_of, have_of, kinds_of, last_words
+from snakemake_executor_ec2.agent.archive import (
+    ArchiveError,
+    Contents,
+    Damaged,
+    Entry,
+    Refused,
+    read_archive,
+    write_archive,
+)
+from snakemake_executor_ec2.agent.bundle import command
+from snakemake_executor_ec2.agent.extract import Judge, remove
+from snakemake_executor_ec2.agent.stash import Stash
+from snakemake_executor_ec2.agent.state import AGAIN
+from snakemake_executor_ec2.agent.storing import is_for_good
+from snakemake_executor_ec2.agent.striping import MOST_LANES, Lanes
+from snakemake_executor_ec2.errors import ConnectionLost, ResultsRefused, StagingError
+from snakemake_executor_ec2.ports import RemoteHost
+
+_MOST_IN_VAIN = 20
+_ANSWER_S = 120.0
+
+Progress = Callable[[int, int], None]
+"""Called now and then with the bytes of content that have been sent or have arrived, and of all there are; 0:
+that is not known."""
+
+
+class _Attempts:
+    """Counts attempts, and ends them if they lead nowhere."""
+
+    def __init__(self) -> None:
+        self.number = self._in_vain = 0
+        self._most = -1
+
+    def is_first(self) -> bool:
+        """Whether this one is."""
+        self.number += 1
+        return self.number == 1
+
+    def check(self, arrived: int) -> None:
+        """Raise StagingError after many in a row of which nothing has arrived."""
+        self._in_vain = 0 if arrived > self._most else self._in_vain + 1
+        self._most = max(self._most, arrived)
+        if self._in_vain >= _MOST_IN_VAIN:
+            raise StagingError(
+                f"The connection broke {self.number - 1} times while files were sent, and the last "
+                f"{_MOST_IN_VAIN} times nothing more had arrived: look for what ends connections on the way."
+            )
+
+
+class Upload:
+    """Files and directories on their way to a machine, to their absolute paths there.
+
+    `shift_ns` is added to their modification times.
+    """
+
+    def __init__(
+        self, entries: Collection[Entry], *, shift_ns: int = 0, progress: Progress | None = None
+    ) -> None:
+        self._entries = entries
+        self._shift_ns = shift_ns
+        self._progress = progress
+        self._transfer = secrets.token_hex(16)
+        self._attempts = _Attempts()
+
+    def over(self, host: RemoteHost) -> int:
+        """Send what has not arrived yet; returns the bytes of content, of all of it."""
+        have: dict[str, int] = {}
+        if not self._attempts.is_first():
+            asked = json.dumps({"transfer": self._transfer}).encode()
+            done = host.run(command("arrived"), stdin=asked, timeout_s=_ANSWER_S)
+            if done.exit_code:
+                raise StagingError(f"Files could not be put on the machine: {last_words(done)}.")
+            have, size = have_of(answer_of(done))
+            if size is not None:
+                return size
+            self._attempts.check(sum(have.values()))
+        total = _size(self._entries)
+        sizes: list[int] = []
+
+        def write(stream: BinaryIO) -> None:
+            count = _counter(self._progress, total)
+            sizes.append(
+                write_archive(stream, self._entries, shift_ns=self._shift_ns, progress=count, have=have)
+            )
+
+        try:
+            # A server may not bear so many channels; and a connection that breaks asks for no more of them.
+            most = MOST_LANES >> self._attempts.number - 1
+            with Lanes(host, total - sum(have.values()), most) as lanes:
+                unpack = command("unpack", self._transfer, *lanes.names)
+                done = host.upload(unpack, lambda stream: lanes.write(stream, write))
+        except OSError as error:
+            raise StagingError(f"A file could not be read: {_told(error)}.") from error
+        if done.exit_code == AGAIN:
+            raise ConnectionLost(f"What was sent did not arrive as it was: {last_words(done)}.")
+        if done.exit_code:
+            raise StagingError(f"Files could not be put on the machine: {last_words(done)}.")
+        return sum(sizes)
+
+
+class Download:
+    """What exists of `paths`, and all of `must`, on its way from a machine; see `archive.read_archive` for
+    `place`, `judge`, `shift_ns`. If one of `must` is missing, nothing is fetched at all, and `kinds` says so.
+
+    A context manager: what has arrived of a transfer that is given up is removed at its end.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        place: Callable[[str], str | None],
+        *,
+        must: Sequence[str] = (),
+        judge: Judge,
+        shift_ns: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        self._paths = [*paths]
+        self._must = [*must]
+        self._place = place
+        self._judge = judge
+        self._shift_ns = shift_ns
+        self._progress = progress
+        self._stash = Stash()
+        self._attempts = _Attempts()
+        self._contents: Contents | None = None
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stash.discard(remove)
+
+    def over(self, host: RemoteHost) -> Fetched:
+        """Fetch what has not arrived yet. No file appears on this computer until everything has."""
+        have = self._stash.have()
+        if not self._attempts.is_first():
+            self._attempts.check(sum(have.values()))
+        request = {"paths": self._paths, "must": self._must, "have": have}
+
+        def read(stream: BinaryIO) -> None:
+            self._contents = read_archive(
+                stream,
+                self._place,
+                judge=self._judge,
+                shift_ns=self._shift_ns,
+                progress=_counter(self._progress, 0),
+                stash=self._stash,
+            )
+
+        try:
+            if self._contents is None:  # else all is in place, and only the connection's end was bad
+                host.download(command("pack"), read, stdin=json.dumps(request).encode())
+        except Refused as error:
+            raise ResultsRefused(str(error)) from error
+        except Damaged as error:
+            raise ConnectionLost(f"What was fetched did not arrive as it was: {error}.") from error
+        except ArchiveError as error:
+            raise StagingError(f"Files could not be fetched: {error}.") from error
+        except OSError as error:
+            if is_for_good(error):
+                raise ResultsRefused(f"your computer cannot store {_told(error)}") from error
+            raise StagingError(f"A file could not be written: {_told(error)}.") from error
+        return self._fetched()
+
+    def _fetched(self) -> Fetched:
+        contents = self._contents
+        assert contents is not None
+        kinds, why = kinds_of(contents.begin, [*self._paths, *self._must])
+        return Fetched(kinds=kinds, why=why, skipped=tuple(contents.skipped), size=contents.size)
+
+
+def _size(entries: Collection[Entry]) -> int:
+    """The bytes of all their files, as far as they can be found."""
+    size = 0
+    for entry in entries:
+        with contextlib.suppress(OSError):
+            status = os.lstat(entry.path)
+            if stat.S_ISDIR(status.st_mode):
+                inside = [Entry(each.path, "") for each in os.scandir(entry.path)]
+                size += _size(inside)
+            elif stat.S_ISREG(status.st_mode):
+                size += status.st_size
+    return size
+
+
+def _counter(progress: Progress | None, total: int) -> Callable[[int], None] | None:
+    if progress is None:
+        return None
+    done = 0
+
+    def count(size: int) -> None:
+        nonlocal done
+        done += size
+        progress(done, total)
+
+    return count
+
+
+def _told(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
