@@ -2,8 +2,8 @@
 
 To OpenSSH's sshd on this computer and back, by turns, all over connections that stand: one large file
 (`--mib`), a mixed tree and many small files (`--files` of 4 KiB) on loopback, beside `scp -r`, `rsync -a` and
-`tar | ssh`; the same, smaller, over a line with a round trip of 50 ms, beside `scp -r`. Loopback has no delay,
-so small files cost scp nothing but work; on a real network each of them also costs it a round trip. And how
+`tar | ssh`; the same, smaller, over a line with a round trip of 50 ms, beside `scp -r`. Loopback has no
+delay, so small files cost scp nothing but work; on a real network each also costs it a round trip. And how
 many bytes a transfer takes that is cut at 10, 50 and 90 %, how many over a slow line if it can be compressed,
 and by how much the controller grows.
 """

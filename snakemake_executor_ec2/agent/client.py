@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from snakemake_executor_ec2.agent.answers import (
-    Fetched,
     JobState,
     Prepared,
     answer_of,
@@ -30,9 +29,7 @@ from snakemake_executor_ec2.agent.answers import (
     texts,
     versions_of,
 )
-from snakemake_executor_ec2.agent.archive import Entry
 from snakemake_executor_ec2.agent.bundle import bundle, command, folder
-from snakemake_executor_ec2.agent.extract import Judge
 from snakemake_executor_ec2.agent.protocol import (
     Finished,
     Interrupted,
@@ -41,7 +38,6 @@ from snakemake_executor_ec2.agent.protocol import (
     Unwatched,
     parse_line,
 )
-from snakemake_executor_ec2.agent.transfer import Download, Upload
 from snakemake_executor_ec2.errors import (
     ConnectError,
     ConnectionLost,
@@ -203,22 +199,6 @@ class Agent:
             Prepared(path=path, ok=each.get("ok") is True, reason=str(each.get("reason", "")))
             for path, each in zip(asked, about, strict=True)
         )
-
-    def unpack(self, entries: Collection[Entry], *, shift_ns: int = 0) -> int:
-        """Send files and directories, see `transfer.Upload`; returns the bytes of content."""
-        return Upload(entries, shift_ns=shift_ns).over(self._host)
-
-    def pack(
-        self,
-        paths: Sequence[str],
-        place: Callable[[str], str | None],
-        *,
-        must: Sequence[str] = (),
-        judge: Judge,
-    ) -> Fetched:
-        """Fetch files and directories, see `transfer.Download`."""
-        with Download(paths, place, must=must, judge=judge) as download:
-            return download.over(self._host)
 
     def stand_ins(
         self,

@@ -8,12 +8,14 @@ import shutil
 import stat
 from collections.abc import Callable
 from types import TracebackType
-from typing import NamedTuple, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from .frames import ArchiveError
 from .parts import new_part, remove_dead
 from .resolving import link_here, resolve
-from .stash import Stash
+
+if TYPE_CHECKING:
+    from .stash import Stash
 
 _MOST_ENTRIES = 10_000_000
 _MOST_NAME = 4096  # characters: no system takes a longer path

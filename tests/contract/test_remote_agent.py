@@ -16,6 +16,7 @@ from snakemake_executor_ec2.agent import client
 from snakemake_executor_ec2.agent.archive import Entry
 from snakemake_executor_ec2.agent.client import Agent, JobStart
 from snakemake_executor_ec2.agent.protocol import Finished, Output, Position, Started
+from snakemake_executor_ec2.agent.transfer import Download, Upload
 from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch
 from snakemake_executor_ec2.ssh import transport
 from snakemake_executor_ec2.ssh.connector import SshConnector
@@ -52,14 +53,12 @@ def test_odd_files_go_up_and_come_down(rig: Rig, tmp_path: Path) -> None:
     (here / "link").symlink_to("plain")
 
     assert all(answer.ok for answer in agent.workdir([str(there)]))
-    agent.unpack([Entry(path=str(here), name=str(there / "in"))])
+    Upload([Entry(path=str(here), name=str(there / "in"))]).over(rig.host)
     back = tmp_path / "back"
-    fetched = agent.pack(
-        [str(there / "in")],
-        lambda _: str(back),
-        must=[str(there / "in")],
-        judge=lambda _target, text, _end: text,
-    )
+    with Download(
+        [], lambda _: str(back), must=[str(there / "in")], judge=lambda _target, text, _end: text
+    ) as download:
+        fetched = download.over(rig.host)
 
     assert set(fetched.kinds.values()) == {"directory"}
     assert sorted(os.listdir(back)) == sorted([*names, "empty", "link"])  # noqa: PTH208 - raw names
@@ -93,9 +92,10 @@ def test_a_shell_that_greets_spoils_nothing(server: Server, tmp_path: Path) -> N
     agent.guard(None)
     source = server.home / "out"
     source.write_text("made there")
-    fetched = agent.pack(
+    with Download(
         [str(source)], lambda _: str(tmp_path / "here"), judge=lambda _target, text, _end: text
-    )
+    ) as download:
+        fetched = download.over(host)
     job = JobStart(key="job-1", command="echo said", cwd=str(server.home), label="rule talk")
 
     assert agent.start(job).state == "running"

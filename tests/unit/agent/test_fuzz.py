@@ -22,6 +22,7 @@ from snakemake_executor_ec2.agent.extract import remove
 from snakemake_executor_ec2.agent.frames import BEGIN, DATA, END, ITEMS
 from snakemake_executor_ec2.agent.protocol import Line, parse_line
 from snakemake_executor_ec2.agent.stash import Stash
+from snakemake_executor_ec2.agent.transfer import Download, Upload
 from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.model import Software
 from snakemake_executor_ec2.plugin.broken_pipe import plain
@@ -99,12 +100,14 @@ class _Says:
 def test_answers(output: bytes, exit_code: int) -> None:
     """Every command of the agent's, the exchange of host keys among them: a value of the expected form, or
     a sentence."""
-    agent = Agent(cast(Any, _Says(output, exit_code)))
+    host = cast(Any, _Says(output, exit_code))
+    agent = Agent(host)
     job = JobStart(key="k", command="true", cwd="/w", label="l")
     asked: list[Callable[[], object]] = [
         agent.install, agent.new_host_key, agent.rotate_host_key, lambda: agent.guard(1), agent.renew,
         lambda: agent.software(Software(snakemake="9")), lambda: agent.workdir(["/w/a"]),
-        lambda: agent.unpack([]), lambda: agent.pack(["/w/a"], lambda _: None, judge=lambda _t, x, _e: x),
+        lambda: Upload([]).over(host),
+        lambda: Download(["/w/a"], lambda _: None, judge=lambda _t, x, _e: x).over(host),
         lambda: agent.stand_ins([], [], [], 0), lambda: agent.left("k", [], []), lambda: agent.start(job),
         lambda: list(agent.follow("k")), lambda: agent.status("k"),
     ]  # fmt: skip

@@ -14,6 +14,7 @@ import pytest
 from snakemake_executor_ec2.agent.archive import Entry
 from snakemake_executor_ec2.agent.client import Agent, JobStart
 from snakemake_executor_ec2.agent.protocol import Finished
+from snakemake_executor_ec2.agent.transfer import Upload
 from snakemake_executor_ec2.model import Cleaned, KeyPair
 from snakemake_executor_ec2.ports import RemoteHost
 from snakemake_executor_ec2.ssh.connector import SshConnector
@@ -203,9 +204,8 @@ def send(host: RemoteHost, folder: Path, *names: str) -> None:
     source = folder / "large"
     if not source.exists():
         source.write_bytes(b"0" * (2 << 20))
-    agent = Agent(host)
-    assert agent.workdir([_WORK])[0].ok
-    agent.unpack([Entry(path=str(source), name=name) for name in names or [_LARGE]])
+    assert Agent(host).workdir([_WORK])[0].ok
+    Upload([Entry(path=str(source), name=name) for name in names or [_LARGE]]).over(host)
 
 
 def test_an_unchanged_file_stays(host: RemoteHost, tmp_path: Path) -> None:
