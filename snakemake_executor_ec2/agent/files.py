@@ -197,9 +197,9 @@ def pack() -> int:
     request = read_request()
     must = [str(path) for path in request.get("must", [])]
     wanted = [*must, *(str(path) for path in request.get("paths", []))]
-    _take_over(wanted)
+    closed = _take_over(wanted)
     found = {path: _describe(path) for path in wanted}
-    _tell_unreadable(found)
+    _tell_unreadable({path: told for path, told in found.items() if path in closed})
     _tell_stand_ins(found)
     there = [path for path in found if found[path]["kind"] in _PACKED]
     if not set(must) <= set(there):
@@ -242,14 +242,16 @@ def _closed_in(path: str) -> str:
     return next(filter(None, map(_closed_in, children)), "")
 
 
-def _take_over(paths: list[str]) -> None:
+def _take_over(paths: list[str]) -> set[str]:
     """Take over files that a step with sudo has left to root alone, if sudo allows it; otherwise reading
-    them fails and says why."""
+    them fails and says why. Returns those of the paths that something prevented from being read."""
     ours = Ours()
-    locked = {lock for path in paths if (lock := _lock_on(path, ours))}
+    locks = {path: lock for path in paths if (lock := _lock_on(path, ours))}
+    locked = set(locks.values())
     if locked:
         with contextlib.suppress(AgentError, PermissionError):
             _sudo("chown", "-R", "-h", _owner(), "--", *sorted(locked), because=PermissionError())
+    return set(locks)
 
 
 def _lock_on(path: str, ours: Ours) -> str:

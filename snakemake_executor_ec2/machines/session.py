@@ -42,7 +42,7 @@ from snakemake_executor_ec2.machines.umask import own_umask
 from snakemake_executor_ec2.model import Cleaned, JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import Clock, RemoteHost
 from snakemake_executor_ec2.report import messages
-from snakemake_executor_ec2.staging.paths import PathMap, sendings
+from snakemake_executor_ec2.staging.paths import PathMap, Sending, sendings
 from snakemake_executor_ec2.staging.view import View
 from snakemake_executor_ec2.timing import ahead_s
 
@@ -190,15 +190,13 @@ class MachineSession:
 
     def stage_in(self, plan: JobPlan) -> Transfer:
         started = self._clock.monotonic()
-        self._paths = self._make_workdir(plan)
-        try:
-            # What the job changes comes back as what it is there: it must not be behind a link.
-            sending = sendings([*plan.sources, *plan.inputs], self._paths, followed=plan.outputs)
-        except FileNotFoundError as error:
-            raise StagingError(f"{error.filename} cannot be sent: it does not exist (any more)") from error
-        except OSError as error:  # a folder that this user may not look into, for instance
-            raise StagingError(f"{error.filename} cannot be sent: {error.strerror}") from error
-        self._make_parents(plan, [each.name for each in sending])
+        self._paths = PathMap(here=plan.workdir, there=plan.workdir)
+        sending = self._sending(plan)
+        why_not = self._make_folders(plan, sending)
+        if why_not:
+            self._paths = self._other_workdir(plan, why_not)
+            sending = self._sending(plan)
+            self._make_folders(plan, sending)
         there = self._kept.take(plan, sending, used=self._used, ahead_ns=self._ahead_ns)
         entries = [
             Entry(path=str(each.content), name=str(each.name))
@@ -340,10 +338,16 @@ class MachineSession:
             self._clock.sleep(_PAUSE_S)
             raise ConnectionLost("what the job prints cannot be stored on your computer") from error
 
-    def _make_workdir(self, plan: JobPlan) -> PathMap:
-        answer = self._connection.call(lambda host: Agent(host).workdir([str(plan.workdir)]))[0]
-        if answer.ok:
-            return PathMap(here=plan.workdir, there=plan.workdir)
+    def _sending(self, plan: JobPlan) -> list[Sending]:
+        try:
+            # What the job changes comes back as what it is there: it must not be behind a link.
+            return sendings([*plan.sources, *plan.inputs], self._paths, followed=plan.outputs)
+        except FileNotFoundError as error:
+            raise StagingError(f"{error.filename} cannot be sent: it does not exist (any more)") from error
+        except OSError as error:  # a folder that this user may not look into, for instance
+            raise StagingError(f"{error.filename} cannot be sent: {error.strerror}") from error
+
+    def _other_workdir(self, plan: JobPlan, why: str) -> PathMap:
         home = self._connection.call(lambda host: host.run('echo; printf %s "$HOME"', timeout_s=60))
         said = os.fsdecode(home.stdout.rpartition(b"\n")[2])
         if not _HOME.fullmatch(said):
@@ -354,7 +358,7 @@ class MachineSession:
             raise StagingError(f"no working directory can be made on the machine: {again.reason}")
         self._tell(
             f"{plan.label} runs in {other} on its machine, because {plan.workdir} cannot be used there "
-            f"({answer.reason}); absolute paths that lead into it will not work"
+            f"({why}); absolute paths that lead into it will not work"
         )
         return PathMap(here=plan.workdir, there=other)
 
@@ -366,17 +370,19 @@ class MachineSession:
         if self._connection.call(lambda host: Agent(host).stand_ins(lists, roots, own, self._ahead_ns)):
             self._tell(messages.stand_ins_readable(plan))
 
-    def _make_parents(self, plan: JobPlan, sent: Iterable[Path]) -> None:
-        """Folders for what is sent, and for what the job makes, outside of its working directory."""
+    def _make_folders(self, plan: JobPlan, sending: Iterable[Sending]) -> str:
+        """The working directory, and folders for what is sent and for what the job makes outside of it. Why
+        the former cannot be used, if it cannot."""
         made = (*plan.outputs, *plan.optional_outputs, *plan.logs)
-        names = [*sent, *(self._paths.to_machine(path) for path in made)]
+        names = [*(each.name for each in sending), *(self._paths.to_machine(path) for path in made)]
         outside = sorted(
             {str(name.parent) for name in names if self._paths.there not in name.parents}
             | set(map(str, plan.folders))
             | {str(root) for root in (plan.view.roots if plan.view else ()) if root != plan.workdir}
         )
-        if not outside:
-            return
-        for answer in self._connection.call(lambda host: Agent(host).workdir([], parents=outside)):
+        there = [str(self._paths.there)]
+        own, *others = self._connection.call(lambda host: Agent(host).workdir(there, parents=outside))
+        for answer in others if own.ok else ():
             if not answer.ok:
                 raise StagingError(f"{answer.path} cannot be used on the machine: {answer.reason}")
+        return "" if own.ok else own.reason

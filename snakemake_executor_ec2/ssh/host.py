@@ -14,7 +14,7 @@ import paramiko
 from snakemake_executor_ec2.errors import ConnectionLost, InstanceLost, StagingError
 from snakemake_executor_ec2.ports import Completed
 from snakemake_executor_ec2.ssh.liveness import LiveSocket
-from snakemake_executor_ec2.ssh.transport import SshTransport, why_lost
+from snakemake_executor_ec2.ssh.transport import SshTransport, execute, why_lost
 
 T = TypeVar("T")
 
@@ -134,7 +134,7 @@ class SshHost:
             channel = self._transport.open_session(timeout=_OPEN_S)
             took = time.monotonic() - began
             self.round_trip_s = min(self.round_trip_s or took, took)
-            channel.exec_command(command.encode("utf-8", "surrogateescape"))
+            execute(channel, command.encode("utf-8", "surrogateescape"))
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self._lost(why_lost(error)) from error
         return _Execution(channel, self._transport, self._lost, quiet=quiet)

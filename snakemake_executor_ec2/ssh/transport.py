@@ -12,6 +12,7 @@ from paramiko.common import (
     MSG_CHANNEL_CLOSE,
     MSG_CHANNEL_REQUEST,
     cMSG_CHANNEL_CLOSE,
+    cMSG_CHANNEL_REQUEST,
     cMSG_GLOBAL_REQUEST,
 )
 
@@ -63,6 +64,20 @@ class SshTransport(paramiko.Transport):
         MSG_CHANNEL_REQUEST: lambda channel, message: _handle_request(channel, message),
         MSG_CHANNEL_CLOSE: lambda channel, message: _handle_close(channel, message),
     }
+
+
+def execute(channel: paramiko.Channel, command: bytes) -> None:
+    """Have a command run, without waiting for the answer that it is: that would cost a round trip for each.
+
+    If the server refuses, the channel is closed, and the command ends without a status.
+    """
+    message = paramiko.Message()
+    message.add_byte(cMSG_CHANNEL_REQUEST)
+    message.add_int(channel.remote_chanid)
+    message.add_string("exec")
+    message.add_boolean(True)
+    message.add_string(command)
+    channel.transport._send_user_message(message)  # type: ignore[union-attr]
 
 
 class _Orderly:
