@@ -150,6 +150,17 @@ def have_of(answer: Mapping[str, Any]) -> tuple[dict[str, int], int | None]:
     return have, size if type(size) is int and 0 <= size < 1 << 63 else None
 
 
+def bytes_of(begin: Mapping[str, Any]) -> int:
+    """What all requested paths hold together, if the agent says so; it is only shown."""
+    told = begin.get("paths")
+    each = (
+        [about.get("bytes") for about in told.values() if isinstance(about, dict)]
+        if isinstance(told, dict)
+        else []
+    )
+    return sum(size for size in each if type(size) is int and 0 <= size < 1 << 63)
+
+
 def kinds_of(begin: Mapping[str, Any], asked: Collection[str]) -> tuple[dict[str, str], dict[str, str]]:
     """What each requested path is, and why it cannot be sent if the agent says so."""
     told = begin.get("paths")

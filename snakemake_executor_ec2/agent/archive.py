@@ -237,6 +237,7 @@ def read_archive(
     shift_ns: int = 0,
     progress: Progress | None = None,
     stash: Stash | None = None,
+    begun: Callable[[dict[str, Any]], None] | None = None,
 ) -> Contents:
     """Place what an archive holds; nothing appears anywhere until all of it has arrived.
 
@@ -244,7 +245,7 @@ def read_archive(
     skip it, and raises to refuse the archive. What is in a directory follows the directory.
     Everything is written beside its target under a temporary name; an existing target is
     replaced, a directory as a whole. `judge` decides on symlinks (see `extract.Judge`). `stash`: what arrives
-    of an archive that breaks off is kept there, for the next attempt.
+    of an archive that breaks off is kept there, for the next attempt. `begun` gets the note at the beginning.
 
     Raises ArchiveError for an archive that is cut short or changed while it was written, Damaged if its bytes
     are not those that were sent, Refused if it holds what it must not: `..`, devices, pipes, hard links,
@@ -253,6 +254,8 @@ def read_archive(
     reader = FrameReader(stream)
     reader.find()
     begin = _note(reader.next(), BEGIN)
+    if begun:
+        begun(begin)
     with Landing(judge, progress, stash) as landing:
         while (frame := reader.next()).kind != END:
             if frame.kind == DATA:

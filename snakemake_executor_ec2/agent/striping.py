@@ -18,7 +18,8 @@ MOST_LANES = 6
 """Beside the first: OpenSSH's server lets ten commands run on a connection (MaxSessions)."""
 _FAR_S = 0.01
 """A round trip from which on the window of one channel may be too small."""
-_LARGE = 8 << 20
+_A_LANE = 4 << 20
+"""Bytes for which one more lane pays: it is a process on the machine."""
 _AHEAD = 2
 _TICK_S = 0.2
 _budget = threading.BoundedSemaphore(60)
@@ -31,7 +32,7 @@ class Lanes:
     def __init__(self, host: RemoteHost, size: int, most: int = MOST_LANES) -> None:
         """`size`: bytes to send."""
         self._host = host
-        wanted = most if host.round_trip_s >= _FAR_S and size >= _LARGE else 0
+        wanted = min(most, size // _A_LANE) if host.round_trip_s >= _FAR_S else 0
         self.names: list[str] = []
         while len(self.names) < wanted and _budget.acquire(blocking=False):
             self.names.append(f"{secrets.token_hex(16)}.{len(self.names)}")

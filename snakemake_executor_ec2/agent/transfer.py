@@ -12,9 +12,9 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Collection, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from snakemake_executor_ec2.agent.answers import Fetched, answer_of, have_of, kinds_of, last_words
+from snakemake_executor_ec2.agent.answers import Fetched, answer_of, bytes_of, have_of, kinds_of, last_words
 from snakemake_executor_ec2.agent.archive import (
     ArchiveError,
     Contents,
@@ -39,6 +39,21 @@ _ANSWER_S = 120.0
 Progress = Callable[[int, int], None]
 """Called now and then with the bytes of content that have been sent or have arrived, and of all there are; 0:
 that is not known."""
+
+
+class _Count:
+    """Counts the content of one attempt, and tells of it."""
+
+    def __init__(self, progress: Progress | None, total: int = 0) -> None:
+        self._progress = progress
+        self._done = 0
+        self.total = total
+
+    def add(self, size: int) -> None:
+        """So many bytes more."""
+        self._done += size
+        if self._progress:
+            self._progress(self._done, self.total)
 
 
 class _Attempts:
@@ -94,10 +109,11 @@ class Upload:
         total = _size(self._entries)
         sizes: list[int] = []
 
+        count = _Count(self._progress, total)
+
         def write(stream: BinaryIO) -> None:
-            count = _counter(self._progress, total)
             sizes.append(
-                write_archive(stream, self._entries, shift_ns=self._shift_ns, progress=count, have=have)
+                write_archive(stream, self._entries, shift_ns=self._shift_ns, progress=count.add, have=have)
             )
 
         try:
@@ -155,14 +171,20 @@ class Download:
             self._attempts.check(sum(have.values()))
         request = {"paths": self._paths, "must": self._must, "have": have}
 
+        count = _Count(self._progress)
+
+        def begun(begin: dict[str, Any]) -> None:
+            count.total = bytes_of(begin)
+
         def read(stream: BinaryIO) -> None:
             self._contents = read_archive(
                 stream,
                 self._place,
                 judge=self._judge,
                 shift_ns=self._shift_ns,
-                progress=_counter(self._progress, 0),
+                progress=count.add,
                 stash=self._stash,
+                begun=begun,
             )
 
         try:
@@ -199,19 +221,6 @@ def _size(entries: Collection[Entry]) -> int:
             elif stat.S_ISREG(status.st_mode):
                 size += status.st_size
     return size
-
-
-def _counter(progress: Progress | None, total: int) -> Callable[[int], None] | None:
-    if progress is None:
-        return None
-    done = 0
-
-    def count(size: int) -> None:
-        nonlocal done
-        done += size
-        progress(done, total)
-
-    return count
 
 
 def _told(error: OSError) -> str:
