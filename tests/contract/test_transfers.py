@@ -21,7 +21,7 @@ from tests.contract.rigs import Rig
 
 T = TypeVar("T")
 
-_SIZE = 40 << 20
+_SIZE = 20 << 20
 _CUTS = (0.1, 0.5, 0.9)
 _UNDER_WAY = 5 << 20
 """At most: a channel's window, a pipe, a frame that is not whole, the sockets of the wire."""
@@ -80,8 +80,8 @@ def _upload(source: Path, target: Path, progress: Progress) -> Callable[[RemoteH
 def test_a_transfer_over_a_line_that_breaks_is_sent_once(
     rig: Rig, tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut at 10, 50 and 90 %: each cut costs what was under way and no more, nothing is left beside the files,
-    and they are as they were. (At 128 MiB `benchmarks/staging.py` shows less than a tenth in all.)"""
+    """Cut at 10, 50 and 90 %: each cut costs what was under way and no more, nothing is left beside the
+    files, and they are as they were. (`benchmarks/staging.py` shows less than a tenth in all, at 128 MiB.)"""
     here, there = tmp_path / "a" / "here", rig.home / "work" / "there"
     Agent(rig.host).install()
     Agent(rig.host).workdir([str(there.parent)])
