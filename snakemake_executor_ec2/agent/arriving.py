@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from .extract import remove
-from .parts import new_part
+from .parts import new_part, this_boot
 from .stash import Stash
 from .state import AgentError, home, read_request, say, try_lock, write_whole
 
@@ -39,8 +39,7 @@ class Arriving:
             write_whole(f"{self._path}.pid", str(os.getpid()))
             for each in (signal.SIGTERM, signal.SIGHUP):
                 signal.signal(each, _end_input)
-            told = _told(self._path)
-            self.stash = Stash.of(told) if "files" in told else Stash()
+            self.stash = _stash(_told(self._path))
             self.stash.move(lambda root: new_part(os.path.dirname(root)))
         return self
 
@@ -54,7 +53,7 @@ class Arriving:
             return
         if error is None or isinstance(error, OSError):  # the latter: maybe for want of room
             self.stash.discard(remove)
-        told = {"done": self.answer} if error is None else self.stash.told()
+        told = {"done": self.answer} if error is None else {**self.stash.told(), "boot": this_boot()}
         write_whole(self._path, json.dumps(told))
         if self._lock is not None:
             self._lock.close()
@@ -68,7 +67,7 @@ def arrived() -> int:
     path = _path(str(read_request()["transfer"]))
     _end_other(path)
     told = _told(path)
-    say(told if "done" in told else {"have": Stash.of(told).have() if "files" in told else {}})
+    say(told if "done" in told else {"have": _stash(told).have()})
     return 0
 
 
@@ -97,6 +96,11 @@ def _path(transfer: str) -> str:
     if not _TRANSFER.fullmatch(transfer):
         raise AgentError(f"{transfer!r} cannot be a transfer's name")
     return os.path.join(home(), "arriving", transfer)
+
+
+def _stash(told: dict[str, Any]) -> Stash:
+    """What an attempt has left; nothing if the machine has booted since: it may not all be on the disk."""
+    return Stash.of(told) if told.get("boot") == this_boot() else Stash()
 
 
 def _told(path: str) -> dict[str, Any]:

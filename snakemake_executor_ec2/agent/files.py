@@ -270,7 +270,13 @@ def _is_readable(path: str) -> bool:
         return True
     if not os.path.isdir(path):
         return os.access(path, os.R_OK)
-    return os.access(path, os.R_OK | os.X_OK) and all(_is_readable(child.path) for child in os.scandir(path))
+    if not os.access(path, os.R_OK | os.X_OK):
+        return False
+    with os.scandir(path) as children:
+        return all(
+            _is_readable(each.path) if each.is_dir() else each.is_symlink() or os.access(each.path, os.R_OK)
+            for each in children
+        )
 
 
 def _widen(pipe: int) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import stat
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, BinaryIO
 
@@ -31,9 +32,12 @@ from snakemake_executor_ec2.agent.state import AGAIN
 from snakemake_executor_ec2.agent.storing import is_for_good
 from snakemake_executor_ec2.agent.striping import MOST_LANES, Lanes
 from snakemake_executor_ec2.errors import ConnectionLost, ResultsRefused, StagingError
+from snakemake_executor_ec2.formatting import duration
 from snakemake_executor_ec2.ports import RemoteHost
 
 _MOST_IN_VAIN = 20
+_IN_VAIN_S = 600.0
+"""A line that breaks again and again, so often and for so long without anything arriving, is given up."""
 _ANSWER_S = 120.0
 
 Progress = Callable[[int, int], None]
@@ -62,6 +66,7 @@ class _Attempts:
     def __init__(self) -> None:
         self.number = self._in_vain = 0
         self._most = -1
+        self._last = 0.0
 
     def is_first(self) -> bool:
         """Whether this one is."""
@@ -70,12 +75,15 @@ class _Attempts:
 
     def check(self, arrived: int) -> None:
         """Raise StagingError after many in a row of which nothing has arrived."""
-        self._in_vain = 0 if arrived > self._most else self._in_vain + 1
-        self._most = max(self._most, arrived)
-        if self._in_vain >= _MOST_IN_VAIN:
+        if arrived > self._most:
+            self._most, self._in_vain, self._last = arrived, 0, time.monotonic()
+        self._in_vain += 1
+        waited_s = time.monotonic() - self._last
+        if self._in_vain > _MOST_IN_VAIN and waited_s > _IN_VAIN_S:
             raise StagingError(
                 f"The connection broke {self.number - 1} times while files were sent, and the last "
-                f"{_MOST_IN_VAIN} times nothing more had arrived: look for what ends connections on the way."
+                f"{self._in_vain} times, in {duration(waited_s)}, nothing more had arrived: look for what "
+                "ends connections on the way."
             )
 
 
