@@ -17,7 +17,11 @@ from snakemake_executor_ec2.cli import _COMMANDS
 from snakemake_executor_ec2.plugin.settings import ExecutorSettings
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs/how-to").glob("*.md")),
+]
 BLOCKS = [
     (f"{page.stem}-{number}", *match.groups())
     for page in PAGES
@@ -34,7 +38,7 @@ def blocks(language: str) -> list[object]:
 def test_commands_are_accepted(text: str) -> None:
     """By the shell, and those of Snakemake by its parser, which knows our options."""
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
-    for line in text.splitlines():
+    for line in text.replace("\\\n", "").splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] == ["snakemake"]:
             parse_args(words[1:])
@@ -43,13 +47,13 @@ def test_commands_are_accepted(text: str) -> None:
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_profiles_have_options_that_there_are(text: str) -> None:
     """A misspelt one would end Snakemake at its start."""
-    assert {key for key in yaml.safe_load(text) if key.startswith("ec2-")} <= OPTIONS
+    assert {key for key in yaml.safe_load(text) if str(key).startswith("ec2-")} <= OPTIONS
 
 
 @pytest.mark.parametrize("text", blocks("python"))
 def test_code_can_be_read(text: str) -> None:
-    """As Python, if it is no Snakefile."""
-    if not text.startswith("rule "):
+    """As Python, if it is no Snakefile. (`test_docs_how_to.py` has Snakemake read those.)"""
+    if not text.startswith(("rule ", "envvars:")):
         ast.parse(text)
 
 
