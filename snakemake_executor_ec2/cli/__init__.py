@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from snakemake_executor_ec2.cli.common import add_common
 from snakemake_executor_ec2.errors import Ec2ExecutorError
@@ -23,7 +24,7 @@ _COMMANDS = {
     "report": "make an HTML page about a run: machines, times, costs, sizes, failures",
 }
 
-
+_PACKAGE = "snakemake-executor-plugin-ec2"
 _NOBODY_READS = 128 + 13
 """The exit status of a program that SIGPIPE has ended, as shells tell it."""
 
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="snakemake-ec2", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version(_PACKAGE)}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     cloud = commands.add_parser(
         "cloud",

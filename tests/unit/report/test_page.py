@@ -20,6 +20,7 @@ from snakemake_executor_ec2.report.page import page
 from snakemake_executor_ec2.report.sizes import sizes
 from snakemake_executor_ec2.report.summary import Summary
 from tests.fakes.records import run_record
+from tests.unit.report import picture
 from tests.unit.report.made_up import BEGAN_AT, attempt, machine, many, summary
 
 HOSTILE = (
@@ -218,3 +219,8 @@ def test_spot_machines_that_were_lost_may_have_cost_more() -> None:
     assert "spot machines: 1; jobs lost on them: 1" in text
     assert "$-" not in text
     assert "was spent while jobs ran." in text
+
+
+def test_the_picture_in_readme_is_up_to_date() -> None:
+    """`python -m tests.unit.report.picture` draws docs/report.svg as it is."""
+    assert picture.PATH.read_text() == picture.picture()
