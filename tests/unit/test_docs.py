@@ -29,6 +29,20 @@ def test_every_option_is_documented(name: str) -> None:
     assert f"| `--ec2-{name.replace('_', '-')}`" in OPTIONS
 
 
+@pytest.mark.parametrize("field", dataclasses.fields(ExecutorSettings), ids=lambda field: field.name)
+def test_defaults_are_as_they_are(field: dataclasses.Field[object]) -> None:
+    """Where docs/options.md shows a value as the default, it is the setting's."""
+    row = re.search(rf"^\| `--ec2-{field.name.replace('_', '-')}` \| (.*?) \|", OPTIONS, re.M)
+    assert row is not None
+    value = field.default
+    if isinstance(value, bool):
+        assert row[1] == "no"
+    elif isinstance(value, (str, int)):
+        assert row[1].strip("`") == str(value)
+    else:
+        assert not row[1].startswith("`") or field.name == "lease"
+
+
 RESOURCES = "threads mem_mb mem_mib disk_mb disk_mib runtime gpu gpu_model gpu_mem_mb mpi tasks"
 
 

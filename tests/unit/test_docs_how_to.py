@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,15 @@ def test_every_recipe_is_in_the_index() -> None:
     """docs/how-to/README.md links each page."""
     index = (HOW_TO / "README.md").read_text()
     assert [page.name for page in PAGES if page.name != "README.md" and f"({page.name})" not in index] == []
+
+
+def test_what_the_package_index_shows_has_no_dead_link() -> None:
+    """README, as pyproject.toml has it changed for the index: without links and pictures of the repository."""
+    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    rules = metadata["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    text = (ROOT / "README.md").read_text().partition(rules["fragments"][0]["end-before"])[0]
+    assert "](docs/" in text
+    for rule in rules["substitutions"]:
+        text = re.sub(rule["pattern"], rule["replacement"], text)
+    assert [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("https://")] == []
+    assert "[local]'" in text
