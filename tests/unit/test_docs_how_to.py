@@ -89,7 +89,7 @@ def test_every_recipe_is_in_the_index() -> None:
 
 
 def test_what_the_package_index_shows_has_no_dead_link() -> None:
-    """README, as pyproject.toml has it changed for the index: without links and pictures of the repository."""
+    """README, as pyproject.toml has it changed for the index: without the repository's links and pictures."""
     metadata = tomllib.loads((ROOT / "pyproject.toml").read_text())
     rules = metadata["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
     text = (ROOT / "README.md").read_text().partition(rules["fragments"][0]["end-before"])[0]
