@@ -127,3 +127,19 @@ def test_what_is_left_is_found(
 
     assert there == [f"security group {group}", f"volume {made[0]}", "key pair forgotten"]
     assert unseen == []
+
+
+def test_with_the_product_s_policy_alone_it_says_what_it_did_not_look_at(
+    ec2_cloud: EmbeddedCloud, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Rather than that nothing is left."""
+    Shell(ec2_cloud, monkeypatch, capfd)
+    ec2_cloud.allow((ROOT / "snakemake_executor_ec2/aws/policy.json").read_text())
+    try:
+        account = Account(None, None)
+        assert account.machines("kit") == []
+        found = account.left("kit", set(), account.key_pairs())
+    finally:
+        ec2_cloud.allow(None)
+
+    assert found == ([], ["volumes (ec2:DescribeVolumes)", "key pairs (ec2:DescribeKeyPairs)"])
