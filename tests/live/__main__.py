@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -135,8 +135,8 @@ def _session(options: argparse.Namespace, account: Account, folder: Path) -> int
                 f"{results[-1].outcome:9}  {name} ({results[-1].seconds:.0f} s) {results[-1].why}", flush=True
             )
     finally:
-        left = _tidy(kit, key_pairs)
-        text = _text(kit, results, left)
+        left, unseen = _tidy(kit, key_pairs)
+        text = _text(kit, results, left, unseen)
         print(f"\n{text}")
         if options.table:
             options.table.write_text(text)
@@ -158,6 +158,11 @@ def _test(kit: Kit, name: str) -> Result:
     if made is None:
         return Result(name=name, sentence=sentence, outcome=outcome, why=why)
     over = wait_until_over(kit.account, kit.name, name, _OVER_WITHIN_S if outcome == "ok" else 0.0)
+    if outcome == "ok" and (
+        alive := [each for each in kit.account.machines(kit.name, name) if each.is_alive]
+    ):
+        outcome, why = "FAILED", f"{alive[0].id} was alive {_OVER_WITHIN_S:.0f} s after the run"
+        made.is_tidy = False
     made.close()
     if outcome == "FAILED":
         print("\n".join(["", f"== {name}: {output_of(made)}", *made.output.splitlines()[-40:], ""]))
@@ -172,29 +177,24 @@ def _test(kit: Kit, name: str) -> Result:
     return Result(name=name, sentence=sentence, outcome=outcome, why=why, seconds=seconds, **found)
 
 
-def _tidy(kit: Kit, key_pairs: set[str] | None) -> list[str]:
-    """End whatever is left of a test that was interrupted, first by the product and then without it; and
-    look for what is there even so."""
+def _tidy(kit: Kit, key_pairs: set[str] | None) -> tuple[list[str], list[str]]:
+    """End whatever is left of a test that was interrupted, first by the product and then without it. What
+    is there even so, and what could not be looked at for want of a permission."""
     for made in kit.workflows.values():
-        with suppress(Failed):
+        try:
             made.close()
             kit.runs |= {run["run"] for run in made.report()["runs"]}
-    alive = [
-        each.id
-        for each in kit.account.machines(kit.name)
-        if each.state not in ("terminated", "shutting-down")
-    ]
-    left = [f"machine {name}: ended by the kit, because the product had not" for name in alive]
+        except Exception as error:  # whatever it is: the machines are ended below
+            print(f"{made.name}: {error}")
+    alive = [each.id for each in kit.account.machines(kit.name) if each.is_alive]
     if alive:
         kit.account.terminate(alive)
     wait_until_over(kit.account, kit.name, "", _OVER_WITHIN_S)
     there, unseen = kit.account.left(kit.name, kit.runs, key_pairs)
-    if unseen:
-        print(f"not looked at, because the permission is missing: {', '.join(unseen)}")
-    return left + there
+    return [*(f"machine {name}: the kit had to end it" for name in alive), *there], unseen
 
 
-def _text(kit: Kit, results: list[Result], left: list[str]) -> str:
+def _text(kit: Kit, results: list[Result], left: list[str], unseen: list[str]) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("snakemake-executor-plugin-ec2", "snakemake"))
     lines = [
         f"`scripts/live` {kit.name}, {'the embedded cloud' if kit.is_local else 'AWS'}, region "
@@ -202,9 +202,10 @@ def _text(kit: Kit, results: list[Result], left: list[str]) -> str:
         "",
         markdown(results),
         "",
-        "Left behind: "
-        + ("; ".join(left) if left else "nothing (machines, disks, security groups, key pairs)."),
+        f"Left behind: {'; '.join(left) or 'nothing'}.",
     ]
+    if unseen:
+        lines.append(f"Not looked at, because the permission is missing: {', '.join(unseen)}.")
     if not kit.is_local:
         lines += ["", _PRICES]
     return "\n".join(lines) + "\n"

@@ -29,6 +29,10 @@ class Seen:
     """When it was asked to end; None if EC2 does not say so."""
     reason: str
 
+    @property
+    def is_alive(self) -> bool:
+        return self.state in ("pending", "running", "stopping", "stopped")
+
 
 class Account:
     """An AWS account in one region."""
