@@ -174,8 +174,11 @@ class RemoteHost(Protocol):
 class Connector(Protocol):
     """Opens ssh connections."""
 
-    def connect(self, address: str, *, host_keys: Collection[str], timeout_s: float) -> RemoteHost:
-        """One attempt to reach a machine, which must present one of `host_keys`.
+    def connect(
+        self, address: str, *, name: str = "", host_keys: Collection[str], timeout_s: float
+    ) -> RemoteHost:
+        """One attempt to reach a machine, which must present one of `host_keys`. `name` is its id, by which
+        some ways (`--ec2-ssh-proxy`) find it.
 
         Raises HostKeyMismatch before anything is sent to it (no login, no data), and
         LoginRefused, ConnectError or ConnectionLost if it refuses the login or does not answer.

@@ -84,6 +84,12 @@ class Clients:
         with self._lock:
             return self._session.client("ec2", region_name=self.region, config=_config(attempts=4))
 
+    def make(self) -> None:
+        """Make EC2's clients now, of what the environment says now."""
+        with self._lock:
+            self.ec2  # noqa: B018 -- it is made by being asked for
+            self.ec2_once  # noqa: B018
+
     @cached_property
     def ec2_once(self) -> EC2Client:
         """EC2. We judge every failure ourselves: botocore would retry even capacity errors."""

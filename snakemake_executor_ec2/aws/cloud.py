@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 
 from botocore.exceptions import ClientError
@@ -14,7 +16,7 @@ from snakemake_executor_ec2.aws.cache import DiskCache
 from snakemake_executor_ec2.aws.clients import Clients
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, is_denied, is_transient, translate
 from snakemake_executor_ec2.aws.health import HealthBoard
-from snakemake_executor_ec2.aws.network import Caller, is_internal, public_address
+from snakemake_executor_ec2.aws.network import Caller, is_internal, networks_beside, public_address
 from snakemake_executor_ec2.aws.region import Region
 from snakemake_executor_ec2.aws.run_instances import Launcher
 from snakemake_executor_ec2.aws.security_group import SecurityGroup
@@ -36,6 +38,19 @@ from snakemake_executor_ec2.model import (
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.tags import RUN_TAG
 
+
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """How a run's machines are reached, beyond their addresses."""
+
+    private: bool = False
+    """At their private addresses, also if they have public ones."""
+    proxied: bool = False
+    """Through a proxy command: from where, only its program knows."""
+    public_ip: bool = True
+    """They get public addresses in public subnets."""
+
+
 ALLOW_GAP_S = 30.0
 """`allow_ssh_from_here` looks again at most so often for one machine."""
 
@@ -54,6 +69,7 @@ class Ec2Cloud:
         subnets: Sequence[str] = (),
         ssh_from: str | None = None,
         ssh_port: int = 22,
+        reached: Reached = Reached(),
         allowed_types: Sequence[str] = (),
         cache_dir: Path | None = None,
         look_up_public: Callable[[], str] = public_address,
@@ -73,16 +89,11 @@ class Ec2Cloud:
             clock=clock,
             warn=warn,
         )
-        self._caller = Caller(
-            ssh_from=ssh_from,
-            endpoint=lambda: self._clients.ec2.meta.endpoint_url,
-            look_up_public=look_up_public,
-        )
+        self._reached = reached
+        self._caller = self._new_caller(ssh_from, look_up_public)
         self._group = SecurityGroup(self._clients, run_id=run_id, ssh_port=ssh_port, clock=clock, warn=warn)
-        self._launcher = Launcher(
-            self._clients, run_id=run_id, group=self._group, caller=self._caller, clock=clock
-        )
-        self._board = StatusBoard(self._clients, run_id=run_id, clock=clock)
+        self._launcher = self._new_launcher(run_id)
+        self._board = StatusBoard(self._clients, run_id=run_id, clock=clock, private=reached.private)
         self._health = HealthBoard(self._clients, clock=clock)
         self._terminator = Terminator(self._clients, run_id=run_id, clock=clock, warn=warn)
         self._allow_lock = threading.Lock()
@@ -185,7 +196,7 @@ class Ec2Cloud:
                 ) from error
             raise
         self._terminator.launched(machine.id)
-        if subnets[0].public:
+        if subnets[0].public and self._reached.public_ip and not self._reached.private:
             self._board.expect_public(machine.id)
         return machine
 
@@ -228,6 +239,29 @@ class Ec2Cloud:
         if self._tried_to_launch and self._terminator.sweep():
             self._tried_to_launch = False
         return self._group.delete() and not self._tried_to_launch
+
+    def _new_launcher(self, run_id: str) -> Launcher:
+        return Launcher(
+            self._clients,
+            run_id=run_id,
+            group=self._group,
+            caller=self._caller,
+            clock=self._clock,
+            public_ip=self._reached.public_ip,
+        )
+
+    def _new_caller(self, ssh_from: str | None, look_up_public: Callable[[], str]) -> Caller:
+        return Caller(
+            ssh_from=ssh_from,
+            endpoint=lambda: self._clients.ec2.meta.endpoint_url,
+            look_up_public=look_up_public,
+            proxy_from=(lambda: self._own_networks) if self._reached.proxied else None,
+        )
+
+    @cached_property
+    def _own_networks(self) -> tuple[str, ...]:
+        """The networks of all subnets beside the machines': where a proxy command's way ends."""
+        return networks_beside(self._clients.ec2, self._region.subnets()[0].vpc_id)
 
     # --- what a failed check means -----------------------------------------------------------
 

@@ -35,11 +35,13 @@ class Found:
     market: Market
     launched_at: float
     address: str
+    """The public one; if it has none, the private one."""
     run: str
     rule: str
     owner: str
     expires_at: float | None
     """When its lifetime is over, in seconds since the epoch; None if the tag says nothing."""
+    private_address: str = ""
     folder: str = ""
     """`host:/path` of the workflow that it works for (see `whereabouts.Whereabouts.tag`)."""
 
@@ -132,6 +134,7 @@ def _found(row: InstanceTypeDef) -> Found:
         market=Market.SPOT if row.get("InstanceLifecycle") == "spot" else Market.ON_DEMAND,
         launched_at=row["LaunchTime"].timestamp(),
         address=row.get("PublicIpAddress") or row.get("PrivateIpAddress") or "",
+        private_address=row.get("PrivateIpAddress", ""),
         run=tags.get(RUN_TAG, ""),
         rule=tags.get(RULE_TAG, ""),
         owner=tags.get(OWNER_TAG, ""),

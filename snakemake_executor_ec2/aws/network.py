@@ -22,6 +22,8 @@ CHECK_IP_URL = "https://checkip.amazonaws.com"
 """AWS's own service that answers with the caller's public address."""
 
 _CHECK_IP_TIMEOUT_S = 5
+_MAX_RULES = 40
+"""EC2 takes 60 rules in a security group, unless an account has asked for more."""
 _ANY_PORT = 9
 """Nothing is sent: connecting a UDP socket only asks the kernel for a route."""
 
@@ -100,14 +102,32 @@ def _routed_to_internet(ec2: EC2Client, vpc_id: str, rows: Sequence[SubnetTypeDe
     return frozenset(row["SubnetId"] for row in rows if leads_out.get(row["SubnetId"], main))
 
 
+def networks_beside(ec2: EC2Client, vpc_id: str) -> tuple[str, ...]:
+    """The networks of all subnets of a VPC, as few as cover them: there are jump hosts, AWS's endpoints."""
+    try:
+        rows = ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])["Subnets"]
+    except AWS_ERRORS as error:
+        raise translate(error, "ec2:DescribeSubnets") from error
+    blocks = ipaddress.collapse_addresses(ipaddress.IPv4Network(row["CidrBlock"]) for row in rows)
+    found = tuple(map(str, blocks))
+    if len(found) > _MAX_RULES:
+        raise ConfigurationError(
+            f"the network {vpc_id} has so many subnets that ssh cannot be opened to all of them: name those "
+            "that --ec2-ssh-proxy comes from with --ec2-ssh-from, or 'none' for AWS's Session Manager"
+        )
+    return found
+
+
 # --- the caller's address ------------------------------------------------------------------
 
 
 def parse_cidrs(text: str) -> tuple[str, ...]:
-    """Networks that a setting names (`203.0.113.0/24`, several with commas), checked.
+    """Networks that a setting names (`203.0.113.0/24`, several with commas), checked; `none` names none.
 
     Raises ConfigurationError naming --ec2-ssh-from.
     """
+    if text.strip().lower() == "none":
+        return ()
     try:
         return tuple(str(ipaddress.ip_network(part, strict=False)) for part in text.replace(",", " ").split())
     except ValueError as error:
@@ -167,11 +187,14 @@ class Caller:
         ssh_from: str | None,
         endpoint: Callable[[], str],
         look_up_public: Callable[[], str] = public_address,
+        proxy_from: Callable[[], tuple[str, ...]] | None = None,
     ) -> None:
-        """`endpoint` gives the URL of EC2's API; `look_up_public` asks the internet."""
+        """`endpoint` gives the URL of EC2's API; `look_up_public` asks the internet. `proxy_from`: machines
+        are reached through a proxy command, which is taken to come from these networks."""
         self._ssh_from = ssh_from
         self._endpoint = endpoint
         self._look_up_public = look_up_public
+        self._proxy_from = proxy_from
 
     def networks(self) -> tuple[str, ...]:
         """As CIDRs: the setting if there is one, otherwise this computer's address as machines see it.
@@ -181,6 +204,8 @@ class Caller:
         """
         if self._ssh_from:
             return parse_cidrs(self._ssh_from)
+        if self._proxy_from is not None:
+            return self._proxy_from()
         host = urlsplit(self._endpoint()).hostname or ""
         if is_internal(host):
             source = source_address(host)
@@ -190,8 +215,8 @@ class Caller:
 
     def networks_towards(self, address: str) -> tuple[str, ...]:
         """`networks()` as of now and, for a machine in a private network, our address on the way to it."""
-        if self._ssh_from:
-            return parse_cidrs(self._ssh_from)
+        if self._ssh_from or self._proxy_from is not None:
+            return self.networks()
         source = source_address(address) if is_internal(address) else None
         towards = () if source is None else (only(source),)
         try:

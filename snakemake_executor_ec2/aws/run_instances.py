@@ -98,13 +98,22 @@ class Launcher:
     """Threads may share it; together they keep EC2's pace."""
 
     def __init__(
-        self, clients: Clients, *, run_id: str, group: SecurityGroup, caller: Caller, clock: Clock
+        self,
+        clients: Clients,
+        *,
+        run_id: str,
+        group: SecurityGroup,
+        caller: Caller,
+        clock: Clock,
+        public_ip: bool = True,
     ) -> None:
+        """`public_ip`: machines get public addresses in public subnets."""
         self._clients = clients
         self._run_id = run_id
         self._group = group
         self._caller = caller
         self._clock = clock
+        self._public_ip = public_ip
         self._pace = RateLimiter(LAUNCHES_PER_S, clock, at_once=LAUNCHES_AT_ONCE)
         self._together = Together(self._pace, clock)
 
@@ -139,7 +148,7 @@ class Launcher:
     def _launch(self, specs: Sequence[LaunchSpec], subnet: Subnet, group_id: str) -> list[Machine]:
         """One call, whose turn has come, and its repetitions: at least one machine."""
         request = run_instances_request(
-            *specs, subnet_id=subnet.id, group_id=group_id, public_address=subnet.public
+            *specs, subnet_id=subnet.id, group_id=group_id, public_address=subnet.public and self._public_ip
         )
         patience = Backoff(self._clock, total_s=RETRY_S)
         settling = Backoff(self._clock, total_s=SETTLE_S)

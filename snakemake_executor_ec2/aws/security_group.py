@@ -121,7 +121,7 @@ class SecurityGroup:
         try:
             made = self._clients.ec2.create_security_group(
                 GroupName=self._name,
-                Description="Snakemake: ssh from the computer that runs the workflow",
+                Description="Snakemake: ssh for the run of a workflow",
                 VpcId=vpc_id,
                 TagSpecifications=[{"ResourceType": "security-group", "Tags": tags}],
             )
@@ -178,7 +178,7 @@ class SecurityGroup:
 
 
 def _rule(port: int, network: str) -> IpPermissionTypeDef:
-    said = "the computer that runs the workflow"
+    said = "ssh for the run of a workflow"
     if ":" in network:
         return {
             "IpProtocol": "tcp",

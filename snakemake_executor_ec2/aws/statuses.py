@@ -40,7 +40,8 @@ class StatusBoard:
     their ids, for those that it has not shown, until it says how they ended.
     """
 
-    def __init__(self, clients: Clients, *, run_id: str, clock: Clock) -> None:
+    def __init__(self, clients: Clients, *, run_id: str, clock: Clock, private: bool = False) -> None:
+        """`private`: machines are reached at their private addresses, also if they have public ones."""
         self._clients = clients
         self._run_id = run_id
         self._clock = clock
@@ -50,6 +51,7 @@ class StatusBoard:
         self._failures = 0
         self._known: dict[str, MachineStatus] = {}
         self._seen_at: dict[str, float] = {}
+        self._private = private
         self._public: set[str] = set()
         self._asked: set[str] = set()
         """Since the last call."""
@@ -100,7 +102,7 @@ class StatusBoard:
         self._answered_at = asked_at
         for row in rows:
             machine_id = row["InstanceId"]
-            self._known[machine_id] = status_of(row, public=machine_id in self._public)
+            self._known[machine_id] = status_of(row, public=machine_id in self._public, private=self._private)
             self._seen_at[machine_id] = asked_at
 
     def _unshown(self, shown: set[str]) -> list[str]:
@@ -150,12 +152,13 @@ def _described(ec2: EC2Client, filters: list[dict[str, object]]) -> list[Instanc
     ]
 
 
-def status_of(row: InstanceTypeDef, *, public: bool) -> MachineStatus:
+def status_of(row: InstanceTypeDef, *, public: bool, private: bool = False) -> MachineStatus:
     """One instance of DescribeInstances. With `public`, its private address is left out until it
-    runs: the public one comes a moment later, and the private one may be somebody else's here."""
+    runs: the public one comes a moment later, and the private one may be somebody else's here.
+    `private`: no other is wanted."""
     state = MachineState(row["State"]["Name"])
-    address = row.get("PublicIpAddress")
-    if not address and not (public and state is MachineState.PENDING):
+    address = None if private else row.get("PublicIpAddress")
+    if not address and (private or not (public and state is MachineState.PENDING)):
         address = row.get("PrivateIpAddress")
     why = row.get("StateReason", {})
     return MachineStatus(

@@ -16,6 +16,7 @@ _COMMANDS = {
     "ps": "list machines: rule, state, age, cost so far, lease",
     "logs": "show what a job printed",
     "ssh": "log in to a machine",
+    "browse": "print what sftp, FileZilla, WinSCP or PuTTY need to look at a machine's files",
     "kill": "end machines now",
     "stop": "end everything: this folder's runs and their machines, or all machines of yours or the account",
     "gc": "find and end what dead runs left behind",

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from snakemake_executor_ec2.aws.clients import Clients
 from snakemake_executor_ec2.aws.inventory import Inventory
 from snakemake_executor_ec2.errors import ConfigurationError, JournalOfAnotherVersion
+from snakemake_executor_ec2.local.environment import applied
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.rows import Attempt, RunRecord
 
@@ -35,8 +37,31 @@ def inventory_of(options: argparse.Namespace, run: RunRecord | None = None) -> I
     return Inventory(region=region, profile=options.profile)
 
 
-def inventory_with(options: argparse.Namespace, run: RunRecord) -> Inventory:
+def is_rehearsing(journal: Journal, run: RunRecord) -> bool:
+    """Whether a run is a rehearsal that goes on, on this computer: its cloud is its process's child."""
+    here = run.where is not None and run.where.host == journal.here.host
+    return bool(run.cloud_env) and here and journal.is_alive(run.id)
+
+
+def rehearsals(journal: Journal | None) -> list[RunRecord]:
+    """The folder's rehearsals that go on."""
+    return [run for run in journal.runs() if is_rehearsing(journal, run)] if journal else []
+
+
+def _rehearsal_of(run: RunRecord) -> Inventory:
+    """Of the cloud of a rehearsal that goes on."""
+    clients = Clients(region=run.region, profile=None)
+    with applied(run.cloud_env):
+        clients.make()
+    return Inventory(clients=clients)
+
+
+def inventory_with(options: argparse.Namespace, run: RunRecord, journal: Journal) -> Inventory:
     """Where a run's machines are. Raises ConfigurationError if another EC2 answers here."""
+    if is_rehearsing(journal, run):
+        return _rehearsal_of(run)
+    if run.cloud_env or run.closed:
+        raise ConfigurationError(f"run {run.id} has ended, and so have its machines")
     found = inventory_of(options, run)
     if found.endpoint != run.endpoint and not options.region:
         raise ConfigurationError(
@@ -48,19 +73,27 @@ def inventory_with(options: argparse.Namespace, run: RunRecord) -> Inventory:
 
 def inventories_of(options: argparse.Namespace, journal: Journal | None) -> list[Inventory]:
     """Of every region where there may be machines: that of the AWS configuration, and those where runs
-    of this folder have left something. Only the one that was asked for, if one was."""
+    of this folder have left something. Only the one that was asked for, if one was. And of the folder's
+    rehearsals that go on: if nothing else is of the folder, AWS is asked for what others have only."""
+    runs = journal.runs() if journal else []
+    rehearsed = [_rehearsal_of(run) for run in rehearsals(journal)]
     found: dict[str, Inventory] = {}
-    for run in journal.runs() if journal and not options.region else ():
+    for run in runs if not options.region else ():
+        if run.cloud_env:
+            continue
         there = found.get(run.region) or inventory_of(options, run)
         if there.endpoint == run.endpoint:
             found[run.region] = there
+    of_others = any(getattr(options, name, False) for name in ("all", "mine", "region"))
+    if rehearsed and not of_others:
+        return [*rehearsed, *found.values()]
     usual = inventory_of(options)
     try:
         found.setdefault(usual.region, usual)
     except ConfigurationError:
         if not found:
             raise
-    return list(found.values())
+    return [*rehearsed, *found.values()]
 
 
 @contextmanager

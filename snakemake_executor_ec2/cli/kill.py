@@ -58,7 +58,7 @@ def _meant(options: argparse.Namespace, journal: Journal | None, name: str) -> t
     if attempt.machine is None:
         raise ConfigurationError(f"{attempt.label} has no machine")
     assert journal is not None
-    inventory = inventory_with(options, journal.run(attempt.on.run))
+    inventory = inventory_with(options, journal.run(attempt.on.run), journal)
     for row in gather(inventory, journal, time.time()):
         if (row.found.id, row.found.run) == (attempt.machine.id, attempt.on.run):
             return inventory, row

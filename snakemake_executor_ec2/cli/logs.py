@@ -4,24 +4,66 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
-from snakemake_executor_ec2.cli.common import attempt_named, folder_journal
+from snakemake_executor_ec2.cli.common import attempt_named, folder_journal, to_stderr
 from snakemake_executor_ec2.plugin.broken_pipe import plain
-from snakemake_executor_ec2.records.journal import FOLDER
+from snakemake_executor_ec2.records.journal import FOLDER, Journal
+
+_LOOK_EVERY_S = 0.5
+_INTERRUPTED = 128 + 2
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a machine's id, a job's key, or a part of `rule align (sample=A)`")
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="go on until the job has ended, or until Ctrl-C"
+    )
 
 
 def main(options: argparse.Namespace) -> int:
     """Print the newest matching job's log."""
     with folder_journal(options) as journal:
-        key = attempt_named(journal, options.name).key
-    path = options.directory / FOLDER / "logs" / key.split(".")[0] / f"{key}.log"
+        attempt = attempt_named(journal, options.name)
+        assert journal is not None
+        path = options.directory / FOLDER / "logs" / attempt.key.split(".")[0] / f"{attempt.key}.log"
+        if options.follow:
+            return _follow(path, lambda: _goes_on(journal, attempt.id))
     if not path.exists():
-        print(f"{path} does not exist: the job has printed nothing yet", file=sys.stderr)
+        to_stderr(f"{path} does not exist: the job has printed nothing yet")
         return 1
-    text = path.read_text(errors="replace")
-    sys.stdout.write(plain(text) if sys.stdout.isatty() else text)
+    _print(path.read_text(errors="replace"))
     return 0
+
+
+def _follow(path: Path, goes_on: Callable[[], bool]) -> int:
+    """Print what is there and what comes, for as long as something may."""
+    at, last = 0, False
+    try:
+        while True:
+            if path.exists():
+                with path.open("rb") as file:
+                    file.seek(at)
+                    data = file.read()
+                at += len(data)
+                _print(data.decode(errors="replace"))
+            if last:
+                return 0
+            if goes_on():
+                time.sleep(_LOOK_EVERY_S)
+            else:
+                last = True  # what came before its end was noted is there at the next look
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _goes_on(journal: Journal, attempt_id: int) -> bool:
+    attempt = journal.attempt(attempt_id)
+    return not attempt.end_reason and journal.is_alive(attempt.on.owner)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(plain(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()

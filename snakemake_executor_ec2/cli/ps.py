@@ -7,7 +7,7 @@ import getpass
 import time
 from collections.abc import Sequence
 
-from snakemake_executor_ec2.cli.common import folder_journal, inventories_of
+from snakemake_executor_ec2.cli.common import folder_journal, inventories_of, rehearsals, to_stderr
 from snakemake_executor_ec2.cli.machines import Row, gather
 from snakemake_executor_ec2.formatting import duration, usd
 from snakemake_executor_ec2.records.whereabouts import Verdict
@@ -26,7 +26,10 @@ def main(options: argparse.Namespace) -> int:
     """Print the machines of this folder's runs, of this user's, or of the account's."""
     now = time.time()
     with folder_journal(options) as journal:
-        rows = [row for each in inventories_of(options, journal) for row in gather(each, journal, now)]
+        inventories = inventories_of(options, journal)
+        rows = [row for each in inventories for row in gather(each, journal, now)]
+        for run in rehearsals(journal):
+            to_stderr(f"Run {run.id} is a rehearsal: its machines are on this computer, and cost nothing.")
     if options.mine:
         rows = [row for row in rows if row.found.owner == getpass.getuser()]
     elif not options.all:

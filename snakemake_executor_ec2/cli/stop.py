@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from snakemake_executor_ec2.aws.inventory import Inventory
-from snakemake_executor_ec2.cli.common import folder_journal, inventories_of, to_stderr
+from snakemake_executor_ec2.cli.common import folder_journal, inventories_of, rehearsals, to_stderr
 from snakemake_executor_ec2.cli.machines import Row, end, gather, tidy
 from snakemake_executor_ec2.cli.ps import print_table
 from snakemake_executor_ec2.errors import ConfigurationError
@@ -48,8 +48,11 @@ def main(options: argparse.Namespace) -> int:
         if not options.yes and not _agreed(len(found)):
             print("nothing was ended")
             return 1
+        rehearsed = {run.endpoint for run in rehearsals(journal)}
         _end_runs(journal, runs)
-        return _end_all(options, inventories, journal)
+        # A rehearsal's cloud has ended with its run, and all machines with it.
+        gone = rehearsed - {run.endpoint for run in rehearsals(journal)}
+        return _end_all(options, [each for each in inventories if each.endpoint not in gone], journal)
 
 
 def _whose(options: argparse.Namespace) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from snakemake_executor_ec2.agent.client import Installed
 from snakemake_executor_ec2.aws.cache import default_directory
-from snakemake_executor_ec2.aws.cloud import Ec2Cloud
+from snakemake_executor_ec2.aws.cloud import Ec2Cloud, Reached
 from snakemake_executor_ec2.controller.config import RunConfig
 from snakemake_executor_ec2.machines.baked import BakedChoice
 from snakemake_executor_ec2.machines.budget import Budget
@@ -26,6 +26,7 @@ from snakemake_executor_ec2.sizing.quotas import QuotaLimiter
 from snakemake_executor_ec2.sizing.reuse import Reuse
 from snakemake_executor_ec2.ssh.connector import SshConnector
 from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
+from snakemake_executor_ec2.ssh.proxy import proxy_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +48,23 @@ class Logins:
 
     def connector(self, config: RunConfig) -> SshConnector:
         """The way to this run's machines."""
-        return SshConnector(user=config.ssh_user, port=config.ssh_port, login_keys=(self.own, *self.users))
+        return SshConnector(
+            user=config.ssh_user,
+            port=config.ssh_port,
+            login_keys=(self.own, *self.users),
+            proxy=proxy_command(config.ssh_proxy),
+        )
 
-    def connector_of(self, run: RunRecord) -> SshConnector:
-        """The way to the machines of an earlier run, whose key the journal has kept."""
+    def connector_of(self, run: RunRecord, config: RunConfig) -> SshConnector:
+        """The way to the machines of an earlier run, whose key the journal has kept: through this run's
+        proxy command, if there is one, else through that run's."""
         kept = (run.login,) if run.login else ()
-        return SshConnector(user=run.ssh_user, port=run.ssh_port, login_keys=(*kept, *self.users))
+        return SshConnector(
+            user=run.ssh_user,
+            port=run.ssh_port,
+            login_keys=(*kept, *self.users),
+            proxy=proxy_command(config.ssh_proxy or run.ssh_proxy),
+        )
 
 
 def cloud(config: RunConfig, run_id: str, clock: Clock, warn: Callable[[str], None]) -> Ec2Cloud:
@@ -64,6 +76,9 @@ def cloud(config: RunConfig, run_id: str, clock: Clock, warn: Callable[[str], No
         subnets=config.subnets,
         ssh_from=config.ssh_from,
         ssh_port=config.ssh_port,
+        reached=Reached(
+            private=config.ssh_to == "private", proxied=bool(config.ssh_proxy), public_ip=config.public_ip
+        ),
         allowed_types=config.instance_types,
         cache_dir=default_directory(),
         clock=clock,

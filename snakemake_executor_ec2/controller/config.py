@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from snakemake_executor_ec2.model import Arch, SpotUse
@@ -27,6 +27,12 @@ class RunConfig:
     profile: str | None = None
     subnets: tuple[str, ...] = ()
     ssh_from: str | None = None
+    ssh_to: str = "auto"
+    """`private`: machines are reached at their private addresses even if they have public ones."""
+    ssh_proxy: str | None = None
+    """The command through which they are reached (see `ssh/proxy.py`)."""
+    public_ip: bool = True
+    """Whether machines get public addresses in public subnets."""
     ssh_user: str = "ec2-user"
     ssh_port: int = 22
     ssh_key: Path | None = None
@@ -65,3 +71,20 @@ class RunConfig:
     keep_failed_s: float = 0.0
     can_detach: bool = True
     """Whether machines may outlive the run: those of a rehearsal do not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnCloud:
+    """A cloud that lives as long as the run, and how it is reached; without values, there is none."""
+
+    ssh_port: int | None = None
+    ssh_proxy: str | None = None
+    """Reaches machines that this computer does not; None: it reaches all."""
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """By these other processes of this user find it."""
+
+    def reached_by(self, config: RunConfig) -> RunConfig:
+        """A run's options, with the ways that this cloud has."""
+        if self.ssh_port is None:
+            return config
+        return replace(config, ssh_port=self.ssh_port, ssh_proxy=self.ssh_proxy)

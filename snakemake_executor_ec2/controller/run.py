@@ -9,14 +9,13 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.controller import compose
 from snakemake_executor_ec2.controller.compose import Logins
-from snakemake_executor_ec2.controller.config import RunConfig
+from snakemake_executor_ec2.controller.config import OwnCloud, RunConfig
 from snakemake_executor_ec2.controller.context import Inherited, RunContext
 from snakemake_executor_ec2.controller.heartbeat import Heartbeat
 from snakemake_executor_ec2.controller.idle import IdleMachines
@@ -90,16 +89,16 @@ class Run:
         self._folder_gone = False
         self.id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
-    def open(self, rehearsing: AbstractContextManager[int] | None = None) -> None:
+    def open(self, rehearsing: AbstractContextManager[OwnCloud] | None = None) -> None:
         """Connect to EC2 and look at what earlier runs left. Nothing is launched.
 
-        `rehearsing` is the embedded cloud, which lives as long as the run and gives its ssh port.
+        `rehearsing` is the embedded cloud, which lives as long as the run.
         Raises ConfigurationError or PermissionDenied: no credentials, no such region, ….
         """
         allow_many_files()
         logins = Logins.of(self.config)
-        if rehearsing is not None:
-            self.config = replace(self.config, ssh_port=self._stack.enter_context(rehearsing))
+        own = self._stack.enter_context(rehearsing) if rehearsing is not None else OwnCloud()
+        self.config = own.reached_by(self.config)
         config, clock = self.config, self._clock
         self._journal = journal = Journal(self._folder, now=clock.now, warn=self._warn)
         self._stack.callback(journal.close)
@@ -107,7 +106,7 @@ class Run:
         cloud.check()
         self._ledger = Ledger(clock, journal, self.id)
         where = whereabouts.here(self._folder)
-        journal.begin_run(self._record(logins, where))
+        journal.begin_run(self._record(logins, where, own.variables))
         heartbeat = Heartbeat(self._folder, beat=lambda: journal.beat(self.id), gone=self._forsake)
         self._stack.callback(heartbeat.stop)
         heartbeat.start()
@@ -119,7 +118,7 @@ class Run:
             account=cloud.account,
             now=clock.now,
             cloud_of=lambda run_id: compose.cloud(config, run_id, clock, self._warn),
-            connector_of=logins.connector_of,
+            connector_of=lambda run: logins.connector_of(run, config),
             tell=self._tell,
         )
         self.feasibility = compose.feasibility(
@@ -134,7 +133,7 @@ class Run:
         self._context = self._story_context(logins, where.tag)
         self._idle = self._context.idle
 
-    def _record(self, logins: Logins, where: Whereabouts) -> RunRecord:
+    def _record(self, logins: Logins, where: Whereabouts, cloud_env: Mapping[str, str]) -> RunRecord:
         return RunRecord(
             id=self.id,
             began_at=self._clock.now(),
@@ -146,6 +145,9 @@ class Run:
             login=logins.own,
             lease_s=self.config.lease_s,
             account=self._cloud.account,
+            ssh_proxy=self.config.ssh_proxy,
+            ssh_to=self.config.ssh_to,
+            cloud_env=cloud_env,
             where=where,
         )
 

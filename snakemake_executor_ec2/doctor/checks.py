@@ -103,19 +103,19 @@ def clock(offset_s: float | None) -> Finding:
     return ok("clock", "within seconds of AWS's")
 
 
-def network(subnets: Sequence[Subnet], *, given: bool) -> Finding:
-    """Where machines are put."""
+def network(subnets: Sequence[Subnet], *, given: bool, reached: bool = False) -> Finding:
+    """Where machines are put. `reached`: they need no public address: a proxy command reaches them."""
     zones = {each.zone for each in subnets}
     whose = "of --ec2-subnets" if given else "of the account's default network"
     text = f"{_count(len(subnets), 'subnet')} {whose} {subnets[0].vpc_id}, in {_count(len(zones), 'zone')}"
     closed = [each.id for each in subnets if not each.public]
-    if not closed:
+    if not closed or reached:
         return ok("network", text)
     return warning(
         "network",
         f"{text}; machines in {', '.join(closed)} get no public address",
         "this works only if this computer is in that network, as over a VPN; otherwise name public subnets "
-        "with --ec2-subnets",
+        "with --ec2-subnets, or a way to these with --ec2-ssh-proxy",
     )
 
 

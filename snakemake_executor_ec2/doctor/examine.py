@@ -15,14 +15,14 @@ from snakemake_executor_ec2.aws.clients import Login
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, HOW_TO_LOG_IN, translate
 from snakemake_executor_ec2.aws.identity import Identity, identify
 from snakemake_executor_ec2.aws.inventory import Inventory
-from snakemake_executor_ec2.aws.network import Caller, Subnet, find_subnets, parse_cidrs
+from snakemake_executor_ec2.aws.network import Caller, Subnet, find_subnets, networks_beside, parse_cidrs
 from snakemake_executor_ec2.aws.policy import granting
 from snakemake_executor_ec2.aws.probes import Probes
 from snakemake_executor_ec2.aws.reach import SSH_HOST, answers_ssh, clock_offset_s
 from snakemake_executor_ec2.aws.run_instances import run_instances_request
 from snakemake_executor_ec2.controller import compose
 from snakemake_executor_ec2.controller.config import RunConfig
-from snakemake_executor_ec2.doctor import checks, permissions
+from snakemake_executor_ec2.doctor import checks, permissions, ways
 from snakemake_executor_ec2.doctor.findings import Finding, Report, Status, ok, untested, warning
 from snakemake_executor_ec2.errors import (
     ConfigurationError,
@@ -191,9 +191,14 @@ class Examination:
     def _network(self) -> None:
         def look() -> Finding:
             self._subnets = find_subnets(self.clients.ec2, self.config.subnets, self.clients.region)
-            return checks.network(self._subnets, given=bool(self.config.subnets))
+            reached = bool(self.config.ssh_proxy)
+            return checks.network(self._subnets, given=bool(self.config.subnets), reached=reached)
 
         self._add(_checked("network", look))
+        self._add(*ways.no_public_address(self._subnets, self.config))
+        if self.config.ssh_proxy:
+            self._way_through_proxy()
+            return
         self._add(_checked("way in", self._way_in))
         host = urlsplit(self.clients.ec2.meta.endpoint_url).hostname or ""
         if _is_aws(host) and self._public and self.config.ssh_port == 22:
@@ -210,9 +215,22 @@ class Examination:
             own = ()
         return checks.way_in(own, given, port=self.config.ssh_port, public=self._public)
 
+    def _way_through_proxy(self) -> None:
+        def look() -> Finding:
+            given = self.config.ssh_from
+            beside = networks_beside(self.clients.ec2, self._subnets[0].vpc_id) if not given else ()
+            first, *others = ways.proxy(self.config, parse_cidrs(given) if given else beside)
+            more.extend(others)
+            return first
+
+        more: list[Finding] = []
+        if self._subnets:
+            self._add(_checked("way in", look), *more)
+
     @property
     def _public(self) -> bool:
-        return all(each.public for each in self._subnets)
+        public = self.config.public_ip and self.config.ssh_to != "private"
+        return public and all(each.public for each in self._subnets)
 
     def _machines(self) -> None:
         def look() -> Finding:
@@ -300,7 +318,8 @@ class Examination:
         except ConfigurationError as error:
             self._add(checks.of_error("options", error, "correct the value"))
             return None
-        request = run_instances_request(spec, subnet_id=subnet.id, group_id="", public_address=subnet.public)
+        public = subnet.public and self.config.public_ip
+        request = run_instances_request(spec, subnet_id=subnet.id, group_id="", public_address=public)
         del request["NetworkInterfaces"][0]["Groups"]
         del request["ClientToken"]
         return request

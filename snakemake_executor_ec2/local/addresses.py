@@ -43,6 +43,11 @@ class Addresses:
         with self._lock:
             self._taken.discard(address)
 
+    def is_inside(self, address: str) -> bool:
+        """Whether an address is of hosts' own network, as another host's or a jump host's is, and not this
+        computer's usual one. On macOS, which has few, that cannot be told apart."""
+        return sys.platform == "darwin" or address.startswith(f"{self._prefix}.")
+
     def _candidates(self) -> Iterator[str]:
         if sys.platform == "darwin":
             yield from (f"127.0.0.{last}" for last in _MAC_ADDRESSES)

@@ -7,7 +7,9 @@ import select
 import shlex
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +18,9 @@ from .client import Faults
 from .environment import CONTROL_TOKEN, UNSET
 
 _UP_WITHIN_S = 60.0
+"""On an idle computer; a busy one gets more, up to `_MOST_BUSY` times as much."""
+_MOST_BUSY = 10.0
+_KEPT = 4096
 _DOWN_WITHIN_S = 20.0
 _PACKAGE_ROOT = Path(__file__).parents[2]
 
@@ -79,12 +84,14 @@ class EmbeddedCloud:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": _python_path()},
             # Ctrl-C is for us to act upon: machines are ended in order first.
             start_new_session=True,
         )
+        said = _Said(self._process)
         try:
-            self.env = _read_environment(self._process)
+            self.env = _read_environment(self._process, said)
         except BaseException:
             self.stop()
             raise
@@ -167,18 +174,68 @@ def _python_path() -> str:
     return os.pathsep.join(filter(None, [str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
 
 
-def _read_environment(process: subprocess.Popen[bytes]) -> dict[str, str]:
+class _Said:
+    """Passes on what the cloud says on standard error, and keeps its end."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._stream = process.stderr
+        self._end = b""
+        self._thread = threading.Thread(target=self._pass_on, name="embedded cloud", daemon=True)
+        self._thread.start()
+
+    def last(self) -> str:
+        """The last line of a cloud that has ended."""
+        self._thread.join(1.0)
+        return next(reversed(self._end.decode(errors="replace").split("\n")[:-1]), "").strip()
+
+    def _pass_on(self) -> None:
+        assert self._stream is not None
+        with self._stream:
+            while data := os.read(self._stream.fileno(), _KEPT):
+                self._end = (self._end + data)[-_KEPT:]
+                with suppress(OSError):
+                    os.write(2, data)
+
+
+def _read_environment(process: subprocess.Popen[bytes], said: _Said) -> dict[str, str]:
     """What the cloud prints when it serves. Raises CloudStartError."""
     assert process.stdout is not None
-    deadline = time.monotonic() + _UP_WITHIN_S
+    began = time.monotonic()
     text = b""
     while b"AWS_EC2_METADATA_DISABLED" not in text or not text.endswith(b"\n"):
-        readable, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-        data = os.read(process.stdout.fileno(), 65536) if readable else b""
-        if not data:
-            raise CloudStartError(f"the embedded cloud did not start: {text.decode(errors='replace')}")
-        text += data
+        left_s = began + _UP_WITHIN_S * _business() - time.monotonic()
+        readable, _, _ = select.select([process.stdout], [], [], min(max(0.0, left_s), 1.0))
+        if readable:
+            data = os.read(process.stdout.fileno(), 65536)
+            if not data:
+                raise CloudStartError(_why_ended(process, said))
+            text += data
+        elif left_s <= 0:
+            raise CloudStartError(_why_late(time.monotonic() - began))
     return _parse(text.decode())
+
+
+def _business() -> float:
+    """How many processes wait for each processor of this computer; at least 1."""
+    return min(max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)), _MOST_BUSY)
+
+
+def _why_ended(process: subprocess.Popen[bytes], said: _Said) -> str:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(5)
+    why = said.last() or f"its process ended with exit status {process.poll()} and said nothing"
+    return f"the embedded cloud did not start: {why.removeprefix('embedded cloud: ')}"
+
+
+def _why_late(seconds: float) -> str:
+    load, processors = os.getloadavg()[0], os.cpu_count() or 1
+    return (
+        f"the embedded cloud did not start within {seconds:.0f} s: {load:.0f} processes are at work on this "
+        f"computer's {processors} processor{'s' * (processors != 1)}; try again when it is less busy"
+        if load > processors
+        else f"the embedded cloud did not start within {seconds:.0f} s, and this computer is not busy: "
+        "`snakemake-ec2 cloud` may show why"
+    )
 
 
 def _parse(text: str) -> dict[str, str]:

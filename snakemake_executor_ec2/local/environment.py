@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
 REGION = "us-east-1"
 CONTROL_TOKEN = "SNAKEMAKE_EC2_CONTROL_TOKEN"  # noqa: S105 -- a variable's name
+SSH_PORT = "SNAKEMAKE_EC2_SSH_PORT"
 _SSH_PORT = 22
 # A profile would bring another account's credentials and endpoints, a token another account's session.
 # A service's own endpoint would win over the one for all.
@@ -40,9 +43,24 @@ def cloud_environment(endpoint_url: str, given: Secrets, ssh_port: int, answers:
         CONTROL_TOKEN: given.control_token,
     }
     if ssh_port != _SSH_PORT:
-        variables["SNAKEMAKE_EC2_SSH_PORT"] = str(ssh_port)
+        variables[SSH_PORT] = str(ssh_port)
     # Last: whoever reads the variables as they are printed knows by it that all are there.
     return variables | {"AWS_EC2_METADATA_DISABLED": "true"}
+
+
+@contextmanager
+def applied(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables that point every AWS client of this process at a cloud, for a while."""
+    ours = {*variables, *UNSET, SSH_PORT}
+    before = {name: os.environ.pop(name, None) for name in ours}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def shell_lines(variables: dict[str, str]) -> str:

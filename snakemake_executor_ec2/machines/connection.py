@@ -183,7 +183,7 @@ class Connection:
             if status.address:
                 try:
                     host = self._connector.connect(
-                        status.address, host_keys=self.host_keys, timeout_s=_ATTEMPT_S
+                        status.address, name=machine.id, host_keys=self.host_keys, timeout_s=_ATTEMPT_S
                     )
                 except ConnectError as error:
                     failure = error

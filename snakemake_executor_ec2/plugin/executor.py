@@ -57,6 +57,7 @@ class Executor(RemoteExecutor):
     """Snakemake's executor: plans jobs, hands them over, reports what became of them."""
 
     _interrupts: Interrupts | None = None
+    _rehearsal: Any = None
 
     def __post_init__(self) -> None:
         from snakemake_executor_ec2.plugin import parse_reads
@@ -124,6 +125,8 @@ class Executor(RemoteExecutor):
         inherited = run.inherit(job_fingerprint, outputs_of(inner))
         key = inherited.attempt.key if inherited else run.key_for(job.jobid, job.attempt)
         needed = requirements_of(job, run.config, run.feasibility)
+        if self._rehearsal is not None:
+            self._rehearsal.note(job, needed)
         plan, way = submission(self, job, key=key, requirements=needed, sources=self._surroundings.sources)
         self._surroundings.tell(job, plan)
         (self.logger.info if self.workflow.executor_settings.show_staging else self.logger.debug)(way)
@@ -357,7 +360,8 @@ class Executor(RemoteExecutor):
             )
         # The last line of defence where Snakemake is ended without a shutdown.
         atexit.register(self._finish)
-        run.open(rehearsal(settings, tell, warn))
+        self._rehearsal = rehearsal(settings, tell, warn)
+        run.open(self._rehearsal)
         stale_locks.note(Path.cwd(), run.id, snakemake_private.locks(self.workflow.persistence))
         for job in jobs:
             # Functions that look at files which are not there yet are asked again in time.

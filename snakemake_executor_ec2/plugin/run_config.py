@@ -15,6 +15,7 @@ from snakemake_executor_ec2.plugin.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.sizing.ceiling import DEFAULT_USD_PER_HOUR
 from snakemake_executor_ec2.sizing.requirements import allowed_patterns
 from snakemake_executor_ec2.sizing.reuse import Reuse
+from snakemake_executor_ec2.ssh.proxy import proxy_command
 from snakemake_executor_ec2.tags import check_tags
 
 SSH_PORT_VARIABLE = "SNAKEMAKE_EC2_SSH_PORT"
@@ -39,6 +40,9 @@ def run_config(settings: ExecutorSettings) -> RunConfig:
         profile=settings.profile,
         subnets=listed(settings.subnets),
         ssh_from=settings.ssh_from,
+        ssh_to=settings.ssh_to or defaults.ssh_to,
+        ssh_proxy=_proxy(settings.ssh_proxy, rehearsal=rehearsal),
+        public_ip=settings.public_ip != "never",
         ssh_user=settings.ssh_user or defaults.ssh_user,
         # Also for a program that makes the settings itself, and asks no environment.
         ssh_port=int(os.environ.get(SSH_PORT_VARIABLE) or settings.ssh_port or defaults.ssh_port),
@@ -70,6 +74,14 @@ def run_config(settings: ExecutorSettings) -> RunConfig:
         keep_failed_s=0.0 if rehearsal else times.get("keep_failed", defaults.keep_failed_s),
         can_detach=not rehearsal,
     )
+
+
+def _proxy(text: str | None, *, rehearsal: bool) -> str | None:
+    """`--ec2-ssh-proxy`, checked. A rehearsal does not call its program."""
+    proxy = proxy_command(text)
+    if proxy is not None and not rehearsal:
+        proxy.require_programs()
+    return text if proxy else None
 
 
 def _most_per_hour(max_price: float | None) -> float | None:

@@ -80,8 +80,28 @@ class ExecutorSettings(ExecutorSettingsBase):
     ssh_port: Optional[int] = _option(22, "Port of the machines' ssh server.", metavar="PORT", env_var=True)
     ssh_from: Optional[str] = _option(
         None,
-        "Addresses (CIDR) that may reach the machines over ssh. Default: this computer's own address only.",
+        "Addresses (CIDR) that may reach the machines over ssh, or 'none'. Default: this computer's own "
+        "address only; with --ec2-ssh-proxy those of the machines' own network.",
         metavar="CIDR",
+    )
+    ssh_to: Optional[str] = _option(
+        "auto",
+        "Which address machines are reached at: 'auto' is the public one if they have one; 'private' is for "
+        "a computer in their network.",
+        choices=["auto", "private"],
+    )
+    ssh_proxy: Optional[str] = _option(
+        None,
+        "Command through which machines are reached, as ssh's ProxyCommand: 'ssh -W %%h:%%p bastion', "
+        "'aws ec2-instance-connect open-tunnel --instance-id %%n'. %%h is a machine's address, %%n its id, "
+        "%%p the port, %%r the user. No shell reads it.",
+        metavar="COMMAND",
+    )
+    public_ip: Optional[str] = _option(
+        "auto",
+        "'auto': machines have a public address in public subnets; 'never': they have none. They are then "
+        "reached from within their network or with --ec2-ssh-proxy, and need a way to the internet.",
+        choices=["auto", "never"],
     )
     allow_first_host_key: bool = _option(
         False,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -39,6 +40,9 @@ from snakemake_executor_ec2.records.writer import Forked, GroupWriter, Removed, 
 
 FOLDER = Path(".snakemake", "ec2")
 """Where a workflow's folder keeps what this executor knows."""
+
+BROWSE = "browse"
+"""Below it: what `snakemake-ec2 browse` writes for other programs, a folder for each run."""
 
 
 class Journal:
@@ -97,12 +101,14 @@ class Journal:
         login = run.login
         sql = (
             "INSERT INTO runs (id, began_at, pid, region, endpoint, ssh_user, ssh_port, login_private,"
-            " login_public, lease_s, account, whereabouts) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+            " login_public, lease_s, account, whereabouts, ssh_proxy, ssh_to, cloud_env)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
         )
         values = (
             run.id, run.began_at, run.pid, run.region, run.endpoint, run.ssh_user, run.ssh_port,
             login and login.private, login and login.public, run.lease_s, run.account,
-            json.dumps((run.where or self.here).as_json()),
+            json.dumps((run.where or self.here).as_json()), run.ssh_proxy, run.ssh_to,
+            json.dumps(dict(run.cloud_env)),
         )  # fmt: skip
         self._must(ConfigurationError, "a run", (sql, values))
 
@@ -118,11 +124,13 @@ class Journal:
     def close_run(self, run_id: str) -> None:
         """Nothing of the run is left on EC2: what only served to reach it is erased."""
         self._write(
-            "UPDATE runs SET closed=1, login_private=NULL, ended_at=coalesce(ended_at, ?) WHERE id=?",
+            "UPDATE runs SET closed=1, login_private=NULL, cloud_env='{}', ended_at=coalesce(ended_at, ?)"
+            " WHERE id=?",
             self._now(),
             run_id,
         )
         self.is_written()
+        shutil.rmtree(self.folder / BROWSE / run_id, ignore_errors=True)  # copies of its key
 
     def runs(self, *, closed: bool = False) -> list[RunRecord]:
         """The runs that may have left something on EC2; with `closed`, all of them."""

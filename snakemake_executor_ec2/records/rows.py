@@ -49,6 +49,12 @@ class RunRecord:
     """Nothing of it is left on EC2."""
     ended_at: float | None = None
     """When its process ended, as it said itself; None: it did not (yet)."""
+    ssh_proxy: str | None = None
+    """The command through which its machines are reached."""
+    ssh_to: str = "auto"
+    """`private`: they are reached at their private addresses."""
+    cloud_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Of a rehearsal: the variables by which other processes find its cloud; empty once it has ended."""
     where: Whereabouts | None = None
     """Its computer and folder; None: entered by a version that did not note them."""
 
@@ -141,6 +147,9 @@ def run_of(row: sqlite3.Row) -> RunRecord:
         detached=bool(row["detached"]),
         closed=bool(row["closed"]),
         ended_at=row["ended_at"],
+        ssh_proxy=row["ssh_proxy"],
+        ssh_to=row["ssh_to"],
+        cloud_env=json.loads(row["cloud_env"]),
         where=None if row["whereabouts"] is None else whereabouts.of_json(json.loads(row["whereabouts"])),
     )
 

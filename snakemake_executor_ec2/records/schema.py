@@ -16,7 +16,9 @@ TABLES = (
         id TEXT PRIMARY KEY, began_at REAL NOT NULL, ended_at REAL, pid INTEGER NOT NULL,
         region TEXT NOT NULL, endpoint TEXT NOT NULL, ssh_user TEXT NOT NULL, ssh_port INTEGER NOT NULL,
         login_private TEXT, login_public TEXT, lease_s REAL NOT NULL,
-        detached INTEGER NOT NULL DEFAULT 0, closed INTEGER NOT NULL DEFAULT 0, account TEXT, whereabouts TEXT
+        detached INTEGER NOT NULL DEFAULT 0, closed INTEGER NOT NULL DEFAULT 0, account TEXT,
+        whereabouts TEXT, ssh_proxy TEXT, ssh_to TEXT NOT NULL DEFAULT 'auto',
+        cloud_env TEXT NOT NULL DEFAULT '{}'
     )""",
     """
     CREATE TABLE machines (

@@ -28,6 +28,7 @@ from snakemake_executor_ec2.model import (
 )
 from snakemake_executor_ec2.report.hints import hints
 from snakemake_executor_ec2.report.leavings import Leavings
+from snakemake_executor_ec2.report.ways_in import why_none
 from snakemake_executor_ec2.sizing.quotas import Quota
 
 if TYPE_CHECKING:
@@ -218,25 +219,12 @@ def gone(machine: Machine, status: MachineStatus) -> str:
 
 _BY_SOMEBODY = "Client.UserInitiatedShutdown"
 """EC2's reason if somebody has terminated the machine, and not the machine or EC2 itself."""
-_NOT_LISTENING = (
-    "the machine can be reached, but nothing listens on that port: its image has no ssh server, or the "
-    "server listens on another port (--ec2-ssh-port) or takes longer to start (--ec2-boot-timeout)"
-)
-_WHY_NONE = (
-    "your network may block outgoing ssh, or use another public address than the one that the machines "
-    "accept (--ec2-ssh-from), or the subnet may be out of reach for your computer (--ec2-subnets)"
-)
-
-
-def _why_none(why: str) -> str:
-    """What may be wrong if no machine can be logged in to: one that refuses the connection was reached."""
-    return _NOT_LISTENING if "connection refused" in why.lower() else _WHY_NONE
 
 
 def unreachable(machine: Machine, timeout_s: float, why: str, console: str) -> str:
     text = (
         f"could not log in to machine {machine.id} within {timeout_s:.0f} s (--ec2-boot-timeout): "
-        f"{why.rstrip('.')}. If this happens with every machine, {_why_none(why)}"
+        f"{why.rstrip('.')}. If this happens with every machine, {why_none(why)}"
     )
     lines = console.splitlines()[-_CONSOLE_LINES:]
     return f"{text}\nThe end of its console:\n{_indented(lines)}" if lines else text
@@ -251,7 +239,7 @@ def no_budget_without_price(offer: Offer) -> str:
 def none_reachable(machines: int, why: str) -> str:
     return (
         f"no more machines are launched: this run launched {machines}, and could log in to none of them "
-        f"({why.rstrip('.')}): {_why_none(why)}"
+        f"({why.rstrip('.')}): {why_none(why)}"
     )
 
 

@@ -13,6 +13,7 @@ from snakemake_executor_ec2.model import KeyPair
 from snakemake_executor_ec2.ssh.host import SshHost
 from snakemake_executor_ec2.ssh.keys import fingerprint
 from snakemake_executor_ec2.ssh.liveness import LiveSocket, open_socket
+from snakemake_executor_ec2.ssh.proxy import ATTEMPT_S, ProxyCommand, ProxySocket, open_proxy
 from snakemake_executor_ec2.ssh.transport import SshTransport, why_lost
 
 # What paramiko has to say reaches the user through our own errors; its tracebacks do not.
@@ -24,38 +25,46 @@ _KEEPALIVE_S = 15.0
 
 class SshConnector:
     """Logs in as `user` with one of `login_keys`; uses no ssh agent, no `~/.ssh` and no password.
-    `silence_s`: a connection without any sign of life for this long, although the other side was asked,
-    is lost."""
+    `proxy`: the program that connects instead. `silence_s`: a connection without any sign of life for this
+    long, although the other side was asked, is lost."""
 
     def __init__(
-        self, *, user: str, login_keys: Sequence[KeyPair], port: int = 22, silence_s: float = 60.0
+        self,
+        *,
+        user: str,
+        login_keys: Sequence[KeyPair],
+        port: int = 22,
+        proxy: ProxyCommand | None = None,
+        silence_s: float = 60.0,
     ) -> None:
         self._user = user
         self._port = port
         self._login_keys = tuple(login_keys)
+        self._proxy = proxy
         self._silence_s = silence_s
 
-    def connect(self, address: str, *, host_keys: Collection[str], timeout_s: float) -> SshHost:
+    def connect(
+        self, address: str, *, name: str = "", host_keys: Collection[str], timeout_s: float
+    ) -> SshHost:
         """See `ports.Connector.connect`."""
+        if self._proxy is not None:
+            timeout_s = max(timeout_s, ATTEMPT_S)
         refused: Exception | None = None
         for key in self._login_keys:
             # a connection for each key: not every server bears a second attempt on the same one
             try:
-                return self._connect(address, host_keys, key, timeout_s)
+                return self._connect(address, name or address, host_keys, key, timeout_s)
             except paramiko.AuthenticationException as error:
                 refused = error
         raise LoginRefused(f"{address} refuses to log in {self._user!r} with the run's key.") from refused
 
-    def _connect(self, address: str, host_keys: Collection[str], key: KeyPair, timeout_s: float) -> SshHost:
-        try:
-            sock = open_socket(address, self._port, timeout_s)
-        except OSError as error:
-            raise ConnectError(
-                f"{address} does not answer on port {self._port}: {why_lost(error)}."
-            ) from error
+    def _connect(
+        self, address: str, name: str, host_keys: Collection[str], key: KeyPair, timeout_s: float
+    ) -> SshHost:
+        sock = self._open(address, name, timeout_s)
         try:
             transport = _transport(sock, host_keys, timeout_s)
-            _negotiate(transport, address, host_keys, timeout_s)
+            _negotiate(transport, sock, address, host_keys, timeout_s)
             self._log_in(transport, address, key)
             sock.watch(self._silence_s)
             transport.ask_for_life(min(_KEEPALIVE_S, self._silence_s / 4))
@@ -63,6 +72,19 @@ class SshConnector:
             sock.end()
             raise
         return SshHost(transport, sock, address)
+
+    def _open(self, address: str, name: str, timeout_s: float) -> LiveSocket:
+        try:
+            if self._proxy is not None:
+                words = self._proxy.filled(address=address, name=name, port=self._port, user=self._user)
+                return open_proxy(words, name, timeout_s)
+            return open_socket(address, self._port, timeout_s)
+        except OSError as error:
+            if self._proxy is not None:
+                raise ConnectError(f"The proxy command cannot be started: {error}.") from error
+            raise ConnectError(
+                f"{address} does not answer on port {self._port}: {why_lost(error)}."
+            ) from error
 
     def _log_in(self, transport: SshTransport, address: str, key: KeyPair) -> None:
         try:
@@ -97,7 +119,9 @@ def _algorithms(host_keys: Collection[str]) -> list[str]:
     return sorted(types)
 
 
-def _negotiate(transport: SshTransport, address: str, host_keys: Collection[str], timeout_s: float) -> None:
+def _negotiate(
+    transport: SshTransport, sock: LiveSocket, address: str, host_keys: Collection[str], timeout_s: float
+) -> None:
     """Agree on keys, and compare the host's with the pinned ones. No data is sent before that."""
     try:
         transport.start_client(timeout=timeout_s)
@@ -105,7 +129,10 @@ def _negotiate(transport: SshTransport, address: str, host_keys: Collection[str]
     except (paramiko.SSHException, OSError, EOFError) as error:
         if isinstance(error, paramiko.SSHException) and "host key" in str(error):
             raise _mismatch(address, host_keys, "none of that kind") from error
-        raise ConnectError(f"{address} does not speak ssh (yet): {why_lost(error)}.") from error
+        why = why_lost(error)
+        if isinstance(sock, ProxySocket):
+            raise ConnectError(sock.why_not(why)) from error
+        raise ConnectError(f"{address} does not speak ssh (yet): {why}.") from error
     presented = f"{key.get_name()} {key.get_base64()}"
     if presented not in {" ".join(pinned.split()[:2]) for pinned in host_keys}:
         raise _mismatch(address, host_keys, fingerprint(presented))

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from snakemake_executor_ec2.local.jump import COMMAND
 from snakemake_executor_ec2.ports import RemoteHost
 from snakemake_executor_ec2.ssh.connector import SshConnector
+from snakemake_executor_ec2.ssh.proxy import ProxyCommand
 from tests.fakes.remote_host import FakeMachine, FakeRemoteHost
 from tests.sshd import LOOPBACK, Server, Wire, asyncssh_server, find_sshd, openssh
 
@@ -33,13 +35,15 @@ class Rig:
     """The bytes that went over the wire, if there is one."""
 
 
-@pytest.fixture(params=["openssh", "asyncssh", "fake"])
+@pytest.fixture(params=["openssh", "asyncssh", "proxied", "fake"])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     with contextlib.ExitStack() as stack:
         if request.param == "fake":
             made = _fake_rig(tmp_path)
         else:
-            made = _ssh_rig(stack, serve(stack, request.param, tmp_path / "server"))
+            proxied = request.param == "proxied"
+            served = serve(stack, "asyncssh" if proxied else request.param, tmp_path / "server")
+            made = _ssh_rig(stack, served, ProxyCommand(COMMAND) if proxied else None)
         yield made
         made.host.close()
     _assert_nothing_left(made.home)
@@ -74,9 +78,11 @@ def _fake_rig(folder: Path) -> Rig:
     return Rig(home=home, host=host, connect=connect, cut=cut, freeze=host.freeze)
 
 
-def _ssh_rig(stack: contextlib.ExitStack, server: Server) -> Rig:
+def _ssh_rig(stack: contextlib.ExitStack, server: Server, proxy: ProxyCommand | None) -> Rig:
     wire = stack.enter_context(Wire(server.port, bytes_per_s=_BYTES_PER_S))
-    connector = SshConnector(user=server.user, login_keys=[server.login], port=wire.port, silence_s=SILENCE_S)
+    connector = SshConnector(
+        user=server.user, login_keys=[server.login], port=wire.port, proxy=proxy, silence_s=SILENCE_S
+    )
 
     def connect() -> RemoteHost:
         return connector.connect(LOOPBACK, host_keys=[server.host_key], timeout_s=10)

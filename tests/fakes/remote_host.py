@@ -55,7 +55,14 @@ class FakeConnector:
     def __init__(self, machines: dict[str, FakeMachine]) -> None:
         self.machines = machines
 
-    def connect(self, address: str, *, host_keys: Collection[str], timeout_s: float) -> FakeRemoteHost:  # noqa: ARG002 - it answers at once
+    def connect(
+        self,
+        address: str,
+        *,
+        name: str = "",  # noqa: ARG002 - the address will do
+        host_keys: Collection[str],
+        timeout_s: float,  # noqa: ARG002 - it answers at once
+    ) -> FakeRemoteHost:
         """See `ports.Connector.connect`."""
         machine = self.machines.get(address)
         if machine is None or not machine.is_up:

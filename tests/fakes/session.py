@@ -69,7 +69,14 @@ class Scene:
         numbers = {self.cloud.machines[each].number for each in self.cloud.alive}
         return address not in self.silent and int(address.rsplit(".", 1)[1]) in numbers
 
-    def connect(self, address: str, *, host_keys: Collection[str], timeout_s: float) -> RemoteHost:  # noqa: ARG002 - it answers at once
+    def connect(
+        self,
+        address: str,
+        *,
+        name: str = "",  # noqa: ARG002 - the address will do
+        host_keys: Collection[str],
+        timeout_s: float,  # noqa: ARG002 - it answers at once
+    ) -> RemoteHost:
         """See `ports.Connector.connect`."""
         if not self.answers(address):
             raise ConnectError(f"{address} does not answer.")
