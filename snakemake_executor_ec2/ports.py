@@ -305,11 +305,11 @@ class Launches(Protocol):
         cancel: CancelToken,
         *,
         reclaimed: int = 0,
-        unless: Callable[[], bool] = lambda: False,
+        unless: Callable[[float], bool] | None = None,
     ) -> Machine | None:
         """Launch the best machine available now, the `machine_no`th for this plan, after `reclaimed`
-        spot machines that EC2 has reclaimed. Waits while there is none; None once `unless` says that
-        another machine has come free meanwhile.
+        spot machines that EC2 has reclaimed. Waits while there is none; None once `unless`, which waits
+        for so many seconds at most, says that another machine has come free meanwhile.
 
         Raises NoFittingInstance, LaunchError (BudgetReached, CapacityError after a time, …) or another
         CloudError; Cancelled while it waits or tries.
@@ -322,6 +322,12 @@ class Launches(Protocol):
     def used(self, machine: Machine, launched_for: Requirements, *, rule: str, free_mib: int) -> Used | None:
         """A machine that has done a job of a rule, for another one to run there; None: its type is not in
         the catalogue."""
+
+    def wanted(self, requirements: Requirements, reclaimed: int) -> Requirements:
+        """The requirements, with spot only for as long as it is worth it."""
+
+    def suits(self, used: Used, requirements: Requirements) -> bool:
+        """Whether `reuse` would give such a job the machine."""
 
     def reuse(self, used: Used, requirements: Requirements) -> bool:
         """Give a machine that is idle a job of these requirements; False if that does not suit it, or does

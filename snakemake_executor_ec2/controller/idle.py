@@ -16,6 +16,7 @@ from snakemake_executor_ec2.report import messages
 from snakemake_executor_ec2.sizing.reuse import Reuse, Used
 
 if TYPE_CHECKING:
+    from snakemake_executor_ec2.cancellation import CancelToken
     from snakemake_executor_ec2.machines.connection import Connection
     from snakemake_executor_ec2.ports import Clock, Cloud, Launches, Session
     from snakemake_executor_ec2.records.ledger import Ledger, MachineEntry
@@ -63,14 +64,17 @@ class IdleMachines:
         ledger: Ledger,
         launcher: Callable[[], Launches],
         tell: Callable[[str], None],
+        pause: Callable[[threading.Condition, float], object] = threading.Condition.wait,
     ) -> None:
-        """`launcher` is asked for what gets the run's machines, which in turn asks for `room`."""
+        """`launcher` is asked for what gets the run's machines, which in turn asks for `room`. `pause` waits
+        until something has changed, for so long at most; tests let their own time pass."""
         self._reuse = reuse
         self._idle_s = idle_s
         self._clock = clock
         self._ledger = ledger
         self._launcher = launcher
         self._tell = tell
+        self._pause = pause
         self.tell_once = TellOnce(tell)
         self._changed = threading.Condition(threading.RLock())
         self._idle: list[IdleMachine] = []
@@ -136,12 +140,31 @@ class IdleMachines:
                     return each
         return None
 
+    def wait_for(self, plan: JobPlan, cancel: CancelToken, seconds: float) -> IdleMachine | None:
+        """Take a machine for a job as soon as one that suits it comes free; None: none did in that time.
+        Raises Cancelled; whoever cancels has to `wake`."""
+        until = self._clock.monotonic() + seconds
+        with self._changed:
+            while True:
+                cancel.check()
+                if found := self.take(plan):
+                    return found
+                left_s = until - self._clock.monotonic()
+                if left_s <= 0:
+                    return None
+                self._pause(self._changed, left_s)
+
+    def wake(self) -> None:
+        """End the waits of those that were cancelled."""
+        with self._changed:
+            self._changed.notify_all()
+
     def make_room(self, plan: JobPlan) -> bool:
         """A limit is in the way of a job's machine: end those that are idle, unless one of them suits it.
         False: none is idle."""
         with self._changed:
             suits = any(
-                self._alike(each, plan.rule) and self._launcher().reuse(each.used, plan.requirements)
+                self._alike(each, plan.rule) and self._launcher().suits(each.used, plan.requirements)
                 for each in self._idle
             )
             ending, self._idle = ([], self._idle) if suits else (self._idle, [])

@@ -58,16 +58,20 @@ class JobMachines:
         self, entry: Entry, host_key: KeyPair, machine_no: int, reclaimed: int
     ) -> Machine | IdleMachine:
         """A machine that has just been launched, or one that is idle."""
+        idle, launcher, plan = self._context.idle, self._context.launcher, self._plan
         free: list[IdleMachine] = []
 
-        def came_free() -> bool:
-            if found := self._context.idle.take(self._plan):
+        def came_free(wait_s: float) -> bool:
+            # Not another spot machine, once too many were taken back.
+            wanted = replace(plan, requirements=launcher.wanted(plan.requirements, reclaimed))
+            if found := idle.wait_for(wanted, self._cancel, wait_s):
                 free.append(found)
             return bool(free)
 
+        self._cancel.on_cancel(idle.wake)
         with self._context.ledger.phase(entry, Phase.LAUNCH):
-            machine = self._context.launcher.launch(
-                self._plan, host_key, machine_no, self._cancel, reclaimed=reclaimed, unless=came_free
+            machine = launcher.launch(
+                plan, host_key, machine_no, self._cancel, reclaimed=reclaimed, unless=came_free
             )
         return free[0] if machine is None else machine
 

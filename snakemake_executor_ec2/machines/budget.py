@@ -97,32 +97,42 @@ class Budget:
         """Set aside what a machine's next job will cost, beside what it has cost; False if that does not
         fit."""
         with self._lock:
-            if self.most_usd is None:
-                self._running[machine_id] = needed_usd
-                return True
-            others = {name: usd for name, usd in self._running.items() if name != machine_id}
-            planned = self._committed(others) + sum(self._launching) + needed_usd
-            if planned > self.most_usd + _ROUNDING_USD:
+            if not self._next_job_fits(machine_id, needed_usd):
                 return False
-            self._running[machine_id] = self._costs_usd().get(machine_id, 0.0) + needed_usd
+            self._running[machine_id] = self._spent_usd(machine_id) + needed_usd
             return True
+
+    def next_job_fits(self, machine_id: str, needed_usd: float) -> bool:
+        """Whether `next_job` would set that aside."""
+        with self._lock:
+            return self._next_job_fits(machine_id, needed_usd)
 
     def idle(self, machine_id: str, waiting_usd: float) -> None:
         """A machine's job has ended: no more is set aside than what waiting for the next one may cost."""
         with self._lock:
-            spent = {} if self.most_usd is None else self._costs_usd()
-            self._running[machine_id] = spent.get(machine_id, 0.0) + waiting_usd
+            self._running[machine_id] = self._spent_usd(machine_id) + waiting_usd
 
     def released(self, machine_id: str) -> None:
         """A machine has ended: only what it has cost counts."""
         with self._lock:
             self._running.pop(machine_id, None)
 
+    def _next_job_fits(self, machine_id: str, needed_usd: float) -> bool:
+        others = {name: usd for name, usd in self._running.items() if name != machine_id}
+        return self._fits_beside(others, needed_usd)
+
     def _fits(self, needed_usd: float) -> bool:
+        return self._fits_beside(self._running, needed_usd)
+
+    def _fits_beside(self, running: Mapping[str, float], needed_usd: float) -> bool:
         if self.most_usd is None:
             return True
-        planned = self._committed(self._running) + sum(self._launching) + needed_usd
+        planned = self._committed(running) + sum(self._launching) + needed_usd
         return planned <= self.most_usd + _ROUNDING_USD
+
+    def _spent_usd(self, machine_id: str) -> float:
+        """What a machine has cost until now, if anything depends on it."""
+        return 0.0 if self.most_usd is None else self._costs_usd().get(machine_id, 0.0)
 
     def _committed(self, running: Mapping[str, float]) -> float:
         """What is spent, and for each running machine its estimated cost in the end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import BudgetReached
@@ -32,6 +33,13 @@ class Round:
     """The limit that was in the way, if one was."""
     beyond_budget_usd: float | None = None
     """The estimated cost of a machine for which too little is left of the budget."""
+
+
+class Next(Enum):
+    """What to try next if EC2 has no such machine in this zone."""
+
+    ZONE = auto()
+    OFFER = auto()
 
 
 class LaunchState:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
 from functools import partial
 
 from snakemake_executor_ec2 import tags
@@ -26,7 +25,7 @@ from snakemake_executor_ec2.machines import user_data
 from snakemake_executor_ec2.machines.budget import estimated_usd
 from snakemake_executor_ec2.machines.capacity_cache import KEEP_S
 from snakemake_executor_ec2.machines.feasibility import Feasibility
-from snakemake_executor_ec2.machines.launch_state import LaunchState, Round
+from snakemake_executor_ec2.machines.launch_state import LaunchState, Next, Round
 from snakemake_executor_ec2.model import (
     JobPlan,
     KeyPair,
@@ -57,13 +56,6 @@ BUDGET_PAUSE_S = 5.0
 _SPOT_ROLE_ACTION = "iam:CreateServiceLinkedRole"
 _FIRST_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 60.0
-
-
-class _Next(Enum):
-    """What to try next if EC2 has no such machine in this zone."""
-
-    ZONE = auto()
-    OFFER = auto()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,18 +106,19 @@ class Launcher:
         cancel: CancelToken,
         *,
         reclaimed: int = 0,
-        unless: Callable[[], bool] = lambda: False,
+        unless: Callable[[float], bool] | None = None,
     ) -> Machine | None:
         """See `ports.Launches`."""
+        came_free = unless or partial(self._none_comes_free, cancel)
         cancel.on_cancel(self._state.limiter.wake)
         waiting_since: float | None = None
         number, codes = 0, set[str]()
         while True:
             cancel.check()
-            if unless():
+            if came_free(0.0):
                 return None
             self.may_launch()
-            wanted = self._wanted(plan.requirements, reclaimed)
+            wanted = self.wanted(plan.requirements, reclaimed)
             tried = Round(plan, host_key, machine_no, number, cancel, codes)
             machine = self._try_all(tried, wanted)
             if machine is not None:
@@ -144,8 +137,14 @@ class Launcher:
             else:
                 text = messages.waiting_for_capacity(plan, self.capacity_timeout_s)
                 self._state.tell_once(text, about=f"capacity {plan.rule}")
-            self.pause(cancel, min(left_s, growing_s(number, _FIRST_PAUSE_S, _LONGEST_PAUSE_S)))
+            if came_free(min(left_s, growing_s(number, _FIRST_PAUSE_S, _LONGEST_PAUSE_S))):
+                return None
             number += 1
+
+    def _none_comes_free(self, cancel: CancelToken, seconds: float) -> bool:
+        if seconds > 0:
+            self.pause(cancel, seconds)
+        return False
 
     def _waits_for_own_machines(self, tried: Round) -> bool:
         """If the budget or the account's limit was in the way: wait until a machine of the run has ended, or
@@ -190,14 +189,18 @@ class Launcher:
             ends_at=machine.launched_at + self.lifetime_of(launched_for),
         )
 
+    def suits(self, used: Used, requirements: Requirements) -> bool:
+        """See `ports.Launches`."""
+        return self._reuse(used, requirements, self._state.budget.next_job_fits)
+
     def reuse(self, used: Used, requirements: Requirements) -> bool:
         """See `ports.Launches`."""
-        fresh = best(self.feasibility.catalogue, requirements)
-        machine = used.machine
-        needed_usd = estimated_usd(machine.price, machine.disk_gib, requirements.runtime_min)
-        return fits(used, requirements, fresh, self.clock.now()) and self._state.budget.next_job(
-            machine.id, needed_usd
-        )
+        return self._reuse(used, requirements, self._state.budget.next_job)
+
+    def _reuse(self, used: Used, wanted: Requirements, affordable: Callable[[str, float], bool]) -> bool:
+        fresh, machine = best(self.feasibility.catalogue, wanted), used.machine
+        needed_usd = estimated_usd(machine.price, machine.disk_gib, wanted.runtime_min)
+        return fits(used, wanted, fresh, self.clock.now()) and affordable(machine.id, needed_usd)
 
     def idle(self, machine: Machine, waiting_s: float) -> None:
         """See `ports.Launches`."""
@@ -241,42 +244,42 @@ class Launcher:
                 answer = self.feasibility.from_image_that_is_there(tried.plan.requirements, launch)
                 if isinstance(answer, Machine):
                     return answer
-                if answer is _Next.OFFER:
+                if answer is Next.OFFER:
                     break
             if self._state.no_spot and wanted.spot is SpotUse.PREFER:
-                return self._try_all(tried, self._wanted(wanted, 0))
+                return self._try_all(tried, self.wanted(wanted, 0))
         return None
 
-    def _try(self, tried: Round, offer: Offer, zone: str) -> Machine | _Next:
+    def _try(self, tried: Round, offer: Offer, zone: str) -> Machine | Next:
         """A machine, or where to ask next. Why not here is noted in `tried`."""
         limiter, row, market = self._state.limiter, offer.instance_type, offer.market
         if not limiter.reserve(row, market):
             tried.quota = tried.quota or quota_of(row.name, market)
-            return _Next.OFFER
+            return Next.OFFER
         spec = self._spec(tried, offer, zone)
         try:
             machine = self._launch_within_budget(tried, spec)
             if machine is None:
                 limiter.release(row, market)
-                return _Next.OFFER
+                return Next.OFFER
         except QuotaError as error:
             limiter.refused(row, market)
             tried.codes.add(error.code)
             tried.quota = tried.quota or quota_of(row.name, market)
-            return _Next.OFFER
+            return Next.OFFER
         except CapacityError as error:
             limiter.release(row, market)
             self._state.capacity.note(spec)
             tried.codes.add(error.code)
             self.tell(messages.no_capacity(spec, error))
-            return _Next.ZONE
+            return Next.ZONE
         except PermissionDenied as error:
             limiter.release(row, market)
             if error.action != _SPOT_ROLE_ACTION or tried.plan.requirements.spot is SpotUse.ONLY:
                 raise
             self._state.no_spot = True
             self._state.tell_once(messages.no_spot(error), about="no spot")
-            return _Next.OFFER
+            return Next.OFFER
         except BaseException:
             limiter.release(row, market)
             raise
@@ -367,8 +370,8 @@ class Launcher:
 
     # --- limits -------------------------------------------------------------------------------
 
-    def _wanted(self, requirements: Requirements, reclaimed: int) -> Requirements:
-        """The requirements, with spot only for as long as it is worth it."""
+    def wanted(self, requirements: Requirements, reclaimed: int) -> Requirements:
+        """See `ports.Launches`."""
         if requirements.spot is SpotUse.PREFER and (self._state.no_spot or reclaimed >= expected.ATTEMPTS):
             return replace(requirements, spot=SpotUse.NEVER)
         return requirements

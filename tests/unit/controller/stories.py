@@ -50,6 +50,7 @@ class World(launchers.World):
             ledger=self.ledger,
             launcher=lambda: self.launcher,
             tell=self.said.append,
+            pause=lambda _, seconds: self._pause(self.cancel_token, seconds),
         )
         self.context = RunContext(
             cloud=self.cloud,

@@ -28,7 +28,7 @@ from snakemake_executor_ec2.model import (
     Machine,
     Market,
 )
-from tests.unit.controller.stories import SPOT, World
+from tests.unit.controller.stories import RECLAIM, SPOT, World
 from tests.unit.machines import launchers
 
 FIRST, SECOND, THIRD = (launchers.plan(f"run-1.{number}.1") for number in (1, 2, 3))
@@ -238,3 +238,50 @@ def test_a_machine_that_ends_as_soon_as_it_waits_needs_no_budget(world: World) -
     jobs(world, FIRST, coming=1)
     wait_for(lambda: not world.cloud.alive)
     wait_for(lambda: not world.feasibility.budget.is_running())
+
+
+def test_a_job_without_capacity_takes_what_comes_free(world: World) -> None:
+    """At once, and not when its long pause is over. Nothing more is launched."""
+    jobs(world, FIRST, coming=9)
+    free = world.idle.take(FIRST)
+    assert free is not None
+    world.cloud.refuse = lambda _: launchers.NONE_LEFT
+    pauses: list[float] = []
+
+    def pause() -> None:
+        if world.clock.slept[-1] < 1:
+            return  # only its turn to ask EC2
+        pauses.append(world.clock.slept[-1])
+        if len(pauses) == 5:
+            assert world.idle.put(free.ready, free.on, free.used, FIRST)
+
+    world.on_pause = pause
+    assert jobs(world, SECOND)[0].ok
+    assert (len(pauses), len(world.cloud.machines)) == (5, 1)
+
+
+def test_to_ask_for_room_sets_nothing_aside(world: World) -> None:
+    """The budget counts a machine that suits a job as waiting until that job has it."""
+    jobs(world, FIRST, coming=9)
+    before = world.feasibility.budget.set_aside_usd()
+    assert world.idle.make_room(SECOND)
+    assert world.feasibility.budget.set_aside_usd() == before
+    world.idle.close()
+
+
+def test_no_idle_spot_machine_after_two_reclaims(world: World) -> None:
+    """A third one could be taken back as well."""
+    jobs(world, SPOT, coming=9)
+    free = world.idle.take(SPOT)
+    assert free is not None
+
+    def reclaim() -> None:
+        world.cloud.end(world.newest(), reason=RECLAIM)
+        if len(world.cloud.machines) == 3:
+            del world.scene.happens["run"]
+            assert world.idle.put(free.ready, free.on, free.used, SPOT)
+
+    world.at_every("run", reclaim)
+    assert jobs(world, replace(SPOT, key="run-1.2.1"), coming=9)[0].ok
+    assert world.markets == [*[Market.SPOT] * 3, Market.ON_DEMAND]
+    world.idle.close()
