@@ -315,6 +315,10 @@ class Launches(Protocol):
         CloudError; Cancelled while it waits or tries.
         """
 
+    def launch_now(self, plan: JobPlan, host_key: KeyPair, cancel: CancelToken) -> Machine | None:
+        """Launch the best machine available now; None: EC2 has none, or a limit of the account or of the
+        budget is in the way. No other machine ends for it. Raises as `launch` does."""
+
     def adopted(self, machine: Machine, requirements: Requirements) -> None:
         """Take over a machine that an earlier run launched, for a job of these requirements: it counts
         towards the account's limits and the budget until it is `released`."""

@@ -13,13 +13,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.controller.config import RunConfig
 from snakemake_executor_ec2.controller.context import RunContext
 from snakemake_executor_ec2.controller.idle import ReadyMachine
-from snakemake_executor_ec2.controller.machine import JobMachines
+from snakemake_executor_ec2.controller.machine import JobMachines, without_job
 from snakemake_executor_ec2.errors import (
     Cancelled,
     CloudError,
@@ -96,7 +95,7 @@ def order(
         instance_types=config.instance_types,
     )
     return Order(
-        plan=_without_job(key, needed),
+        plan=without_job(key=key, rule="bake", label=f"bake ({needed.arch})", needed=needed),
         software=software,
         name=name,
         tags=image_tags(
@@ -176,22 +175,6 @@ def _delete(ami: str, images: ImageStore, context: RunContext) -> None:
         return  # there is none any more
     except Ec2ExecutorError as error:
         context.tell(baking.not_deleted(ami, error))
-
-
-def _without_job(key: str, needed: Requirements) -> JobPlan:
-    """A machine for the journal and the launch."""
-    return JobPlan(
-        key=key,
-        rule="bake",
-        label=f"bake ({needed.arch})",
-        command="",
-        workdir=Path.cwd(),
-        env={},
-        requirements=needed,
-        sources=(),
-        inputs=(),
-        outputs=(),
-    )
 
 
 def _wait(ami: str, images: ImageStore, context: RunContext, cancel: CancelToken) -> None:

@@ -68,6 +68,8 @@ class RunConfig:
     reuse: Reuse = Reuse.RULE
     idle_s: float = IDLE_S
     """How long a machine without a job waits for the next one."""
+    look_ahead: bool = True
+    """Whether machines are launched before their jobs are ready."""
     keep_failed_s: float = 0.0
     can_detach: bool = True
     """Whether machines may outlive the run: those of a rehearsal do not."""

@@ -18,6 +18,7 @@ from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.sizing.lease import lease_s
 
 if TYPE_CHECKING:
+    from snakemake_executor_ec2.controller.ahead import LookAhead
     from snakemake_executor_ec2.controller.idle import IdleMachines
 
 
@@ -40,6 +41,7 @@ class RunContext:
     launcher: Launches
     ledger: Ledger
     idle: IdleMachines
+    ahead: LookAhead
     new_key_pair: Callable[[], KeyPair]
     session: Callable[[Connection], Session]
     software: Software

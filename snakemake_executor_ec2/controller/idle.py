@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.formatting import TellOnce
 from snakemake_executor_ec2.model import JobPlan, Machine, Requirements
@@ -16,7 +18,6 @@ from snakemake_executor_ec2.report import messages
 from snakemake_executor_ec2.sizing.reuse import Reuse, Used
 
 if TYPE_CHECKING:
-    from snakemake_executor_ec2.cancellation import CancelToken
     from snakemake_executor_ec2.machines.connection import Connection
     from snakemake_executor_ec2.ports import Clock, Cloud, Launches, Session
     from snakemake_executor_ec2.records.ledger import Ledger, MachineEntry
@@ -48,6 +49,31 @@ class IdleMachine:
     until: float
     """How long it waits, by the monotonic clock."""
 
+    def serves(self, launcher: Launches, requirements: Requirements) -> bool:
+        """Whether such a job may run there."""
+        return launcher.suits(self.used, requirements)
+
+
+@dataclass(kw_only=True, eq=False)
+class Promise:
+    """A machine that is launched ahead of its job, and is not ready yet."""
+
+    plan: JobPlan
+    """Stands for the job."""
+    cancel: CancelToken = field(default_factory=CancelToken)
+    """Ends it before it is ready."""
+    for_job: str = ""
+    """The key of the job that waits for it; empty: none does yet."""
+
+    def serves(self, launcher: Launches, requirements: Requirements) -> bool:  # noqa: ARG002
+        """Whether such a job may run there."""
+        return self.plan.requirements == requirements
+
+
+_M = TypeVar("_M", IdleMachine, Promise)
+_PROMISED_S = 60.0
+"""A promise is kept or dropped, whatever happens; looked at again all the same."""
+
 
 class IdleMachines:
     """Those of a run. Threads share it.
@@ -78,10 +104,13 @@ class IdleMachines:
         self.tell_once = TellOnce(tell)
         self._changed = threading.Condition(threading.RLock())
         self._idle: list[IdleMachine] = []
+        self._promised: list[Promise] = []
+        self._in_vain: set[str] = set()
+        """Rules for which a machine was launched ahead that got no job."""
         self._coming: Mapping[str, int] = {}
         self._wanting: dict[str, str] = {}
         """Rules by jobs' keys."""
-        self._closed = reuse is Reuse.NEVER
+        self._closed = False
         self._watching = False
 
     # --- who needs one --------------------------------------------------------------------
@@ -91,7 +120,10 @@ class IdleMachines:
         with self._changed:
             self._coming = dict(coming)
             surplus = self._surplus()
+            unwanted = self._unwanted()
         self.end(surplus)
+        for promise in unwanted:
+            promise.cancel.cancel()
 
     def want(self, plan: JobPlan) -> None:
         """A job needs a machine, until it `has_one`."""
@@ -106,9 +138,66 @@ class IdleMachines:
     def has_use_for(self, rule: str) -> bool:
         """Whether a machine whose job, of this rule, has ended would get another one, as far as is known."""
         with self._changed:
-            return not self._closed and self._jobs_for(rule) > sum(
-                self._alike(each, rule) for each in self._idle
-            )
+            waiting = sum(self._alike(each.used.rule, rule) for each in self._idle)
+            ends = self._closed or self._reuse is Reuse.NEVER
+            return not ends and self._jobs_for(rule) > waiting
+
+    # --- launched ahead -------------------------------------------------------------------
+
+    def promise(self, plan: JobPlan) -> Promise | None:
+        """A machine is launched ahead for a job that the plan stands for; None: none may be any more."""
+        with self._changed:
+            if self._closed:
+                return None
+            promise = Promise(plan=plan)
+            self._promised.append(promise)
+        return promise
+
+    def keep(self, promise: Promise, ready: ReadyMachine, on: MachineEntry, used: Used) -> bool:
+        """A promised machine is ready, and waits for its job; False if it is not wanted any more."""
+        with self._changed:
+            if self._closed or promise.cancel.cancelled:
+                return False
+            self._promised.remove(promise)
+            self._enter(ready, on, used, frozenset())
+        return True
+
+    def drop(self, promise: Promise) -> None:
+        """A promise is kept, or will not be."""
+        with self._changed:
+            if promise in self._promised:
+                self._promised.remove(promise)
+                self._in_vain.add(promise.plan.rule)
+            self._changed.notify_all()
+
+    def withdraw(self) -> None:
+        """End what is promised."""
+        with self._changed:
+            promised = list(self._promised)
+        for promise in promised:
+            promise.cancel.cancel()
+
+    def ahead(self) -> int:
+        """How many machines were launched ahead, and have no job yet."""
+        with self._changed:
+            return len(self._promised) + sum(each.on.ahead is not None for each in self._idle)
+
+    def serving(self) -> list[Callable[[JobPlan], bool]]:
+        """Of each machine that is idle or promised: whether a job may run there."""
+        with self._changed:
+            found: list[IdleMachine | Promise] = [*self._idle]
+            found += [each for each in self._promised if not each.for_job]
+            return [partial(self._serves, each) for each in found]
+
+    def is_short(self) -> bool:
+        """Whether a job needs a machine, and none is promised to it."""
+        with self._changed:
+            return len(self._wanting) > sum(bool(each.for_job) for each in self._promised)
+
+    def was_in_vain(self, rule: str) -> bool:
+        """Whether a machine was launched ahead for a job of this rule, and got none."""
+        with self._changed:
+            return rule in self._in_vain
 
     # --- one after the other --------------------------------------------------------------
 
@@ -118,22 +207,13 @@ class IdleMachines:
         with self._changed:
             if not self.has_use_for(used.rule):
                 return False
-            wait_s = min(self._idle_s, ready.lease_s / 2)
-            until = self._clock.monotonic() + wait_s
-            has = frozenset((*last.inputs, *last.outputs))
-            # Before others see it: they may give it its next job, or end it, at once.
-            self._launcher().idle(ready.machine, wait_s)
-            self._idle.append(IdleMachine(ready=ready, on=on, used=used, has=has, until=until))
-            if not self._watching:
-                self._watching = True
-                threading.Thread(target=self._watch, name="idle machines", daemon=True).start()
-            self._changed.notify_all()
+            self._enter(ready, on, used, frozenset((*last.inputs, *last.outputs)))
         return True
 
     def take(self, plan: JobPlan) -> IdleMachine | None:
         """The machine that suits a job best; None: there is none."""
         with self._changed:
-            allowed = [each for each in self._idle if self._alike(each, plan.rule)]
+            allowed = [each for each in self._idle if self._alike(each.used.rule, plan.rule)]
             for each in sorted(allowed, key=lambda each: _rank(each, plan)):
                 if self._launcher().reuse(each.used, plan.requirements):
                     self._idle.remove(each)
@@ -141,18 +221,24 @@ class IdleMachines:
         return None
 
     def wait_for(self, plan: JobPlan, cancel: CancelToken, seconds: float) -> IdleMachine | None:
-        """Take a machine for a job as soon as one that suits it comes free; None: none did in that time.
-        Raises Cancelled; whoever cancels has to `wake`."""
+        """Take a machine for a job as soon as one that suits it comes free; None: none did in that time. One
+        that is promised is waited for until it is there. Raises Cancelled; whoever cancels has to `wake`."""
         until = self._clock.monotonic() + seconds
+        promise: Promise | None = None
         with self._changed:
-            while True:
-                cancel.check()
-                if found := self.take(plan):
-                    return found
-                left_s = until - self._clock.monotonic()
-                if left_s <= 0:
-                    return None
-                self._pause(self._changed, left_s)
+            try:
+                while True:
+                    cancel.check()
+                    if found := self.take(plan):
+                        return found
+                    promise = self._promised_to(plan)
+                    left_s = _PROMISED_S if promise else until - self._clock.monotonic()
+                    if left_s <= 0:
+                        return None
+                    self._pause(self._changed, left_s)
+            finally:
+                if promise is not None:
+                    promise.for_job = ""
 
     def wake(self) -> None:
         """End the waits of those that were cancelled."""
@@ -160,16 +246,18 @@ class IdleMachines:
             self._changed.notify_all()
 
     def make_room(self, plan: JobPlan) -> bool:
-        """A limit is in the way of a job's machine: end those that are idle, unless one of them suits it.
-        False: none is idle."""
+        """A limit is in the way of a job's machine: end those that are idle or promised to nobody, unless one
+        that is idle suits it. False: there is none."""
         with self._changed:
-            suits = any(
-                self._alike(each, plan.rule) and self._launcher().suits(each.used, plan.requirements)
-                for each in self._idle
-            )
-            ending, self._idle = ([], self._idle) if suits else (self._idle, [])
+            suits = any(self._serves(each, plan) for each in self._idle)
+            if suits:
+                return True
+            ending, self._idle = self._idle, []
+            unwanted = [each for each in self._promised if not each.for_job and not each.cancel.cancelled]
         self.end(ending)
-        return suits or bool(ending)
+        for promise in unwanted:
+            promise.cancel.cancel()
+        return bool(ending)
 
     # --- their end ------------------------------------------------------------------------
 
@@ -179,12 +267,15 @@ class IdleMachines:
             self._closed = True
             ending, self._idle = self._idle, []
             self._changed.notify_all()
+        self.withdraw()
         self.end(ending)
 
     def end(self, ending: Collection[IdleMachine]) -> None:
         """Terminate machines that are not among the idle ones any more. Raises nothing of ours."""
         if not ending:
             return
+        with self._changed:
+            self._in_vain |= {each.used.rule for each in ending if each.on.ahead is not None}
         try:
             # All are of this run: one call.
             next(iter(ending)).ready.cloud.terminate([each.ready.machine.id for each in ending])
@@ -202,8 +293,32 @@ class IdleMachines:
 
     # --- helpers, with the lock held --------------------------------------------------------
 
-    def _alike(self, each: IdleMachine, rule: str) -> bool:
-        return self._reuse is Reuse.RUN or each.used.rule == rule
+    def _enter(self, ready: ReadyMachine, on: MachineEntry, used: Used, has: frozenset[Path]) -> None:
+        """A machine waits from now on."""
+        wait_s = min(self._idle_s, ready.lease_s / 2)
+        until = self._clock.monotonic() + wait_s
+        # Before others see it: they may give it its next job, or end it, at once.
+        self._launcher().idle(ready.machine, wait_s)
+        self._idle.append(IdleMachine(ready=ready, on=on, used=used, has=has, until=until))
+        if not self._watching:
+            self._watching = True
+            threading.Thread(target=self._watch, name="idle machines", daemon=True).start()
+        self._changed.notify_all()
+
+    def _alike(self, its_rule: str, rule: str) -> bool:
+        return self._reuse is Reuse.RUN or its_rule == rule
+
+    def _serves(self, each: IdleMachine | Promise, plan: JobPlan) -> bool:
+        alike = self._alike(_rule_of(each), plan.rule)
+        return alike and each.serves(self._launcher(), plan.requirements)
+
+    def _promised_to(self, plan: JobPlan) -> Promise | None:
+        """The promise that a job waits for, from now on if it did not before."""
+        for each in sorted(self._promised, key=lambda each: each.for_job != plan.key):
+            if each.for_job in ("", plan.key) and not each.cancel.cancelled and self._serves(each, plan):
+                each.for_job = plan.key
+                return each
+        return None
 
     def _jobs_for(self, rule: str) -> int:
         if self._reuse is Reuse.RUN:
@@ -212,12 +327,24 @@ class IdleMachines:
 
     def _surplus(self) -> list[IdleMachine]:
         """Remove the idle machines for which there is no job."""
-        surplus, kept = list[IdleMachine](), list[IdleMachine]()
-        for each in self._idle:
-            rivals = sum(self._alike(other, each.used.rule) for other in kept)
-            (kept if rivals < self._jobs_for(each.used.rule) else surplus).append(each)
+        kept, surplus = self._for_jobs(self._idle, [])
         self._idle = kept
         return surplus
+
+    def _unwanted(self) -> list[Promise]:
+        """The promised machines for which there is no job, beside the idle ones."""
+        return self._for_jobs([each for each in self._promised if not each.for_job], self._idle)[1]
+
+    def _for_jobs(self, some: Sequence[_M], others: Sequence[IdleMachine]) -> tuple[list[_M], list[_M]]:
+        """Those for which there are jobs, beside others, and the rest."""
+        needed: list[_M] = []
+        rest: list[_M] = []
+        for each in some:
+            rule = _rule_of(each)
+            rivals = sum(self._alike(other.used.rule, rule) for other in others)
+            rivals += sum(self._alike(_rule_of(other), rule) for other in needed)
+            (needed if rivals < self._jobs_for(rule) else rest).append(each)
+        return needed, rest
 
     def _watch(self) -> None:
         """End machines whose time is over; in a thread of its own, while there are any."""
@@ -232,6 +359,10 @@ class IdleMachines:
                         return
                     self._changed.wait(min(each.until for each in self._idle) - now)
             self.end(over)
+
+
+def _rule_of(each: IdleMachine | Promise) -> str:
+    return each.plan.rule if isinstance(each, Promise) else each.used.rule
 
 
 def _rank(each: IdleMachine, plan: JobPlan) -> tuple[int, bool, float, float]:

@@ -79,6 +79,7 @@ class JobLifecycle:
                     outcome = self._run_on(ready, entry, prepared=True)
                 else:
                     put_aside(self._log, machine_no)
+                    self._context.ahead.getting(self._plan)
                     host_key = self._context.new_key_pair()
                     entry = self._context.ledger.open(self._plan, host_key.public)
                     ready = self._machines.acquire(entry, host_key, machine_no, reclaimed)
@@ -145,9 +146,12 @@ class JobLifecycle:
         try:
             with context.ledger.phase(entry, Phase.RUN):
                 self._tell(messages.running(plan, machine))
+                context.ahead.running(plan)
                 result = session.run(plan, self._log)
                 context.ledger.ran(entry, result)
                 has_results = result.exit_code == 0
+                if has_results:
+                    context.ahead.ran(plan, result)
                 self._tell(messages.ended(plan, result))
             with (
                 context.ledger.phase(entry, Phase.STAGE_OUT),

@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.controller.context import Inherited, RunContext
 from snakemake_executor_ec2.controller.idle import IdleMachine, ReadyMachine
 from snakemake_executor_ec2.errors import Ec2ExecutorError, InstanceLost, NotFetched, PreparationError
 from snakemake_executor_ec2.machines.connection import Connection
-from snakemake_executor_ec2.model import JobPlan, KeyPair, Machine, Phase
+from snakemake_executor_ec2.model import JobPlan, KeyPair, Machine, Phase, Requirements
 from snakemake_executor_ec2.ports import Cloud, Connector
 from snakemake_executor_ec2.records.ledger import Entry
 from snakemake_executor_ec2.report import idle as idle_words
@@ -29,6 +31,23 @@ _METAL_BOOTS_S = 1800.0
 """How long a bare-metal machine may take to boot: up to 20 minutes are usual."""
 _EC2_KNOWS_AFTER_S = (0.0, 1.0, 2.0)
 """Pauses before EC2 is asked whether a machine is ending: its answers are up to 2 s old."""
+
+
+def without_job(*, key: str, rule: str, label: str, needed: Requirements, **more: Any) -> JobPlan:
+    """What stands in the journal and in a launch for the job of a machine that has none."""
+    return JobPlan(
+        key=key,
+        rule=rule,
+        label=label,
+        command="",
+        workdir=Path.cwd(),
+        env={},
+        requirements=needed,
+        sources=(),
+        inputs=(),
+        outputs=(),
+        **more,
+    )
 
 
 class JobMachines:
@@ -50,9 +69,19 @@ class JobMachines:
             finally:
                 self._context.idle.has_one(self._plan)
             if isinstance(found, Machine):
-                return self._booted(entry, found, host_key)
-            if ready := self._reused(entry, found):
+                ready: ReadyMachine | None = self._booted(entry, found, host_key)
+            else:
+                ready = self._reused(entry, found)
+            if ready is not None:
+                self._context.ahead.has_machine(self._plan, ready, new=isinstance(found, Machine))
                 return ready
+
+    def acquire_ahead(self, entry: Entry, host_key: KeyPair) -> ReadyMachine | None:
+        """A new machine for a job that is not ready, with the agent; None: there is none to be had now.
+        Raises Ec2ExecutorError: then none is left."""
+        with self._context.ledger.phase(entry, Phase.LAUNCH):
+            machine = self._context.launcher.launch_now(self._plan, host_key, self._cancel)
+        return None if machine is None else self._booted(entry, machine, host_key)
 
     def _find(
         self, entry: Entry, host_key: KeyPair, machine_no: int, reclaimed: int
@@ -124,6 +153,7 @@ class JobMachines:
         with self._released_if_it_fails(entry, ready):
             self._tell(messages.adopted(self._plan, machine))
             ready.session.resume(saved_state)
+        self._context.ahead.has_machine(self._plan, ready, new=False)
         return ready
 
     def set_free(self, entry: Entry, ready: ReadyMachine) -> bool:

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.controller import compose
+from snakemake_executor_ec2.controller.ahead import get_ahead
 from snakemake_executor_ec2.controller.compose import Logins
 from snakemake_executor_ec2.controller.config import OwnCloud, RunConfig
 from snakemake_executor_ec2.controller.context import Inherited, RunContext
 from snakemake_executor_ec2.controller.heartbeat import Heartbeat
-from snakemake_executor_ec2.controller.idle import IdleMachines
+from snakemake_executor_ec2.controller.idle import IdleMachines, Promise
 from snakemake_executor_ec2.controller.job import run_job
 from snakemake_executor_ec2.controller.recovery import Recovery
 from snakemake_executor_ec2.controller.spending import before_usd
@@ -32,8 +33,11 @@ from snakemake_executor_ec2.records.ledger import Entry, Ledger
 from snakemake_executor_ec2.records.rows import RunRecord
 from snakemake_executor_ec2.records.whereabouts import Whereabouts
 from snakemake_executor_ec2.report import baking, kept_results, messages
+from snakemake_executor_ec2.report import idle as idle_words
 from snakemake_executor_ec2.report.leavings import Leavings
+from snakemake_executor_ec2.report.past import add_paces
 from snakemake_executor_ec2.report.run_table import table
+from snakemake_executor_ec2.sizing.ahead import Key, Paces
 from snakemake_executor_ec2.ssh.keys import new_key_pair
 from snakemake_executor_ec2.timing import SystemClock
 
@@ -132,6 +136,8 @@ class Run:
         self.images, self.login_keys = cloud.images, logins.authorized
         self._context = self._story_context(logins, where.tag)
         self._idle = self._context.idle
+        self.ahead = self._context.ahead
+        self.ahead.start()
 
     def _record(self, logins: Logins, where: Whereabouts, cloud_env: Mapping[str, str]) -> RunRecord:
         return RunRecord(
@@ -176,6 +182,15 @@ class Run:
             make_room=idle.make_room,
             tell=self._tell,
         )
+        ahead = compose.look_ahead(
+            config,
+            self.id,
+            clock,
+            idle=idle,
+            launcher=lambda: launcher,
+            begin=self._begin_ahead,
+            history=self._history,
+        )
         return RunContext(
             cloud=self._cloud,
             connector=logins.connector(config),
@@ -183,6 +198,7 @@ class Run:
             launcher=launcher,
             ledger=self._ledger,
             idle=idle,
+            ahead=ahead,
             new_key_pair=compose.first_keys(config, clock, new_key_pair),
             session=compose.sessions(config, clock, host_keys, self._tell, self._install_s),
             software=self.software,
@@ -217,15 +233,24 @@ class Run:
         """A job that a dead run left running, now taken over; None: there is none."""
         return self._recovery.take(fingerprint, outputs) if self._recovery else None
 
-    def submit(self, plan: JobPlan, inherited: Inherited | None = None) -> Story:
-        """Begin a job's story in a thread."""
+    def submit(self, plan: JobPlan, inherited: Inherited | None = None, step: Key | None = None) -> Story:
+        """Begin a job's story in a thread; `step` is the job in what was told of the jobs to come."""
         if inherited is None and self._idle is not None:
             self._idle.want(plan)  # before it is known that fewer jobs are to come
+        self.ahead.getting(plan, step)
         return self.begin(plan, lambda context, cancel: run_job(plan, context, cancel, inherited))
 
-    def begin(self, plan: JobPlan, tell: Callable[[RunContext, CancelToken], JobOutcome]) -> Story:
+    def _begin_ahead(self, promise: Promise) -> None:
+        self.begin(promise.plan, lambda context, cancel: get_ahead(promise, context, cancel), promise.cancel)
+
+    def begin(
+        self,
+        plan: JobPlan,
+        tell: Callable[[RunContext, CancelToken], JobOutcome],
+        cancel: CancelToken | None = None,
+    ) -> Story:
         """Begin a story of a machine in a thread; the machine is the plan's."""
-        cancel = CancelToken()
+        cancel = cancel or CancelToken()
         future: Future[JobOutcome] = Future()
         idle = self._idle
 
@@ -263,6 +288,7 @@ class Run:
         for story in list(self._stories):
             story.cancel_token.cancel(abandon=True)
         if self._idle is not None:
+            self.ahead.close()
             self._idle.close()
 
     def cancel(self, *, detach: bool = False, keep_results: bool = False) -> None:
@@ -275,6 +301,7 @@ class Run:
         for story in stories:
             story.cancel_token.cancel(detach=detach, keep_results=keep_results)
         if self._idle is not None:
+            self.ahead.close()
             self._idle.close()
         for story in stories:
             story.thread.join(timeout=_GRACE_S)
@@ -292,6 +319,8 @@ class Run:
         if any(entry.machine for entry in entries):
             for line in self._leavings.lines(self._folder):
                 self._tell(line)
+            if ahead := idle_words.launched_ahead(self._ledger.machines, self._clock.now()):
+                self._tell(ahead)
             where = f"Timeline, sizes, failures: snakemake-ec2 report {self.id}"
             self._tell(f"EC2 machines of this run:\n{table(entries, self._clock.now())}\n{where}")
         if self.config.use_baked and (hint := baking.hint(self._install_s)):
@@ -315,6 +344,11 @@ class Run:
             self._warn(error.message)
         recovery.close(left=left, detached=self._detached)
         self._journal.leave_run(self.id, detached=self._detached)
+
+    def _history(self, paces: Paces) -> None:
+        """What jobs took in earlier runs of this folder."""
+        assert self._journal is not None
+        add_paces(paces, self._journal.runs(closed=True), self._journal.attempts(), self._cloud.endpoint)
 
     def _costs_usd(self) -> dict[str, float]:
         """The estimated cost of each of the run's machines up to now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -61,6 +61,15 @@ class LaunchState:
         self.holding: set[str] = set()
         """Machines that count towards the account's limits."""
         self.no_spot = False
+
+    def some(self, offers: Iterable[Offer], most_types: int) -> Iterator[Offer]:
+        """The best of ranked offers, of this many different types."""
+        names: set[str] = set()
+        for offer in offers:
+            names.add(offer.instance_type.name)
+            if len(names) > most_types or (offer.price is None and self.budget.most_usd is not None):
+                return  # unknown prices come last
+            yield offer
 
     def is_empty(self, offer: Offer, zone: str) -> bool:
         return self.capacity.has(offer.market, offer.instance_type.name, zone)

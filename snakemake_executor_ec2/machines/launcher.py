@@ -8,7 +8,7 @@ gives two machines. None of this fails a job before `capacity_timeout_s`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -141,6 +141,12 @@ class Launcher:
                 return None
             number += 1
 
+    def launch_now(self, plan: JobPlan, host_key: KeyPair, cancel: CancelToken) -> Machine | None:
+        """See `ports.Launches`."""
+        self.may_launch()
+        tried = Round(plan, host_key, 0, 0, cancel, set())
+        return self._try_all(tried, self.wanted(plan.requirements, 0))
+
     def _none_comes_free(self, cancel: CancelToken, seconds: float) -> bool:
         if seconds > 0:
             self.pause(cancel, seconds)
@@ -231,7 +237,8 @@ class Launcher:
 
     def _try_all(self, tried: Round, wanted: Requirements) -> Machine | None:
         """A machine of the first offer that EC2 has one of; what it said otherwise is in `tried`."""
-        for offer in self._some(wanted, TYPES_PER_ROUND * (tried.number + 1)):
+        every = offers(self.feasibility.catalogue, wanted)
+        for offer in self._state.some(every, TYPES_PER_ROUND * (tried.number + 1)):
             needed_usd = self.feasibility.estimated_usd(offer, wanted)
             if not self._state.budget.fits(needed_usd):
                 # Whatever comes after it is dearer, or spot that is taken back more often.
@@ -326,15 +333,6 @@ class Launcher:
         machine = self.feasibility.cloud.launch(spec, cancel)
         self.records.launched(spec.token, machine)
         return machine
-
-    def _some(self, wanted: Requirements, most_types: int) -> Iterator[Offer]:
-        """The best offers, of this many different types."""
-        names: set[str] = set()
-        for offer in offers(self.feasibility.catalogue, wanted):
-            names.add(offer.instance_type.name)
-            if len(names) > most_types or (offer.price is None and self._state.budget.most_usd is not None):
-                return  # unknown prices come last
-            yield offer
 
     def _spec(self, tried: Round, offer: Offer, zone: str) -> LaunchSpec:
         plan, row = tried.plan, offer.instance_type

@@ -106,7 +106,7 @@ class Executor(RemoteExecutor):
             except Ec2ExecutorError as error:
                 # Raised on, it would end the run: a job that is refused this late fails alone.
                 info = SubmittedJobInfo(job=job, aux={"story": _Settled(refused=error.message)})
-            run.expect(self._coming.after(job))
+            self._coming.tell(run, job)
         self.report_job_submission(info)
 
     def _handed_over(self, job: Any, run: Run) -> SubmittedJobInfo:
@@ -130,7 +130,8 @@ class Executor(RemoteExecutor):
         plan, way = submission(self, job, key=key, requirements=needed, sources=self._surroundings.sources)
         self._surroundings.tell(job, plan)
         (self.logger.info if self.workflow.executor_settings.show_staging else self.logger.debug)(way)
-        story = run.submit(self._surroundings.of(job, replace(plan, fingerprint=job_fingerprint)), inherited)
+        plan = self._surroundings.of(job, replace(plan, fingerprint=job_fingerprint))
+        story = run.submit(plan, inherited, step=job.jobid)
         return SubmittedJobInfo(job=job, external_jobid=key, aux={"story": story})
 
     async def check_active_jobs(
@@ -152,6 +153,8 @@ class Executor(RemoteExecutor):
             outcome = story.result()
             if outcome.cancelled:
                 continue  # nothing failed: the user has ended the run
+            if self._run is not None:
+                self._run.ahead.ended(info.job.jobid, ok=outcome.ok)
             look_in_storage(info.job, outputs=outcome.ok)
             if outcome.ok:
                 if info.job.is_checkpoint:
@@ -389,7 +392,8 @@ class Executor(RemoteExecutor):
     def _coming(self) -> Coming:
         from snakemake_executor_ec2.plugin.coming import Coming
 
-        return Coming(self.dag)
+        assert self._run is not None
+        return Coming(self.dag, self._run.config, self._run.feasibility)
 
     @cached_property
     def _surroundings(self) -> Surroundings:

@@ -71,6 +71,7 @@ def run_config(settings: ExecutorSettings) -> RunConfig:
         lifetime_s=round(times.get("lifetime", defaults.lifetime_s)),
         reuse=Reuse(settings.reuse or defaults.reuse),
         idle_s=times.get("idle", defaults.idle_s),
+        look_ahead=settings.look_ahead != "off",
         keep_failed_s=0.0 if rehearsal else times.get("keep_failed", defaults.keep_failed_s),
         can_detach=not rehearsal,
     )

@@ -211,6 +211,13 @@ class ExecutorSettings(ExecutorSettingsBase):
     idle: Optional[str] = _duration(
         "60s", "How long a machine without a job waits for the next one, at most.", bare="seconds"
     )
+    look_ahead: Optional[str] = _option(
+        "auto",
+        "'auto': a machine is launched before its job is ready, so that it has booted by then: when what the "
+        "job waits for has run and only its results are being fetched, or earlier if runs of this folder "
+        "have shown how long rules take. 'off': when the job is ready.",
+        choices=["auto", "off"],
+    )
     boot_timeout: Optional[str] = _duration(
         "5m", "Time after which a machine that does not answer over ssh is given up.", bare="seconds"
     )

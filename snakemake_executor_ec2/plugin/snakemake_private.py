@@ -172,3 +172,13 @@ def build_dag(workflow: Any, executor_plugin: Any) -> None:
         forceall=workflow.dag_settings.forceall, ignore_incomplete=True, lock_warn_only=True, nolock=True
     )
     workflow._build_dag()
+
+
+def jobs_at_a_time(workflow: Any) -> int:
+    """`--jobs`."""
+    return int(workflow.global_resources["_nodes"].value or 1)
+
+
+def limited_resources(workflow: Any) -> frozenset[str]:
+    """The resources that `--resources` limits for all jobs together."""
+    return frozenset(name for name in workflow.global_resources if not name.startswith("_"))

@@ -231,18 +231,20 @@ class Journal:
         """Enter one more attempt on a machine; its id. Raises LaunchError."""
         return self._must(LaunchError, "an attempt", self._attempt(machine, plan))[0]
 
-    def move(self, attempt: int, machine: int) -> None:
-        """An attempt for which a machine was to be launched runs on another one, that is there already.
-        Raises LaunchError."""
+    def move(self, attempt: int, machine: int, *, instead_of: int | None = None) -> None:
+        """An attempt for which a machine was to be launched runs on another one, that is there already,
+        `instead_of` what has stood for its job. Raises LaunchError."""
         self._must(
             LaunchError,
             "an attempt",
-            (
-                "UPDATE machines SET ended_at=? WHERE id=(SELECT machine_id FROM attempts WHERE id=?)",
-                (self._now(), attempt),
-            ),
+            self._no_machine_of(attempt),
             ("UPDATE attempts SET machine_id=? WHERE id=?", (machine, attempt)),
+            ("DELETE FROM attempts WHERE id=?", (instead_of,)),
         )
+
+    def discard(self, attempt: int) -> None:
+        """Forget an attempt for which no machine was launched."""
+        self._writer.tell(self._no_machine_of(attempt), ("DELETE FROM attempts WHERE id=?", (attempt,)))
 
     def enter(self, attempt: int, phase: Phase) -> None:
         """A phase begins."""
@@ -328,6 +330,11 @@ class Journal:
 
     def _write(self, sql: str, *values: object) -> None:
         self._writer.tell((sql, values))
+
+    def _no_machine_of(self, attempt: int) -> Statement:
+        """The machine that was entered for an attempt is not launched."""
+        sql = "UPDATE machines SET ended_at=? WHERE id=(SELECT machine_id FROM attempts WHERE id=?)"
+        return sql, (self._now(), attempt)
 
     def _attempt(self, machine: int | None, plan: JobPlan) -> Statement:
         """Enters an attempt on a machine; None: on the one that was entered just before."""

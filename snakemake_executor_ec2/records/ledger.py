@@ -39,6 +39,12 @@ class MachineEntry:
     """It stays although its job is over."""
     kept_reason: str = ""
     """Why it is not ended after its job; empty: it is."""
+    ahead: Entry | None = None
+    """What stands for its first job, if it was launched ahead, until it has one."""
+    ready_at: float = 0.0
+    """Since when it has waited for that, in seconds since the epoch."""
+    waited_s: float | None = None
+    """How long it had been ready when it got its first job, if it was launched ahead."""
 
     def cost_usd(self, now: float) -> float | None:
         """Estimated cost up to its end or to now; None if its price is not known."""
@@ -123,16 +129,24 @@ class Ledger:
         """Each once, however many jobs it was for."""
         return tuple(dict.fromkeys(entry.on for entry in self.entries))
 
-    def open(self, plan: JobPlan, host_key: str) -> Entry:
-        """A new attempt, on a machine of its own. Raises LaunchError if the journal is full."""
+    def open(self, plan: JobPlan, host_key: str, *, ahead: bool = False) -> Entry:
+        """A new attempt, on a machine of its own; `ahead`: it only stands for the job that the machine will
+        have. Raises LaunchError if the journal is full."""
         started = self._clock.monotonic()
         machine, record = self._journal.begin_machine(self._run_id, host_key, plan)
         seconds = {Phase.JOURNAL: self._clock.monotonic() - started}
         on = MachineEntry(record=machine)
         entry = self._add(Entry(label=plan.label, record=record, on=on, seconds=seconds))
+        on.ahead = entry if ahead else None
         with self._lock:
             self._launching[plan.key] = entry
         return entry
+
+    def discard(self, entry: Entry) -> None:
+        """No machine was to be had ahead: as if nobody had asked for it."""
+        self._journal.discard(entry.record)
+        with self._lock:
+            self._entries.remove(entry)
 
     def reopen(self, attempt: Attempt) -> Entry:
         """The entry of an attempt that an earlier run began, and that this run resumes."""
@@ -152,14 +166,18 @@ class Ledger:
         return self._add(Entry(label=attempt.label, record=attempt.id, on=on, seconds=seconds))
 
     def move(self, entry: Entry, on: MachineEntry) -> None:
-        """The attempt runs on a machine that has done another job, and none is launched for it. Raises
-        LaunchError."""
+        """The attempt runs on a machine that was idle, and none is launched for it. Raises LaunchError."""
+        ahead = on.ahead
         with self._waiting(entry):
-            self._journal.move(entry.record, on.record)
+            self._journal.move(entry.record, on.record, instead_of=ahead.record if ahead else None)
         with self._lock:
             entry.on.entries.remove(entry)
             entry.on = on
             on.entries.append(entry)
+            if ahead is not None:
+                on.ahead, on.waited_s = None, self._clock.now() - on.ready_at
+                on.entries.remove(ahead)
+                self._entries.remove(ahead)
 
     @contextmanager
     def phase(self, entry: Entry, phase: Phase) -> Iterator[None]:

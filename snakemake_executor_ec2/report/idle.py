@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.formatting import size, usd
 from snakemake_executor_ec2.model import Cleaned, JobPlan, Machine, Transfer
+from snakemake_executor_ec2.sizing.cost import usd_per_hour
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.records.ledger import MachineEntry
@@ -18,6 +21,8 @@ def staged(plan: JobPlan, sent: Transfer) -> str:
 
 def reused(plan: JobPlan, on: MachineEntry) -> str:
     assert on.machine is not None
+    if on.waited_s is not None and len(on.entries) == 1:
+        return f"{on.machine.id}, which was launched ahead, is used for {plan.label}"
     return f"{on.machine.id} is used again for {plan.label}, its job number {len(on.entries)}"
 
 
@@ -28,5 +33,34 @@ def not_reused(plan: JobPlan, machine: Machine, cleaned: Cleaned) -> str:
 
 def ended(on: MachineEntry, now: float) -> str:
     assert on.machine is not None
+    if on.ahead is not None:
+        cost = usd(on.cost_usd(now))
+        return f"terminated {on.machine.id}, launched ahead and not used, estimated cost {cost}"
     jobs = f"{len(on.entries)} job{'s' * (len(on.entries) > 1)}"
     return f"terminated {on.machine.id} after {jobs}, estimated cost {usd(on.cost_usd(now))}"
+
+
+def label_ahead(rule: str) -> str:
+    """What stands for the job of a machine that was launched ahead."""
+    return f"rule {rule}, ahead"
+
+
+def not_ready_ahead(plan: JobPlan, error: Ec2ExecutorError) -> str:
+    return f"the machine that was launched ahead for rule {plan.rule} cannot be used: {error.message}"
+
+
+def launched_ahead(machines: Sequence[MachineEntry], now: float) -> str | None:
+    """What came of the machines of a run that were launched ahead; None: none was."""
+    used = [each for each in machines if each.waited_s is not None]
+    unused = [each for each in machines if each.ahead is not None and each.machine is not None]
+    if not used and not unused:
+        return None
+    wasted_usd = sum(each.cost_usd(now) or 0.0 for each in unused) + sum(map(_waiting_usd, used))
+    return f"launched ahead: {len(used) + len(unused)}, used {len(used)}, wasted {usd(wasted_usd)}"
+
+
+def _waiting_usd(on: MachineEntry) -> float:
+    """What a machine cost while it was ready for its first job."""
+    assert on.machine is not None
+    price = on.machine.price
+    return usd_per_hour(price, on.machine.disk_gib) * (on.waited_s or 0.0) / 3600 if price else 0.0

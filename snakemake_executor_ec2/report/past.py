@@ -9,10 +9,13 @@ from statistics import median
 from urllib.parse import urlsplit
 
 from snakemake_executor_ec2.model import Phase
-from snakemake_executor_ec2.records.rows import RunRecord
+from snakemake_executor_ec2.records.rows import Attempt, RunRecord
 from snakemake_executor_ec2.report.summary import JobRow, RunRow
+from snakemake_executor_ec2.sizing.ahead import Paces
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_LAUNCH_S = 5.0
+"""A launch that took longer waited for capacity, or for a limit; the next one need not."""
 _NOT_BESIDES = frozenset({Phase.LAUNCH, Phase.RUN})
 """Launching is not billed yet."""
 
@@ -35,13 +38,32 @@ class Past:
 
 def is_rehearsal(run: RunRecord) -> bool:
     """Whether it was this computer that answered in place of AWS."""
-    return urlsplit(run.endpoint).hostname in _LOOPBACK
+    return _is_loopback(run.endpoint)
+
+
+def _is_loopback(endpoint: str) -> bool:
+    return urlsplit(endpoint).hostname in _LOOPBACK
 
 
 def past(runs: Sequence[RunRow]) -> dict[str, Past]:
     """By rule. Where there are jobs on EC2, what was rehearsed does not count."""
     real, rehearsed = _done(runs, rehearsals=False), _done(runs, rehearsals=True)
     return {rule: _of(rule, real.get(rule, []), rehearsed.get(rule, [])) for rule in {**rehearsed, **real}}
+
+
+def add_paces(paces: Paces, runs: Sequence[RunRecord], attempts: Iterable[Attempt], endpoint: str) -> None:
+    """Add how long jobs took in runs on the EC2 at this endpoint, or in rehearsals if that is one."""
+    rehearses = _is_loopback(endpoint)
+    there = {run.id for run in runs if run.endpoint == endpoint or (rehearses and is_rehearsal(run))}
+    for each in attempts:
+        if each.end_reason == "done" and each.on.run in there:
+            took = {phase: each.seconds.get(phase, 0.0) for phase in Phase}
+            boot_s = took[Phase.BOOT]
+            new_s = min(took[Phase.LAUNCH], _LAUNCH_S) + boot_s if boot_s else 0.0
+            paces.add(each.rule, "new" if boot_s else "next", new_s + took[Phase.PREPARE])
+            paces.add(each.rule, "run", took[Phase.RUN])
+            end_s = took[Phase.STAGE_OUT] + took[Phase.CLEAN] + took[Phase.TERMINATE]
+            paces.add(each.rule, "fetch", end_s)
 
 
 def _done(runs: Sequence[RunRow], *, rehearsals: bool) -> dict[str, list[JobRow]]:

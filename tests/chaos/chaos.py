@@ -1,6 +1,6 @@
 """Seeded schedules of faults around a small real workflow, on the embedded cloud.
 
-    scripts/chaos --seed 7 --runs 100 --jobs 2 [--direct never] [--reuse never]
+    scripts/chaos --seed 7 --runs 100 --jobs 2 [--direct never] [--reuse never] [--look-ahead off]
 
 A run passes where, after as many restarts as were needed, its outputs are byte for byte those of
 a local run, no machine is alive (and none was for longer than its lease while nobody called), no
@@ -194,8 +194,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--reuse", choices=("never", "rule", "run"), default="run", help="--ec2-reuse of all calls"
     )
+    parser.add_argument(
+        "--look-ahead", choices=("auto", "off"), default="auto", help="--ec2-look-ahead of all calls"
+    )
     options = parser.parse_args(arguments)
-    given = ("--ec2-direct", options.direct, "--ec2-reuse", options.reuse)
+    ahead = ("--ec2-look-ahead", options.look_ahead)
+    given = ("--ec2-direct", options.direct, "--ec2-reuse", options.reuse, *ahead)
     expected = expected_results()
     seeds: SimpleQueue[int] = SimpleQueue()
     for seed in range(options.seed, options.seed + options.runs):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from snakemake_executor_ec2.controller.ahead import LookAhead
 from snakemake_executor_ec2.controller.context import Inherited, RunContext
-from snakemake_executor_ec2.controller.idle import IdleMachines
+from snakemake_executor_ec2.controller.idle import IdleMachines, Promise
 from snakemake_executor_ec2.controller.job import run_job
 from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.model import (
@@ -33,8 +35,8 @@ RECLAIM = "Server.SpotInstanceTermination"
 class World(launchers.World):
     """A context on fakes, with a real journal."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
+    def __init__(self, folder: Path, reuse: Reuse = Reuse.RULE, **more: Any) -> None:
+        super().__init__(**more)
         self.cloud.pending_s = 0
         self.scene = Scene(self.cloud)
         self.disk = FakeDisk()
@@ -44,13 +46,22 @@ class World(launchers.World):
         self.ledger = Ledger(self.clock, self.journal, "run-1")
         self.cancel_token = FakeControl(self.clock)
         self.idle = IdleMachines(
-            reuse=Reuse.RULE,
+            reuse=reuse,
             idle_s=60.0,
             clock=self.clock,
             ledger=self.ledger,
             launcher=lambda: self.launcher,
             tell=self.said.append,
             pause=lambda _, seconds: self._pause(self.cancel_token, seconds),
+        )
+        self.begun: list[Promise] = []
+        self.ahead = LookAhead(
+            run_id="run-1",
+            reuse=reuse,
+            idle=self.idle,
+            launcher=lambda: self.launcher,
+            clock=self.clock,
+            begin=self.begun.append,
         )
         self.context = RunContext(
             cloud=self.cloud,
@@ -59,6 +70,7 @@ class World(launchers.World):
             launcher=self.launcher,
             ledger=self.ledger,
             idle=self.idle,
+            ahead=self.ahead,
             new_key_pair=lambda: launchers.HOST_KEY,
             session=lambda connection: FakeSession(connection, self.scene),
             software=Software(snakemake="9"),
