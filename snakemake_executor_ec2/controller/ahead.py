@@ -17,7 +17,8 @@ from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.controller.idle import IdleMachines, Promise, ReadyMachine
 from snakemake_executor_ec2.controller.machine import JobMachines, without_job
 from snakemake_executor_ec2.errors import Ec2ExecutorError
-from snakemake_executor_ec2.model import JobOutcome, JobPlan, JobResult, Phase
+from snakemake_executor_ec2.model import JobOutcome, JobPlan, JobResult, Phase, Requirements
+from snakemake_executor_ec2.records.rows import UNUSED
 from snakemake_executor_ec2.report import idle as idle_words
 from snakemake_executor_ec2.sizing.ahead import Demand, Graph, Key, Pace, Paces, Step, Supply, to_launch
 from snakemake_executor_ec2.sizing.reuse import Reuse
@@ -36,8 +37,6 @@ _LATE_S = 10.0
 """Beside that: short jobs vary more."""
 _AGAIN_S = 1.0
 """A job waits for a machine: look again when it has one."""
-_UNUSED = "not used"
-"""How the entry of a machine ends that was launched ahead, unless a job takes its place."""
 _PAUSE_S = 0.2
 """Between two looks: what happens together is looked at once."""
 
@@ -63,7 +62,7 @@ def get_ahead(promise: Promise, context: RunContext, cancel: CancelToken) -> Job
                 machines.release(entry, ready)
     except Ec2ExecutorError as error:
         if entry is not None:
-            entry.end_reason, entry.error = _UNUSED, error.message
+            entry.end_reason, entry.error = UNUSED, error.message
         if not cancel.cancelled:
             context.tell(idle_words.not_ready_ahead(plan, error))
     finally:
@@ -79,7 +78,7 @@ def _prepared(promise: Promise, ready: ReadyMachine, entry: Entry, context: RunC
     with ledger.phase(entry, Phase.PREPARE), context.leases.renewing(ready.lease_s, ready.session):
         ready.session.install_software(context.software.of_job(plan))
     # First on the disk: its next job takes the place of this entry.
-    entry.end_reason, entry.on.ready_at = _UNUSED, context.clock.now()
+    entry.end_reason, entry.on.ready_at = UNUSED, context.clock.now()
     ledger.close(entry)
     free_mib = -(-plan.requirements.disk_mb * 10**6 // 2**20)  # it was made to have this much
     used = context.launcher.used(ready.machine, plan.requirements, rule=plan.rule, free_mib=free_mib)
@@ -121,10 +120,11 @@ class LookAhead:
         launcher: Callable[[], Launches],
         clock: Clock,
         begin: Callable[[Promise], None] | None,
-        history: Callable[[Paces], None] = lambda _: None,
+        history: Callable[[Paces], Mapping[str, Requirements]] = lambda _: {},
     ) -> None:
         """`begin` has a machine launched in a thread (see `get_ahead`); None: nothing is launched ahead.
-        `history` adds what jobs took in earlier runs; asked once, if it is needed."""
+        `history` adds what jobs took in earlier runs, and returns what they needed, by their labels; asked
+        once, if it is needed."""
         self._run_id = run_id
         self._reuse = reuse
         self._idle = idle
@@ -133,12 +133,14 @@ class LookAhead:
         self._begin = begin
         self._history = history
         self._paces = Paces()
-        self._knows_history = False
+        self._before: Mapping[str, Requirements] | None = None
+        """By labels."""
         self._changed = threading.Condition(threading.RLock())
         self._has_changed = False
         self._closed = begin is None
         self._at_a_time = 0
         self._graph = Graph({})
+        self._rules: set[str] = set()
         self._ready: set[Key] = set()
         """Jobs that could be handed over, and are not yet."""
         self._handed_over: set[Key] = set()
@@ -161,6 +163,7 @@ class LookAhead:
         with self._changing():
             self._at_a_time = at_a_time
             self._graph = graph = Graph(steps)
+            self._rules = {step.rule for step in steps.values()}
             for key in self._done & set(steps):
                 graph.done(key)
             here = {key for key, step in steps.items() if step.here}
@@ -175,6 +178,7 @@ class LookAhead:
     def ended(self, step: Key, *, ok: bool) -> None:
         """Snakemake hears of a job's end."""
         with self._changing():
+            self._ready.discard(step)
             job = self._jobs.pop(step, None)
             if ok and job and job.stage is _Stage.RAN:
                 self._paces.add(job.rule, "fetch", self._clock.monotonic() - job.since)
@@ -240,11 +244,9 @@ class LookAhead:
                 return None
             if self._idle.is_short():
                 return _AGAIN_S
-            if not self._knows_history:
-                self._knows_history = True
-                self._history(self._paces)
-            rules = {step.rule for step in self._graph.steps.values()}
-            pace = {rule: self._paces.of(rule) for rule in rules}
+            if self._before is None:
+                self._before = self._history(self._paces)
+            pace = {rule: self._paces.of(rule) for rule in self._rules}
             rests_s = {key: self._rest_s(job, pace) for key, job in self._jobs.items()}
             launches, again_s = to_launch(self._demands(rests_s, pace), self._supplies(rests_s), room)
             promises = [each for key in launches if (each := self._promised(key))]
@@ -259,7 +261,7 @@ class LookAhead:
         found = []
         for ready_s, key in self._graph.soon_ready(rests_s, pace.__getitem__):
             step = steps[key]
-            if step.needs is not None and key not in self._handed_over:
+            if self._needed(step) is not None and key not in self._handed_over:
                 may = self._may_launch(key, step)
                 found.append(Demand(key=key, ready_s=ready_s, new_s=pace[step.rule].new_s, launch=may))
             if ready_s > longest_s:
@@ -267,10 +269,9 @@ class LookAhead:
         return found
 
     def _may_launch(self, key: Key, step: Step) -> bool:
-        """Once by a guess, unless one was wrong for the job's rule, and once when it is certain to come."""
-        if self._is_certain(step):
-            return (key, True) not in self._launched
-        return (key, False) not in self._launched and not self._idle.was_in_vain(step.rule)
+        """Once by a guess and once when the job is certain to come, unless that was in vain for its rule."""
+        certain = self._is_certain(step)
+        return (key, certain) not in self._launched and not self._idle.was_in_vain(step.rule, certain=certain)
 
     def _is_certain(self, step: Step) -> bool:
         """Whether all that a job waits for has run well."""
@@ -278,40 +279,58 @@ class LookAhead:
         return all(job is not None and job.stage is _Stage.RAN for job in waits_for)
 
     def _supplies(self, rests_s: Mapping[Key, float | None]) -> list[Supply]:
-        steps, launcher = self._graph.steps, self._launcher()
-
-        def asked(serves: Callable[[JobPlan], bool]) -> Callable[[Key], bool]:
-            return lambda key: serves(self._plan_of(key, steps[key]))
-
-        found = [Supply(free_s=0.0, serves=asked(each)) for each in self._idle.serving()]
+        launcher = self._launcher()
+        found = [Supply(free_s=0.0, serves=self._asked(each)) for each in self._idle.serving()]
         if self._reuse is Reuse.NEVER:
             return found
         for running, job in self._jobs.items():
             rest_s, used = rests_s[running], job.used
             if rest_s is not None and used is not None:
 
-                def serves(plan: JobPlan, used: Used = used) -> bool:
-                    alike = self._reuse is Reuse.RUN or used.rule == plan.rule
-                    return alike and launcher.suits(used, plan.requirements)
+                def serves(rule: str, needed: Requirements, used: Used = used) -> bool:
+                    alike = self._reuse is Reuse.RUN or used.rule == rule
+                    return alike and launcher.suits(used, needed)
 
-                found.append(Supply(free_s=rest_s, serves=asked(serves)))
+                found.append(Supply(free_s=rest_s, serves=self._asked(serves)))
         return found
+
+    def _asked(self, serves: Callable[[str, Requirements], bool]) -> Callable[[Key], bool]:
+        """Whether a machine serves a job; asked once for all jobs that need the same."""
+        known: dict[tuple[str, Requirements], bool] = {}
+
+        def ask(key: Key) -> bool:
+            step = self._graph.steps[key]
+            needed = self._needed(step)
+            assert needed is not None
+            what = step.rule, needed
+            if what not in known:
+                known[what] = serves(*what)
+            return known[what]
+
+        return ask
 
     def _promised(self, key: Key) -> Promise | None:
         step = self._graph.steps[key]
-        self._launched.add((key, self._is_certain(step)))
-        return self._idle.promise(self._plan_of(key, step))
-
-    def _plan_of(self, key: Key, step: Step) -> JobPlan:
+        needed, certain = self._needed(step), self._is_certain(step)
         assert step.needs is not None
-        return without_job(
+        assert needed is not None
+        self._launched.add((key, certain))
+        plan = without_job(
             key=f"{self._run_id}.ahead.{key}.{len(self._launched)}",
             rule=step.rule,
             label=idle_words.label_ahead(step.rule),
-            needed=step.needs.requirements,
+            needed=needed,
             tools=step.needs.tools,
             direct=step.needs.direct,
         )
+        return self._idle.promise(plan, certain=certain)
+
+    def _needed(self, step: Step) -> Requirements | None:
+        """What a job will need, as far as that is known now: settled, as in an earlier run, or the least."""
+        needs = step.needs
+        if needs is None or needs.settled:
+            return None if needs is None else needs.requirements
+        return (self._before or {}).get(needs.label) or (None if needs.unknown else needs.requirements)
 
     # --- how long jobs take -----------------------------------------------------------------
 

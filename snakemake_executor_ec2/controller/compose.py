@@ -20,7 +20,7 @@ from snakemake_executor_ec2.machines.feasibility import Feasibility
 from snakemake_executor_ec2.machines.host_keys import FirstKeys, HostKeys
 from snakemake_executor_ec2.machines.launcher import Launcher
 from snakemake_executor_ec2.machines.session import MachineSession
-from snakemake_executor_ec2.model import JobPlan, KeyPair, Market, Software
+from snakemake_executor_ec2.model import JobPlan, KeyPair, Market, Requirements, Software
 from snakemake_executor_ec2.ports import Clock, Cloud, ImageStore, Launches, LaunchRecords
 from snakemake_executor_ec2.records.rows import RunRecord
 from snakemake_executor_ec2.sizing.ahead import Paces
@@ -185,7 +185,7 @@ def look_ahead(
     idle: IdleMachines,
     launcher: Callable[[], Launches],
     begin: Callable[[Promise], None],
-    history: Callable[[Paces], None],
+    history: Callable[[Paces], Mapping[str, Requirements]],
 ) -> LookAhead:
     """What launches machines ahead; it launches none if the user does not want that, or machines must not
     wait for jobs."""

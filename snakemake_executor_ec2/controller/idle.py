@@ -48,6 +48,8 @@ class IdleMachine:
     """What its last job has read and made."""
     until: float
     """How long it waits, by the monotonic clock."""
+    ahead: Promise | None = None
+    """What it keeps, if it was launched ahead and has had no job."""
 
     def serves(self, launcher: Launches, requirements: Requirements) -> bool:
         """Whether such a job may run there."""
@@ -60,6 +62,8 @@ class Promise:
 
     plan: JobPlan
     """Stands for the job."""
+    certain: bool = False
+    """All that the job waits for has run well."""
     cancel: CancelToken = field(default_factory=CancelToken)
     """Ends it before it is ready."""
     for_job: str = ""
@@ -105,8 +109,8 @@ class IdleMachines:
         self._changed = threading.Condition(threading.RLock())
         self._idle: list[IdleMachine] = []
         self._promised: list[Promise] = []
-        self._in_vain: set[str] = set()
-        """Rules for which a machine was launched ahead that got no job."""
+        self._in_vain: set[tuple[str, bool]] = set()
+        """Rules for which a machine was launched ahead that got no job, and whether one was certain."""
         self._coming: Mapping[str, int] = {}
         self._wanting: dict[str, str] = {}
         """Rules by jobs' keys."""
@@ -144,12 +148,12 @@ class IdleMachines:
 
     # --- launched ahead -------------------------------------------------------------------
 
-    def promise(self, plan: JobPlan) -> Promise | None:
+    def promise(self, plan: JobPlan, *, certain: bool = False) -> Promise | None:
         """A machine is launched ahead for a job that the plan stands for; None: none may be any more."""
         with self._changed:
             if self._closed:
                 return None
-            promise = Promise(plan=plan)
+            promise = Promise(plan=plan, certain=certain)
             self._promised.append(promise)
         return promise
 
@@ -159,7 +163,7 @@ class IdleMachines:
             if self._closed or promise.cancel.cancelled:
                 return False
             self._promised.remove(promise)
-            self._enter(ready, on, used, frozenset())
+            self._enter(ready, on, used, ahead=promise)
         return True
 
     def drop(self, promise: Promise) -> None:
@@ -167,7 +171,7 @@ class IdleMachines:
         with self._changed:
             if promise in self._promised:
                 self._promised.remove(promise)
-                self._in_vain.add(promise.plan.rule)
+                self._note_in_vain(promise)
             self._changed.notify_all()
 
     def withdraw(self) -> None:
@@ -180,10 +184,10 @@ class IdleMachines:
     def ahead(self) -> int:
         """How many machines were launched ahead, and have no job yet."""
         with self._changed:
-            return len(self._promised) + sum(each.on.ahead is not None for each in self._idle)
+            return len(self._promised) + sum(each.ahead is not None for each in self._idle)
 
-    def serving(self) -> list[Callable[[JobPlan], bool]]:
-        """Of each machine that is idle or promised: whether a job may run there."""
+    def serving(self) -> list[Callable[[str, Requirements], bool]]:
+        """Of each machine that is idle or promised: whether a job of a rule may run there."""
         with self._changed:
             found: list[IdleMachine | Promise] = [*self._idle]
             found += [each for each in self._promised if not each.for_job]
@@ -194,10 +198,11 @@ class IdleMachines:
         with self._changed:
             return len(self._wanting) > sum(bool(each.for_job) for each in self._promised)
 
-    def was_in_vain(self, rule: str) -> bool:
-        """Whether a machine was launched ahead for a job of this rule, and got none."""
+    def was_in_vain(self, rule: str, *, certain: bool) -> bool:
+        """Whether a machine was launched ahead for a job of this rule, and got none, although one was certain
+        to come, or (not `certain`) in any case."""
         with self._changed:
-            return rule in self._in_vain
+            return (rule, True) in self._in_vain or (not certain and (rule, False) in self._in_vain)
 
     # --- one after the other --------------------------------------------------------------
 
@@ -207,7 +212,7 @@ class IdleMachines:
         with self._changed:
             if not self.has_use_for(used.rule):
                 return False
-            self._enter(ready, on, used, frozenset((*last.inputs, *last.outputs)))
+            self._enter(ready, on, used, has=frozenset((*last.inputs, *last.outputs)))
         return True
 
     def take(self, plan: JobPlan) -> IdleMachine | None:
@@ -249,7 +254,7 @@ class IdleMachines:
         """A limit is in the way of a job's machine: end those that are idle or promised to nobody, unless one
         that is idle suits it. False: there is none."""
         with self._changed:
-            suits = any(self._serves(each, plan) for each in self._idle)
+            suits = any(self._serves(each, plan.rule, plan.requirements) for each in self._idle)
             if suits:
                 return True
             ending, self._idle = self._idle, []
@@ -275,7 +280,9 @@ class IdleMachines:
         if not ending:
             return
         with self._changed:
-            self._in_vain |= {each.used.rule for each in ending if each.on.ahead is not None}
+            for each in ending:
+                if each.ahead is not None:
+                    self._note_in_vain(each.ahead)
         try:
             # All are of this run: one call.
             next(iter(ending)).ready.cloud.terminate([each.ready.machine.id for each in ending])
@@ -293,13 +300,24 @@ class IdleMachines:
 
     # --- helpers, with the lock held --------------------------------------------------------
 
-    def _enter(self, ready: ReadyMachine, on: MachineEntry, used: Used, has: frozenset[Path]) -> None:
+    def _note_in_vain(self, promise: Promise) -> None:
+        self._in_vain.add((promise.plan.rule, promise.certain))
+
+    def _enter(
+        self,
+        ready: ReadyMachine,
+        on: MachineEntry,
+        used: Used,
+        *,
+        has: frozenset[Path] = frozenset(),
+        ahead: Promise | None = None,
+    ) -> None:
         """A machine waits from now on."""
         wait_s = min(self._idle_s, ready.lease_s / 2)
         until = self._clock.monotonic() + wait_s
         # Before others see it: they may give it its next job, or end it, at once.
         self._launcher().idle(ready.machine, wait_s)
-        self._idle.append(IdleMachine(ready=ready, on=on, used=used, has=has, until=until))
+        self._idle.append(IdleMachine(ready=ready, on=on, used=used, has=has, until=until, ahead=ahead))
         if not self._watching:
             self._watching = True
             threading.Thread(target=self._watch, name="idle machines", daemon=True).start()
@@ -308,14 +326,14 @@ class IdleMachines:
     def _alike(self, its_rule: str, rule: str) -> bool:
         return self._reuse is Reuse.RUN or its_rule == rule
 
-    def _serves(self, each: IdleMachine | Promise, plan: JobPlan) -> bool:
-        alike = self._alike(_rule_of(each), plan.rule)
-        return alike and each.serves(self._launcher(), plan.requirements)
+    def _serves(self, each: IdleMachine | Promise, rule: str, needed: Requirements) -> bool:
+        return self._alike(_rule_of(each), rule) and each.serves(self._launcher(), needed)
 
     def _promised_to(self, plan: JobPlan) -> Promise | None:
         """The promise that a job waits for, from now on if it did not before."""
         for each in sorted(self._promised, key=lambda each: each.for_job != plan.key):
-            if each.for_job in ("", plan.key) and not each.cancel.cancelled and self._serves(each, plan):
+            serves = self._serves(each, plan.rule, plan.requirements)
+            if serves and each.for_job in ("", plan.key) and not each.cancel.cancelled:
                 each.for_job = plan.key
                 return each
         return None

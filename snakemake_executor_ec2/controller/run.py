@@ -26,7 +26,7 @@ from snakemake_executor_ec2.controller.spending import before_usd
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.machines.host_keys import HostKeys
-from snakemake_executor_ec2.model import JobOutcome, JobPlan, Software
+from snakemake_executor_ec2.model import JobOutcome, JobPlan, Requirements, Software
 from snakemake_executor_ec2.records import whereabouts
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.ledger import Entry, Ledger
@@ -345,10 +345,12 @@ class Run:
         recovery.close(left=left, detached=self._detached)
         self._journal.leave_run(self.id, detached=self._detached)
 
-    def _history(self, paces: Paces) -> None:
-        """What jobs took in earlier runs of this folder."""
+    def _history(self, paces: Paces) -> dict[str, Requirements]:
+        """Add what jobs took in earlier runs of this folder. Returns what they needed, by their labels."""
         assert self._journal is not None
-        add_paces(paces, self._journal.runs(closed=True), self._journal.attempts(), self._cloud.endpoint)
+        attempts = self._journal.attempts()
+        add_paces(paces, self._journal.runs(closed=True), attempts, self._cloud.endpoint)
+        return {each.label: each.asked for each in attempts if each.end_reason == "done"}
 
     def _costs_usd(self) -> dict[str, float]:
         """The estimated cost of each of the run's machines up to now."""

@@ -9,7 +9,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_ec2.plugin import snakemake_private
-from snakemake_executor_ec2.plugin.job_plan import deployment_tools, inner_jobs, rule_names
+from snakemake_executor_ec2.plugin.job_plan import (
+    deployment_tools,
+    inner_jobs,
+    label,
+    rule_names,
+    unsettled_resources,
+)
 from snakemake_executor_ec2.plugin.job_requirements import requirements_of
 from snakemake_executor_ec2.plugin.submission import own_command
 from snakemake_executor_ec2.sizing.ahead import Key, Needs, Step
@@ -34,6 +40,7 @@ class Coming:
         self._dag = dag
         self._config = config
         self._feasibility = feasibility
+        self._usual = snakemake_private.default_resources(dag.workflow.resource_settings) or {}
         self._limited = snakemake_private.limited_resources(dag.workflow)
         self._left: Counter[str] | None = None
         self._handed_over: set[Any] = set()
@@ -51,7 +58,10 @@ class Coming:
         if self._left is None:
             self._left = self._count()
             if self._config.look_ahead:
-                run.ahead.plan(self._steps(), at_a_time=snakemake_private.jobs_at_a_time(self._dag.workflow))
+                # A job that ends meanwhile, in another thread, may change the DAG: then none is foreseen.
+                with suppress(RuntimeError, KeyError):
+                    at_a_time = snakemake_private.jobs_at_a_time(self._dag.workflow)
+                    run.ahead.plan(self._steps(), at_a_time=at_a_time)
         elif new:
             self._left[rule_of(job)] -= 1
         run.ahead.handed_over(job.jobid)
@@ -77,7 +87,7 @@ class Coming:
             unit.jobid: Step(
                 rule=rule_of(unit),
                 after=tuple(each.jobid for each in waits_for),
-                needs=None if unit in unknown else self._needs(unit),
+                needs=self._needs(unit) if waits_for and unit not in unknown else None,
                 here=bool(unit.is_local),
             )
             for unit, waits_for in after.items()
@@ -105,8 +115,15 @@ class Coming:
         # A job that cannot run is refused when its time has come.
         with suppress(Exception):
             if self._limited.isdisjoint(name for name, amount in job.resources.items() if amount):
-                needed = requirements_of(job, self._config, self._feasibility)
-                return Needs(requirements=needed, tools=deployment_tools([job]), direct=self._own(job))
+                unsettled = unsettled_resources(job)
+                return Needs(
+                    label=label(job),
+                    requirements=requirements_of(job, self._config, self._feasibility),
+                    settled=not unsettled,
+                    unknown=any(job.rule.resources.get(each) != self._usual.get(each) for each in unsettled),
+                    tools=deployment_tools([job]),
+                    direct=self._own(job),
+                )
         return None
 
     def _own(self, job: Any) -> Mapping[str, Any] | None:

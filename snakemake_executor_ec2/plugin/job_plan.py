@@ -191,6 +191,11 @@ def resources(job: Any) -> dict[str, int | str]:
     return {name: value for name, value in job.resources.items() if isinstance(value, int | str)}
 
 
+def unsettled_resources(job: Any) -> list[str]:
+    """The job's resources that size its machine and depend on files that are not there yet."""
+    return [name for name, value in job.resources.items() if str(value) == "<TBD>" and name != "tmpdir"]
+
+
 def unevaluated_resources(rule: Any) -> list[str]:
     """The rule's resources that were given as texts. Machines evaluate some themselves, such as tmpdir."""
     given = (getattr(resource, "raw", resource) for resource in rule.resources.values())

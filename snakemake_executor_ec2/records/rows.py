@@ -25,6 +25,9 @@ from snakemake_executor_ec2.model import (
 from snakemake_executor_ec2.records import whereabouts
 from snakemake_executor_ec2.records.whereabouts import Whereabouts
 
+UNUSED = "not used"
+"""How an attempt ended that only stood for the job of a machine that was launched ahead, and got none."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:

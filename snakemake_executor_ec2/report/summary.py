@@ -16,7 +16,7 @@ from statistics import median
 
 from snakemake_executor_ec2.model import JobResult, Machine, Market, Phase, Requirements
 from snakemake_executor_ec2.records.lives import Life
-from snakemake_executor_ec2.records.rows import Attempt, RunRecord
+from snakemake_executor_ec2.records.rows import UNUSED, Attempt, RunRecord
 from snakemake_executor_ec2.sizing.cost import shares
 
 IDLE = "idle"
@@ -124,8 +124,8 @@ class Sum:
 
     @cached_property
     def job_count(self) -> int:
-        """A job that was lost and started again is one."""
-        return len({each.job for each in self.jobs})
+        """A job that was lost and started again is one; what stood for one is none."""
+        return len({each.job for each in self.jobs if each.state != UNUSED})
 
     @cached_property
     def failed_count(self) -> int:

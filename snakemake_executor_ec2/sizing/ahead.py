@@ -28,7 +28,13 @@ _SAMPLES = 99
 class Needs:
     """What a machine must have for a job that is not ready yet."""
 
+    label: str
+    """The job's, the same in every run of a folder."""
     requirements: Requirements
+    settled: bool = True
+    """False: some amounts depend on files that are not there yet, and are not counted in."""
+    unknown: bool = False
+    """Some of these are the rule's own, and not Snakemake's default for all rules, which may be small."""
     tools: tuple[str, ...] = ()
     direct: Mapping[str, Any] | None = field(default=None, repr=False)
     """See `JobPlan`."""
