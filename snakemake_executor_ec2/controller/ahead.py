@@ -20,7 +20,17 @@ from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.model import JobOutcome, JobPlan, JobResult, Phase, Requirements
 from snakemake_executor_ec2.records.rows import UNUSED
 from snakemake_executor_ec2.report import idle as idle_words
-from snakemake_executor_ec2.sizing.ahead import Demand, Graph, Key, Pace, Paces, Step, Supply, to_launch
+from snakemake_executor_ec2.sizing.ahead import (
+    Demand,
+    Graph,
+    Key,
+    Pace,
+    Paces,
+    Step,
+    Supply,
+    ready_s,
+    to_launch,
+)
 from snakemake_executor_ec2.sizing.reuse import Reuse
 
 if TYPE_CHECKING:
@@ -141,6 +151,8 @@ class LookAhead:
         self._at_a_time = 0
         self._graph = Graph({})
         self._rules: set[str] = set()
+        self._late: dict[str, bool] = {}
+        """By rules: whether their software comes late, if at all."""
         self._ready: set[Key] = set()
         """Jobs that could be handed over, and are not yet."""
         self._handed_over: set[Key] = set()
@@ -164,6 +176,7 @@ class LookAhead:
             self._at_a_time = at_a_time
             self._graph = graph = Graph(steps)
             self._rules = {step.rule for step in steps.values()}
+            self._late = {step.rule: step.needs.direct is not None for step in steps.values() if step.needs}
             for key in self._done & set(steps):
                 graph.done(key)
             here = {key for key, step in steps.items() if step.here}
@@ -256,15 +269,17 @@ class LookAhead:
         return again_s
 
     def _demands(self, rests_s: Mapping[Key, float | None], pace: Mapping[str, Pace]) -> list[Demand]:
-        steps = self._graph.steps
-        longest_s = max((each.new_s for each in pace.values()), default=0.0)
+        steps, late = self._graph.steps, self._late
+        alike = {way: [pace[rule] for rule in late if late[rule] is way] for way in (False, True)}
+        new_s = {rule: ready_s(pace[rule], alike[late[rule]]) for rule in late}
+        longest_s = max(new_s.values(), default=0.0)
         found = []
-        for ready_s, key in self._graph.soon_ready(rests_s, pace.__getitem__):
+        for at_s, key in self._graph.soon_ready(rests_s, pace.__getitem__):
             step = steps[key]
             if self._needed(step) is not None and key not in self._handed_over:
                 may = self._may_launch(key, step)
-                found.append(Demand(key=key, ready_s=ready_s, new_s=pace[step.rule].new_s, launch=may))
-            if ready_s > longest_s:
+                found.append(Demand(key=key, ready_s=at_s, new_s=new_s[step.rule], launch=may))
+            if at_s > longest_s:
                 break
         return found
 

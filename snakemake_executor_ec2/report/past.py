@@ -58,9 +58,10 @@ def add_paces(paces: Paces, runs: Sequence[RunRecord], attempts: Iterable[Attemp
     for each in attempts:
         if each.end_reason == "done" and each.on.run in there:
             took = {phase: each.seconds.get(phase, 0.0) for phase in Phase}
-            boot_s = took[Phase.BOOT]
-            new_s = min(took[Phase.LAUNCH], _LAUNCH_S) + boot_s if boot_s else 0.0
-            paces.add(each.rule, "new" if boot_s else "next", new_s + took[Phase.PREPARE])
+            is_new = took[Phase.BOOT] > 0
+            if is_new:
+                paces.add(each.rule, "boot", min(took[Phase.LAUNCH], _LAUNCH_S) + took[Phase.BOOT])
+            paces.add(each.rule, "prepare" if is_new else "next", took[Phase.PREPARE])
             paces.add(each.rule, "run", took[Phase.RUN])
             end_s = took[Phase.STAGE_OUT] + took[Phase.CLEAN] + took[Phase.TERMINATE]
             paces.add(each.rule, "fetch", end_s)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -19,6 +19,8 @@ from snakemake_executor_ec2.sizing.reuse import NEW_MACHINE_S
 
 Key = int | str
 """Names a job among all of a run."""
+SOFTWARE_S = 50.0
+"""How long software takes on a new machine, if it is not known."""
 NEXT_S = 3.0
 """From a machine that is ready to the command that runs there, if no time is known: files."""
 _SAMPLES = 99
@@ -57,13 +59,20 @@ class Step:
 class Pace:
     """What jobs of a rule are expected to take, in seconds; None: not known."""
 
-    new_s: float
-    """On a new machine, from its launch to the job's command."""
+    boot_s: float
+    """A new machine's, from its launch."""
+    prepare_s: float | None
+    """From then to the job's command: software, and beside it files."""
     next_s: float
-    """The same on a machine that is ready."""
+    """To the command on a machine that is ready: files."""
     run_s: float | None
     fetch_s: float | None
     """From its command's end to its own: results are fetched."""
+
+    @property
+    def new_s(self) -> float:
+        """From a machine's launch to the job's command."""
+        return self.boot_s + (SOFTWARE_S if self.prepare_s is None else self.prepare_s)
 
     @property
     def whole_s(self) -> float | None:
@@ -79,13 +88,17 @@ class Paces:
         self._took: dict[tuple[str, str], deque[float]] = defaultdict(lambda: deque(maxlen=_SAMPLES))
 
     def add(self, rule: str, part: str, seconds: float) -> None:
-        """`part` is that of a `Pace`: `new`, `next`, `run` or `fetch`."""
+        """`part` is that of a `Pace`: `boot`, `prepare`, `next`, `run` or `fetch`."""
         self._took[rule, part].append(seconds)
 
     def of(self, rule: str) -> Pace:
+        prepare_s = self._median(rule, "prepare")
+        # Not what other rules' files take: this one's may take long.
+        next_s = self._usual(rule, "next", NEXT_S) if prepare_s is None else self._median(rule, "next")
         return Pace(
-            new_s=self._usual(rule, "new", NEW_MACHINE_S),
-            next_s=self._usual(rule, "next", NEXT_S),
+            boot_s=self._usual(rule, "boot", NEW_MACHINE_S - SOFTWARE_S),
+            prepare_s=prepare_s,
+            next_s=(prepare_s or NEXT_S) if next_s is None else next_s,
             run_s=self._median(rule, "run"),
             fetch_s=self._median(rule, "fetch"),
         )
@@ -100,6 +113,13 @@ class Paces:
             return own
         every = [each for (_, its), took in self._took.items() if its == part for each in took]
         return median(every) if every else otherwise
+
+
+def ready_s(pace: Pace, alike: Iterable[Pace]) -> float:
+    """From a machine's launch until it is ready for a job of a rule. The least that jobs of rules `alike`,
+    which need the same software, took to their commands is next to what that software takes."""
+    known = [each.prepare_s for each in (pace, *alike) if each.prepare_s is not None]
+    return pace.boot_s + min(known, default=SOFTWARE_S)
 
 
 class Graph:

@@ -39,7 +39,13 @@ class Ahead(World):
     def history(self) -> None:
         """All rules have taken 30 s to their commands, 10 s for these, and 1 s for results."""
         for rule in "abc":
-            for part, seconds in {"new": 30.0, "next": 1.0, "run": 10.0, "fetch": 1.0}.items():
+            for part, seconds in {
+                "boot": 25.0,
+                "prepare": 5.0,
+                "next": 1.0,
+                "run": 10.0,
+                "fetch": 1.0,
+            }.items():
                 self.ahead._paces.add(rule, part, seconds)
 
     def submit(self, plan: JobPlan) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -15,14 +16,15 @@ from snakemake_executor_ec2.sizing.ahead import (
     Paces,
     Step,
     Supply,
+    ready_s,
     to_launch,
 )
 from snakemake_executor_ec2.sizing.reuse import NEW_MACHINE_S
 
 _PACES = {
-    "quick": Pace(new_s=30, next_s=1, run_s=2, fetch_s=1),
-    "slow": Pace(new_s=40, next_s=1, run_s=100, fetch_s=10),
-    "unknown": Pace(new_s=75, next_s=3, run_s=None, fetch_s=None),
+    "quick": Pace(boot_s=10, prepare_s=20, next_s=1, run_s=2, fetch_s=1),
+    "slow": Pace(boot_s=10, prepare_s=30, next_s=1, run_s=100, fetch_s=10),
+    "unknown": Pace(boot_s=25, prepare_s=None, next_s=3, run_s=None, fetch_s=None),
 }
 
 
@@ -73,13 +75,13 @@ def test_machine_and_job_are_ready_together(seed: int) -> None:
     began_s: dict[Key, float] = {}
     ends_s: dict[Key, float] = {}
     done: set[Key] = set()
-    ready_s: dict[Key, float] = dict.fromkeys(graph.ready(), 0.0)
+    readied_s: dict[Key, float] = dict.fromkeys(graph.ready(), 0.0)
 
     for now_s in range(2000):
         for key in [key for key in ends_s if ends_s[key] <= now_s and key not in done]:
             done.add(key)
-            ready_s |= dict.fromkeys(graph.done(key), ends_s[key])
-        for key in set(ready_s) - set(began_s):
+            readied_s |= dict.fromkeys(graph.done(key), ends_s[key])
+        for key in set(readied_s) - set(began_s):
             launched_s.setdefault(key, now_s)
             pace = _PACES[steps[key].rule]
             # When a machine is ready, its job takes what it takes on such a one.
@@ -106,7 +108,7 @@ def test_machine_and_job_are_ready_together(seed: int) -> None:
     for key, step in steps.items():
         new_s = _PACES[step.rule].new_s
         if step.after:
-            assert launched_s[key] == pytest.approx(max(0, ready_s[key] - new_s), abs=2)
+            assert launched_s[key] == pytest.approx(max(0, readied_s[key] - new_s), abs=2)
 
 
 def test_a_machine_that_will_be_free_serves() -> None:
@@ -130,13 +132,22 @@ def test_no_more_than_allowed_and_not_too_early() -> None:
 
 
 def test_what_is_usual() -> None:
-    """The rule's median; else that of all rules; else what is assumed."""
+    """The rule's median; of boots, else that of all rules; else what is assumed."""
     paces = Paces()
-    assert paces.of("a") == Pace(new_s=NEW_MACHINE_S, next_s=NEXT_S, run_s=None, fetch_s=None)
+    assert paces.of("a").new_s == NEW_MACHINE_S
+    assert paces.of("a").next_s == NEXT_S
     for seconds in (10, 30, 20):
-        paces.add("a", "new", seconds)
+        paces.add("a", "boot", seconds)
     paces.add("b", "run", 5)
-    assert paces.of("a").new_s == paces.of("b").new_s == 20
+    assert paces.of("a").boot_s == paces.of("b").boot_s == 20
     assert paces.of("a").run_s is None
     assert paces.of("b").run_s == 5
     assert paces.of("b").whole_s is None
+
+
+def test_a_machine_is_ready_before_files_are_sent() -> None:
+    """To send a job's files may take an hour; a machine is not launched that much earlier."""
+    quick, slow = _PACES["quick"], replace(_PACES["quick"], prepare_s=3600)
+    assert ready_s(slow, [quick]) == ready_s(quick, [slow]) == 30
+    assert ready_s(_PACES["unknown"], [quick]) == 45
+    assert ready_s(_PACES["unknown"], []) == NEW_MACHINE_S
