@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.controller.idle import IdleMachines, Promise, ReadyMachine
 from snakemake_executor_ec2.controller.machine import JobMachines, without_job
-from snakemake_executor_ec2.errors import Ec2ExecutorError
+from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.model import JobOutcome, JobPlan, JobResult, Phase, Requirements
 from snakemake_executor_ec2.records.rows import UNUSED
 from snakemake_executor_ec2.report import idle as idle_words
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 _FETCHED_MIB_PER_S = 1.0
 """How fast results come, if none of the rule's jobs has shown it; what a job has written is their limit."""
+_AMOUNTS = ("threads", "mem_mb", "disk_mb", "runtime_min", "gpus", "gpu_mem_mb", "nvme_gb", "network_gbps")
+"""What a rule may compute from its job's files; all else is the options' of this run."""
 _LATE = 2.0
 """A job that takes so many times as long as others of its rule may end at any time."""
 _LATE_S = 10.0
@@ -319,7 +321,9 @@ class LookAhead:
             assert needed is not None
             what = step.rule, needed
             if what not in known:
-                known[what] = serves(*what)
+                known[what] = False
+                with suppress(ConfigurationError):  # what it needed before may not be allowed any more
+                    known[what] = serves(*what)
             return known[what]
 
         return ask
@@ -345,7 +349,9 @@ class LookAhead:
         needs = step.needs
         if needs is None or needs.settled:
             return None if needs is None else needs.requirements
-        return (self._before or {}).get(needs.label) or (None if needs.unknown else needs.requirements)
+        if before := (self._before or {}).get(needs.label):
+            return replace(needs.requirements, **{name: getattr(before, name) for name in _AMOUNTS})
+        return None if needs.unknown else needs.requirements
 
     # --- how long jobs take -----------------------------------------------------------------
 
