@@ -129,7 +129,7 @@ class LookAhead:
         run_id: str,
         reuse: Reuse,
         idle: IdleMachines,
-        launcher: Callable[[], Launches],
+        launcher: Launches,
         clock: Clock,
         begin: Callable[[Promise], None] | None,
         history: Callable[[Paces], Mapping[str, Requirements]] = lambda _: {},
@@ -217,7 +217,7 @@ class LookAhead:
     def has_machine(self, plan: JobPlan, ready: ReadyMachine, *, new: bool) -> None:
         """A job has got a machine: a `new` one, which is not prepared yet, or one that was idle."""
         machine = ready.machine
-        used = self._launcher().used(
+        used = self._launcher.used(
             machine, ready.launched_for, rule=plan.rule, free_mib=machine.disk_gib * 1024
         )
         with self._changing():
@@ -296,7 +296,6 @@ class LookAhead:
         return all(job is not None and job.stage is _Stage.RAN for job in waits_for)
 
     def _supplies(self, rests_s: Mapping[Key, float | None]) -> list[Supply]:
-        launcher = self._launcher()
         found = [Supply(free_s=0.0, serves=self._asked(each)) for each in self._idle.serving()]
         if self._reuse is Reuse.NEVER:
             return found
@@ -306,7 +305,7 @@ class LookAhead:
 
                 def serves(rule: str, needed: Requirements, used: Used = used) -> bool:
                     alike = self._reuse is Reuse.RUN or used.rule == rule
-                    return alike and launcher.suits(used, needed)
+                    return alike and self._launcher.suits(used, needed)
 
                 found.append(Supply(free_s=rest_s, serves=self._asked(serves)))
         return found

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from snakemake_executor_ec2.agent.client import Installed
 from snakemake_executor_ec2.aws.cache import default_directory
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud, Reached
-from snakemake_executor_ec2.controller.ahead import LookAhead
 from snakemake_executor_ec2.controller.config import RunConfig
-from snakemake_executor_ec2.controller.idle import IdleMachines, Promise
 from snakemake_executor_ec2.machines.baked import BakedChoice
 from snakemake_executor_ec2.machines.budget import Budget
 from snakemake_executor_ec2.machines.connection import Connection
@@ -20,10 +18,9 @@ from snakemake_executor_ec2.machines.feasibility import Feasibility
 from snakemake_executor_ec2.machines.host_keys import FirstKeys, HostKeys
 from snakemake_executor_ec2.machines.launcher import Launcher
 from snakemake_executor_ec2.machines.session import MachineSession
-from snakemake_executor_ec2.model import JobPlan, KeyPair, Market, Requirements, Software
-from snakemake_executor_ec2.ports import Clock, Cloud, ImageStore, Launches, LaunchRecords
+from snakemake_executor_ec2.model import JobPlan, KeyPair, Market, Software
+from snakemake_executor_ec2.ports import Clock, Cloud, ImageStore, LaunchRecords
 from snakemake_executor_ec2.records.rows import RunRecord
-from snakemake_executor_ec2.sizing.ahead import Paces
 from snakemake_executor_ec2.sizing.catalogue import Catalogue, Limits
 from snakemake_executor_ec2.sizing.quotas import QuotaLimiter
 from snakemake_executor_ec2.sizing.reuse import Reuse
@@ -174,29 +171,6 @@ def launcher(
         capacity_timeout_s=config.capacity_timeout_s,
         may_launch=may_launch,
         make_room=make_room,
-    )
-
-
-def look_ahead(
-    config: RunConfig,
-    run_id: str,
-    clock: Clock,
-    *,
-    idle: IdleMachines,
-    launcher: Callable[[], Launches],
-    begin: Callable[[Promise], None],
-    history: Callable[[Paces], Mapping[str, Requirements]],
-) -> LookAhead:
-    """What launches machines ahead; it launches none if the user does not want that, or machines must not
-    wait for jobs."""
-    return LookAhead(
-        run_id=run_id,
-        reuse=config.reuse,
-        idle=idle,
-        launcher=launcher,
-        clock=clock,
-        begin=begin if config.look_ahead and config.idle_s > 0 else None,
-        history=history,
     )
 
 

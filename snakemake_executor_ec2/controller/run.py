@@ -14,7 +14,7 @@ from pathlib import Path
 
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.controller import compose
-from snakemake_executor_ec2.controller.ahead import get_ahead
+from snakemake_executor_ec2.controller.ahead import LookAhead, get_ahead
 from snakemake_executor_ec2.controller.compose import Logins
 from snakemake_executor_ec2.controller.config import OwnCloud, RunConfig
 from snakemake_executor_ec2.controller.context import Inherited, RunContext
@@ -27,6 +27,7 @@ from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.machines.host_keys import HostKeys
 from snakemake_executor_ec2.model import JobOutcome, JobPlan, Requirements, Software
+from snakemake_executor_ec2.ports import Launches
 from snakemake_executor_ec2.records import whereabouts
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.ledger import Entry, Ledger
@@ -162,14 +163,7 @@ class Run:
         config, clock = self.config, self._clock
         reachability = Reachability()
         host_keys = HostKeys(first_is_enough=config.allow_first_host_key, tell=self._tell)
-        idle = IdleMachines(
-            reuse=config.reuse,
-            idle_s=config.idle_s,
-            clock=clock,
-            ledger=self._ledger,
-            launcher=lambda: launcher,
-            tell=self._tell,
-        )
+        idle = self._idle_machines(lambda: launcher)
         launcher = compose.launcher(
             config,
             self.feasibility,
@@ -182,15 +176,6 @@ class Run:
             make_room=idle.make_room,
             tell=self._tell,
         )
-        ahead = compose.look_ahead(
-            config,
-            self.id,
-            clock,
-            idle=idle,
-            launcher=lambda: launcher,
-            begin=self._begin_ahead,
-            history=self._history,
-        )
         return RunContext(
             cloud=self._cloud,
             connector=logins.connector(config),
@@ -198,7 +183,7 @@ class Run:
             launcher=launcher,
             ledger=self._ledger,
             idle=idle,
-            ahead=ahead,
+            ahead=self._look_ahead(idle, launcher),
             new_key_pair=compose.first_keys(config, clock, new_key_pair),
             session=compose.sessions(config, clock, host_keys, self._tell, self._install_s),
             software=self.software,
@@ -211,6 +196,29 @@ class Run:
             log_folder=self._folder / FOLDER / "logs",
             tell=self._tell,
             leavings=self._leavings,
+        )
+
+    def _idle_machines(self, launcher: Callable[[], Launches]) -> IdleMachines:
+        return IdleMachines(
+            reuse=self.config.reuse,
+            idle_s=self.config.idle_s,
+            clock=self._clock,
+            ledger=self._ledger,
+            launcher=launcher,
+            tell=self._tell,
+        )
+
+    def _look_ahead(self, idle: IdleMachines, launcher: Launches) -> LookAhead:
+        """Launches nothing if the user does not want that, or machines must not wait for jobs."""
+        config = self.config
+        return LookAhead(
+            run_id=self.id,
+            reuse=config.reuse,
+            idle=idle,
+            launcher=launcher,
+            clock=self._clock,
+            begin=self._begin_ahead if config.look_ahead and config.idle_s > 0 else None,
+            history=self._history,
         )
 
     def key_for(self, jobid: int, attempt: int) -> str:
@@ -235,9 +243,10 @@ class Run:
 
     def submit(self, plan: JobPlan, inherited: Inherited | None = None, step: Key | None = None) -> Story:
         """Begin a job's story in a thread; `step` is the job in what was told of the jobs to come."""
-        if inherited is None and self._idle is not None:
-            self._idle.want(plan)  # before it is known that fewer jobs are to come
-        self.ahead.getting(plan, step)
+        if self._idle is not None:
+            if inherited is None:
+                self._idle.want(plan)  # before it is known that fewer jobs are to come
+            self.ahead.getting(plan, step)
         return self.begin(plan, lambda context, cancel: run_job(plan, context, cancel, inherited))
 
     def _begin_ahead(self, promise: Promise) -> None:

@@ -59,7 +59,7 @@ class World(launchers.World):
             run_id="run-1",
             reuse=reuse,
             idle=self.idle,
-            launcher=lambda: self.launcher,
+            launcher=self.launcher,
             clock=self.clock,
             begin=self.begun.append,
         )
