@@ -96,7 +96,9 @@ class Executor(RemoteExecutor):
             raise
 
     def run_job(self, job: Any) -> None:
-        if self._taken_from_cache(job):
+        from snakemake_executor_ec2.plugin import workflow_cache
+
+        if workflow_cache.taken(self.workflow, job):
             info = SubmittedJobInfo(job=job, aux={"story": _Settled()})
         else:
             run = self._run or self._start([job], all_known=False)
@@ -137,6 +139,7 @@ class Executor(RemoteExecutor):
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
+        from snakemake_executor_ec2.plugin import workflow_cache
         from snakemake_executor_ec2.plugin.broken_pipe import plain
         from snakemake_executor_ec2.plugin.job_plan import look_in_storage
 
@@ -159,7 +162,7 @@ class Executor(RemoteExecutor):
             if outcome.ok:
                 if info.job.is_checkpoint:
                     self._coming.changed()
-                if self._is_cached(info.job):
+                if workflow_cache.is_cached(self.workflow, info.job):
                     await info.job.rule.cache.store(info.job)
                 self.report_job_success(info)
                 continue
@@ -305,27 +308,6 @@ class Executor(RemoteExecutor):
             yield
         finally:
             workflow.storage_provider_settings = every
-
-    def _is_cached(self, job: Any) -> bool:
-        """Whether a job's outputs are kept in the cache between workflows (`--cache`), which is
-        a folder of this computer: what machines put into buckets is not."""
-        from snakemake_executor_ec2.plugin.job_plan import is_storage
-
-        if self.workflow.workflow_settings.cache is None or job.is_group():
-            return False
-        return bool(job.rule.cache and job.rule.cache.output) and not any(map(is_storage, job.output))
-
-    def _taken_from_cache(self, job: Any) -> bool:
-        """Take a job's outputs from the cache between workflows: then it needs no machine."""
-        if not self._is_cached(job):
-            return False
-        from snakemake.exceptions import CacheMissException
-
-        try:
-            self.workflow.async_run(job.rule.cache.fetch(job))
-        except CacheMissException:
-            return False
-        return True
 
     def _back_up_updated(self, job: Any) -> None:
         """Keep what `update` outputs are now: Snakemake restores them here when the job fails.

@@ -300,9 +300,7 @@ def _existing(files: Iterable[Any]) -> tuple[Path, ...]:
 
 
 def _absolute(files: Iterable[Any]) -> tuple[Path, ...]:
-    names = [*map(str, files)]
-    here = Path.cwd() if names else Path()
-    return tuple(dict.fromkeys(Path(os.path.normpath(here / name)) for name in names))
+    return tuple(dict.fromkeys(Path(os.path.abspath(str(each))) for each in files))
 
 
 def workflow_sources(workflow: Any) -> Iterator[Path]:
