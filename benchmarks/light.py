@@ -174,6 +174,8 @@ class LightConnector:
 class LightHost:
     """`ports.RemoteHost` on a light machine."""
 
+    round_trip_s = 0.0
+
     def __init__(self, machine: LightMachine, is_gone: Callable[[], bool]) -> None:
         self._machine = machine
         self._is_gone = is_gone

@@ -14,7 +14,13 @@ from concurrent.futures import Future
 
 from snakemake_executor_ec2 import tags
 from snakemake_executor_ec2.cancellation import CancelToken
-from snakemake_executor_ec2.errors import CapacityError, CredentialsExpired, QuotaError, ThrottledError
+from snakemake_executor_ec2.errors import (
+    Cancelled,
+    CapacityError,
+    CredentialsExpired,
+    QuotaError,
+    ThrottledError,
+)
 from snakemake_executor_ec2.model import LaunchSpec, Machine
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.timing import RateLimiter
@@ -30,16 +36,21 @@ Ask = Callable[[Sequence[LaunchSpec]], Sequence[Machine]]
 """Asks EC2 for a machine for each spec, alike but for their tokens; gives at least one, in a stable order."""
 
 
+_Answer = Future[Sequence[Machine] | None]
+"""The machines of a call, in its members' order; None: the thread that was to ask has not asked."""
+
+
 class _Call:
     """One call and who takes part in it."""
 
     def __init__(self, opened_at: float) -> None:
         self.opened_at = opened_at
         self.asked = False
+        """EC2 was asked, and has not said that it launched nothing."""
         self.specs: list[LaunchSpec] = []
         self.numbers: dict[str, int] = {}
         """By token: which of the machines is whose."""
-        self.answer: Future[Sequence[Machine]] = Future()
+        self.answer: _Answer = Future()
 
     def add(self, spec: LaunchSpec) -> None:
         self.numbers[spec.token] = len(self.specs)
@@ -62,25 +73,27 @@ class Together:
 
     def launch(self, spec: LaunchSpec, ask: Ask, cancel: CancelToken | None = None) -> Machine:
         """The machine of a spec; its thread may be the one that calls `ask` for many. Raises Cancelled if
-        it is to end while it waits for its turn; then nothing is launched, for the others neither: a run
-        cancels all its jobs together."""
+        it is to end before it has asked; one of the others asks then."""
         while True:
             call, answer, leads = self._join(spec)
             if leads:
                 self._lead(call, answer, _shape(spec), ask, cancel)
             machines = answer.result()
+            if machines is None:
+                continue
             number = call.numbers[spec.token]
             if number < len(machines):
                 return machines[number]
             with self._lock:
                 self._calls.pop(spec.token, None)
 
-    def _join(self, spec: LaunchSpec) -> tuple[_Call, Future[Sequence[Machine]], bool]:
+    def _join(self, spec: LaunchSpec) -> tuple[_Call, _Answer, bool]:
         """The call of a spec, its answer to come, and whether this thread is the one that asks."""
         shape = _shape(spec)
         with self._lock:
             if known := self._calls.get(spec.token):
-                again = known.answer.done() and known.answer.exception() is not None
+                answer = known.answer
+                again = answer.done() and (answer.exception() is not None or answer.result() is None)
                 if again:
                     known.answer = Future()
                 return known, known.answer, again
@@ -93,12 +106,7 @@ class Together:
             return call, call.answer, leads
 
     def _lead(
-        self,
-        call: _Call,
-        answer: Future[Sequence[Machine]],
-        shape: object,
-        ask: Ask,
-        cancel: CancelToken | None,
+        self, call: _Call, answer: _Answer, shape: object, ask: Ask, cancel: CancelToken | None
     ) -> None:
         wait = self._clock.sleep if cancel is None else cancel.wait
         try:
@@ -109,30 +117,41 @@ class Together:
             finally:
                 self._seal(call, shape)
             self._check_refused(call, shape)
-            call.asked = True
             machines = self._ask_for_fewer(call, ask, wait)
+        except Cancelled:
+            if not call.asked:
+                self._forget(call)
+            answer.set_result(None)
+            raise
         except BaseException as error:
-            with self._lock:
-                if not isinstance(error, (ThrottledError, CredentialsExpired)):
-                    for token in call.numbers:
-                        self._calls.pop(token, None)
-                if isinstance(error, (CapacityError, QuotaError)):
+            if isinstance(error, (CapacityError, QuotaError)):
+                with self._lock:
                     self._refused[shape] = self._clock.monotonic(), error
+            if not isinstance(error, (ThrottledError, CredentialsExpired)):
+                self._forget(call)
             answer.set_exception(error)
         else:
             call.specs.clear()  # only their tokens count from now on
             answer.set_result(machines)
 
+    def _forget(self, call: _Call) -> None:
+        """Its members are in no call any more: it has launched nothing."""
+        with self._lock:
+            for token in call.numbers:
+                self._calls.pop(token, None)
+
     def _ask_for_fewer(self, call: _Call, ask: Ask, wait: Callable[[float], None]) -> Sequence[Machine]:
         """Ask for all of them; if some limit is in the way, for half as many, down to one: nobody says
         whether EC2 then gives as many as it can, or none."""
         while True:
+            call.asked = True
             try:
                 return ask(call.specs)
             except (CapacityError, QuotaError) as error:
                 limited = isinstance(error, QuotaError) or error.code == NO_ADDRESSES
                 if not limited or len(call.specs) == 1:
                     raise
+            call.asked = False  # that was an answer
             del call.specs[len(call.specs) // 2 :]
             wait(self._pace.turn())
 

@@ -165,3 +165,22 @@ def test_cancelled(world: World) -> None:
         world.launcher.launch(SPEC, SUBNETS, cancel)
     assert not world.requests
     assert world.launch(SPEC) in world.api.alive
+
+
+def test_cancelled_alone(world: World) -> None:
+    """If the job whose thread was to ask is cancelled, another one asks, and all others have machines."""
+    leader, *others = alike(6)
+    busy = [replace(each, disk_gib=50 + number) for number, each in enumerate(alike(9, zone="b"))]
+    cancel = CancelToken()
+    with ThreadPoolExecutor(20) as pool:
+        before = [pool.submit(world.launch, each) for each in busy]  # which use up the first calls
+        first = pool.submit(world.launcher.launch, leader, SUBNETS, cancel)
+        while leader.token not in world.launcher._together._calls:
+            time.sleep(0.001)
+        rest = [pool.submit(world.launch, each) for each in others]
+        cancel.cancel()
+        with pytest.raises(Cancelled):
+            first.result()
+        machines = {each.result() for each in [*before, *rest]}
+    assert len(machines) == len(busy) + len(others)
+    assert machines == {*world.api.alive}
