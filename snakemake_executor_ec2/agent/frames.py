@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import struct
-import time
 import zlib
+from time import monotonic
 from typing import Any, BinaryIO, NamedTuple
 
 MAGIC = b"\0snakemake-ec2 archive 2\0"
@@ -25,11 +25,10 @@ _MOST_HEAD = {BEGIN: 64 << 20, ITEMS: 4 << 20, DATA: 64, END: 64 << 20}
 _MOST_NOISE = 1 << 20
 _WORTH_PACKING = 200
 _SAMPLE = 32768
-_SLOW = 24 << 20
-"""Bytes a second. A faster line waits for zlib rather than the reverse."""
+_FAST = 24 << 20
+"""Bytes a second. Such a line would wait for zlib."""
 _KNOWN_AFTER = 4 << 20
-"""Bytes after which the line's rate is known: those before it went into buffers."""
-_KNOWN_AFTER_S = 0.5
+"""Bytes after which the line's rate is known: those before may have gone into buffers."""
 
 
 class ArchiveError(Exception):
@@ -49,7 +48,7 @@ class Frame(NamedTuple):
 
 
 class FrameWriter:
-    """Writes frames to a stream, and compresses them while the line is slow and it helps."""
+    """Writes frames to a stream, and compresses them if it helps, unless the line is fast."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -63,13 +62,13 @@ class FrameWriter:
         text = json.dumps(head, separators=(",", ":")).encode()
         if len(text) > _WORTH_PACKING:
             text, packed = zlib.compress(text, 1), _HEAD_IS_PACKED
-        if len(body) > _WORTH_PACKING and self._is_slow() and _shrinks(body):
+        if len(body) > _WORTH_PACKING and not self._is_fast() and _shrinks(body):
             body, packed = zlib.compress(body, 1), packed | _BODY_IS_PACKED
         check = zlib.crc32(body, zlib.crc32(text, _crc(kind, packed, len(text), len(body))))
-        began = time.monotonic()
+        began = monotonic()
         self._stream.write(_HEADER.pack(kind, packed, len(text), len(body), check) + text)
         self._stream.write(body)
-        self._seconds += time.monotonic() - began
+        self._seconds += monotonic() - began
         self._bytes += len(text) + len(body)
         if self._bytes > 8 * _KNOWN_AFTER:  # what was long ago counts for less
             self._bytes, self._seconds = self._bytes // 2, self._seconds / 2
@@ -78,9 +77,9 @@ class FrameWriter:
         """Let go of all that is buffered."""
         self._stream.flush()
 
-    def _is_slow(self) -> bool:
-        known = self._bytes > _KNOWN_AFTER or self._seconds > _KNOWN_AFTER_S
-        return known and self._bytes < _SLOW * self._seconds
+    def _is_fast(self) -> bool:
+        """Whether it is known to be."""
+        return self._bytes > max(_KNOWN_AFTER, _FAST * self._seconds)
 
 
 def _shrinks(body: bytes | memoryview) -> bool:

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snakemake_executor_ec2.agent import parts
+from snakemake_executor_ec2.agent import frames, parts
 from snakemake_executor_ec2.agent.archive import ArchiveError, Entry, read_archive, write_archive
 
 _names = st.one_of(
@@ -231,6 +231,47 @@ def test_progress_counts_the_content(tmp_path: Path) -> None:
     contents = read_archive(stream, lambda _: str(tmp_path / "g"), progress=received.append)
     assert sum(sent) == sum(received) == size == contents.size == 3_000_000
     assert len(sent) >= 3
+
+
+class _Line(io.BytesIO):
+    """A line that takes its time, by a clock of its own."""
+
+    def __init__(self, bytes_per_s: float) -> None:
+        super().__init__()
+        self.now = 0.0
+        self._bytes_per_s = bytes_per_s
+
+    def write(self, data: Any) -> int:
+        self.now += len(data) / self._bytes_per_s
+        return super().write(data)
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_s", "is_text", "least", "most"),
+    [(1e6, True, 0.0, 0.5), (1e9, True, 0.8, 1.01), (1e6, False, 1.0, 1.01), (1e9, False, 1.0, 1.01)],
+)
+def test_what_shrinks_is_compressed_on_a_slow_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bytes_per_s: float,
+    is_text: bool,
+    least: float,
+    most: float,
+) -> None:
+    """Text goes over it in less than half of its bytes; a fast line does not wait for that, after its first
+    few MiB; what does not shrink is sent as it is. In any case it arrives as it was."""
+    size = 48 << 20
+    text = b"".join(b"chr%d\t%d\t.\tA\tC\n" % (number % 22, number * 7919) for number in range(60_000))
+    content = (text * (size // len(text) + 1))[:size] if is_text else os.urandom(size)
+    (tmp_path / "source").write_bytes(content)
+    line = _Line(bytes_per_s)
+    monkeypatch.setattr(frames, "monotonic", lambda: line.now)
+    write_archive(line, [Entry(str(tmp_path / "source"), "/x")])
+    monkeypatch.undo()
+    assert least * size < line.tell() < most * size
+    line.seek(0)
+    read_archive(line, lambda _: str(tmp_path / "target"))
+    assert (tmp_path / "target").read_bytes() == content
 
 
 def _with_holes(path: Path) -> None:
