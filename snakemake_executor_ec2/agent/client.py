@@ -109,20 +109,20 @@ class Agent:
 
     # --- the machine ----------------------------------------------------------------------
 
-    def install(self) -> None:
-        """Put the agent on the machine; one round trip. If it is already nothing is written, for
-        which there may be no room any more."""
-        place = folder()
+    def install(self, *, with_host_key: bool = False) -> str | None:
+        """Put the agent on the machine. If it is already nothing is written, for which there may be no room
+        any more. `with_host_key`: have a new host key made as well; its public half, if that was possible."""
+        place, key = folder(), command("new-host-key")
         done = self._host.run(
             f'umask 077 && if [ -s "{place}/agent.pyz" ]; then cat > /dev/null; else '
             f'mkdir -p "{place}" && cat > "{place}/part.$$" && '
             f'mv -f "{place}/part.$$" "{place}/agent.pyz"; fi && command -v python3 && '
-            f'python3 -c "{_IS_NEW_ENOUGH}"',
+            f'python3 -c "{_IS_NEW_ENOUGH}"' + (f" && {{ {key}; :; }}" if with_host_key else ""),
             stdin=bundle(),
             timeout_s=_ANSWER_S,
         )
         if not done.exit_code:
-            return
+            return host_key_of(answer_of(done)) if with_host_key else None
         why = last_words(done) or "its image has no python3"
         raise PreparationError(f"The agent could not be installed on the machine: {why}.")
 

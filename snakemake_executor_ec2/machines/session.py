@@ -88,6 +88,7 @@ class MachineSession:
         self._search_path: tuple[str, ...] = ()
         self._paths = PathMap(here=Path("/"), there=Path("/"))
         self._there: Path | None = None
+        self._host_key: str | None = None
         self._tell_once = TellOnce(tell)
         self._log_is_stuck = False
         self._ahead_ns = 0
@@ -103,7 +104,7 @@ class MachineSession:
             return True
 
         if not used:
-            self._connection.call(install)
+            self._host_key = self._connection.call(lambda host: Agent(host).install(with_host_key=True))
         elif not self._connection.once(install):
             # It has nothing that would be worth waiting for.
             raise InstanceLost(f"machine {self._connection.machine_id} does not answer after its last job")
@@ -148,7 +149,7 @@ class MachineSession:
 
     def rotate_host_key(self, pin: Callable[..., None]) -> None:
         try:
-            new = self._connection.call(lambda host: Agent(host).new_host_key())
+            new = self._host_key or self._connection.call(lambda host: Agent(host).new_host_key())
             pin(*self._connection.host_keys, new)
             self._connection.call(lambda host: Agent(host).rotate_host_key())
             pin(new)

@@ -161,3 +161,14 @@ def test_software_that_an_image_has_is_found_and_timed(world: World) -> None:
     assert list(session.saved_state()["path"]) == ["/opt/env/bin"]
     assert len(took) == 2
     assert max(took) < 30
+
+
+def test_a_machine_is_asked_little_before_its_job(world: World) -> None:
+    """Each command costs two round trips and a start of Python: so the new host key is made with the agent's
+    installation, and all folders by one command."""
+    plan = world.plan("true", outputs=(world.folder / "elsewhere" / "o",))
+    world.session.stage_in(plan)
+    world.session.run(plan, world.folder / "log")
+    commands = [each.rpartition('agent.pyz" ')[2].split()[0] for each in world.there.commands]
+    assert commands == ["new-host-key;", "guard", "workdir", "unpack", "start", "follow"]
+    assert world.session._host_key is not None
