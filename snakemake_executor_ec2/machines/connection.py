@@ -29,6 +29,8 @@ _ATTEMPT_S = 10.0
 """How long one attempt to connect may take: longer than a SYN that is sent again twice (7 s)."""
 _PAUSES_S = (0.5, 0.5, 0.5, 1.0, 2.0, 5.0)
 """Between attempts. The first ones are short: a machine that boots answers from one moment on."""
+_STEADY_S = 60.0
+"""A connection that stood for so long is opened again at once; after shorter ones there are pauses, too."""
 _ADDRESS_CHECK_S = 20.0
 """After so long without an answer, check whether this computer's own address has changed."""
 _ASK_EC2_AFTER_S = 20.0
@@ -96,14 +98,15 @@ class Connection:
         lost = 0
         while True:
             host = self._connected()
+            began = self._clock.monotonic()
             try:
                 return use(host)
             except ConnectionLost:
                 self._cancel.check()
                 self._drop(host)
-            if lost:  # a line that lets us log in and then breaks, again and again
-                self._cancel.wait(_PAUSES_S[min(lost, len(_PAUSES_S)) - 1])
-            lost += 1
+            lost = 0 if self._clock.monotonic() - began > _STEADY_S else lost + 1
+            if lost > 1:  # a line that lets us log in and then breaks, again and again
+                self._cancel.wait(_PAUSES_S[min(lost - 1, len(_PAUSES_S)) - 1])
 
     def once(self, use: Callable[[RemoteHost], T]) -> T | None:
         """The result of `use` over the connection that stands; None if none does, or it breaks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -102,6 +103,23 @@ def test_a_short_cut_is_nobody_s_business(world: World) -> None:
     world.at(20.0, world.scene.silent.clear)
     assert world.call() == "done"
     assert world.said == []
+
+
+def test_a_line_that_breaks_at_each_use_is_given_time(world: World) -> None:
+    """The first time it is opened again at once, then after pauses, and at once again after it stood long."""
+    used_at: list[float] = []
+
+    def use(_: RemoteHost) -> str:
+        used_at.append(world.waited_s)
+        if len(used_at) == 9:
+            world.clock.sleep(100.0)
+        if len(used_at) < 11:
+            raise ConnectionLost("The connection broke off.")
+        return "done"
+
+    assert world.connection.call(use) == "done"
+    waits = [round(after - before, 1) for before, after in itertools.pairwise(used_at)]
+    assert waits == [0, 0.5, 0.5, 0.5, 1, 2, 5, 5, 100, 0]
 
 
 def test_a_machine_that_ended_is_lost_at_once(world: World) -> None:
