@@ -36,7 +36,7 @@ class ArchiveError(Exception):
 
 
 class Damaged(ArchiveError):
-    """An archive whose bytes are not those that were sent: sent again, they may be."""
+    """An archive whose bytes are not those that were sent, or not all came: sent again, they may."""
 
 
 class Frame(NamedTuple):

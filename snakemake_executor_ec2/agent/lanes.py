@@ -16,6 +16,7 @@ import select
 import time
 from collections.abc import Sequence
 
+from .frames import Damaged
 from .state import AgentError, home
 
 BLOCK = 256 << 10
@@ -57,7 +58,7 @@ def open_lanes(names: Sequence[str]) -> list[int]:
             waiting = select.poll()
             waiting.register(fd, select.POLLIN)
             if not waiting.poll(_COMES_WITHIN_S * 1000) or os.read(fd, len(_HELLO)) != _HELLO:
-                raise AgentError("a channel of the connection did not come about")
+                raise Damaged("a channel of the connection did not come about")
             os.set_blocking(fd, True)
     finally:
         for path in paths:

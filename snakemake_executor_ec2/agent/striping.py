@@ -71,8 +71,10 @@ class _Striped:
     def __enter__(self) -> _Striped:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._over.set()
+        if kind is ConnectionLost:
+            self._host.close()  # else its other commands would be waited for
         for thread in self._threads:
             thread.join()
 

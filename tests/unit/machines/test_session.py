@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -161,6 +162,20 @@ def test_software_that_an_image_has_is_found_and_timed(world: World) -> None:
     assert list(session.saved_state()["path"]) == ["/opt/env/bin"]
     assert len(took) == 2
     assert max(took) < 30
+
+
+def test_a_channel_that_does_not_come_about(world: World) -> None:
+    """A machine that is short of memory starts no process for it: the files come all the same, once."""
+    data = world.folder / "work" / "data"
+    data.parent.mkdir()
+    data.write_bytes(os.urandom(12 << 20))
+    world.there.round_trip_s = world.there.hosts[-1].round_trip_s = 0.05
+    world.there.starved_at = " lane "
+    transfer = world.session.stage_in(world.plan("true", inputs=(data,)))
+    assert transfer.bytes == 12 << 20
+    (there,) = world.there.home.rglob("data")
+    assert there.read_bytes() == data.read_bytes()
+    assert sum(" lane " in each for each in world.there.commands) > 3
 
 
 def test_a_machine_is_asked_little_before_its_job(world: World) -> None:
