@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 CHECK_IP_URL = "https://checkip.amazonaws.com"
 """AWS's own service that answers with the caller's public address."""
 
+LETS_NOBODY_IN = (
+    "--ec2-ssh-from none lets nobody in, and there is no --ec2-ssh-proxy whose way ends on the machine "
+    "itself: leave the option out"
+)
 _CHECK_IP_TIMEOUT_S = 5
 _MAX_RULES = 40
 """EC2 takes 60 rules in a security group, unless an account has asked for more."""
@@ -203,7 +207,10 @@ class Caller:
         its machines are there, too. Raises ConfigurationError.
         """
         if self._ssh_from:
-            return parse_cidrs(self._ssh_from)
+            given = parse_cidrs(self._ssh_from)
+            if not given and self._proxy_from is None:
+                raise ConfigurationError(LETS_NOBODY_IN)
+            return given
         if self._proxy_from is not None:
             return self._proxy_from()
         host = urlsplit(self._endpoint()).hostname or ""

@@ -9,7 +9,7 @@ import shlex
 import time
 from pathlib import Path
 
-from snakemake_executor_ec2.cli.common import attempt_named, folder_journal, inventories_of
+from snakemake_executor_ec2.cli.common import folder_journal, inventories_of
 from snakemake_executor_ec2.cli.machines import gather
 from snakemake_executor_ec2.cli.way import Way, quoted, way_to, write_private
 from snakemake_executor_ec2.errors import ConfigurationError
@@ -53,8 +53,8 @@ def _only_machine(options: argparse.Namespace) -> str:
             for row in gather(inventory, journal, time.time())
             if row.ours and row.attempt
         ]
-        if len(rows) == 1:
-            return attempt_named(journal, rows[0].found.id).key
+    if len(rows) == 1:
+        return rows[0].found.id
     names = [f"{row.found.id} ({row.attempt.label})" for row in rows if row.attempt]
     if not names:
         raise ConfigurationError("no machine of this folder's runs is there: a machine ends with its job")

@@ -29,7 +29,7 @@ def main(options: argparse.Namespace) -> int:
         inventories = inventories_of(options, journal)
         rows = [row for each in inventories for row in gather(each, journal, now)]
         for run in rehearsals(journal):
-            to_stderr(f"Run {run.id} is a rehearsal: its machines are on this computer, and cost nothing.")
+            to_stderr(f"Run {run.id} is a rehearsal: on EC2, its machines would cost what is shown.")
     if options.mine:
         rows = [row for row in rows if row.found.owner == getpass.getuser()]
     elif not options.all:

@@ -15,7 +15,14 @@ from snakemake_executor_ec2.aws.clients import Login
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, HOW_TO_LOG_IN, translate
 from snakemake_executor_ec2.aws.identity import Identity, identify
 from snakemake_executor_ec2.aws.inventory import Inventory
-from snakemake_executor_ec2.aws.network import Caller, Subnet, find_subnets, networks_beside, parse_cidrs
+from snakemake_executor_ec2.aws.network import (
+    LETS_NOBODY_IN,
+    Caller,
+    Subnet,
+    find_subnets,
+    networks_beside,
+    parse_cidrs,
+)
 from snakemake_executor_ec2.aws.policy import granting
 from snakemake_executor_ec2.aws.probes import Probes
 from snakemake_executor_ec2.aws.reach import SSH_HOST, answers_ssh, clock_offset_s
@@ -206,6 +213,8 @@ class Examination:
 
     def _way_in(self) -> Finding:
         given = parse_cidrs(self.config.ssh_from) if self.config.ssh_from else ()
+        if self.config.ssh_from and not given:
+            raise ConfigurationError(LETS_NOBODY_IN)
         caller = Caller(ssh_from=None, endpoint=lambda: self.clients.ec2.meta.endpoint_url)
         try:
             own = caller.networks()

@@ -167,9 +167,7 @@ class ProxySocket(LiveSocket):
         elif self._first is None:
             how = f"the connection through it failed: {why}"
         else:
-            how = (
-                f"it {'closed the connection' if self._is_over else 'is running, and no ssh server answered'}"
-            )
+            how = "it closed the connection" if self._is_over else "it is running, and no ssh server answered"
         said = f"it said: {said}" if said else "it said nothing"
         return f"The proxy command `{self.program.shown}` did not reach {self.name}: {how}; {said}."
 
@@ -212,7 +210,10 @@ class _Program:
             if self._is_ending:
                 return
             self._is_ending = True
-        threading.Thread(target=self._wait, name="ssh proxy end").start()
+        try:
+            threading.Thread(target=self._wait, name="ssh proxy end").start()
+        except RuntimeError:  # the interpreter is ending
+            self.kill()
 
     def kill(self) -> None:
         """End it at once."""

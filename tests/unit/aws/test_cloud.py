@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 
-from snakemake_executor_ec2.aws.cloud import Ec2Cloud
+from snakemake_executor_ec2.aws.cloud import Ec2Cloud, Reached
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Arch, Market
 from snakemake_executor_ec2.tags import RUN_TAG
@@ -144,6 +144,22 @@ def test_private_subnet_gets_no_public_address() -> None:
         RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway
     )
     assert with_subnets(subnet)._region.subnets()[0].public
+
+
+def test_through_a_proxy_without_public_addresses() -> None:
+    """The group lets in the VPC's subnets, in as few networks as cover them; the machine has no public
+    address even in a public subnet, and its private one is given at once."""
+    reached = Reached(proxied=True, public_ip=False)
+    made = Ec2Cloud(run_id="run-1", clock=FakeClock(), warn=pytest.fail, region="us-east-1", reached=reached)
+    machine = made.launch(make_spec(made))
+    (group,) = groups()
+    opened = [each["CidrIp"] for rule in group["IpPermissions"] for each in rule["IpRanges"]]
+    assert opened == ["172.31.0.0/18", "172.31.64.0/19"]
+    row = ec2().describe_instances(InstanceIds=[machine.id])["Reservations"][0]["Instances"][0]
+    assert "PublicIpAddress" not in row
+    assert made.status(machine.id).address == row["PrivateIpAddress"]
+    made.close()
+    assert groups() == []
 
 
 def test_prices_that_cannot_be_had(cloud: Ec2Cloud, warnings: list[str]) -> None:

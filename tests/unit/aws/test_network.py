@@ -14,12 +14,17 @@ def fail_to_look_up() -> str:
 
 
 def caller(
-    endpoint: str = "http://127.0.0.1:4566", *, ssh_from: str | None = None, public: str = ""
+    endpoint: str = "http://127.0.0.1:4566",
+    *,
+    ssh_from: str | None = None,
+    public: str = "",
+    beside: tuple[str, ...] = (),
 ) -> Caller:
     return Caller(
         ssh_from=ssh_from,
         endpoint=lambda: endpoint,
         look_up_public=(lambda: public) if public else fail_to_look_up,
+        proxy_from=(lambda: beside) if beside else None,
     )
 
 
@@ -36,6 +41,23 @@ def test_bad_setting(text: str) -> None:
     """What is no network is refused, and the option is named."""
     with pytest.raises(ConfigurationError, match="--ec2-ssh-from"):
         caller(ssh_from=text).networks()
+
+
+def test_a_proxy_comes_from_beside_the_machines() -> None:
+    """Nobody asks for this computer's address then; the setting overrules it, also with no network at all."""
+    beside = ("10.0.0.0/20", "10.1.0.0/24")
+    for endpoint in ("http://127.0.0.1:4566", "https://52.94.0.9"):
+        proxied = caller(endpoint, beside=beside)
+        assert proxied.networks() == proxied.networks_towards("10.0.0.7") == beside
+    assert caller(ssh_from="10.9.0.1", beside=beside).networks() == ("10.9.0.1/32",)
+    nobody = caller(ssh_from="none", beside=beside)
+    assert nobody.networks() == nobody.networks_towards("10.0.0.7") == ()
+
+
+def test_nobody_in_and_no_proxy() -> None:
+    """No machine could be reached: refused before one is launched."""
+    with pytest.raises(ConfigurationError, match="lets nobody in"):
+        caller(ssh_from="none").networks()
 
 
 def test_api_on_this_computer() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from snakemake_executor_ec2.aws.statuses import StatusBoard
+from snakemake_executor_ec2.aws.statuses import StatusBoard, status_of
 from snakemake_executor_ec2.errors import ConfigurationError, PermissionDenied
 from snakemake_executor_ec2.model import MachineState
 from tests.fakes.clock import FakeClock
@@ -71,6 +71,13 @@ def test_private_address(world: World, public: bool, state: str, address: str | 
     if public:
         world.board.expect_public("i-1")
     assert world.board.status("i-1").address == address
+
+
+def test_no_other_than_the_private_address() -> None:
+    """For a computer in the machines' network, also while they have public ones."""
+    row = reservations(instance("i-1", **PUBLIC))["Reservations"][0]["Instances"][0]
+    assert status_of(row, public=False, private=True).address == "10.0.0.1"
+    assert status_of(row, public=False).address == "203.0.113.1"
 
 
 def test_not_yet_shown_is_unknown(world: World) -> None:

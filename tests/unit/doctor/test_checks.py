@@ -9,7 +9,8 @@ import pytest
 from snakemake_executor_ec2.aws.clients import Login
 from snakemake_executor_ec2.aws.identity import Identity
 from snakemake_executor_ec2.aws.network import Subnet
-from snakemake_executor_ec2.doctor import checks
+from snakemake_executor_ec2.controller.config import RunConfig
+from snakemake_executor_ec2.doctor import checks, ways
 from snakemake_executor_ec2.doctor.findings import Report, Status, lines, ok, problem, untested, warning
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Arch, Image, InstanceType, Market, Offer
@@ -106,6 +107,39 @@ def test_a_network_without_public_addresses() -> None:
 def test_the_way_in(own: list[str], given: list[str], public: bool, status: Status) -> None:
     """Open to this computer, to others only, to everybody; over a VPN its address need not be the one."""
     assert checks.way_in(own, given, port=22, public=public).status is status
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "networks", "said"),
+    [
+        ("ssh -W %h:%p gate", {}, ("10.0.0.0/16",), "open to 10.0.0.0/16, the subnets beside the machines'"),
+        ("ssh -W %h:%p gate", {"ssh_from": "10.0.0.9"}, ("10.0.0.9/32",), "will be open to 10.0.0.9/32"),
+        ("ssh -W %h:%p gate", {"ssh_from": "none"}, (), "open to nobody"),
+        ("aws ssm start-session --target %n", {}, ("10.0.0.0/16",), "open to 10.0.0.0/16"),
+    ],
+)
+def test_the_way_through_a_proxy(
+    command: str, options: dict[str, Any], networks: tuple[str, ...], said: str
+) -> None:
+    """Who may reach the machines; and that Session Manager takes an instance profile."""
+    first, *others = ways.proxy(RunConfig(ssh_proxy=command, **options), networks)
+    assert first.status is OK
+    assert said in first.text
+    assert [each.status for each in others] == ([WARNING] if "ssm" in command else [])
+    assert len(ways.proxy(RunConfig(ssh_proxy=command, instance_profile="p"), networks)) == 1
+
+
+def test_no_way_out_without_public_addresses() -> None:
+    """An internet gateway is of no use to them: subnets behind one are named."""
+    subnets = [
+        Subnet(id=f"subnet-{zone}", vpc_id="vpc-1", zone=zone, zone_id="", public=zone != "b")
+        for zone in "ab"
+    ]
+    assert ways.no_public_address(subnets, RunConfig()) == []
+    (found,) = ways.no_public_address(subnets, RunConfig(public_ip=False))
+    assert found.status is WARNING
+    assert "machines in subnet-a get no software" in found.text
+    assert checks.network(subnets, given=True, reached=True).status is OK
 
 
 def test_ssh_that_does_not_get_out() -> None:
