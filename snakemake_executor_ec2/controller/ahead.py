@@ -236,8 +236,8 @@ class LookAhead:
         """A job's command has ended well."""
         with self._changing():
             if job := self._job(plan):
-                if result.seconds:
-                    self._paces.add(job.rule, "run", result.seconds)
+                took_s = self._clock.monotonic() - job.since
+                self._paces.add(job.rule, "run", max(took_s, result.seconds))
                 job.wrote_mib = result.usage.peak_disk_mib
                 self._enter(job, _Stage.RAN)
 
@@ -259,8 +259,9 @@ class LookAhead:
                 return None
             if self._idle.is_short():
                 return _AGAIN_S
-            if self._before is None:
-                self._before = self._history(self._paces)
+        if self._before is None:
+            self._before = self._history(self._paces)  # which may take a moment
+        with self._changed:
             pace = {rule: self._paces.of(rule) for rule in self._rules}
             rests_s = {key: self._rest_s(job, pace) for key, job in self._jobs.items()}
             launches, again_s = to_launch(self._demands(rests_s, pace), self._supplies(rests_s), room)

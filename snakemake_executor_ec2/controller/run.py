@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import secrets
+import sqlite3
 import threading
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
@@ -33,6 +34,7 @@ from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.ledger import Entry, Ledger
 from snakemake_executor_ec2.records.rows import RunRecord
 from snakemake_executor_ec2.records.whereabouts import Whereabouts
+from snakemake_executor_ec2.records.writer import Removed
 from snakemake_executor_ec2.report import baking, kept_results, messages
 from snakemake_executor_ec2.report import idle as idle_words
 from snakemake_executor_ec2.report.leavings import Leavings
@@ -357,9 +359,11 @@ class Run:
     def _history(self, paces: Paces) -> dict[str, Requirements]:
         """Add what jobs took in earlier runs of this folder. Returns what they needed, by their labels."""
         assert self._journal is not None
-        attempts = self._journal.attempts()
-        add_paces(paces, self._journal.runs(closed=True), attempts, self._cloud.endpoint)
-        return {each.label: each.asked for each in attempts if each.end_reason == "done"}
+        with suppress(sqlite3.Error, Removed):  # nothing is known then
+            attempts = self._journal.attempts()
+            add_paces(paces, self._journal.runs(closed=True), attempts, self._cloud.endpoint)
+            return {each.label: each.asked for each in attempts if each.end_reason == "done"}
+        return {}
 
     def _costs_usd(self) -> dict[str, float]:
         """The estimated cost of each of the run's machines up to now."""
