@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from snakemake_executor_ec2.cli.common import attempt_named, folder_journal, to_stderr
 from snakemake_executor_ec2.plugin.broken_pipe import plain
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
+from snakemake_executor_ec2.report.logs import find_log
 
 _LOOK_EVERY_S = 0.5
 _INTERRUPTED = 128 + 2
@@ -28,7 +30,7 @@ def main(options: argparse.Namespace) -> int:
     with folder_journal(options) as journal:
         attempt = attempt_named(journal, options.name)
         assert journal is not None
-        path = options.directory / FOLDER / "logs" / attempt.key.split(".")[0] / f"{attempt.key}.log"
+        path = find_log(options.directory / FOLDER / "logs", attempt.key, attempt.label)
         if options.follow:
             return _follow(path, lambda: _goes_on(journal, attempt.id))
     if not path.exists():
@@ -41,6 +43,7 @@ def main(options: argparse.Namespace) -> int:
 def _follow(path: Path, goes_on: Callable[[], bool]) -> int:
     """Print what is there and what comes, for as long as something may."""
     at, last = 0, False
+    text = codecs.getincrementaldecoder("utf-8")(errors="replace")
     try:
         while True:
             if path.exists():
@@ -48,7 +51,7 @@ def _follow(path: Path, goes_on: Callable[[], bool]) -> int:
                     file.seek(at)
                     data = file.read()
                 at += len(data)
-                _print(data.decode(errors="replace"))
+                _print(text.decode(data))
             if last:
                 return 0
             if goes_on():
