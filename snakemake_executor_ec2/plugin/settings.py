@@ -5,6 +5,7 @@
 # No `from __future__ import annotations`: Snakemake reads the fields' types at run time.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, List, Optional
 
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
@@ -256,8 +257,9 @@ class ExecutorSettings(ExecutorSettingsBase):
 
     def __post_init__(self) -> None:
         # Snakemake makes these settings when this executor was chosen, before it parses.
-        from snakemake_executor_ec2.plugin import environment, parse_reads, stale_locks
+        from snakemake_executor_ec2.plugin import environment, parse_reads, snakemake_private, stale_locks
 
         stale_locks.listen()
+        snakemake_private.add_to_lock_error(lambda: stale_locks.who_locks(Path.cwd()))
         parse_reads.listen()
         environment.listen()

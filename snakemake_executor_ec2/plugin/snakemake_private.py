@@ -92,6 +92,30 @@ def _unset(resource: Any) -> bool:
     return getattr(resource, "_value", resource) is None
 
 
+def as_progress() -> dict[str, Any]:
+    """What a record of the logger needs to be left out with `--quiet progress`."""
+    from snakemake.settings.enums import Quietness
+
+    return {"quietness": Quietness.PROGRESS}
+
+
+def add_to_lock_error(word: Callable[[], str]) -> None:
+    """Let Snakemake's advice to --unlock a folder be followed by a word of ours, if there is one."""
+    from snakemake.exceptions import LockException
+
+    before = LockException.__init__
+    if getattr(before, "has_a_word", False):
+        return
+
+    def init(error: Any) -> None:
+        before(error)
+        if text := word():
+            error.args = (f"{error.args[0]}\n{text}" if error.args else text,)
+
+    init.has_a_word = True  # type: ignore[attr-defined]
+    LockException.__init__ = init
+
+
 def on_sigterm(handler: Callable[[int, Any], None]) -> Callable[[], None]:
     """Have SIGTERM end a run by `handler`. Snakemake's scheduler sets its own, `exit_gracefully`, just
     after it has made the executor; that one takes a plain lock (`_lock`) which the interrupted main

@@ -114,9 +114,41 @@ def release_of_dead_runs(folder: Path) -> None:
                 _release(folder, notes, ours)
 
 
-def _release(folder: Path, notes: Path, ours: Whereabouts) -> None:
+def who_locks(folder: Path) -> str:
+    """A word beside Snakemake's advice to unlock a folder: who is at work there; empty: nobody of ours."""
+    with suppress(OSError):
+        ours = whereabouts.here(folder)
+        for notes in sorted((folder / _NOTES).glob("*.lock")):
+            with suppress(OSError, ValueError):
+                if word := _at_work(notes, ours):
+                    return word
+    return ""
+
+
+def _at_work(notes: Path, ours: Whereabouts) -> str:
+    locks, where = _read(notes)
+    verdict = judge(where, ours, locked=whereabouts.is_locked(notes), seen_at=notes.stat().st_mtime)
+    if not locks or verdict is Verdict.DEAD or (where is not None and ours.is_copy_of(where)):
+        return ""
+    name = f"run {notes.stem}" if not notes.name.startswith(_EARLY) else "a run that has just begun"
+    if verdict is Verdict.ELSEWHERE:
+        who = where.host if where else "another computer"
+        return f"{name} may be at work here, on {who}: --unlock only if it is not."
+    process = f" (process {where.pid} of {where.host})" if where else ""
+    return (
+        f"Do not --unlock now: {name} is at work in this folder{process}. `snakemake-ec2 watch` shows it, "
+        "`snakemake-ec2 stop` ends it."
+    )
+
+
+def _read(notes: Path) -> tuple[dict[str, list[int]], Whereabouts | None]:
+    """The lock files that a run has noted, and where it is."""
     noted = json.loads(notes.read_text() or "{}")
-    locks, where = noted.get(_FILES, noted), of_json(noted.get(_WHERE))
+    return noted.get(_FILES, noted), of_json(noted.get(_WHERE))
+
+
+def _release(folder: Path, notes: Path, ours: Whereabouts) -> None:
+    locks, where = _read(notes)
     if where is not None and ours.is_copy_of(where):
         # Copied with the folder, as its times show: they lock nothing here, whoever lives there.
         for name, identity in locks.items():
@@ -136,7 +168,7 @@ def _release(folder: Path, notes: Path, ours: Whereabouts) -> None:
             _remove(folder, name, identity)
         if notes.name.startswith(_EARLY):
             notes.unlink()
-        elif noted:
+        elif locks or where:
             seen = os.fstat(file.fileno())
             file.truncate(0)
             # When the run was there last: its machines' leases count from then.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -10,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from snakemake.exceptions import LockException
 
-from snakemake_executor_ec2.plugin import stale_locks
+from snakemake_executor_ec2.plugin import snakemake_private, stale_locks
 from snakemake_executor_ec2.records.whereabouts import FRESH_S, Whereabouts, here
 
 LOCK = ".snakemake/locks/0.input.lock"
@@ -34,6 +36,24 @@ def noted_by(folder: Path, where: Whereabouts, age_s: float) -> None:
     facts = json.loads(notes.read_text())
     notes.write_text(json.dumps({**facts, "where": where.as_json()}))
     os.utime(notes, (time.time() - age_s,) * 2)
+
+
+def test_snakemake_s_advice_gets_a_word_if_a_run_lives_here(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who it is, and what to do instead; nothing if the run is dead."""
+    monkeypatch.setattr(LockException, "__init__", LockException.__init__)
+    snakemake_private.add_to_lock_error(lambda: stale_locks.who_locks(folder))
+    snakemake_private.add_to_lock_error(lambda: "a second time")
+    assert str(LockException()).endswith("the --unlock argument.")
+    with (folder / ".snakemake/ec2/runs/r1.lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        told = str(LockException())
+    assert f"Do not --unlock now: run r1 is at work in this folder (process {os.getpid()} of " in told
+    assert "the --unlock argument.\nDo not" in told
+    assert "second time" not in told
+    noted_by(folder, replace(here(folder), host="other", boot="other"), 10 * FRESH_S)
+    assert "run r1 may be at work here, on other: --unlock only if it is not." in str(LockException())
 
 
 def test_of_a_dead_run_of_this_computer(folder: Path) -> None:
