@@ -51,11 +51,14 @@ def main() -> int:
             print("Nothing was launched: `snakemake-ec2 doctor`, above, has found a problem.")
             return 2
         folder = Path(tempfile.mkdtemp(prefix="snakemake-ec2-live-"))
-        status = _session(options, account, folder)
-        if options.keep or status:
-            print(f"The workflows are kept in {folder}")
-        else:
-            shutil.rmtree(folder)
+        status = 1
+        try:
+            status = _session(options, account, folder)
+        finally:
+            if options.keep or status:
+                print(f"The workflows are kept in {folder}", flush=True)
+            else:
+                shutil.rmtree(folder)
         return status
 
 
