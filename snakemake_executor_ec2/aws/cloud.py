@@ -196,6 +196,7 @@ class Ec2Cloud:
                 ) from error
             raise
         self._terminator.launched(machine.id)
+        self._board.launched(machine.id)
         if subnets[0].public and self._reached.public_ip and not self._reached.private:
             self._board.expect_public(machine.id)
         return machine

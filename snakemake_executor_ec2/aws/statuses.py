@@ -56,6 +56,14 @@ class StatusBoard:
         self._asked: set[str] = set()
         """Since the last call."""
         self._ending: set[str] = set()
+        self._covered: set[str] = set()
+        """By the last answer: what it does not show of these is not there."""
+        self._launched_at: dict[str, float] = {}
+
+    def launched(self, machine_id: str) -> None:
+        """This machine has just been launched: it takes EC2 a moment to show it."""
+        with self._lock:
+            self._launched_at[machine_id] = self._clock.monotonic()
 
     def ending(self, machine_ids: Collection[str]) -> None:
         """We have ended these: EC2 is asked about them only if somebody else asks."""
@@ -71,9 +79,14 @@ class StatusBoard:
         with self._lock:
             now = self._clock.monotonic()
             self._asked.add(machine_id)
-            if now >= self._next_call:
+            if now >= self._next_call or self._is_overlooked(machine_id, now):
                 self._refresh(now)
             return self._status(machine_id)
+
+    def _is_overlooked(self, machine_id: str, now: float) -> bool:
+        """Whether EC2 was not asked about a machine when it has answered last: one that has ended."""
+        new = now - self._launched_at.get(machine_id, -MAX_AGE_S) < MAX_AGE_S
+        return self._failures == 0 and not new and machine_id not in self._covered
 
     def _status(self, machine_id: str) -> MachineStatus:
         status = self._known.get(machine_id)
@@ -88,11 +101,14 @@ class StatusBoard:
     def _refresh(self, now: float) -> None:
         try:
             rows = describe_run(self._clients.ec2_once, self._run_id, _AT_WORK)
-            rows += _by_id(self._clients.ec2_once, self._unshown({row["InstanceId"] for row in rows}))
+            shown = {row["InstanceId"] for row in rows}
+            unshown = self._unshown(shown)
+            rows += _by_id(self._clients.ec2_once, unshown)
         except AWS_ERRORS as error:
             self._back_off(error, now)
             return
         self._asked.clear()
+        self._covered = shown.union(unshown, self._over)
         asked_at = self._clock.monotonic()
         self._next_call = asked_at + MAX_AGE_S * (2 if len(rows) > _MANY else 1)
         if self._failures or asked_at - self._answered_at > GONE_AFTER_S / 2:
@@ -107,8 +123,11 @@ class StatusBoard:
 
     def _unshown(self, shown: set[str]) -> list[str]:
         """Machines that are not at work, as far as EC2 has shown, and whose end it has not told yet."""
-        over = {name for name, status in self._known.items() if status.state is MachineState.TERMINATED}
-        return sorted((self._known.keys() - self._ending | self._asked) - over - shown)
+        return sorted((self._known.keys() - self._ending | self._asked) - self._over - shown)
+
+    @property
+    def _over(self) -> set[str]:
+        return {name for name, status in self._known.items() if status.state is MachineState.TERMINATED}
 
     def _back_off(self, error: AwsError, now: float) -> None:
         if not is_transient(error):

@@ -165,6 +165,34 @@ def test_ended_machines_are_not_asked_about(world: World) -> None:
     assert world.board.status(names[999]).state is MachineState.TERMINATED
 
 
+def test_ended_machines_that_somebody_asks_about(world: World) -> None:
+    """Each answer is EC2's of the last 2 s, also of a machine that was left out of the last call because we
+    have ended it, or because nobody knew that it had started and ended."""
+
+    def described(**asked: Any) -> dict[str, Any]:
+        filters = {each["Name"]: each["Values"] for each in asked["Filters"]}
+        return reservations(*(instance(each, "terminated") for each in filters.get("instance-id", ())))
+
+    world.ec2.answer("describe_instances", reservations(*map(instance, ("i-1", "i-2"))), described)
+    for name in ("i-1", "i-2", "i-3", "i-4"):
+        world.board.launched(name)
+    world.clock.advance(10)
+    assert world.board.status("i-1").state is MachineState.RUNNING
+    world.board.ending(["i-1", "i-2"])
+    world.clock.advance(10)
+    for name in ("i-1", "i-2", "i-3", "i-4"):
+        assert world.board.status(name).state is MachineState.TERMINATED
+
+
+def test_new_machines_do_not_hurry_ec2(world: World) -> None:
+    """A thousand machines that EC2 does not show yet are no reason to ask before it is time."""
+    world.ec2.answer("describe_instances", reservations())
+    for number in range(1000):
+        world.board.launched(f"i-{number}")
+        assert world.board.status(f"i-{number}").state is MachineState.UNKNOWN
+    assert world.calls <= 2
+
+
 @pytest.mark.parametrize(
     ("code", "kind"), [("AuthFailure", ConfigurationError), ("UnauthorizedOperation", PermissionDenied)]
 )
