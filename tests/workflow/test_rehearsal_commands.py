@@ -105,6 +105,7 @@ def test_commands_find_the_cloud_of_the_folder_s_rehearsal(terminal: Terminal) -
     assert not any(folder.iterdir()), "copies of the key went with it"
 
 
+@pytest.mark.slow
 def test_stop_ends_a_rehearsal(terminal: Terminal) -> None:
     """It tells the run to end, and asks a cloud that has gone with it nothing more."""
     (terminal.folder / "Snakefile").write_text(SNAKEFILE.replace("gcc --version; ", ""))
