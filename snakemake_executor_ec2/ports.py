@@ -113,6 +113,12 @@ class Cloud(Protocol):
         """Allow ssh from this computer's present address, if it has changed or the machine at `address`
         sees another one. Does nothing if it is allowed already."""
 
+    def allow_ssh_between_machines(self) -> None:
+        """Let the run's machines reach each other's ssh port, and nobody else. Needs a launch before."""
+
+    def private_address(self, machine_id: str) -> str | None:
+        """Where the run's other machines reach it; None if it does not run. As old as `status`."""
+
     def terminate(self, machine_ids: Collection[str]) -> None:
         """Ask EC2 to end machines; fine for machines that are gone. Returns when EC2 has
         accepted it, which is when billing ends."""

@@ -91,15 +91,20 @@ def openssh(folder: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def asyncssh_server(folder: Path) -> Iterator[Server]:
-    """An asyncssh server in a thread, until the end of the `with`."""
+def asyncssh_server(folder: Path, *, also: str = "") -> Iterator[Server]:
+    """An asyncssh server in a thread, until the end of the `with`. `also`: lines of `authorized_keys`."""
     host_key, login, home = new_key_pair(), new_key_pair(), folder / "home"
     home.mkdir(parents=True)
     tried: list[str] = []
 
     class Door(asyncssh.SSHServer):
+        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+            self._connection = conn
+
         def begin_auth(self, username: str) -> bool:
             tried.append(username)
+            if also:
+                self._connection.set_authorized_keys(asyncssh.import_authorized_keys(also))
             return True
 
         def public_key_auth_supported(self) -> bool:

@@ -13,6 +13,7 @@ Standard library only, Python >= 3.9 (Amazon Linux 2023's own). The controller i
     supervisor  runs and watches one job      direct, group   commands without Snakemake
     follow      a job's events, as they come  procs, spot, lease, state
     software    Snakemake and a Python        hostkey    a new host key
+    cache       files kept between jobs       peers      files from machine to machine
 
 Paths are plain strings in here: names may be no valid text, and pathlib costs start-up time.
 """

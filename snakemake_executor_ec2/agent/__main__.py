@@ -14,6 +14,7 @@ _WITHOUT_ARGUMENTS = {
     "left": ("leavings", "main"),
     "take": ("cache", "take"),
     "checksums": ("cache", "checksums"),
+    "fetch": ("peers", "fetch"),
     "clean": ("clean", "main"),
     "stand-ins": ("standins", "main"),
     "guard": ("lease", "guard"),
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("supervisor").add_argument("label", help="for people who look at `ps`")
     commands.add_parser("run").add_argument("file")
     commands.add_parser("group").add_argument("file")
+    commands.add_parser("serve").add_argument("files")
     commands.add_parser("status").add_argument("key", nargs="?")
     follow = commands.add_parser("follow")
     follow.add_argument("key")
@@ -91,6 +93,10 @@ def _run(options: argparse.Namespace) -> int:
         from .lanes import lane
 
         return lane(options.name)
+    if command == "serve":
+        from .peers import serve
+
+        return serve(options.files)
     if command == "follow":
         from .follow import follow
 

@@ -26,6 +26,13 @@ _NAME = re.compile(r"[0-9a-f]{64}")
 _MIB = 1 << 20
 
 
+def place(name: str) -> str:
+    """Where a file of this name is between two jobs. Raises FileNotFoundError for what is no name."""
+    if not _NAME.fullmatch(name):
+        raise FileNotFoundError(name)
+    return os.path.join(folder(), name)
+
+
 def folder() -> str:
     """Where they are between two jobs."""
     return os.path.join(home(), "cache")
@@ -58,7 +65,7 @@ def checksums() -> int:
     """`checksums`: {"names": [name, …]} -> {"sha256": {name: hexadecimal}}, of those that are here"""
     found = {}
     for name in map(str, read_request()["names"]):
-        with contextlib.suppress(OSError), open(_cached(name), "rb") as file:
+        with contextlib.suppress(OSError), open(place(name), "rb") as file:
             digest = hashlib.sha256()
             while data := file.read(_MIB):
                 digest.update(data)
@@ -81,7 +88,7 @@ def keep(files: Mapping[str, str], made: Mapping[str, str], since_ns: int) -> No
             alone = stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and ours.covers(path)
             alone = alone and status.st_uid == os.getuid()  # else its mode could not be set
             if alone and (path in made or status.st_ctime_ns <= since_ns):
-                _move(path, _cached(name))
+                _move(path, place(name))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(_note())
 
@@ -112,7 +119,7 @@ def _put(path: str, name: str, ours: Ours) -> bool:
         return False
     with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        _move(_cached(name), path)
+        _move(place(name), path)
         return True
     return False
 
@@ -131,13 +138,7 @@ def _move(path: str, to: str) -> None:
 
 def _is_there(path: str, name: str, already: Mapping[str, str]) -> bool:
     """Whether an earlier call, whose answer was lost, has put it there."""
-    return already.get(path) == name and not os.path.lexists(_cached(name)) and os.path.lexists(path)
-
-
-def _cached(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise FileNotFoundError(name)
-    return os.path.join(folder(), name)
+    return already.get(path) == name and not os.path.lexists(place(name)) and os.path.lexists(path)
 
 
 def _note() -> str:

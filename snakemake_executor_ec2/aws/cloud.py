@@ -220,9 +220,18 @@ class Ec2Cloud:
             self._allowed_at[key] = now
         self._group.allow(self._caller.networks_towards(address))
 
+    def allow_ssh_between_machines(self) -> None:
+        """See `Cloud.allow_ssh_between_machines`."""
+        self._group.allow_itself()
+
+    def private_address(self, machine_id: str) -> str | None:
+        """See `Cloud.private_address`."""
+        return self._board.private_address(machine_id)
+
     def terminate(self, machine_ids: Collection[str]) -> None:
         """See `Cloud.terminate`."""
         if machine_ids:
+            self._board.ending(machine_ids)
             self._terminator.terminate(machine_ids)
             self._board.ending(machine_ids)
 

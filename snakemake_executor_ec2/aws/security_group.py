@@ -1,4 +1,5 @@
-"""The run's security group: one, made at the first launch, open to the caller only."""
+"""The run's security group: one, made at the first launch, open to the caller only, and to the machines in it
+if they pass on files."""
 
 from __future__ import annotations
 
@@ -81,6 +82,12 @@ class SecurityGroup:
             if self._id is not None:
                 self._open(networks)
 
+    def allow_itself(self) -> None:
+        """Open the ssh port to the machines that are in it. Does nothing before the first launch."""
+        with self._lock:
+            if self._id is not None:
+                self._authorize(self._id, _rule_for_itself(self._ssh_port, self._id))
+
     def delete(self) -> bool:
         """Remove it; warns if EC2 refuses, raises no error of AWS. False if a later try may succeed: the
         network interfaces of large machines take their time."""
@@ -157,16 +164,14 @@ class SecurityGroup:
         assert self._id is not None
         for network in networks:
             if network not in self._open_to:
-                self._authorize(self._id, network)
+                self._authorize(self._id, _rule(self._ssh_port, network))
                 self._open_to.add(network)
 
-    def _authorize(self, group_id: str, network: str) -> None:
+    def _authorize(self, group_id: str, rule: IpPermissionTypeDef) -> None:
         patience = Backoff(self._clock, total_s=SETTLE_S)
         while True:
             try:
-                self._clients.ec2.authorize_security_group_ingress(
-                    GroupId=group_id, IpPermissions=[_rule(self._ssh_port, network)]
-                )
+                self._clients.ec2.authorize_security_group_ingress(GroupId=group_id, IpPermissions=[rule])
             except AWS_ERRORS as error:
                 code = code_of(error)
                 if code == "InvalidPermission.Duplicate":
@@ -191,4 +196,13 @@ def _rule(port: int, network: str) -> IpPermissionTypeDef:
         "FromPort": port,
         "ToPort": port,
         "IpRanges": [{"CidrIp": network, "Description": said}],
+    }
+
+
+def _rule_for_itself(port: int, group_id: str) -> IpPermissionTypeDef:
+    return {
+        "IpProtocol": "tcp",
+        "FromPort": port,
+        "ToPort": port,
+        "UserIdGroupPairs": [{"GroupId": group_id, "Description": "machines of the run, for large files"}],
     }

@@ -59,6 +59,8 @@ class StatusBoard:
         self._covered: set[str] = set()
         """By the last answer: what it does not show of these is not there."""
         self._launched_at: dict[str, float] = {}
+        self._addresses: dict[str, str] = {}
+        """Private ones."""
 
     def launched(self, machine_id: str) -> None:
         """This machine has just been launched: it takes EC2 a moment to show it."""
@@ -66,7 +68,8 @@ class StatusBoard:
             self._launched_at[machine_id] = self._clock.monotonic()
 
     def ending(self, machine_ids: Collection[str]) -> None:
-        """We have ended these: EC2 is asked about them only if somebody else asks."""
+        """We have ended these: no other machine is to reach them any more. EC2 is asked about them only if
+        somebody else asks."""
         with self._lock:
             self._ending.update(machine_ids)
 
@@ -82,6 +85,12 @@ class StatusBoard:
             if now >= self._next_call or self._is_overlooked(machine_id, now):
                 self._refresh(now)
             return self._status(machine_id)
+
+    def private_address(self, machine_id: str) -> str | None:
+        """See `Cloud.private_address`."""
+        if machine_id in self._ending or self.status(machine_id).state is not MachineState.RUNNING:
+            return None
+        return self._addresses.get(machine_id)
 
     def _is_overlooked(self, machine_id: str, now: float) -> bool:
         """Whether EC2 was not asked about a machine when it has answered last: one that has ended."""
@@ -120,6 +129,8 @@ class StatusBoard:
             machine_id = row["InstanceId"]
             self._known[machine_id] = status_of(row, public=machine_id in self._public, private=self._private)
             self._seen_at[machine_id] = asked_at
+            if private := row.get("PrivateIpAddress"):
+                self._addresses[machine_id] = private
 
     def _unshown(self, shown: set[str]) -> list[str]:
         """Machines that are not at work, as far as EC2 has shown, and whose end it has not told yet."""

@@ -10,6 +10,7 @@ from snakemake_executor_ec2.agent.client import Installed
 from snakemake_executor_ec2.aws.cache import default_directory
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud, Reached
 from snakemake_executor_ec2.controller.config import RunConfig
+from snakemake_executor_ec2.controller.lingering import Lingering
 from snakemake_executor_ec2.machines.baked import BakedChoice
 from snakemake_executor_ec2.machines.budget import Budget
 from snakemake_executor_ec2.machines.connection import Connection
@@ -17,13 +18,16 @@ from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.machines.feasibility import Feasibility
 from snakemake_executor_ec2.machines.host_keys import FirstKeys, HostKeys
 from snakemake_executor_ec2.machines.launcher import Launcher
+from snakemake_executor_ec2.machines.peers import Peers
 from snakemake_executor_ec2.machines.session import MachineSession
 from snakemake_executor_ec2.model import JobPlan, KeyPair, Market, Software
-from snakemake_executor_ec2.ports import Clock, Cloud, ImageStore, LaunchRecords
+from snakemake_executor_ec2.ports import Clock, Cloud, ImageStore, Launches, LaunchRecords
+from snakemake_executor_ec2.records.ledger import Ledger
 from snakemake_executor_ec2.records.rows import RunRecord
 from snakemake_executor_ec2.sizing.catalogue import Catalogue, Limits
 from snakemake_executor_ec2.sizing.quotas import QuotaLimiter
 from snakemake_executor_ec2.sizing.reuse import Reuse
+from snakemake_executor_ec2.ssh.certificates import authority_line
 from snakemake_executor_ec2.ssh.connector import SshConnector
 from snakemake_executor_ec2.ssh.keys import load_key_pair, new_key_pair
 from snakemake_executor_ec2.ssh.proxy import proxy_command
@@ -35,16 +39,25 @@ class Logins:
 
     own: KeyPair = field(default_factory=new_key_pair)
     users: tuple[KeyPair, ...] = ()
+    peers: KeyPair | None = None
+    """Certifies keys by which machines log in to each other, for files. On no disk. None: they do not."""
 
     @classmethod
     def of(cls, config: RunConfig) -> Logins:
         """Raises ConfigurationError if the user's key cannot be read."""
-        return cls(users=(load_key_pair(config.ssh_key),) if config.ssh_key else ())
+        users = (load_key_pair(config.ssh_key),) if config.ssh_key else ()
+        return cls(users=users, peers=new_key_pair() if config.peers else None)
 
     @property
     def authorized(self) -> tuple[str, ...]:
-        """Their public halves, for the machines."""
-        return tuple(key.public for key in (self.own, *self.users))
+        """Their public halves."""
+        return tuple(key.public for key in (self.own, *self.users, *([self.peers] if self.peers else [])))
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Lines of `authorized_keys`, for the machines."""
+        peers = [authority_line(self.peers.public)] if self.peers else []
+        return (*(key.public for key in (self.own, *self.users)), *peers)
 
     def connector(self, config: RunConfig) -> SshConnector:
         """The way to this run's machines."""
@@ -159,7 +172,7 @@ def launcher(
         run_id=run_id,
         owner=getpass.getuser(),
         ssh_user=config.ssh_user,
-        authorized_keys=logins.authorized,
+        authorized_keys=logins.lines,
         user_tags=config.tags,
         instance_profile=config.instance_profile,
         lifetime_s=config.lifetime_s,
@@ -180,13 +193,30 @@ def sessions(
     host_keys: HostKeys,
     tell: Callable[[str], None],
     install_s: list[float],
+    peers: Peers | None = None,
 ) -> Callable[[Connection], MachineSession]:
     """Makes the session on each machine of a run; what one has worked out, the others know. `install_s` gets
     how long software took on each."""
     locks: dict[Software, Installed] = {}
     reuse = config.reuse is not Reuse.NEVER
     return lambda connection: MachineSession(
-        connection, clock, tell, locks, host_keys, install_s, reuse=reuse
+        connection, clock, tell, locks, host_keys, install_s, reuse=reuse, peers=peers
+    )
+
+
+def peers(
+    config: RunConfig, logins: Logins, cloud: Cloud, clock: Clock, tell: Callable[[str], None]
+) -> Peers | None:
+    """What lets a run's machines pass on large files; None if the user does not want it."""
+    if logins.peers is None:
+        return None
+    return Peers(
+        cloud=cloud,
+        clock=clock,
+        authority=logins.peers,
+        user=config.ssh_user,
+        port=config.ssh_port,
+        tell=tell,
     )
 
 
@@ -203,3 +233,17 @@ def launch_guard(reachability: Reachability, host_keys: HostKeys) -> Callable[[]
         host_keys.check()
 
     return check
+
+
+def lingering(
+    config: RunConfig,
+    logins: Logins,
+    cloud: Cloud,
+    clock: Clock,
+    ledger: Ledger,
+    launcher: Callable[[], Launches],
+    tell: Callable[[str], None],
+) -> Lingering:
+    """The machines that stay for others, and what lets them pass on files."""
+    passing = peers(config, logins, cloud, clock, tell)
+    return Lingering(passing, config.idle_s, clock, ledger, launcher=launcher, tell=tell)

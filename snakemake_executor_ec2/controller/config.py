@@ -70,6 +70,8 @@ class RunConfig:
     """How long a machine without a job waits for the next one."""
     look_ahead: bool = True
     """Whether machines are launched before their jobs are ready."""
+    peers: bool = True
+    """Whether machines get large files from each other."""
     keep_failed_s: float = 0.0
     can_detach: bool = True
     """Whether machines may outlive the run: those of a rehearsal do not."""

@@ -20,6 +20,7 @@ from snakemake_executor_ec2.sizing.lease import lease_s
 if TYPE_CHECKING:
     from snakemake_executor_ec2.controller.ahead import LookAhead
     from snakemake_executor_ec2.controller.idle import IdleMachines
+    from snakemake_executor_ec2.controller.lingering import Lingering
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class RunContext:
     ledger: Ledger
     idle: IdleMachines
     ahead: LookAhead
+    lingering: Lingering
     new_key_pair: Callable[[], KeyPair]
     session: Callable[[Connection], Session]
     software: Software

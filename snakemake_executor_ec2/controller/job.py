@@ -116,7 +116,7 @@ class JobLifecycle:
             with suppress(Ec2ExecutorError):  # the job is done, whatever becomes of its machine
                 is_free = outcome.ok and self._machines.set_free(entry, ready)
         finally:
-            if not is_free:
+            if not is_free and not (outcome.ok and self._context.lingering.take(self._plan, entry, ready)):
                 self._machines.release(entry, ready)
         return outcome
 

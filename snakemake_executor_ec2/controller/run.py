@@ -22,6 +22,7 @@ from snakemake_executor_ec2.controller.context import Inherited, RunContext
 from snakemake_executor_ec2.controller.heartbeat import Heartbeat
 from snakemake_executor_ec2.controller.idle import IdleMachines, Promise
 from snakemake_executor_ec2.controller.job import run_job
+from snakemake_executor_ec2.controller.lingering import Lingering, Reader
 from snakemake_executor_ec2.controller.recovery import Recovery
 from snakemake_executor_ec2.controller.spending import before_usd
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
@@ -166,6 +167,9 @@ class Run:
         reachability = Reachability()
         host_keys = HostKeys(first_is_enough=config.allow_first_host_key, tell=self._tell)
         idle = self._idle_machines(lambda: launcher)
+        lingering = compose.lingering(
+            config, logins, self._cloud, clock, self._ledger, lambda: launcher, self._tell
+        )
         launcher = compose.launcher(
             config,
             self.feasibility,
@@ -175,7 +179,7 @@ class Run:
             run_id=self.id,
             folder=folder,
             may_launch=compose.launch_guard(reachability, host_keys),
-            make_room=idle.make_room,
+            make_room=lambda plan: idle.make_room(plan) or lingering.make_room(),
             tell=self._tell,
         )
         return RunContext(
@@ -185,9 +189,10 @@ class Run:
             launcher=launcher,
             ledger=self._ledger,
             idle=idle,
+            lingering=lingering,
             ahead=self._look_ahead(idle, launcher),
             new_key_pair=compose.first_keys(config, clock, new_key_pair),
-            session=compose.sessions(config, clock, host_keys, self._tell, self._install_s),
+            session=compose.sessions(config, clock, host_keys, self._tell, self._install_s, lingering.peers),
             software=self.software,
             boot_timeout_s=config.boot_timeout_s,
             lease_s=config.lease_s,
@@ -209,6 +214,10 @@ class Run:
             launcher=launcher,
             tell=self._tell,
         )
+
+    def _lingering(self, logins: Logins, launcher: Callable[[], Launches]) -> Lingering:
+        cloud, clock = self._cloud, self._clock
+        return compose.lingering(self.config, logins, cloud, clock, self._ledger, launcher, self._tell)
 
     def _look_ahead(self, idle: IdleMachines, launcher: Launches) -> LookAhead:
         """Launches nothing if the user does not want that, or machines must not wait for jobs."""
@@ -248,6 +257,7 @@ class Run:
         if self._idle is not None:
             if inherited is None:
                 self._idle.want(plan)  # before it is known that fewer jobs are to come
+                self._context.lingering.expect(plan)
             self.ahead.getting(plan, step)
         return self.begin(plan, lambda context, cancel: run_job(plan, context, cancel, inherited))
 
@@ -267,14 +277,16 @@ class Run:
 
         def tell_it() -> None:
             try:
-                future.set_result(tell(self._context, cancel))
+                outcome = tell(self._context, cancel)
             except BaseException as error:
                 # If it were raised, it would end the run, and with it the machines of all other jobs.
-                future.set_result(JobOutcome(ok=False, message=messages.executor_bug(plan, error)))
-            finally:
-                if idle is not None:
-                    idle.has_one(plan)
-                self._stories.discard(story)
+                outcome = JobOutcome(ok=False, message=messages.executor_bug(plan, error))
+            if idle is not None:
+                self._context.lingering.ended(plan, ok=outcome.ok)
+            future.set_result(outcome)
+            if idle is not None:
+                idle.has_one(plan)
+            self._stories.discard(story)
 
         thread = threading.Thread(target=tell_it, name=f"job {plan.key}", daemon=True)
         story = Story(future, cancel, thread)
@@ -286,6 +298,11 @@ class Run:
         """So many jobs of each rule are still to be submitted: machines wait for them."""
         if self._idle is not None:
             self._idle.expect(coming)
+
+    def expect_readers(self, readers: Collection[Reader]) -> None:
+        """These jobs are to read what one makes that was just submitted: its machine may stay for them."""
+        if self._idle is not None:
+            self._context.lingering.read_later(readers)
 
     def require_folder(self) -> None:
         """Raise ConfigurationError if the working folder was deleted: the run cannot continue."""
@@ -301,6 +318,7 @@ class Run:
         if self._idle is not None:
             self.ahead.close()
             self._idle.close()
+            self._context.lingering.close()
 
     def cancel(self, *, detach: bool = False, keep_results: bool = False) -> None:
         """Cancel all jobs and wait, for a while, until they have ended their machines. With `detach`,
@@ -314,6 +332,7 @@ class Run:
         if self._idle is not None:
             self.ahead.close()
             self._idle.close()
+            self._context.lingering.close()
         for story in stories:
             story.thread.join(timeout=_GRACE_S)
 

@@ -213,6 +213,9 @@ class Host:
             (etc / "hosts").write_text(f"{known}\n{address} {self.hostname} {self.hostname.split('.')[0]}\n")
             (etc / "hostname").write_text(f"{self.hostname}\n")
             write_etc(etc, self._image.variables | self.extra_variables)
+            # All hosts are on one network of this computer's. So ssh comes from its own address to others.
+            (etc / "ssh").mkdir(exist_ok=True)
+            (etc / "ssh" / "ssh_config").write_text(f"Host 127.*\n    BindAddress {address}\n")
             if self._home:
                 self._home.mkdir(exist_ok=True, mode=0o700)
             return

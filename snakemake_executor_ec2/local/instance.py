@@ -105,6 +105,7 @@ class Instance:
         self._image_disk = image_disk
         self._disk_in_use = asyncio.Lock()
         self._connections: Counter[str] = Counter(attempted=0, admitted=0, authenticated=0)
+        self._received_bytes = 0
         self._console = ""
         self._host: Host | None = None
         self._cloud_init: CloudInit | None = None
@@ -230,6 +231,7 @@ class Instance:
             "pid": process.pid if process is not None and process.poll() is None else None,
             "crashed": self._crashed,
             "connections": dict(self._connections),
+            "received_bytes": self._received_bytes,
             "open_connections": len(self._sshd.connections),
         }
 
@@ -246,6 +248,9 @@ class Instance:
 
     def counts(self, what: str) -> None:
         self._connections[what] += 1
+
+    def receives(self, size: int) -> None:
+        self._received_bytes += size
 
     async def flowing(self) -> None:
         await self._flowing.wait()

@@ -27,11 +27,16 @@ class Session(asyncssh.SSHServerSession[bytes]):
     """What asyncssh calls; data flows without a task or a copy that is not needed."""
 
     def __init__(
-        self, host: Host, connection: asyncssh.SSHServerConnection, on_lost: Callable[[Session], None]
+        self,
+        host: Host,
+        connection: asyncssh.SSHServerConnection,
+        on_lost: Callable[[Session], None],
+        on_received: Callable[[int], None],
     ) -> None:
         self._host = host
         self._connection = connection
         self._on_lost = on_lost
+        self._on_received = on_received
         self._loop = asyncio.get_running_loop()
         self._channel: asyncssh.SSHServerChannel[bytes] | None = None
         self._argv: list[str] = []
@@ -81,6 +86,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def data_received(self, data: bytes, datatype: int | None) -> None:  # noqa: ARG002 -- asyncssh's signature
         if self._input is None and self._program is not None:
             return  # the program has closed its input
+        self._on_received(len(data))
         self._waiting.append(memoryview(data))
         self._waiting_bytes += len(data)
         if len(self._waiting) == 1 or self._waiting_bytes > _ENOUGH_WAITING:

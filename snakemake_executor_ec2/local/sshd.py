@@ -49,6 +49,9 @@ class Door(Protocol):
     def counts(self, what: str) -> None:
         """Told of each connection `attempted`, `admitted` and `authenticated`."""
 
+    def receives(self, size: int) -> None:
+        """Told of bytes that clients send to programs."""
+
     async def flowing(self) -> None:
         """Return when bytes may flow; at once, unless connections are half-open."""
 
@@ -186,7 +189,7 @@ class Connection(asyncssh.SSHServer):
         assert self._connection is not None
         if len(self._sessions) >= _SESSIONS_A_CONNECTION:
             return False
-        session = Session(self._door.host, self._connection, self._sessions.discard)
+        session = Session(self._door.host, self._connection, self._sessions.discard, self._door.receives)
         self._sessions.add(session)
         if self._frozen:
             session.freeze()

@@ -70,6 +70,7 @@ class Connection:
         self._cancel = cancel
         self._machine = machine
         self.machine_id = machine.id
+        self.zone = machine.zone
         self._patience_s = patience_s
         self._lost_after_s = lost_after_s
         self._reachability = reachability
@@ -114,6 +115,10 @@ class Connection:
         with suppress(ConnectError):
             return use(host) if host is not None else None
         return None
+
+    def pause(self, seconds: float) -> None:
+        """Wait; raises Cancelled at once if the job is cancelled."""
+        self._cancel.wait(seconds)
 
     def handed_over(self, cancel: CancelToken) -> Connection:
         """The same line for another job, which is cancelled for itself."""

@@ -23,7 +23,7 @@ from snakemake_executor_ec2.agent.protocol import (
     SpotNotice,
     Unwatched,
 )
-from snakemake_executor_ec2.agent.transfer import Upload
+from snakemake_executor_ec2.agent.transfer import Progress, Upload
 from snakemake_executor_ec2.errors import (
     Cancelled,
     ConnectError,
@@ -38,6 +38,8 @@ from snakemake_executor_ec2.formatting import TellOnce
 from snakemake_executor_ec2.machines.fetching import Fetching
 from snakemake_executor_ec2.machines.host_keys import HostKeys
 from snakemake_executor_ec2.machines.kept_files import KeptFiles
+from snakemake_executor_ec2.machines.peer_files import PeerFiles
+from snakemake_executor_ec2.machines.peers import Peers
 from snakemake_executor_ec2.machines.umask import own_umask
 from snakemake_executor_ec2.model import Cleaned, JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import Clock, RemoteHost
@@ -76,9 +78,11 @@ class MachineSession:
         install_s: list[float],
         *,
         reuse: bool = False,
+        peers: Peers | None = None,
     ) -> None:
         """A run's machines share `locks`, what a first one worked out, `host_keys`, and `install_s`: how long
-        software took on each. `reuse`: its machine may be cleaned, for another job."""
+        software took on each. `reuse`: its machine may be cleaned, for another job. `peers` pass on large
+        files."""
         self._connection = connection
         self._clock = clock
         self._tell = tell
@@ -95,6 +99,7 @@ class MachineSession:
         self._reuse = reuse
         self._spot_notice = self._used = False
         self._kept = KeptFiles(connection=connection)
+        self._peers = PeerFiles(peers=peers, connection=connection)
 
     def move_in(self, lease_s: float, *, used: bool = False) -> None:
         self._used = used
@@ -130,6 +135,7 @@ class MachineSession:
         self._search_path = tuple(saved_state["path"])
         self._there = Path(saved_state["workdir"])
         self._ahead_ns = int(saved_state.get("ahead_ns", 0))
+        self._peers.peers = None  # it does not know this run's key
         self._connection.call(lambda host: Agent(host).install())
 
     def lease(self, lease_s: float) -> None:
@@ -199,16 +205,13 @@ class MachineSession:
             sending = self._sending(plan)
             self._make_folders(plan, sending)
         there = self._kept.take(plan, sending, used=self._used, ahead_ns=self._ahead_ns)
-        entries = [
-            Entry(path=str(each.content), name=str(each.name))
-            for each in sending
-            if str(each.name) not in there
-        ]
-        size = self._connection.call(Upload(entries, shift_ns=self._ahead_ns).over)
+        missing = [each for each in sending if str(each.name) not in there]
+        self._peers.has(sending, self._kept.sent, there, self._ahead_ns)
+        size = self._peers.stage(plan, missing, self._kept.sent, self._send, self._ahead_ns)
         if plan.view is not None:
             self._show(plan, plan.view)
         seconds = self._clock.monotonic() - started
-        return Transfer(files=len(entries), bytes=size, seconds=seconds, kept=len(there))
+        return Transfer(files=len(missing), bytes=size, seconds=seconds, kept=len(there))
 
     def run(self, plan: JobPlan, log: Path) -> JobResult:
         if self._there is not None:
@@ -257,6 +260,8 @@ class MachineSession:
             tell=self._tell_once,
         )
         files, size = fetching.results(succeeded=succeeded)
+        if succeeded:
+            self._peers.made(plan.outputs, self._paths, self._ahead_ns)
         return Transfer(files=files, bytes=size, seconds=self._clock.monotonic() - started)
 
     def left(self, plan: JobPlan) -> Mapping[Path, int]:
@@ -274,9 +279,14 @@ class MachineSession:
     def clean(self, plan: JobPlan) -> Cleaned:
         if self._spot_notice:
             return Cleaned(changed="EC2 takes it back", free_mib=0)
-        return self._kept.clean(plan, self._paths)
+        with self._peers.undisturbed():
+            return self._kept.clean(plan, self._paths)
 
     # --- helpers ------------------------------------------------------------------------------
+
+    def _send(self, files: Iterable[Sending], progress: Progress) -> int:
+        entries = [Entry(path=str(each.content), name=str(each.name)) for each in files]
+        return self._connection.call(Upload(entries, shift_ns=self._ahead_ns, progress=progress).over)
 
     def _start_of(self, plan: JobPlan) -> JobStart:
         runtime_min = plan.requirements.runtime_min

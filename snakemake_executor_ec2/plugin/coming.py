@@ -17,6 +17,7 @@ from snakemake_executor_ec2.plugin.job_plan import (
     unsettled_resources,
 )
 from snakemake_executor_ec2.plugin.job_requirements import requirements_of
+from snakemake_executor_ec2.plugin.readers import readers
 from snakemake_executor_ec2.plugin.submission import own_command
 from snakemake_executor_ec2.sizing.ahead import Key, Needs, Step
 
@@ -66,6 +67,7 @@ class Coming:
             self._left[rule_of(job)] -= 1
         run.ahead.handed_over(job.jobid)
         run.expect(+self._left)
+        run.expect_readers(readers(self._dag, job))
 
     def _count(self) -> Counter[str]:
         units: dict[Any, str] = {}

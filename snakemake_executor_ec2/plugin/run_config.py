@@ -50,6 +50,7 @@ def run_config(settings: ExecutorSettings) -> RunConfig:
         allow_first_host_key=settings.allow_first_host_key,
         ami=settings.ami,
         use_baked=settings.baked != "never",
+        peers=settings.peers != "never",
         requirements=settings.requirements,
         setup=settings.setup,
         instance_types=allowed_patterns(listed(settings.instance_types)),

@@ -219,6 +219,12 @@ class ExecutorSettings(ExecutorSettingsBase):
         "have shown how long rules take. 'off': when the job is ready.",
         choices=["auto", "off"],
     )
+    peers: Optional[str] = _option(
+        "auto",
+        "'auto': a large file that several machines need is sent once, and they get it from each other, over "
+        "ssh, by their private addresses; 'never': this computer sends it to each.",
+        choices=["auto", "never"],
+    )
     boot_timeout: Optional[str] = _duration(
         "5m", "Time after which a machine that does not answer over ssh is given up.", bare="seconds"
     )

@@ -311,6 +311,19 @@ def test_allow_ssh_from_here(setup: Setup, cloud: Cloud) -> None:
     cloud.allow_ssh_from_here("127.0.0.1")
 
 
+def test_machines_that_reach_each_other(setup: Setup, cloud: Cloud) -> None:
+    """They may be let to as often as one likes; a private address is that of a machine that runs, and was not
+    told to end."""
+    machine = cloud.launch(make_spec(cloud))
+    cloud.allow_ssh_between_machines()
+    cloud.allow_ssh_between_machines()
+    setup.settle()
+    assert cloud.private_address(machine.id)
+    assert cloud.private_address("i-00000000000000000") is None
+    cloud.terminate([machine.id])
+    assert cloud.private_address(machine.id) is None
+
+
 def test_console_output(cloud: Cloud) -> None:
     """A machine's boot messages are text."""
     machine = cloud.launch(make_spec(cloud))

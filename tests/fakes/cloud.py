@@ -126,6 +126,8 @@ class FakeCloud:
         self.impaired: set[str] = set()
         """Ids of machines that EC2's own checks fail for."""
         self.closed = 0
+        self.machines_meet = False
+        """Whether they may reach each other's ssh port."""
         self._clock = clock
         self._types = tuple(types)
         self._prices = PRICES if prices is None else prices
@@ -246,6 +248,15 @@ class FakeCloud:
         with self._lock:
             for each in self.machines.values():
                 each.allowed.add(address)
+
+    def allow_ssh_between_machines(self) -> None:
+        self._raise_planned("allow_ssh_between_machines")
+        self.machines_meet = True
+
+    def private_address(self, machine_id: str) -> str | None:
+        self._raise_planned("private_address")
+        running = self.status(machine_id).state is MachineState.RUNNING
+        return f"10.0.0.{self.machines[machine_id].number}" if running else None
 
     def terminate(self, machine_ids: Collection[str]) -> None:
         self._raise_planned("terminate")

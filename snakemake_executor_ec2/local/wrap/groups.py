@@ -8,7 +8,7 @@ from typing import Any
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.security_groups import SecurityGroupBackend
 
-from .backend import instances
+from .backend import instances, is_gone
 from .patch import replace
 
 
@@ -23,11 +23,21 @@ def groups_of(instance: Any) -> list[Any]:
     return [default] if default is not None else []
 
 
-def admits(groups: list[Any], address: str, port: int) -> bool:
-    """Whether an ingress rule opens a port to an IPv4 address."""
+def admits(instance: Any, address: str, port: int) -> bool:
+    """Whether an ingress rule of an instance's groups opens a port to an IPv4 address."""
     client = ipaddress.ip_address(address)
     # Without the lock: the event loop asks, and whoever holds the lock may be waiting for the loop.
-    return any(_rule_admits(rule, client, port) for group in groups for rule in list(group.ingress_rules))
+    of_client = {
+        group.id
+        for each in instances(instance.ec2_backend)
+        if each.private_ip == address and each.vpc_id == instance.vpc_id and not is_gone(each)
+        for group in each.security_groups
+    }
+    return any(
+        _opens(rule, port) and (_names(rule, client) or _names_group(rule, of_client))
+        for group in instance.security_groups
+        for rule in list(group.ingress_rules)
+    )
 
 
 def install() -> None:
@@ -43,10 +53,17 @@ def install() -> None:
     delete = replace(SecurityGroupBackend, "_delete_security_group", delete_unused)
 
 
-def _rule_admits(rule: Any, client: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> bool:
-    if rule.ip_protocol not in ("tcp", "-1"):
-        return False
-    if rule.ip_protocol == "tcp" and not rule.from_port <= port <= rule.to_port:
-        return False
+def _opens(rule: Any, port: int) -> bool:
+    if rule.ip_protocol == "tcp":
+        return bool(rule.from_port <= port <= rule.to_port)
+    return bool(rule.ip_protocol == "-1")
+
+
+def _names(rule: Any, client: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     block = rule.ip_range.get("CidrIp")
     return block is not None and client in ipaddress.ip_network(block, strict=False)
+
+
+def _names_group(rule: Any, groups: set[str]) -> bool:
+    """Whether a rule admits machines of one of these groups: by their private addresses, as EC2 does."""
+    return (rule.source_group or {}).get("GroupId") in groups

@@ -151,11 +151,11 @@ def _admits(instance: Any, fleet: Fleet, address: str, port: int) -> bool:
     """Whether a connection from an address gets to an instance. Without a public address only its own network
     reaches it; to its groups, loopback addresses of that network are those of the VPC."""
     if not fleet.addresses.is_inside(address):
-        return instance.has_public_address and groups.admits(instance.security_groups, address, port)
+        return instance.has_public_address and groups.admits(instance, address, port)
     network = ipaddress.IPv4Network(instance.ec2_backend.get_vpc(instance.vpc_id).cidr_block)
     there = int(network.network_address) | (int(ipaddress.IPv4Address(address)) & int(network.hostmask))
     seen = (address, str(ipaddress.IPv4Address(there)))
-    return any(groups.admits(instance.security_groups, each, port) for each in seen)
+    return any(groups.admits(instance, each, port) for each in seen)
 
 
 _terminate: Callable[[Any], Any] = Instance.terminate

@@ -72,6 +72,18 @@ def test_more_networks(world: World) -> None:
     assert {(each["FromPort"], each["ToPort"]) for each in rules} == {(2222, 2222)}
 
 
+def test_its_own_machines(world: World) -> None:
+    """The rule for them names the group itself, and only ssh's port; without a group there is none."""
+    world.group.allow_itself()
+    assert not world.ec2.calls
+    world.ensure()
+    world.group.allow_itself()
+    rule = world.ec2.called("authorize_security_group_ingress")[-1]["IpPermissions"][0]
+    assert [each["GroupId"] for each in rule["UserIdGroupPairs"]] == ["sg-1"]
+    assert (rule["IpProtocol"], rule["FromPort"], rule["ToPort"]) == ("tcp", 2222, 2222)
+    assert "IpRanges" not in rule
+
+
 def test_a_rule_that_is_there_is_fine(world: World) -> None:
     """EC2's complaint about a duplicate rule is no failure; an unknown fresh group is waited for."""
     world.ec2._script["authorize_security_group_ingress"] = [

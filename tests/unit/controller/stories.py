@@ -10,6 +10,7 @@ from snakemake_executor_ec2.controller.ahead import LookAhead
 from snakemake_executor_ec2.controller.context import Inherited, RunContext
 from snakemake_executor_ec2.controller.idle import IdleMachines, Promise
 from snakemake_executor_ec2.controller.job import run_job
+from snakemake_executor_ec2.controller.lingering import Lingering
 from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.model import (
     JobOutcome,
@@ -71,6 +72,9 @@ class World(launchers.World):
             ledger=self.ledger,
             idle=self.idle,
             ahead=self.ahead,
+            lingering=Lingering(
+                None, 60.0, self.clock, self.ledger, launcher=lambda: self.launcher, tell=self.said.append
+            ),
             new_key_pair=lambda: launchers.HOST_KEY,
             session=lambda connection: FakeSession(connection, self.scene),
             software=Software(snakemake="9"),

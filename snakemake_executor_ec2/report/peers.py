@@ -1,0 +1,33 @@
+"""What is told of files that go from machine to machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from snakemake_executor_ec2.formatting import size
+from snakemake_executor_ec2.model import JobPlan
+
+
+def passed(plan: JobPlan, sizes: Sequence[int], holder: str, seconds: float) -> str:
+    files = "1 large file" if len(sizes) == 1 else f"{len(sizes)} large files"
+    return f"{plan.label} got {files}, {size(sum(sizes))}, from machine {holder} in {seconds:.1f} s"
+
+
+def not_allowed(why: str) -> str:
+    return (
+        f"large files cannot go from machine to machine, so your computer sends them to each: {why} "
+        "(--ec2-peers never tries none of it)"
+    )
+
+
+def failed(why: str, *, for_good: bool) -> str:
+    again = "sends such files from now on" if for_good else "sends it, if no other machine has it"
+    return f"a large file could not be got from another machine ({why}); your computer {again}"
+
+
+def wrong(path: Path, holder: str) -> str:
+    return (
+        f"machine {holder} has {path} with other content than your computer, so no other machine gets it "
+        "from there: a job has changed it"
+    )
