@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from snakemake_executor_ec2.records.ledger import Entry, Ledger, MachineEntry
 
 _LOOK_S = 0.25
+_NO_FILE = 1 << 62
 _WORTH = 100 * 10**6
 """Bytes for which a machine stays after its first minute, which is paid in any case."""
 _JOIN_S = 60.0
+_SERVES_S = 600.0
+"""How much longer a machine stays while it serves a file: what is cut off is sent by the controller."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,8 @@ class Reader:
 
 @dataclass
 class Lingering:
-    """Those of a run, none for longer than `idle_s`, and none after `close`. Threads share it."""
+    """Those of a run. None stays longer than `idle_s`, unless it serves a file just then, or after `close`.
+    Threads share it."""
 
     peers: Peers | None
     """None: machines give no files away, and none stays."""
@@ -118,7 +122,7 @@ class Lingering:
     def _stay(self, ready: ReadyMachine, on: MachineEntry, leave: threading.Event) -> None:
         machine = ready.machine
         until = self.clock.monotonic() + self.idle_s
-        while self._is_needed(machine) and self.clock.monotonic() < until and not self._closed:
+        while self._is_needed(machine) and self._in_time(machine, until) and not self._closed:
             if leave.wait(_LOOK_S):
                 break
         try:
@@ -145,6 +149,11 @@ class Lingering:
         for each in coming:
             if self.peers is not None:
                 self.peers.expect(_reader(each.job), each.paths)
+
+    def _in_time(self, machine: Machine, until: float) -> bool:
+        now = self.clock.monotonic()
+        serves = self.peers is not None and self.peers.needs(machine.id, least=_NO_FILE)
+        return now < until or (serves and now < until + _SERVES_S)
 
     def _is_needed(self, machine: Machine) -> bool:
         is_paid = self.clock.now() - machine.launched_at < MINIMUM_BILLED_S
