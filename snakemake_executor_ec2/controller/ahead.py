@@ -94,7 +94,7 @@ def _prepared(promise: Promise, ready: ReadyMachine, entry: Entry, context: RunC
     ledger.close(entry)
     free_mib = -(-plan.requirements.disk_mb * 10**6 // 2**20)  # it was made to have this much
     used = context.launcher.used(ready.machine, plan.requirements, rule=plan.rule, free_mib=free_mib)
-    return used is not None and context.idle.keep(promise, ready, entry.on, used)
+    return used is not None and context.idle.keep(promise, ready, entry.on, replace(used, ahead=True))
 
 
 class _Stage(Enum):

@@ -42,6 +42,8 @@ class Used:
     """Of its disk."""
     ends_at: float
     """When it ends in any case, in seconds since the epoch."""
+    ahead: bool = False
+    """It has done no job yet: it was launched ahead of one."""
 
 
 def fits(used: Used, wanted: Requirements, fresh: Offer, now: float) -> bool:
@@ -58,7 +60,9 @@ def fits(used: Used, wanted: Requirements, fresh: Offer, now: float) -> bool:
     time = used.ends_at - now >= (wanted.runtime_min or 0) * 60 + margin_s
     market = wanted.spot is not (SpotUse.NEVER if used.machine.market is Market.SPOT else SpotUse.ONLY)
     usual = same_image and same_gpu and large and room and time and market
-    return usual and _is_allowed(used, wanted) and _is_worth_it(used, wanted, fresh)
+    # EC2 had none that is cheaper when it was launched for just such a job.
+    is_made_for_it = used.ahead and wanted == first
+    return usual and _is_allowed(used, wanted) and (is_made_for_it or _is_worth_it(used, wanted, fresh))
 
 
 def _is_allowed(used: Used, wanted: Requirements) -> bool:

@@ -228,6 +228,21 @@ def test_none_to_be_had(run: Ahead, refuse: Exception) -> None:
     assert run.told() is None
 
 
+def test_what_ec2_had_is_used(run: Ahead) -> None:
+    """Also if it is dearer than a machine of which EC2 has none."""
+    run.cloud.refuse = lambda spec: (
+        launchers.NONE_LEFT if spec.offer.instance_type.name == "c7i.large" else None
+    )
+    run.submit(A)
+    run.runs(A)
+    run.ahead.ran(A, WELL)
+    run.look()
+    assert [each.ok for each in run.get()] == [True]
+    run.submit(B)
+    assert run.story(B).ok
+    assert len(run.cloud.machines) == 1
+
+
 def test_it_makes_room(tmp_path: Path) -> None:
     """If the budget is in the way of a job, what was launched ahead ends, ready or not; what all have cost is
     within it."""
