@@ -56,8 +56,8 @@ def test_adoption_and_login_through_the_proxy_of_the_first_run(
     assert "PublicIpAddress" not in shell.described(machine)
     if shutil.which("ssh"):
         assert shell(run_workflow.folder, "ssh", machine, "--", "id", "-un") == "ec2-user\n"
-    again = run_workflow(files, *NO_ADDRESS, env=env)
-    assert again.returncode == 0, again.output
+    again = watched(run_workflow, *NO_ADDRESS, env=env)
+    assert again.wait() == 0, again.output
     assert alive(ec2_cloud) == []
     assert len(launched_since(ec2_cloud, before)) == 1, "the second run launched none"
     assert (run_workflow.folder / "out.txt").read_text() == "carried\n"
