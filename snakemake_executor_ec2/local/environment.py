@@ -16,6 +16,8 @@ REGION = "us-east-1"
 CONTROL_TOKEN = "SNAKEMAKE_EC2_CONTROL_TOKEN"  # noqa: S105 -- a variable's name
 SSH_PORT = "SNAKEMAKE_EC2_SSH_PORT"
 _SSH_PORT = 22
+SERVICES = ("AWS_ENDPOINT_URL", "SNAKEMAKE_EC2_SSH_PORT")
+"""What a host needs to use the cloud; it gets its credentials, and its region, from its metadata service."""
 # A profile would bring another account's credentials and endpoints, a token another account's session.
 # A service's own endpoint would win over the one for all.
 UNSET = (

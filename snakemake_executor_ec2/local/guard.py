@@ -16,10 +16,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote
 
 from .wrap.calls import ApiError
+
+if TYPE_CHECKING:
+    from .wrap.roles import RoleSessions
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _CREDENTIAL = re.compile(r"([^/\s,]+)/(\d{8})/([^/\s,]+)/([^/\s,]+)/aws4_request")
@@ -41,10 +44,14 @@ class Secrets:
 class Guard:
     """Checks requests before anything of them is looked at. Raises ApiError for those that may not be."""
 
-    def __init__(self, given: Secrets, other_secret: Callable[[str], str | None]) -> None:
-        """`other_secret`: the secret key of an access key that is not the cloud's own, if there is one."""
+    def __init__(
+        self, given: Secrets, other_secret: Callable[[str], str | None], sessions: RoleSessions
+    ) -> None:
+        """`other_secret`: the secret key of an access key that is not the cloud's own, if there is one;
+        `sessions`: those of instances."""
         self._given = given
         self._other_secret = other_secret
+        self._sessions = sessions
 
     def check_source(self, environ: Mapping[str, Any]) -> None:
         """Refuse what a browser sends."""
@@ -74,8 +81,13 @@ class Guard:
         time = str(environ.get("HTTP_X_AMZ_DATE", ""))
         if not time.startswith(day) or not _is_recent(time):
             raise ApiError("RequestExpired", "Request has expired", status=400)
-        secret = self._other_secret(access_key) or self._given.secret_key
-        canonical = _canonical(environ, fields.get("SignedHeaders", "").split(";"), service)
+        signed = fields.get("SignedHeaders", "").split(";")
+        secret = (
+            self._secret_of_session(environ, access_key, signed, service)
+            or self._other_secret(access_key)
+            or self._given.secret_key
+        )
+        canonical = _canonical(environ, signed, service)
         text = "\n".join(
             (_ALGORITHM, time, f"{day}/{region}/{service}/aws4_request", _sha256(canonical.encode()))
         )
@@ -86,6 +98,23 @@ class Guard:
             message = "The request signature we calculated does not match the signature you provided."
             code = "SignatureDoesNotMatch" if service != "ec2" else "AuthFailure"
             raise ApiError(code, message, status=403)
+
+    def _secret_of_session(
+        self, environ: Mapping[str, Any], access_key: str, signed: list[str], service: str
+    ) -> str | None:
+        """The secret key of an instance's role. Refuses one without its session token, or that has ended."""
+        session = self._sessions.of_key(access_key)
+        if session is None:
+            return None
+        token = str(environ.get("HTTP_X_AMZ_SECURITY_TOKEN", ""))
+        is_signed = "x-amz-security-token" in signed
+        if not is_signed or not hmac.compare_digest(token.encode(), session.token.encode()):
+            code = "AuthFailure" if service == "ec2" else "InvalidClientTokenId"
+            raise ApiError(code, "The security token included in the request is invalid", status=403)
+        if self._sessions.has_ended(session):
+            code = "RequestExpired" if service == "ec2" else "ExpiredToken"
+            raise ApiError(code, "The security token included in the request is expired", status=403)
+        return session.secret_key
 
 
 def _is_recent(time: str) -> bool:

@@ -100,6 +100,21 @@ class Policy:
         )
 
 
+@dataclass(frozen=True)
+class Policies:
+    """All policies of one identity. One that denies beats all that allow."""
+
+    each: tuple[Policy, ...]
+
+    def decide(self, request: Request) -> Decision:
+        """What comes of a request, as of one policy with all their statements."""
+        decisions = {policy.decide(request) for policy in self.each}
+        for decision in (Decision.DENIED, Decision.ALLOWED):
+            if decision in decisions:
+                return decision
+        return Decision.NOT_ALLOWED
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Operator:
     """A condition operator, with what its name adds: `ForAllValues:`, `Not`, `IfExists`."""

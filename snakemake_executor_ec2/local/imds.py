@@ -8,20 +8,32 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 _HEAD_LIMIT = 16384
-_REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed"}
+_LONGEST_TOKEN_S = 6 * 3600
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+}
 
 
 class MetadataService:
     """Answers what `lookup` knows: a path below `/latest/` → its text, or None."""
 
-    def __init__(self, address: str, lookup: Callable[[str], str | None]) -> None:
+    def __init__(
+        self, address: str, lookup: Callable[[str], str | None], now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._address = address
         self._lookup = lookup
-        self._tokens: set[str] = set()
+        self._now = now
+        self._tokens: dict[str, float] = {}
         self._secret = f"/{secrets.token_urlsafe(16)}"
         self._server: asyncio.Server | None = None
 
@@ -62,19 +74,30 @@ class MetadataService:
         if path == "/latest/api/token":
             if method != "PUT":
                 return 405, b""
-            if not fields.get("x-aws-ec2-metadata-token-ttl-seconds", "").isdigit():
+            if "x-forwarded-for" in fields:  # a proxy that was talked into it: EC2 gives it no token
+                return 403, b""
+            ttl = fields.get("x-aws-ec2-metadata-token-ttl-seconds", "")
+            if not (ttl.isascii() and ttl.isdigit() and 1 <= int(ttl) <= _LONGEST_TOKEN_S):
                 return 400, b""
             token = secrets.token_urlsafe(40)
-            self._tokens.add(token)
+            self._tokens[token] = self._now() + int(ttl)
             return 200, token.encode()
-        if fields.get("x-aws-ec2-metadata-token") not in self._tokens:
+        if self._now() >= self._tokens.get(fields.get("x-aws-ec2-metadata-token", ""), -1.0):
             return 401, b""
+        if method != "GET":
+            return 405, b""
         text = self._lookup(path.removeprefix("/latest/").rstrip("/"))
         return (404, b"") if text is None else (200, text.encode("utf-8", "surrogateescape"))
 
 
-def metadata(facts: dict[str, str], spot_notice: dict[str, str] | None, path: str) -> str | None:
-    """What the service knows of an instance; a folder is the list of what is in it."""
+def metadata(
+    facts: dict[str, str],
+    spot_notice: dict[str, str] | None,
+    role: dict[str, dict[str, str]],
+    path: str,
+) -> str | None:
+    """What the service knows of an instance; a folder is the list of what is in it. `role` is what it has of
+    the instance's profile: see `Launch.role`."""
     tree = {
         "meta-data/ami-id": facts["image_id"],
         "meta-data/hostname": facts["hostname"],
@@ -101,6 +124,9 @@ def metadata(facts: dict[str, str], spot_notice: dict[str, str] | None, path: st
     if spot_notice is not None:
         tree["meta-data/spot/instance-action"] = json.dumps(spot_notice)
         tree["meta-data/spot/termination-time"] = spot_notice["time"]
+    for name, document in role.items():
+        folder = "meta-data/iam" if name == "info" else "meta-data/iam/security-credentials"
+        tree[f"{folder}/{name}"] = json.dumps(document)
     if path in tree:
         return tree[path] or None
     below = {name[len(path) :].lstrip("/") for name in tree if not path or name.startswith(f"{path}/")}

@@ -48,6 +48,9 @@ class Launch:
     """(state, reason code), with EC2's names for both: how the API learns of every change. May block."""
     admits: Callable[[str, int], bool]
     """Whether a security group opens a port to an address."""
+    role: Callable[[], dict[str, dict[str, str]]] | None = None
+    """What its metadata service has of its instance profile: `info`, and the credentials by the role's name;
+    None: it was launched without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,9 @@ class Conditions:
     """How long it is running before one can log in, at least."""
     disk_bytes: int | None = None
     """The size of every host's disk; without one, what this computer has free."""
+    services: dict[str, str] = field(default_factory=dict)
+    """Variables by which the hosts that have a role find AWS's services, which on EC2 the network leads to.
+    Filled when the cloud serves."""
 
 
 @dataclass(kw_only=True)
@@ -307,6 +313,8 @@ class Instance:
             memory_bytes=self._troubles.memory_bytes,
         )
         host.extra_variables = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": await self._metadata.open()}
+        if self.launch.role is not None:
+            host.extra_variables |= self._conditions.services
         if self._troubles.clock_ahead_s:
             host.extra_variables |= wrong_clock(self._troubles.clock_ahead_s)
         host.on_shutdown = self._on_shutdown
@@ -329,7 +337,8 @@ class Instance:
             "user_data": launch.user_data.decode("utf-8", "surrogateescape"),
             "zone": launch.zone,
         }
-        return metadata(facts, self.spot_notice, path)
+        role = launch.role() if launch.role is not None and path.startswith("meta-data") else {}
+        return metadata(facts, self.spot_notice, role, path)
 
     def _on_shutdown(self, how: str) -> None:
         if how == "halt":

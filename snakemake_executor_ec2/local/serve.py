@@ -23,7 +23,7 @@ from platformdirs import user_cache_path
 from . import image
 from .addresses import NoAddressError, choose_ssh_port
 from .cache import prune_in_background
-from .environment import cloud_environment
+from .environment import SERVICES, cloud_environment
 from .faultbook import FaultBook
 from .fleet import Fleet
 from .host import Host, HostError
@@ -123,7 +123,9 @@ async def _serve(
     prune_in_background(cache)
     try:
         url = f"http://127.0.0.1:{server.server_port}"
-        ready(cloud_environment(url, given, conditions.ssh_port, state_dir / "answers"))
+        variables = cloud_environment(url, given, conditions.ssh_port, state_dir / "answers")
+        conditions.services.update({name: variables[name] for name in SERVICES if name in variables})
+        ready(variables)
         await over.wait()
     finally:
         # In a thread: it waits for the server's loop.

@@ -23,13 +23,14 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from .control import PREFIX, CallLog, Control
 from .fleet import Fleet
 from .guard import Guard, Secrets
-from .iam import Policy
+from .iam import Policies, Policy
 from .wrap import authorize, groups, images, instances, prices, quotas, simulate
 from .wrap.backend import LOCK, backend, secret_of
 from .wrap.calls import ApiError, Call, Response, ec2_response, error_response, read_call
 from .wrap.descriptions import Descriptions
 from .wrap.images import Images
 from .wrap.launches import Launches
+from .wrap.roles import RoleSessions, policies_of
 
 StartResponse = Callable[..., Any]
 
@@ -49,7 +50,8 @@ class CloudApp:
     ) -> None:
         """`policy` is what callers may do; without one, everything."""
         self._given = given
-        self._guard = Guard(given, secret_of)
+        self._sessions = RoleSessions()
+        self._guard = Guard(given, secret_of, self._sessions)
         self._fleet = fleet
         self._faults = fleet.faults
         self._log = CallLog()
@@ -62,7 +64,7 @@ class CloudApp:
         self._catalogue_dir = catalogue_dir
         groups.install()
         images.install()
-        instances.install(fleet)
+        instances.install(fleet, self._sessions)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         try:
@@ -74,9 +76,10 @@ class CloudApp:
         except ApiError as error:
             return _refuse(environ, error, start_response)
         call = read_call(environ)
+        policy = self._policy_for(call)
         entry = self._log.add(call)
         if not authorize.is_evaluated(call):
-            if self._policy is not None:
+            if policy is not None:
                 # Which action a request of S3's needs is not known here: a policy allows none of them.
                 return _refuse(environ, authorize.refusal(call, f"{call.service}:*"), start_response)
             # S3 and the rest of moto are passed on as they are, streams included.
@@ -84,9 +87,9 @@ class CloudApp:
         try:
             # Who one is comes before what one may do.
             self._check_login(call)
-            if self._policy is not None:
+            if policy is not None:
                 with LOCK:
-                    authorize.check(self._policy, call)
+                    authorize.check(policy, call)
             self._meet_faults(call)
             response = self._answer(call, environ)
         except ApiError as error:
@@ -96,6 +99,14 @@ class CloudApp:
         if self._faults.take("lost-reply", action=call.action) is not None:
             return _hang_up(environ, start_response)
         return _send(response, start_response)
+
+    def _policy_for(self, call: Call) -> Policy | Policies | None:
+        """What the caller may do; None: everything. An instance's role is always held to its own policies."""
+        session = self._sessions.of_key(call.access_key)
+        if session is None:
+            return self._policy
+        call.role_session = session.arn
+        return policies_of(session.role)
 
     def _check_login(self, call: Call) -> None:
         if self._faults.take("expired", access_key=call.access_key) is not None:
@@ -116,8 +127,8 @@ class CloudApp:
         match call.service, call.action:
             case "iam", "SimulatePrincipalPolicy":
                 return simulate.principal_policy(self._policy, call)
-            case "sts", "GetCallerIdentity" if call.access_key == self._given.access_key:
-                return authorize.caller_identity()
+            case "sts", "GetCallerIdentity" if call.role_session or call.access_key == self._given.access_key:
+                return authorize.caller_identity(call)
             case "ec2", action if call.flag("DryRun") and action != "RunInstances":
                 # moto asks for it in some actions only.
                 raise ApiError(

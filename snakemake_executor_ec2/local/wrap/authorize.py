@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from moto.core.models import DEFAULT_ACCOUNT_ID
 
-from ..iam import Decision, Policy, Request
+from ..iam import Decision, Policies, Policy, Request
 from .backend import backend
 from .calls import ApiError, Call, Response, query_response
 from .launches import market_of
@@ -58,14 +58,15 @@ def is_evaluated(call: Call) -> bool:
     return call.service in EVALUATED or (call.service, call.action) == _SIMULATION
 
 
-def caller_identity() -> Response:
-    """STS's GetCallerIdentity, of whoever has the cloud's own key."""
-    fields = {"Arn": _WHO, "UserId": "AIDAREHEARSAL", "Account": DEFAULT_ACCOUNT_ID}
+def caller_identity(call: Call) -> Response:
+    """STS's GetCallerIdentity, of whoever has the cloud's own key, or of an instance's role."""
+    user = f"AROAREHEARSAL:{call.role_session.rpartition('/')[2]}" if call.role_session else "AIDAREHEARSAL"
+    fields = {"Arn": _who(call), "UserId": user, "Account": DEFAULT_ACCOUNT_ID}
     content = "".join(f"<{name}>{value}</{name}>" for name, value in fields.items())
     return query_response("GetCallerIdentity", content, namespace="https://sts.amazonaws.com/doc/2011-06-15/")
 
 
-def check(policy: Policy, call: Call) -> None:
+def check(policy: Policy | Policies, call: Call) -> None:
     """Raise ApiError, in the words of the call's service, for a call that a policy does not allow. The caller
     holds the backend's lock."""
     if (call.service, call.action) == _FREE:
@@ -86,7 +87,7 @@ def refusal(
         if decision is Decision.DENIED
         else f"because no identity-based policy allows the {action} action"
     )
-    message = f"User: {_WHO} is not authorized to perform: {action}{on} {why}"
+    message = f"User: {_who(call)} is not authorized to perform: {action}{on} {why}"
     if call.service == "ec2":
         return ApiError(
             "UnauthorizedOperation",
@@ -203,11 +204,20 @@ def request_of(
     common = {
         "aws:RequestedRegion": [call.region],
         "ec2:Region": [call.region],
-        "aws:username": [_WHO.rpartition("/")[2]],
-        "aws:PrincipalArn": [_WHO],
+        **({} if call.role_session else {"aws:username": [_WHO.rpartition("/")[2]]}),
+        "aws:PrincipalArn": [_role_of(call.role_session) if call.role_session else _WHO],
         "aws:SecureTransport": ["true"],
     }
     return Request(action=action, resource=resource, context={**common, **(context or {})})
+
+
+def _who(call: Call) -> str:
+    return call.role_session or _WHO
+
+
+def _role_of(session: str) -> str:
+    """The role's own ARN, which conditions see, of that of a session."""
+    return f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/{session.split('/')[1]}"
 
 
 def _arn(call: Call, kind: str, name: str = "*") -> str:

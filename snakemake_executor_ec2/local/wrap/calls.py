@@ -49,6 +49,8 @@ class Call:
     """Form fields as they came (`Filter.1.Name`), or the JSON document."""
     is_json: bool
     time: float = field(default_factory=time.time)
+    role_session: str = ""
+    """The ARN of an instance's role, if it makes the call."""
 
     def listed(self, prefix: str) -> list[str]:
         """`prefix.1`, `prefix.2` … of a form, in order."""

@@ -19,6 +19,7 @@ from ..instance import Launch
 from . import groups
 from .backend import LOCK
 from .patch import replace
+from .roles import RoleSessions
 
 if TYPE_CHECKING:
     from ..fleet import Fleet
@@ -40,12 +41,12 @@ _REASONS = {
 _USER = "Client.UserInitiatedShutdown"
 
 
-def install(fleet: Fleet) -> None:
+def install(fleet: Fleet, sessions: RoleSessions) -> None:
     """Correct moto."""
     moto_utils.filter_dict_attribute_mapping["client-token"] = "client_token"
     moto_utils.filter_dict_attribute_mapping["instance-lifecycle"] = "lifecycle"
     _give_addresses()
-    _launch_hosts(fleet)
+    _launch_hosts(fleet, sessions)
     _end_hosts(fleet)
     _check_hosts(fleet)
 
@@ -77,7 +78,7 @@ def _give_addresses() -> None:
         replace(Instance, name, attribute)
 
 
-def _launch_hosts(fleet: Fleet) -> None:
+def _launch_hosts(fleet: Fleet, sessions: RoleSessions) -> None:
     def run_with_hosts(
         self: Any, image_id: str, count: int, user_data: Any, security_group_names: Any, **kwargs: Any
     ) -> Any:
@@ -104,7 +105,8 @@ def _launch_hosts(fleet: Fleet) -> None:
                 interface.private_ip_address = address
                 interface.public_ip = None if hidden else address
             _set_state(instance, "pending", "")
-            fleet.launch(_launch(instance, self, fleet))
+            has_role = any(kwargs.get(f"iam_instance_profile_{each}") for each in ("name", "arn"))
+            fleet.launch(_launch(instance, self, fleet, sessions if has_role else None))
         return reservation
 
     run_instances = replace(InstanceBackend, "run_instances", run_with_hosts)
@@ -118,10 +120,16 @@ def _with_root(image: Any, launch: dict[str, Any]) -> list[dict[str, Any]]:
     return mappings
 
 
-def _launch(instance: Any, ec2: Any, fleet: Fleet) -> Launch:
+def _launch(instance: Any, ec2: Any, fleet: Fleet, sessions: RoleSessions | None) -> Launch:
     user_data = base64.b64decode(str(instance.user_data)) if instance.user_data else b""
     key_pair = ec2.key_pairs.get(instance.key_name)
     login_keys = [key_pair.material_public.decode()] if key_pair is not None else []
+
+    def role() -> dict[str, dict[str, str]]:
+        # moto notes the profile when the launch is over: not yet, for the first moment.
+        association = ec2.iam_instance_profile_associations.get(instance.id)
+        profile = association.iam_instance_profile if association else None
+        return sessions.metadata(instance.id, profile) if sessions else {}
 
     def set_state(state: str, reason: str) -> None:
         with LOCK:
@@ -144,6 +152,7 @@ def _launch(instance: Any, ec2: Any, fleet: Fleet) -> Launch:
         shutdown_behavior=instance.instance_initiated_shutdown_behavior,
         set_state=set_state,
         admits=lambda address, port: _admits(instance, fleet, address, port),
+        role=role if sessions else None,
     )
 
 
