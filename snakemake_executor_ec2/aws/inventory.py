@@ -97,6 +97,13 @@ class Inventory:
         """End machines, each whatever becomes of the others; those that could not be ended, and why."""
         return self._terminator.end(machine_ids)
 
+    def reboot(self, machine_id: str) -> None:
+        """Restart a machine, also one that has crashed: its disk stays as it is. Raises CloudError."""
+        try:
+            self._clients.ec2.reboot_instances(InstanceIds=[machine_id])
+        except AWS_ERRORS as error:
+            raise translate(error, "ec2:RebootInstances") from error
+
     def delete_groups(self, run_ids: Collection[str]) -> dict[str, str]:
         """Remove the security groups of runs whose machines are ending: id → run of those that are
         gone. Waits, for a while, until the machines have let go of them. Raises CloudError."""

@@ -25,6 +25,8 @@ _COMMANDS = {
     "report": "make an HTML page about a run: machines, times, costs, sizes, failures",
 }
 
+_WITH_SNAKEMAKES = ("plan", "doctor", "bake", "away")
+"""Commands that take Snakemake's own arguments."""
 _PACKAGE = "snakemake-executor-plugin-ec2"
 _NOBODY_READS = 128 + 13
 """The exit status of a program that SIGPIPE has ended, as shells tell it."""
@@ -56,6 +58,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     commands.add_parser(
         "doctor", help="say whether everything is there for a run on EC2, and what to do if not"
     )
+    commands.add_parser("away", help="have the whole run in the cloud, while your computer is off")
     commands.add_parser("bake", help="make an image that has a workflow's software; list and delete them")
     for name, about in _COMMANDS.items():
         module = importlib.import_module(f"{__name__}.{name}")
@@ -66,18 +69,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["cloud"]:
         return _cloud(words[1:])
-    if words[:1] == ["plan"]:
-        from snakemake_executor_ec2.cli.plan import main as plan
-
-        return plan(words[1:])
-    if words[:1] == ["doctor"]:
-        from snakemake_executor_ec2.cli.doctor import main as doctor
-
-        return doctor(words[1:])
-    if words[:1] == ["bake"]:
-        from snakemake_executor_ec2.cli.bake import main as bake
-
-        return bake(words[1:])
+    if words[:1] and words[0] in _WITH_SNAKEMAKES:
+        return int(importlib.import_module(f"{__name__}.{words[0]}").main(words[1:]))
     options = parser.parse_args(words)
     try:
         return int(options.main(options))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from types import FrameType
 from typing import Any
 
+from snakemake_executor_ec2.cli.interrupting import ignore_signals, interrupts, wait_for
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 
 HELP = """\
@@ -29,7 +27,6 @@ the image and start from it. It costs money until it is deleted.
   --list        the account's images of this command, and what they cost a month
   --delete      delete images and their snapshots; --all: every one of them, after a question (--yes: without)
 """
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(words: Sequence[str]) -> int:
@@ -138,12 +135,12 @@ def _bake(dag: Any, settings: Any, options: argparse.Namespace) -> int:
     order = wanted(dag, settings, _to_stderr)
     config = replace(order.config, use_baked=False)
     run = Run(config, software=order.software, tell=_to_stderr, warn=_to_stderr)
-    with _interrupts():
+    with interrupts():
         try:
             run.open()
             return max(_one(run, order, base, options, number) for number, base in enumerate(order.bases, 1))
         finally:
-            _ignore_signals()
+            ignore_signals()
             run.close()
 
 
@@ -176,41 +173,13 @@ def _made(run: Any, order: Any) -> int:
     from snakemake_executor_ec2.controller.bake import bake
 
     story = run.begin(order.plan, lambda context, cancel: bake(order, run.images, context, cancel))
-    interrupted = False
-    try:
-        while not story.done():
-            time.sleep(0.1)  # an interrupted join takes the thread for ended (Python 3.11)
-    except KeyboardInterrupt:
-        _ignore_signals()
-        interrupted = True
-        run.cancel()
+    interrupted = wait_for(run, story)
     if story.done():  # else `Run.close` ends the machine
         outcome = story.result()
         print(outcome.message, file=sys.stdout if outcome.ok else sys.stderr)
     if interrupted or not story.done():
         raise KeyboardInterrupt
     return 0 if outcome.ok else 1
-
-
-def _ignore_signals() -> None:
-    """From now on they would only hinder what ends the machine."""
-    for each in _SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-
-
-@contextmanager
-def _interrupts() -> Iterator[None]:
-    """SIGTERM and a closed terminal end the block as Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {each: signal.signal(each, interrupt) for each in _SIGNALS}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def _to_stderr(text: str) -> None:

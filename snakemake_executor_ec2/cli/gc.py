@@ -46,6 +46,8 @@ def _collect(inventory: Inventory, journal: Journal | None, *, end: bool) -> tup
         what = f"{row.found.id} {row.found.instance_type} {row.found.rule}"
         if row.orphan:
             print(f"{what}: {row.orphan}")
+        elif row.ours and row.is_away:
+            print(f"{what}: kept, because it runs a workflow; `snakemake-ec2 away stop` ends it")
         elif row.ours and row.lease_until is not None and row.verdict is Verdict.DEAD:
             left = duration(max(0, round((row.lease_until - now) / 60) * 60))
             print(

@@ -15,6 +15,7 @@ from snakemake_executor_ec2.records import whereabouts
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.rows import Attempt, RunRecord
 from snakemake_executor_ec2.records.whereabouts import Verdict
+from snakemake_executor_ec2.tags import AWAY_RULE
 
 MARGIN_S = 600.0
 """How long after the end that its tag names a machine of others counts as overdue: clocks differ."""
@@ -41,6 +42,11 @@ class Row:
     @property
     def run_alive(self) -> bool:
         return self.verdict is Verdict.ALIVE
+
+    @property
+    def is_away(self) -> bool:
+        """It is the controller of a run that is away."""
+        return self.found.rule == AWAY_RULE
 
     @property
     def has_lease(self) -> bool:
@@ -154,7 +160,8 @@ def why_orphan(
     if attempt is None:
         return "its run is dead and never learned of its launch"
     if attempt.on.kept_until is not None:
-        return "" if now < attempt.on.kept_until else "the time for which its failed job was kept is over"
+        kept = "it was to run a workflow" if attempt.rule == AWAY_RULE else "its failed job was kept"
+        return "" if now < attempt.on.kept_until else f"the time for which {kept} is over"
     if not attempt.may_go_on:
         return "its run is dead and no job works on it"
     return "its run is dead and its lease is over" if lease_until and now > lease_until else ""

@@ -71,6 +71,8 @@ def _state(row: Row) -> str:
         if row.attempt and row.attempt.end_reason:
             return "idle"
         return row.attempt.phase.value if row.attempt else row.found.state.value
+    if row.is_away:
+        return "runs the workflow"
     if row.verdict is Verdict.DEAD:
         return "without a controller"
     whose = f"of {row.found.folder}" if row.found.folder else "of another folder"

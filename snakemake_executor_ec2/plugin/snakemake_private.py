@@ -159,6 +159,11 @@ def locks(persistence: Any) -> tuple[str, ...]:
     return tuple(os.path.relpath(path) for path in getattr(persistence, "_lockfile", {}).values())
 
 
+def notes_are_files(persistence: Any) -> bool:
+    """Whether Snakemake keeps what it knows of outputs in files, one for each."""
+    return hasattr(persistence, "_metadata_path")
+
+
 def storage_providers(workflow: Any) -> Collection[Any]:
     """The storage that the workflow uses: its settings name every plugin that is installed."""
     providers: Collection[Any] = workflow.storage_registry._storages.values()

@@ -26,6 +26,9 @@ LIMIT_BYTES = 10_000_000
 LIMIT_FILES = 20_000
 """More files than this are not looked at in a folder without git: it may be a home directory."""
 
+TRACKED = Path(".snakemake", "away-tracked")
+"""On the machine of a whole run: what git tracks where the folder came from, with NUL between names."""
+
 SCRIPT_SUFFIXES = frozenset(
     f".{name}"
     for name in (
@@ -211,6 +214,9 @@ def _contains(folder: Path, other: Path) -> bool:
 
 def _git_tracked(workdir: Path) -> list[Path] | None:
     """Files that git tracks below a folder; None if git does not know the folder."""
+    if (workdir / TRACKED).is_file():
+        names = os.fsdecode((workdir / TRACKED).read_bytes()).split("\0")
+        return [workdir / name for name in names if name]
     # Not --recurse-submodules alone: it fails where a submodule is not checked out.
     for options in (["--recurse-submodules"], []):
         try:

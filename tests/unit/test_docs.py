@@ -15,7 +15,7 @@ from snakemake_executor_ec2.plugin.settings import ExecutorSettings
 from snakemake_executor_ec2.sizing.requirements import _OWN
 
 PACKAGE = Path(snakemake_executor_ec2.__file__).parent
-POLICIES = [PACKAGE / "aws/policy.json", PACKAGE / "aws/policy-bake.json"]
+POLICIES = sorted((PACKAGE / "aws").glob("policy*.json"))
 ROOT = Path(__file__).parents[2]
 OPTIONS = (ROOT / "docs/options.md").read_text()
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -52,7 +52,7 @@ def test_every_resource_is_documented(name: str) -> None:
     assert f"`{name}`" in OPTIONS
 
 
-@pytest.mark.parametrize("name", [*_COMMANDS, "doctor", "plan", "bake", "cloud"])
+@pytest.mark.parametrize("name", [*_COMMANDS, "doctor", "plan", "bake", "away", "cloud"])
 def test_every_command_is_documented(name: str) -> None:
     """docs/commands.md has a row for each command."""
     assert f"| `snakemake-ec2 {name}" in (ROOT / "docs/commands.md").read_text()

@@ -14,6 +14,7 @@ LAYERS = (
     ("testing", "cli"),
     ("plugin",),
     ("doctor",),
+    ("away",),
     ("controller",),
     ("machines",),
     ("report",),

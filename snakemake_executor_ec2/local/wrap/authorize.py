@@ -168,7 +168,8 @@ def _launch(call: Call) -> Iterator[Request]:
     profile = params.get("IamInstanceProfile.Name") or params.get("IamInstanceProfile.Arn")
     if profile:
         role = str(profile).rpartition("/")[2]
-        yield request_of(call, "iam:PassRole", f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/{role}")
+        to = {"iam:PassedToService": ["ec2.amazonaws.com"]}
+        yield request_of(call, "iam:PassRole", f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/{role}", to)
 
 
 def _tagged(call: Call) -> Iterator[Request]:

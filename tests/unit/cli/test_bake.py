@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from snakemake_executor_ec2.cli import bake, main
+from snakemake_executor_ec2.cli.interrupting import interrupts
 from snakemake_executor_ec2.errors import CloudError, ConfigurationError
 from snakemake_executor_ec2.model import JobOutcome
 
@@ -67,7 +68,7 @@ def test_a_signal_ends_the_story_and_what_comes_after_it(
 
     before = signal.getsignal(number)
     run = SimpleNamespace(begin=begin, cancel=cancel, images=None)
-    with pytest.raises(KeyboardInterrupt), bake._interrupts():
+    with pytest.raises(KeyboardInterrupt), interrupts():
         bake._made(run, SimpleNamespace(plan=None))
 
     assert over

@@ -1,0 +1,156 @@
+"""Sentences about a whole run on a machine of its own."""
+
+from __future__ import annotations
+
+from snakemake_executor_ec2.agent.answers import JobState
+from snakemake_executor_ec2.agent.protocol import Finished
+from snakemake_executor_ec2.errors import Ec2ExecutorError
+from snakemake_executor_ec2.formatting import duration, size, usd
+from snakemake_executor_ec2.model import Machine, MachineState, Transfer
+from snakemake_executor_ec2.sizing.cost import cost_usd, usd_per_hour
+
+
+def intended(what: str, usd_an_hour: float | None, lifetime_s: float, keep_s: float) -> str:
+    price = "at an unknown price"
+    if usd_an_hour is not None:
+        most = usd(usd_an_hour * lifetime_s / 3600)
+        price = f"at {usd(usd_an_hour)} an hour with its disk and address, {most} at the most"
+    return (
+        f"Launching {what} for the controller, {price}: it ends when everything has been fetched after a "
+        f"good end, {duration(keep_s)} after the workflow has ended (--keep), and {duration(lifetime_s)} "
+        "after its launch in any case (--lifetime). Jobs' machines are not included."
+    )
+
+
+def sent(transfer: Transfer) -> str:
+    files = f"{transfer.files} file{'s' * (transfer.files != 1)}"
+    kept = f"; {transfer.kept} are there already" if transfer.kept else ""
+    return f"sent {files} ({size(transfer.bytes)}) to the controller's machine{kept}"
+
+
+def started(machine: Machine, transfer: Transfer, lifetime_s: float, keep_s: float) -> str:
+    price = ""
+    if machine.price is not None:
+        price = f" ({usd(usd_per_hour(machine.price, machine.disk_gib))} an hour)"
+    return (
+        f"The workflow runs on {machine.id}, {machine.instance_type}{price}; your computer may be off now. "
+        f"{size(transfer.bytes)} were sent. It has {duration(lifetime_s)} at the most, and stays for "
+        f"{duration(keep_s)} when the workflow has ended.\n"
+        "How it is: snakemake-ec2 away status; what it prints: away logs -f; results, also in between: away "
+        "fetch; end it: away stop"
+    )
+
+
+def stays() -> str:
+    return "runs the workflow"
+
+
+def journal_waits() -> str:
+    return "the journal cannot be written: trying again before the workflow is started"
+
+
+def journal_unwritten() -> str:
+    return "the journal cannot be written: the machine could not be found again, so nothing was started"
+
+
+def cancelled() -> str:
+    return "nothing was started: cancelled"
+
+
+def hint(error: Ec2ExecutorError) -> str:
+    """What is to be done about a launch that was refused because of the machine's role."""
+    text = error.message.lower()
+    if "passrole" in text or "instance profile" in text or "iaminstanceprofile" in text:
+        return (
+            "\n`snakemake-ec2 away setup` makes the role and instance profile of such machines; `away setup "
+            "--print` shows an administrator what users need to give it to them"
+        )
+    return ""
+
+
+def none_here() -> str:
+    return "no run of this folder is away: `snakemake-ec2 away start` begins one"
+
+
+def gone(machine: Machine, state: MachineState, reason: str) -> str:
+    why = f" ({reason})" if reason else ""
+    return (
+        f"{machine.id}, which ran the workflow, is {state}{why}, and what was not fetched is lost with its "
+        "disk. `snakemake-ec2 away start` begins again from what is in this folder"
+    )
+
+
+def crashed(machine: Machine, why: str) -> str:
+    return (
+        f"{machine.id}, which runs the workflow, does not answer ({why}). If EC2 says that it has failed, "
+        "`snakemake-ec2 away start` reboots it and goes on from what was finished; `away start --reboot` "
+        "does so whatever EC2 says. Until then it costs money: `away stop` ends it"
+    )
+
+
+def rebooting(machine: Machine) -> str:
+    return f"{machine.id} has crashed: rebooting it; its disk has what was finished"
+
+
+def runs_already(machine: Machine) -> str:
+    return f"the workflow runs on {machine.id} already: `snakemake-ec2 away status`, `away logs -f`"
+
+
+def too_little_left(machine: Machine, left_s: float) -> str:
+    return (
+        f"{machine.id} ends in {duration(max(0.0, left_s))}, with its lifetime: fetch what is finished "
+        "(`snakemake-ec2 away fetch`), end it (`away stop`), and start on a new one"
+    )
+
+
+def again(machine: Machine, transfer: Transfer, left_s: float) -> str:
+    return (
+        f"The workflow runs on {machine.id} again, for {duration(left_s)} at the most; "
+        f"{size(transfer.bytes)} were sent, {transfer.kept} files were there already"
+    )
+
+
+def state_of(state: JobState) -> str:
+    """How the workflow is, for people."""
+    if isinstance(state.last, Finished):
+        code = state.last.result.exit_code
+        return "has ended well" if code == 0 else f"has failed (exit status {code}): see away logs"
+    words = {
+        "running": "is running",
+        "lost": "ended when its machine went down: `away start` goes on",
+        "interrupted": "was interrupted, because its machine went down: `away start` goes on",
+        "unknown": "was not started: `away start` starts it",
+    }
+    return words.get(state.state, f"is {state.state}")
+
+
+def status(
+    machine: Machine,
+    state: JobState,
+    *,
+    now: float,
+    until: float | None,
+    lease_left_s: float | None,
+    progress: str,
+) -> list[str]:
+    cost = cost_usd(machine, now - machine.launched_at)
+    price = "?" if cost is None else usd(cost)
+    lefts = [*([until - now] if until else []), *([lease_left_s] if lease_left_s is not None else [])]
+    ends = f", ends in {duration(max(0.0, min(lefts)))}" if lefts else ""
+    lines = [
+        f"The workflow {state_of(state)}.",
+        f"Controller: {machine.id}, {machine.instance_type}, {price} so far{ends}",
+    ]
+    return [*lines, f"Progress: {progress}"] if progress else lines
+
+
+def fetched(transfer: Transfer, refused: int) -> str:
+    files = f"{transfer.files} file{'s' * (transfer.files != 1)}"
+    here = f", {transfer.kept} were here already" if transfer.kept else ""
+    no = f"; {refused} are no results of the workflow's rules, and were left there" if refused else ""
+    return f"fetched {files} ({size(transfer.bytes)}){here}{no}"
+
+
+def ended(machine: Machine, others: int) -> str:
+    jobs = f", and {others} machines of its jobs" if others else ""
+    return f"terminated {machine.id}{jobs}"
