@@ -32,7 +32,7 @@ from snakemake_executor_ec2.machines.baked import software_digest
 from snakemake_executor_ec2.model import Image, JobOutcome, JobPlan, Phase, Requirements, Software
 from snakemake_executor_ec2.ports import ImageStore
 from snakemake_executor_ec2.records.ledger import Entry
-from snakemake_executor_ec2.report import baking, messages
+from snakemake_executor_ec2.report import baking, failed_job
 from snakemake_executor_ec2.tags import SOFTWARE_TAG, image_tags
 from snakemake_executor_ec2.timing import growing_s
 
@@ -132,7 +132,7 @@ def bake(order: Order, images: ImageStore, context: RunContext, cancel: CancelTo
             entry.end_reason = "cancelled" if cancelled else "failed"
         if cancelled:
             return JobOutcome(ok=False, cancelled=True, message="no image was made: cancelled")
-        message = messages.failed_by(order.plan, entry, error, context.clock.now())
+        message = failed_job.failed_by(order.plan, entry, error, context.clock.now())
         return JobOutcome(ok=False, message=message)
     finally:
         if entry is not None:

@@ -11,9 +11,10 @@ needs to go on with it: if Snakemake is killed, the next run resumes the job on 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.controller.context import Inherited, RunContext
@@ -30,8 +31,11 @@ from snakemake_executor_ec2.formatting import duration
 from snakemake_executor_ec2.model import Failure, JobOutcome, JobPlan, JobResult, Phase, Transfer
 from snakemake_executor_ec2.ports import Session
 from snakemake_executor_ec2.records.ledger import Entry
-from snakemake_executor_ec2.report import idle, kept_results, messages
+from snakemake_executor_ec2.report import failed_job, idle, kept_results, messages
+from snakemake_executor_ec2.report.failures import alike
+from snakemake_executor_ec2.report.levels import SLOW_S, Failed
 from snakemake_executor_ec2.report.logs import log_path, put_aside
+from snakemake_executor_ec2.report.transfers import Waits
 from snakemake_executor_ec2.staging.file_stats import sizes_and_times
 
 _FETCH_PAUSES_S = (2.0, 5.0, 10.0, 30.0, 60.0)
@@ -66,6 +70,7 @@ class JobLifecycle:
         self._tell = context.tell
         self._machines = JobMachines(plan, context, cancel)
         self._log = log_path(plan, context.log_folder)
+        self._waits = Waits()
 
     def run(self, inherited: Inherited | None) -> JobOutcome:
         """See `run_job`."""
@@ -106,7 +111,7 @@ class JobLifecycle:
         try:
             if not prepared:
                 with self._context.ledger.phase(entry, Phase.PREPARE):
-                    self._prepare(entry, ready)
+                    self._waits = self._prepare(entry, ready)
             outcome = self._to_its_end(entry, ready)
         except BaseException as error:
             self._machines.release(entry, ready, error)
@@ -120,24 +125,36 @@ class JobLifecycle:
                 self._machines.release(entry, ready)
         return outcome
 
-    def _prepare(self, entry: Entry, ready: ReadyMachine) -> None:
+    def _prepare(self, entry: Entry, ready: ReadyMachine) -> Waits:
         """Software and inputs in parallel. From then on another run can resume the job."""
-        session = ready.session
+        session, clock = ready.session, self._context.clock
 
-        def send() -> None:
-            self._tell(idle.staged(self._plan, session.stage_in(self._plan)))
+        def send() -> Transfer:
+            sent = session.stage_in(self._plan)
+            self._tell(idle.staged(self._plan, sent))
+            return sent
+
+        def install() -> float:
+            started = clock.monotonic()
+            session.install_software(self._context.software.of_job(self._plan))
+            return clock.monotonic() - started
 
         with self._context.leases.renewing(ready.lease_s, session):
             side_by_side = ThreadPoolExecutor(max_workers=2, thread_name_prefix="make ready")
-            software = self._context.software.of_job(self._plan)
-            install = side_by_side.submit(session.install_software, software)
-            ended, _ = wait([install, side_by_side.submit(send)], return_when=FIRST_EXCEPTION)
+            installing, sending = side_by_side.submit(install), side_by_side.submit(send)
+            both: list[Future[Any]] = [installing, sending]
+            ended, _ = wait(both, timeout=SLOW_S, return_when=FIRST_EXCEPTION)
+            if installing not in ended and not any(each.exception() for each in ended):
+                self._tell(messages.installing(self._plan, ready.machine))
+            ended, _ = wait(both, return_when=FIRST_EXCEPTION)
             side_by_side.shutdown(wait=False)  # if one failed, the other ends with its machine
             for each in ended:
                 each.result()
             self._context.ledger.ready(entry, session.saved_state())
             if not self._remembered(entry, self._cancel.wait):
                 raise PreparationError(messages.journal_unwritten(self._context.lease_s))
+        boot_s = entry.seconds.get(Phase.BOOT, 0.0)
+        return Waits(boot_s=boot_s, software_s=installing.result(), sent=sending.result())
 
     def _to_its_end(self, entry: Entry, ready: ReadyMachine) -> JobOutcome:
         plan, context, session, machine = self._plan, self._context, ready.session, ready.machine
@@ -145,7 +162,8 @@ class JobLifecycle:
         has_results = False
         try:
             with context.ledger.phase(entry, Phase.RUN):
-                self._tell(messages.running(plan, machine))
+                number = len(entry.on.entries)
+                self._tell(messages.running(plan, machine, self._waits, number))
                 context.ahead.running(plan)
                 result = session.run(plan, self._log)
                 context.ledger.ran(entry, result)
@@ -223,16 +241,19 @@ class JobLifecycle:
         if result.exit_code == 0:
             return JobOutcome(ok=True, log=self._log)
         now, leavings = self._context.clock.now(), self._context.leavings
-        return JobOutcome(
-            ok=False,
-            log=self._log,
-            message=messages.job_failed(self._plan, entry, result, self._log, now, leavings),
-            for_good=result.failure is Failure.DIFFERS,
+        plan, log = self._plan, self._log
+        why = failed_job.cause(plan, result)
+        entry.said = failed_job.said(log) if result.failure is not Failure.DIFFERS else ""
+        message = Failed(
+            failed_job.job_failed(plan, entry, result, log, now, leavings),
+            brief=failed_job.again(plan, entry, why, log, now),
+            like=f"{plan.rule}: {alike(f'{why}: {entry.said}')}",
         )
+        return JobOutcome(ok=False, log=log, message=message, for_good=result.failure is Failure.DIFFERS)
 
     def _incomplete_checkpoint(self, entry: Entry, missed: Sequence[Path]) -> JobOutcome:
         now = self._context.clock.now()
-        message = entry.error = messages.checkpoint_left(self._plan, entry, missed, now)
+        message = entry.error = failed_job.checkpoint_left(self._plan, entry, missed, now)
         return JobOutcome(ok=False, log=self._log, message=message, for_good=True)
 
     def _failed(self, entry: Entry | None, error: Ec2ExecutorError) -> JobOutcome:
@@ -242,7 +263,12 @@ class JobLifecycle:
             outcome = JobOutcome(ok=False, cancelled=True, message=messages.cancelled(self._plan))
         else:
             end_reason = "lost" if isinstance(error, InstanceLost) else "failed"
-            message = messages.failed_by(self._plan, entry, error, self._context.clock.now())
+            now, plan = self._context.clock.now(), self._plan
+            message = Failed(
+                failed_job.failed_by(plan, entry, error, now),
+                brief=failed_job.again(plan, entry, error.message, None, now),
+                like=f"{plan.rule}: {alike(error.message)}",
+            )
             outcome = JobOutcome(ok=False, message=message)
         if entry is not None:
             entry.end_reason, entry.error = end_reason, error.message

@@ -7,7 +7,7 @@ import resource
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, suppress
 from datetime import UTC, datetime
@@ -39,8 +39,9 @@ from snakemake_executor_ec2.records.writer import Removed
 from snakemake_executor_ec2.report import baking, kept_results, messages
 from snakemake_executor_ec2.report import idle as idle_words
 from snakemake_executor_ec2.report.leavings import Leavings
-from snakemake_executor_ec2.report.past import add_paces
-from snakemake_executor_ec2.report.run_table import table
+from snakemake_executor_ec2.report.levels import Lasting
+from snakemake_executor_ec2.report.past import add_paces, is_rehearsal
+from snakemake_executor_ec2.report.run_end import RunFacts, run_end
 from snakemake_executor_ec2.sizing.ahead import Key, Paces
 from snakemake_executor_ec2.ssh.keys import new_key_pair
 from snakemake_executor_ec2.timing import SystemClock
@@ -89,6 +90,7 @@ class Run:
         self._leavings = Leavings()
         self._install_s: list[float] = []
         self._entries: tuple[Entry, ...] = ()
+        self._record: RunRecord | None = None
         self._folder = Path.cwd()
         self._journal: Journal | None = None
         self._recovery: Recovery | None = None
@@ -114,7 +116,8 @@ class Run:
         cloud.check()
         self._ledger = Ledger(clock, journal, self.id)
         where = whereabouts.here(self._folder)
-        journal.begin_run(self._record(logins, where, own.variables))
+        self._record = self._new_record(logins, where, own.variables)
+        journal.begin_run(self._record)
         heartbeat = Heartbeat(self._folder, beat=lambda: journal.beat(self.id), gone=self._forsake)
         self._stack.callback(heartbeat.stop)
         heartbeat.start()
@@ -143,7 +146,7 @@ class Run:
         self.ahead = self._context.ahead
         self.ahead.start()
 
-    def _record(self, logins: Logins, where: Whereabouts, cloud_env: Mapping[str, str]) -> RunRecord:
+    def _new_record(self, logins: Logins, where: Whereabouts, cloud_env: Mapping[str, str]) -> RunRecord:
         return RunRecord(
             id=self.id,
             began_at=self._clock.now(),
@@ -346,16 +349,23 @@ class Run:
             self._recovery = None
         self._stack.close()
         entries, self._entries = self._entries, ()
-        if any(entry.machine for entry in entries):
-            for line in self._leavings.lines(self._folder):
-                self._tell(line)
-            if ahead := idle_words.launched_ahead(self._ledger.machines, self._clock.now()):
-                self._tell(ahead)
-            where = f"Timeline, sizes, failures: snakemake-ec2 report {self.id}"
-            self._tell(f"EC2 machines of this run:\n{table(entries, self._clock.now())}\n{where}")
+        if self._record is not None and (lines := self._end_of(entries, self._record)):
+            self._tell(Lasting("\n".join(lines)))
         if self.config.use_baked and (hint := baking.hint(self._install_s)):
             self._install_s.clear()
             self._tell(hint)
+
+    def _end_of(self, entries: Sequence[Entry], record: RunRecord) -> list[str]:
+        """What the user sees of the run when it ends."""
+        now = self._clock.now()
+        facts = RunFacts(
+            id=self.id,
+            seconds=now - record.began_at,
+            rehearsal=is_rehearsal(record),
+            folder=_seen_from_shell(self._folder),
+        )
+        lines = run_end(entries, now, facts)
+        return [*self._leavings.lines(self._folder), *lines] if lines else []
 
     def _leave(self, recovery: Recovery) -> None:
         """End what is left of this run and of earlier ones, except what stays on purpose."""
@@ -388,6 +398,14 @@ class Run:
         """The estimated cost of each of the run's machines up to now."""
         now = self._clock.now()
         return {each.machine.id: each.cost_usd(now) or 0.0 for each in self._ledger.machines if each.machine}
+
+
+def _seen_from_shell(folder: Path) -> str:
+    """A folder, for commands to be copied; empty if the user's shell is in it."""
+    shell = Path(os.environ.get("PWD", folder))
+    if folder == shell:
+        return ""
+    return str(folder.relative_to(shell) if folder.is_relative_to(shell) else folder)
 
 
 def allow_many_files() -> None:

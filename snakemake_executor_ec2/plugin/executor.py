@@ -25,6 +25,7 @@ from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
 from snakemake_executor_ec2.errors import Ec2ExecutorError, StagingError
 from snakemake_executor_ec2.plugin import snakemake_private
+from snakemake_executor_ec2.plugin.voice import Voice
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.controller.run import Run
@@ -64,6 +65,7 @@ class Executor(RemoteExecutor):
         from snakemake_executor_ec2.plugin.interrupts import Interrupts
 
         self._run: Run | None = None
+        self._voice = Voice(self.logger)
         self._failed_for_good: dict[Any, str] = {}
         interrupts = Interrupts()
         interrupts.listen()
@@ -140,7 +142,6 @@ class Executor(RemoteExecutor):
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
         from snakemake_executor_ec2.plugin import workflow_cache
-        from snakemake_executor_ec2.plugin.broken_pipe import plain
         from snakemake_executor_ec2.plugin.job_plan import look_in_storage
 
         # The base class' thread calls before `__post_init__` has run.
@@ -168,10 +169,15 @@ class Executor(RemoteExecutor):
                 continue
             if outcome.for_good:
                 self._failed_for_good[info.job] = outcome.message
-            # Snakemake drops the message of a group's error: say it ourselves, once for both.
-            self.logger.error(plain(outcome.message))
-            aux_logs = [str(outcome.log)] if outcome.log else []
-            self.report_job_error(info, aux_logs=aux_logs)
+            info.aux["why"] = outcome.message
+            self.report_job_error(info, aux_logs=[str(outcome.log)] if outcome.log else [])
+
+    def print_job_error(self, job_info: SubmittedJobInfo, msg: str | None = None, **kwargs: Any) -> None:
+        # Snakemake drops the message of a group's error: say it ourselves, once for both. After what it
+        # says, which has the whole command, however long.
+        super().print_job_error(job_info, msg, **kwargs)
+        if why := (job_info.aux or {}).get("why"):
+            self._voice.failed(why)
 
     def handle_job_success(self, job: Any) -> None:
         from snakemake_executor_ec2.plugin.job_plan import remove_empty_logs
@@ -325,7 +331,6 @@ class Executor(RemoteExecutor):
 
         from snakemake_executor_ec2.controller.run import Run
         from snakemake_executor_ec2.plugin import stale_locks
-        from snakemake_executor_ec2.plugin.broken_pipe import unbroken
         from snakemake_executor_ec2.plugin.job_plan import outputs_of
         from snakemake_executor_ec2.plugin.job_requirements import requirements_of
         from snakemake_executor_ec2.plugin.rehearsal import rehearsal
@@ -334,7 +339,7 @@ class Executor(RemoteExecutor):
         from snakemake_executor_ec2.plugin.submission import preflight
 
         settings = self.workflow.executor_settings
-        tell, warn = unbroken(self.logger.info), unbroken(self.logger.warning)
+        tell, warn = self._voice.tell, self._voice.warn
         run = Run(run_config(settings), software=software_for(self.workflow, warn), tell=tell, warn=warn)
         self._run = run
         if lacks_bucket_credentials(self.workflow, self.envvars()):

@@ -11,6 +11,7 @@ from snakemake_executor_ec2.controller.config import OwnCloud
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.plugin.programs import Unseen
 from snakemake_executor_ec2.plugin.settings import ExecutorSettings
+from snakemake_executor_ec2.report.levels import Lasting
 from snakemake_executor_ec2.ssh.proxy import proxy_command
 
 
@@ -62,8 +63,10 @@ def rehearsal(
     if settings.cloud != "local":
         return None
     tell(
-        "Rehearsing on the embedded cloud on your computer: nothing is billed, and memory and disk are not "
-        "limited."
+        Lasting(
+            "Rehearsing on the embedded cloud on your computer: nothing is billed, and memory and disk are "
+            "not limited."
+        )
     )
     if settings.detach or settings.keep_failed:
         warn(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from snakemake_executor_ec2.model import JobPlan, JobResult, LaunchSpec, Machine, Phase
+from snakemake_executor_ec2.model import JobPlan, JobResult, LaunchSpec, Machine, Phase, Requirements
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.records.rows import Attempt
@@ -48,7 +48,7 @@ class MachineEntry:
 
     def cost_usd(self, now: float) -> float | None:
         """Estimated cost up to its end or to now; None if its price is not known."""
-        return 0.0 if self.machine is None else cost_usd(self.machine, self._lived_s(now))
+        return 0.0 if self.machine is None else cost_usd(self.machine, self.lived_s(now))
 
     def share_of(self, entry: Entry, now: float) -> float:
         """Which part of the cost is a job's; the parts of all its jobs are one together."""
@@ -57,10 +57,11 @@ class MachineEntry:
     def shares(self, now: float) -> list[tuple[Entry, float]]:
         """The share of each of its jobs."""
         entries = [*self.entries]
-        parts = shares(self._lived_s(now), [each.own_s for each in entries])
+        parts = shares(self.lived_s(now), [each.own_s for each in entries])
         return [*zip(entries, parts, strict=True)]
 
-    def _lived_s(self, now: float) -> float:
+    def lived_s(self, now: float) -> float:
+        """From its launch up to its end or to now."""
         until = now if self.ended_at is None else self.ended_at
         return until - self.machine.launched_at if self.machine else 0.0
 
@@ -79,6 +80,12 @@ class Entry:
     error: str = ""
     """What ended it, in a sentence, unless its command's own result says so."""
     closed: bool = False
+    rule: str = ""
+    asked: Requirements | None = None
+    result: JobResult | None = None
+    """How its command ended, once it has."""
+    said: str = ""
+    """The last line that it printed, if it failed."""
 
     def __post_init__(self) -> None:
         self.on.entries.append(self)
@@ -96,6 +103,10 @@ class Entry:
     def add(self, phase: Phase, seconds: float) -> None:
         """Add to the time of a phase."""
         self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+
+    def billed_s(self, now: float) -> float:
+        """Its share of its machine's life."""
+        return self.on.lived_s(now) * self.on.share_of(self, now)
 
     def cost_usd(self, now: float) -> float | None:
         """Its share of what its machine has cost; None if that price is not known."""
@@ -136,7 +147,10 @@ class Ledger:
         machine, record = self._journal.begin_machine(self._run_id, host_key, plan)
         seconds = {Phase.JOURNAL: self._clock.monotonic() - started}
         on = MachineEntry(record=machine)
-        entry = self._add(Entry(label=plan.label, record=record, on=on, seconds=seconds))
+        asked = plan.requirements
+        entry = self._add(
+            Entry(label=plan.label, record=record, on=on, seconds=seconds, rule=plan.rule, asked=asked)
+        )
         on.ahead = entry if ahead else None
         with self._lock:
             self._launching[plan.key] = entry
@@ -163,7 +177,17 @@ class Ledger:
                     end_reason=each.end_reason,
                     closed=True,
                 )
-        return self._add(Entry(label=attempt.label, record=attempt.id, on=on, seconds=seconds))
+        return self._add(
+            Entry(
+                label=attempt.label,
+                record=attempt.id,
+                on=on,
+                seconds=seconds,
+                rule=attempt.rule,
+                asked=attempt.asked,
+                result=attempt.result,
+            )
+        )
 
     def move(self, entry: Entry, on: MachineEntry) -> None:
         """The attempt runs on a machine that was idle, and none is launched for it. Raises LaunchError."""
@@ -227,6 +251,7 @@ class Ledger:
 
     def ran(self, entry: Entry, result: JobResult) -> None:
         """Its command has ended."""
+        entry.result = result
         self._journal.note(entry.record, result=result)
 
     def outputs_fetched(self, entry: Entry, files: Mapping[str, tuple[int, int]]) -> None:

@@ -6,12 +6,16 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from snakemake_executor_ec2.report.summary import JobRow
+from snakemake_executor_ec2.model import JobResult
+
+if TYPE_CHECKING:
+    from snakemake_executor_ec2.report.summary import JobRow
 
 _FINE = frozenset({"done", "running", "left"})
-_ONE_OF_MANY = re.compile(r"\bi-[0-9a-f]{8,}\b|\d+(?:[.,:]\d+)*")
-"""Machines' ids, and amounts, differ between jobs that fail for the same reason."""
+_ONE_OF_MANY = re.compile(r"""\bi-[0-9a-f]{8,}\b|'[^']*'|"[^"]*"|[^\s:,]*/[^\s:,]*|\d+(?:[.,:]\d+)*""")
+"""Machines' ids, names, paths and amounts differ between jobs that fail for the same reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,22 @@ class FailureRow:
     """How many of their jobs succeeded, on another machine or another time."""
 
 
+def alike(reason: str) -> str:
+    """The same for failures that differ in machines' ids, in names or in amounts only."""
+    return _ONE_OF_MANY.sub("…", reason)
+
+
+def cause(error: str, result: JobResult | None) -> str:
+    """Why an attempt did not succeed: what ended it otherwise, or how its command ended. Empty: it is not
+    known."""
+    if error or result is None or result.exit_code == 0:
+        return error
+    code = f"exit code {result.exit_code}" if result.exit_code > 0 else f"signal {-result.exit_code}"
+    kind = str(result.failure or "exit")
+    named = code if kind in ("exit", "signal") else f"{kind} ({code})"
+    return f"{named}: {result.evidence}" if result.evidence not in ("", named) else named
+
+
 def failures(jobs: Iterable[JobRow]) -> list[FailureRow]:
     """The most frequent first."""
     jobs = list(jobs)
@@ -37,7 +57,7 @@ def failures(jobs: Iterable[JobRow]) -> list[FailureRow]:
     groups: dict[tuple[str, str, str], list[JobRow]] = defaultdict(list)
     for job in jobs:
         if job.state not in _FINE:
-            groups[job.rule, job.state, _ONE_OF_MANY.sub("…", job.reason)].append(job)
+            groups[job.rule, job.state, alike(job.reason)].append(job)
     rows = [
         FailureRow(
             rule=rule,

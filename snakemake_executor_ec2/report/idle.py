@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.formatting import size, usd
 from snakemake_executor_ec2.model import Cleaned, JobPlan, Machine, Transfer
+from snakemake_executor_ec2.report.levels import Detail
 from snakemake_executor_ec2.sizing.cost import usd_per_hour
 
 if TYPE_CHECKING:
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
 
 def staged(plan: JobPlan, sent: Transfer) -> str:
     kept = f", beside {sent.kept} large file{'s' * (sent.kept > 1)} that it had" if sent.kept else ""
-    return f"staged {size(sent.bytes)} in {sent.seconds:.1f} s for {plan.label}{kept}"
+    return Detail(f"staged {size(sent.bytes)} in {sent.seconds:.1f} s for {plan.label}{kept}")
 
 
 def reused(plan: JobPlan, on: MachineEntry) -> str:
     assert on.machine is not None
     if on.waited_s is not None and len(on.entries) == 1:
-        return f"{on.machine.id}, which was launched ahead, is used for {plan.label}"
-    return f"{on.machine.id} is used again for {plan.label}, its job number {len(on.entries)}"
+        return Detail(f"{on.machine.id}, which was launched ahead, is used for {plan.label}")
+    return Detail(f"{on.machine.id} is used again for {plan.label}, its job number {len(on.entries)}")
 
 
 def not_reused(plan: JobPlan, machine: Machine, cleaned: Cleaned) -> str:
@@ -37,7 +38,7 @@ def ended(on: MachineEntry, now: float) -> str:
         cost = usd(on.cost_usd(now))
         return f"terminated {on.machine.id}, launched ahead and not used, estimated cost {cost}"
     jobs = f"{len(on.entries)} job{'s' * (len(on.entries) > 1)}"
-    return f"terminated {on.machine.id} after {jobs}, estimated cost {usd(on.cost_usd(now))}"
+    return Detail(f"terminated {on.machine.id} after {jobs}, estimated cost {usd(on.cost_usd(now))}")
 
 
 def label_ahead(rule: str) -> str:

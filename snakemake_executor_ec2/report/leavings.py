@@ -11,6 +11,8 @@ from pathlib import Path
 from snakemake_executor_ec2.formatting import size
 
 _LARGEST = 3
+_RULES = 5
+"""Of more rules only the names are told."""
 _FILES = 5000
 """Of each rule no more are kept in mind."""
 
@@ -38,7 +40,12 @@ class Leavings:
     def lines(self, folder: Path) -> list[str]:
         """A line for each rule; names count from a folder."""
         with self._lock:
-            return [_line(rule, files, folder) for rule, files in sorted(self._by_rule.items()) if files]
+            order = sorted(self._by_rule.items(), key=lambda item: (-sum(item[1].values()), item[0]))
+        left = [(rule, files) for rule, files in order if files]
+        lines = [_line(rule, files, folder) for rule, files in left[:_RULES]]
+        if others := [rule for rule, _ in left[_RULES:]]:
+            lines.append(f"so did {len(others)} other rules: {', '.join(sorted(others))}")
+        return lines
 
 
 def _line(rule: str, files: Mapping[Path, int], folder: Path) -> str:

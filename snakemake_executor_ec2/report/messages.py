@@ -1,21 +1,17 @@
-"""What the user reads: one line for each event, one clear sentence for each failure.
-
-A failure says what failed, for which rule, on which machine, what it cost and what to do next.
-"""
+"""What the user reads of a run: one line for each event (see `levels.py`); of jobs that failed, see
+`failed_job.py`."""
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snakemake_executor_ec2.errors import Ec2ExecutorError, InstanceLost, LaunchError, PreparationError
+from snakemake_executor_ec2.errors import Ec2ExecutorError, InstanceLost, LaunchError
 from snakemake_executor_ec2.formatting import duration, ordinal, size, usd
 from snakemake_executor_ec2.model import (
-    Failure,
     InstanceType,
     JobPlan,
     JobResult,
@@ -26,19 +22,15 @@ from snakemake_executor_ec2.model import (
     Offer,
     Transfer,
 )
-from snakemake_executor_ec2.report.hints import hints
-from snakemake_executor_ec2.report.leavings import Leavings
+from snakemake_executor_ec2.report.levels import SLOW_S, Detail
+from snakemake_executor_ec2.report.transfers import Waits
 from snakemake_executor_ec2.report.ways_in import why_none
 from snakemake_executor_ec2.sizing.quotas import Quota
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.records.ledger import Entry
 
-LOG_LINES = 20
-"""How much of a failed job's output is shown."""
 _CONSOLE_LINES = 10
-_LOG_BYTES = 1_000_000
-"""How much of it is read for that, and for the names of files that were not sent."""
 
 
 def launched(plan: JobPlan, machine: Machine) -> str:
@@ -70,8 +62,14 @@ def made_of_stand_ins(outputs: Sequence[Path]) -> str:
     )
 
 
-def running(plan: JobPlan, machine: Machine) -> str:
-    return f"running {plan.label} on {machine.id}"
+def installing(plan: JobPlan, machine: Machine) -> str:
+    return f"installing software on {machine.id} for {plan.label}"
+
+
+def running(plan: JobPlan, machine: Machine, waits: Waits, number: int = 1) -> str:
+    """`number`: which one of its machine's jobs it is."""
+    used = f", its job number {number}" if number > 1 else ""
+    return f"running {plan.label} on {machine.id}{used}{waits.told()}"
 
 
 def ended(plan: JobPlan, result: JobResult) -> str:
@@ -80,16 +78,19 @@ def ended(plan: JobPlan, result: JobResult) -> str:
     if used * 2**20 > plan.requirements.mem_mb * 10**6:
         peak += f", more than its mem_mb ({plan.requirements.mem_mb})"
     after = f"after {result.seconds:.1f} s{peak}"
-    return f"finished {plan.label} {after}" if result.exit_code == 0 else f"{plan.label} failed {after}"
+    if result.exit_code:  # why, and what it printed, comes next
+        return Detail(f"{plan.label} failed {after}")
+    return f"finished {plan.label} {after}"
 
 
 def retrieved(plan: JobPlan, fetched: Transfer) -> str:
-    return f"retrieved {size(fetched.bytes)} in {fetched.seconds:.1f} s for {plan.label}"
+    text = f"retrieved {size(fetched.bytes)} in {fetched.seconds:.1f} s for {plan.label}"
+    return text if fetched.seconds > SLOW_S else Detail(text)
 
 
 def terminated(plan: JobPlan, entry: Entry, now: float) -> str:
     assert entry.machine is not None
-    return f"terminated {entry.machine.id} of {plan.label}, estimated cost {usd(entry.cost_usd(now))}"
+    return Detail(f"terminated {entry.machine.id} of {plan.label}, estimated cost {usd(entry.cost_usd(now))}")
 
 
 def no_capacity(spec: LaunchSpec, error: LaunchError) -> str:
@@ -227,7 +228,7 @@ def unreachable(machine: Machine, timeout_s: float, why: str, console: str) -> s
         f"{why.rstrip('.')}. If this happens with every machine, {why_none(why)}"
     )
     lines = console.splitlines()[-_CONSOLE_LINES:]
-    return f"{text}\nThe end of its console:\n{_indented(lines)}" if lines else text
+    return f"{text}\nThe end of its console:\n{indented(lines)}" if lines else text
 
 
 def no_budget_without_price(offer: Offer) -> str:
@@ -245,7 +246,7 @@ def none_reachable(machines: int, why: str) -> str:
 
 def executor_bug(plan: JobPlan, error: BaseException) -> str:
     told = "".join(traceback.format_exception(error)).splitlines()
-    return f"{plan.label} failed because of a bug in the EC2 executor; please report it:\n{_indented(told)}"
+    return f"{plan.label} failed because of a bug in the EC2 executor; please report it:\n{indented(told)}"
 
 
 def silent(machine: Machine, error: Ec2ExecutorError, patience_s: float) -> str:
@@ -303,82 +304,5 @@ def journal_unwritten(waited_s: float) -> str:
     )
 
 
-def failed_by(plan: JobPlan, entry: Entry | None, error: Ec2ExecutorError, now: float) -> str:
-    """The sentence for a job that could not be brought to its end."""
-    text = f"{plan.label} failed{_where(entry, now) if entry else ''}: {error.message}"
-    if isinstance(error, PreparationError) and error.log:
-        text += f"\nThe end of the installer's log:\n{_indented(error.log.splitlines()[-LOG_LINES:])}"
-    return text
-
-
-def checkpoint_left(plan: JobPlan, entry: Entry, missed: Sequence[Path], now: float) -> str:
-    """The sentence for a checkpoint whose functions would look for files that no longer exist."""
-    names = ", ".join(os.path.relpath(path, plan.workdir) for path in missed[:3])
-    many = f"{len(missed)} files" if len(missed) > 1 else "a file"
-    return (
-        f"{plan.label} failed{_where(entry, now)}: functions look at what a checkpoint made, and it left "
-        f"{many} that it does not declare ({names}{', …' if len(missed) > 3 else ''}), lost with the "
-        "machine. Declare them as output, or the folder that holds them with directory()"
-    )
-
-
-def job_failed(
-    plan: JobPlan, entry: Entry, result: JobResult, log: Path, now: float, left: Leavings | None = None
-) -> str:
-    """The sentence for a job whose own command failed, and the end of what it printed."""
-    text = f"{plan.label} failed{_where(entry, now)}: {_cause(plan, result)}"
-    if result.failure is Failure.DIFFERS:
-        return text
-    if result.usage.peak_mem_mib:
-        text += f" (peak memory {result.usage.peak_mem_mib} MiB)"
-    if lines := _end_of(log):
-        shown = _indented(_without_epilogue(lines)[-LOG_LINES:])
-        text += f"\nThe end of its output (complete in {log}):\n{shown}"
-    text += "".join(f"\n{hint}" for hint in hints(plan, result.exit_code, lines, left))
-    return text
-
-
-def _end_of(log: Path) -> list[str]:
-    """The last lines of a log, which may be of any size, or missing."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_BYTES))
-            return file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return []
-
-
-def _where(entry: Entry, now: float) -> str:
-    if entry.machine is None:
-        return ""
-    machine, cost = entry.machine, usd(entry.cost_usd(now))
-    return f" on {machine.instance_type} {machine.id} ({machine.zone}, cost {cost})"
-
-
-def _cause(plan: JobPlan, result: JobResult) -> str:
-    if result.failure in (Failure.DIFFERS, Failure.NO_SOFTWARE):
-        return result.evidence
-    evidence = f" ({result.evidence})" if result.evidence else ""
-    if result.failure is Failure.OUT_OF_MEMORY:
-        return f"out of memory{evidence}; raise its mem_mb (it is {plan.requirements.mem_mb})"
-    if result.failure is Failure.DISK_FULL:
-        return f"the disk is full{evidence}; raise its disk_mb (it is {plan.requirements.disk_mb})"
-    if result.failure is Failure.RUNTIME:
-        minutes = plan.requirements.runtime_min
-        return f"not finished after its runtime of {minutes} minute{'s' * (minutes != 1)}; raise runtime"
-    if result.failure is Failure.SIGNAL:
-        return result.evidence or f"killed by signal {-result.exit_code}"
-    return f"exit code {result.exit_code}"
-
-
-def _without_epilogue(lines: Sequence[str]) -> Sequence[str]:
-    """What a job printed, without what the machine's Snakemake says after a rule has failed: it is
-    longer than what is shown of the end, and the controller's Snakemake says it again."""
-    for number in range(len(lines) - 1, 0, -1):
-        if lines[number].startswith("Error in rule ") and lines[number].endswith(":"):
-            return lines[: number - lines[number - 1].startswith("[")]
-    return lines
-
-
-def _indented(lines: Sequence[str]) -> str:
+def indented(lines: Sequence[str]) -> str:
     return "\n".join(f"    {line}" for line in lines)

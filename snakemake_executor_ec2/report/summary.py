@@ -17,6 +17,7 @@ from statistics import median
 from snakemake_executor_ec2.model import JobResult, Machine, Market, Phase, Requirements
 from snakemake_executor_ec2.records.lives import Life
 from snakemake_executor_ec2.records.rows import UNUSED, Attempt, RunRecord
+from snakemake_executor_ec2.report.failures import cause
 from snakemake_executor_ec2.sizing.cost import shares
 
 IDLE = "idle"
@@ -276,7 +277,7 @@ def _machine_row(
             machine_type=machine.instance_type if machine else "",
             began_at=attempt.began_at,
             state=_state(attempt, is_alive=is_alive),
-            reason=_reason(attempt),
+            reason="" if attempt.end_reason in ("", "done") else cause(attempt.error, attempt.result),
             spans=its_spans,
             asked=attempt.asked,
             result=attempt.result,
@@ -293,19 +294,6 @@ def _state(attempt: Attempt, *, is_alive: bool) -> str:
     if attempt.end_reason:
         return attempt.end_reason
     return "running" if is_alive else "not seen to end"
-
-
-def _reason(attempt: Attempt) -> str:
-    """Why it did not succeed, in a sentence; empty if it did, or goes on."""
-    if attempt.end_reason in ("", "done"):
-        return ""
-    result = attempt.result
-    if attempt.error or result is None or result.exit_code == 0:
-        return attempt.error
-    code = f"exit code {result.exit_code}" if result.exit_code > 0 else f"signal {-result.exit_code}"
-    kind = str(result.failure or "exit")
-    named = code if kind in ("exit", "signal") else f"{kind} ({code})"
-    return f"{named}: {result.evidence}" if result.evidence else named
 
 
 def _spans(attempt: Attempt, until: float, *, is_alive: bool) -> tuple[Span, ...]:

@@ -58,7 +58,7 @@ def test_sigkill_in_every_phase(
         )
         with (run_workflow.folder / "in.txt").open("wb") as file:
             file.truncate(100_000_000)  # takes a moment to be staged in
-        first = watched(run_workflow, AGAIN, "--ec2-direct", direct)
+        first = watched(run_workflow, AGAIN, "--ec2-direct", direct, "--verbose")
         if line == "unpack":
             first.until("launched")
             (machine,) = launched_since(ec2_cloud, before)

@@ -60,7 +60,7 @@ def test_a_cut_costs_no_more_than_its_length(
         assert first.wait() == 0, first.output
         undisturbed = _seconds_by_rule(run_workflow.folder)
     before = list(ec2_cloud.machine_states())
-    run = watched(run_workflow, "--forceall", jobs=len(PHASES))
+    run = watched(run_workflow, "--forceall", "--verbose", jobs=len(PHASES))
     _in_each_phase(run, cut)
 
     assert run.wait(timeout_s=TIMEOUT_S + 2 * seconds) == 0, run.output

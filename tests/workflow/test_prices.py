@@ -65,7 +65,7 @@ def test_the_budget_of_a_run(
     far less than the hour that is set aside for it, all jobs are done."""
     ec2_cloud.forget_calls()
 
-    run = run_workflow(SIX, "--ec2-max-cost", "0.13", "--ec2-reuse", reuse, jobs=6)
+    run = run_workflow(SIX, "--ec2-max-cost", "0.13", "--ec2-reuse", reuse, "--verbose", jobs=6)
 
     assert run.returncode == 0, run.output
     assert len(ec2_cloud.calls("RunInstances")) == launched

@@ -10,7 +10,7 @@ import pytest
 from snakemake_executor_ec2.formatting import duration
 from snakemake_executor_ec2.model import Failure, JobResult, MachineState, MachineStatus, Usage
 from snakemake_executor_ec2.records.ledger import Entry, MachineEntry
-from snakemake_executor_ec2.report import messages
+from snakemake_executor_ec2.report import failed_job, messages
 from tests.unit.machines import launchers
 
 PLAN = launchers.plan("a", mem_mb=2000, disk_mb=500, runtime_min=90)
@@ -25,11 +25,23 @@ Error in rule align:
         exit 3
 Shutting down, this might take some time.
 """
+PROLOGUE = """\
+Building DAG of jobs...
+Using shell: /usr/bin/bash
+Select jobs to execute...
+Execute 1 jobs...
+
+[Sun Nov 22 20:43:00 2026]
+localrule align:
+    output: run.txt
+    reason: Forced execution
+    resources: tmpdir=/tmp
+"""
 
 
 def told(result: JobResult, log: Path) -> str:
     entry = Entry(label=PLAN.label, record=1, on=MachineEntry(record=1, machine=launchers.World().launch()))
-    return messages.job_failed(
+    return failed_job.job_failed(
         PLAN, entry, result, log, entry.machine.launched_at + 3600 if entry.machine else 0.0
     )
 
@@ -74,8 +86,29 @@ def test_the_end_of_the_log_is_the_job_s(tmp_path: Path) -> None:
     first, where, *shown = told(result, log).splitlines()
     assert first.endswith("exit code 3 (peak memory 85 MiB)")
     assert str(log) in where
-    assert shown[:17] == [f"    word {number}" for number in range(13, 30)]
-    assert shown[-1] == "    Command 'exit 3' returned non-zero exit status 3."
+    assert shown == [f"    word {number}" for number in range(10, 30)]
+
+
+def test_neither_snakemake_nor_a_long_command_pushes_the_error_out(tmp_path: Path) -> None:
+    """What the machine's Snakemake says before a job is left out, and a line that nobody would read to its
+    end is cut. The last line alone stands for the job where it failed like another one."""
+    log = tmp_path / "a.log"
+    long = f"+ plot {'--option value ' * 400}done"
+    log.write_text(f"{PROLOGUE}reading\n{long}\nValueError: no data\n\n{EPILOGUE}")
+    _, _, *shown = told(JobResult(exit_code=1, failure=Failure.EXIT), log).splitlines()
+    assert [line.strip()[:10] for line in shown] == ["reading", "+ plot --o", "ValueError", ""]
+    assert max(map(len, shown)) < 520
+    assert failed_job.said(log) == "ValueError: no data"
+
+
+def test_who_repeats_a_failure_is_told_so_in_a_line(tmp_path: Path) -> None:
+    """With what is its own: machine, cost, cause and last words."""
+    entry = Entry(label=PLAN.label, record=1, on=MachineEntry(record=1, machine=launchers.World().launch()))
+    entry.said = "ValueError: no data"
+    line = failed_job.again(PLAN, entry, "exit code 1", tmp_path / "a.log", 0.0)
+    assert line.startswith("rule align (a) failed in the same way on c7i.large i-")
+    assert line.endswith(f": exit code 1; it said: ValueError: no data (complete in {tmp_path}/a.log)")
+    assert "\n" not in line
 
 
 @pytest.mark.parametrize(
