@@ -37,7 +37,6 @@ from snakemake_executor_ec2.records.rows import RunRecord
 from snakemake_executor_ec2.records.whereabouts import Whereabouts
 from snakemake_executor_ec2.records.writer import Removed
 from snakemake_executor_ec2.report import baking, kept_results, messages
-from snakemake_executor_ec2.report import idle as idle_words
 from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.report.levels import Lasting
 from snakemake_executor_ec2.report.past import add_paces, is_rehearsal

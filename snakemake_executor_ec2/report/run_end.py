@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from snakemake_executor_ec2.formatting import span, usd
 from snakemake_executor_ec2.model import Failure, Phase
 from snakemake_executor_ec2.report.failures import alike, cause
+from snakemake_executor_ec2.report.idle import launched_ahead
 from snakemake_executor_ec2.report.sizes import MB_PER_MIB, is_measured
 from snakemake_executor_ec2.report.table import WIDTH, cut, paragraph
 from snakemake_executor_ec2.report.table import table as lines_of
@@ -57,22 +58,24 @@ def run_end(entries: Sequence[Entry], now: float, run: RunFacts) -> list[str]:
     used = [entry for entry in entries if entry.machine is not None]
     if not used:
         return []
+    jobs = [entry for entry in entries if not _is_ahead(entry)]
+    ahead = launched_ahead(_machines(used), now)
     return [
-        *_headline(entries, run),
+        *_headline(jobs, len(_machines(used)), run),
         *_by_rule(used, now, run),
         *_costs(_machines(used), now, run),
+        *([ahead] if ahead else []),
         *_staying(_machines(used), run),
-        *_failed(entries, run),
-        *_advice(entries, run),
+        *_failed(jobs, run),
+        *_advice(jobs, run),
         *_look("Timeline, sizes, each job", run.command("report", run.id)),
     ]
 
 
-def _headline(entries: Sequence[Entry], run: RunFacts) -> Iterator[str]:
+def _headline(entries: Sequence[Entry], machines: int, run: RunFacts) -> Iterator[str]:
     last = {entry.label: entry.end_reason for entry in entries}
     ends = Counter("failed" if end in _FAILED else end for end in last.values())
     done = ends["done"]
-    machines = len(_machines([entry for entry in entries if entry.machine]))
     parts = [f"{count} {_ENDS.get(end, end)}" for end, count in ends.most_common() if end != "done"]
     told = f": {', '.join([f'{done} done', *parts])}" if parts else ""
     yield f"EC2: {_count(len(last), 'job')} on {_count(machines, 'machine')} in {span(run.seconds)}{told}"
@@ -117,7 +120,7 @@ def _row(
     kind = next(iter(types)) if len(types) == 1 else f"of {len(types)} types"
     return (
         name,
-        str(len({entry.label for entry in its})),
+        str(len({entry.label for entry in its if not _is_ahead(entry)})),
         f"{len(machines)} {kind}",
         span(median(ran)) if ran else "",
         span(max(ran)) if ran else "",
@@ -210,6 +213,11 @@ def _look(what: str, command: str) -> list[str]:
 
 
 # --- helpers ------------------------------------------------------------------------------
+
+
+def _is_ahead(entry: Entry) -> bool:
+    """Whether it only stands for the job of a machine that was launched ahead, and got none."""
+    return entry.on.ahead is entry
 
 
 def _machines(entries: Sequence[Entry]) -> list[MachineEntry]:
