@@ -14,7 +14,7 @@ from io import BytesIO
 import asyncssh
 
 from benchmarks.light import PULSE, Costs, LightMachine
-from snakemake_executor_ec2.controller.run import allow_many_files
+from snakemake_executor_ec2.controller.process import allow_many_files
 from snakemake_executor_ec2.ssh.keys import new_key_pair
 
 _WORKERS = 64

@@ -158,7 +158,7 @@ class _Job:
         self.peak_mem_mib = 0
         self.cpu_seconds = 0.0
         self.peak_disk_mib = 0
-        self.reported: tuple[float, int, int] = (self.began, 0, 0)
+        self.reported: tuple[float, int, int] = (self.began - _REPORT_S + _SAMPLE_S, 0, 0)
         self.terminated = False
         self.over_runtime = False
         self.kill_at: float | None = None

@@ -13,10 +13,12 @@ from snakemake_executor_ec2.agent.away_client import FinishedFile
 from snakemake_executor_ec2.agent.trees import tree_digest
 from snakemake_executor_ec2.away.machine import AwayMachine, bare_plan
 from snakemake_executor_ec2.away.project import Started, may_come_home, note_of
+from snakemake_executor_ec2.machines.counting import Transfers
 from snakemake_executor_ec2.machines.fetching import Fetching
 from snakemake_executor_ec2.model import Transfer
 from snakemake_executor_ec2.records.journal import FOLDER
 from snakemake_executor_ec2.report.logs import log_path
+from snakemake_executor_ec2.timing import SystemClock
 
 _BATCH_FILES = 500
 _BATCH_BYTES = 1 << 28
@@ -51,7 +53,12 @@ def fetch(
             "away", workdir, optional_outputs=tuple(paths), own=everything, inputs=sent, sources=sent
         )
         fetching = Fetching(
-            plan=plan, paths=machine.paths, connection=machine.connection, ahead_ns=ahead_ns, tell=tell
+            plan=plan,
+            paths=machine.paths,
+            connection=machine.connection,
+            ahead_ns=ahead_ns,
+            tell=tell,
+            transfers=Transfers(clock=SystemClock(), tell=tell, live=None),
         )
         return fetching.results(succeeded=True)[1]
 

@@ -24,7 +24,7 @@ from snakemake_executor_ec2.machines.budget import estimated_usd
 from snakemake_executor_ec2.model import JobOutcome, JobPlan, Machine, Phase, Requirements, Transfer
 from snakemake_executor_ec2.records.ledger import Entry
 from snakemake_executor_ec2.report import away as words
-from snakemake_executor_ec2.report import messages
+from snakemake_executor_ec2.report.failed_job import failed_by
 
 LONG_S = 60.0
 """How long the journal may take to have what another process needs to find the machine."""
@@ -91,7 +91,7 @@ def on_new_machine(order: Order, key: str, context: RunContext, cancel: CancelTo
         cancelled = cancel.cancelled or isinstance(error, Cancelled)
         if entry is not None:
             entry.end_reason, entry.error = ("cancelled" if cancelled else "failed"), error.message
-        failed = messages.failed_by(plan, entry, error, context.clock.now())
+        failed = failed_by(plan, entry, error, context.clock.now())
         told = words.cancelled() if cancelled else failed + words.hint(error)
         return JobOutcome(ok=False, cancelled=cancelled, message=told)
     finally:

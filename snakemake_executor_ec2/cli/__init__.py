@@ -14,6 +14,7 @@ from snakemake_executor_ec2.errors import Ec2ExecutorError
 
 _COMMANDS = {
     "ps": "list machines: rule, state, age, cost so far, lease",
+    "watch": "show what a run does at this moment: jobs, machines, bytes, cost so far",
     "logs": "show what a job printed",
     "ssh": "log in to a machine",
     "browse": "print what sftp, FileZilla, WinSCP or PuTTY need to look at a machine's files",

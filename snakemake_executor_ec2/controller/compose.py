@@ -23,7 +23,10 @@ from snakemake_executor_ec2.machines.session import MachineSession
 from snakemake_executor_ec2.model import JobPlan, KeyPair, Market, Software
 from snakemake_executor_ec2.ports import Clock, Cloud, ImageStore, Launches, LaunchRecords
 from snakemake_executor_ec2.records.ledger import Ledger
+from snakemake_executor_ec2.records.live import Live
 from snakemake_executor_ec2.records.rows import RunRecord
+from snakemake_executor_ec2.report import messages
+from snakemake_executor_ec2.report.transfers import told_if_slow
 from snakemake_executor_ec2.sizing.catalogue import Catalogue, Limits
 from snakemake_executor_ec2.sizing.quotas import QuotaLimiter
 from snakemake_executor_ec2.sizing.reuse import Reuse
@@ -124,15 +127,18 @@ def feasibility(
     costs_usd: Callable[[], Mapping[str, float]] = dict,
     before_usd: Mapping[str, float],
     baked: BakedChoice | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Feasibility:
     """What may be launched: by the catalogue, the account's limits and the budget.
 
     `costs_usd` is what each of the run's machines has cost up to now, `before_usd` that of earlier
     runs which count towards the budget. Raises Ec2ExecutorError.
     """
+    with told_if_slow(tell, messages.ASKING_FOR_TYPES):
+        known = catalogue(config, cloud)
     return Feasibility(
         cloud=cloud,
-        catalogue=catalogue(config, cloud),
+        catalogue=known,
         budget=Budget(config.max_cost_usd, costs_usd, before_usd),
         limiter=QuotaLimiter(clock),
         ami=config.ami,
@@ -194,13 +200,14 @@ def sessions(
     tell: Callable[[str], None],
     install_s: list[float],
     peers: Peers | None = None,
+    live: Live | None = None,
 ) -> Callable[[Connection], MachineSession]:
     """Makes the session on each machine of a run; what one has worked out, the others know. `install_s` gets
     how long software took on each."""
     locks: dict[Software, Installed] = {}
     reuse = config.reuse is not Reuse.NEVER
     return lambda connection: MachineSession(
-        connection, clock, tell, locks, host_keys, install_s, reuse=reuse, peers=peers
+        connection, clock, tell, locks, host_keys, install_s, reuse=reuse, peers=peers, live=live
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import secrets
 import sqlite3
 import threading
@@ -22,7 +21,8 @@ from snakemake_executor_ec2.controller.context import Inherited, RunContext
 from snakemake_executor_ec2.controller.heartbeat import Heartbeat
 from snakemake_executor_ec2.controller.idle import IdleMachines, Promise
 from snakemake_executor_ec2.controller.job import run_job
-from snakemake_executor_ec2.controller.lingering import Lingering, Reader
+from snakemake_executor_ec2.controller.lingering import Reader
+from snakemake_executor_ec2.controller.process import allow_many_files, seen_from_shell
 from snakemake_executor_ec2.controller.recovery import Recovery
 from snakemake_executor_ec2.controller.spending import before_usd
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
@@ -33,6 +33,7 @@ from snakemake_executor_ec2.ports import Launches
 from snakemake_executor_ec2.records import whereabouts
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.ledger import Entry, Ledger
+from snakemake_executor_ec2.records.live import Live
 from snakemake_executor_ec2.records.rows import RunRecord
 from snakemake_executor_ec2.records.whereabouts import Whereabouts
 from snakemake_executor_ec2.records.writer import Removed
@@ -45,8 +46,6 @@ from snakemake_executor_ec2.sizing.ahead import Key, Paces
 from snakemake_executor_ec2.ssh.keys import new_key_pair
 from snakemake_executor_ec2.timing import SystemClock
 
-_FILES = 8192
-"""Enough for two thousand jobs at a time, and below what macOS allows (10240)."""
 _GRACE_S = 120.0
 """How long a cancelled job may take to end its machine before the last sweep does it."""
 
@@ -97,6 +96,7 @@ class Run:
         self._detached = False
         self._folder_gone = False
         self.id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        self._live = Live(self._folder / FOLDER, self.id)
 
     def open(self, rehearsing: AbstractContextManager[OwnCloud] | None = None) -> None:
         """Connect to EC2 and look at what earlier runs left. Nothing is launched.
@@ -138,6 +138,7 @@ class Run:
             costs_usd=self._costs_usd,
             before_usd=before_usd(journal, config.budget_period, clock.now()),
             baked=compose.baked_choice(config, cloud.images, self.software, clock, self._tell),
+            tell=self._tell,
         )
         self.images, self.login_keys = cloud.images, logins.authorized
         self._context = self._story_context(logins, where.tag)
@@ -194,7 +195,9 @@ class Run:
             lingering=lingering,
             ahead=self._look_ahead(idle, launcher),
             new_key_pair=compose.first_keys(config, clock, new_key_pair),
-            session=compose.sessions(config, clock, host_keys, self._tell, self._install_s, lingering.peers),
+            session=compose.sessions(
+                config, clock, host_keys, self._tell, self._install_s, lingering.peers, self._live
+            ),
             software=self.software,
             boot_timeout_s=config.boot_timeout_s,
             lease_s=config.lease_s,
@@ -216,10 +219,6 @@ class Run:
             launcher=launcher,
             tell=self._tell,
         )
-
-    def _lingering(self, logins: Logins, launcher: Callable[[], Launches]) -> Lingering:
-        cloud, clock = self._cloud, self._clock
-        return compose.lingering(self.config, logins, cloud, clock, self._ledger, launcher, self._tell)
 
     def _look_ahead(self, idle: IdleMachines, launcher: Launches) -> LookAhead:
         """Launches nothing if the user does not want that, or machines must not wait for jobs."""
@@ -288,6 +287,7 @@ class Run:
             future.set_result(outcome)
             if idle is not None:
                 idle.has_one(plan)
+            self._live.over(plan.key)
             self._stories.discard(story)
 
         thread = threading.Thread(target=tell_it, name=f"job {plan.key}", daemon=True)
@@ -347,6 +347,7 @@ class Run:
             self._leave(self._recovery)
             self._recovery = None
         self._stack.close()
+        self._live.close()
         entries, self._entries = self._entries, ()
         if self._record is not None and (lines := self._end_of(entries, self._record)):
             self._tell(Lasting("\n".join(lines)))
@@ -361,7 +362,7 @@ class Run:
             id=self.id,
             seconds=now - record.began_at,
             rehearsal=is_rehearsal(record),
-            folder=_seen_from_shell(self._folder),
+            folder=seen_from_shell(self._folder),
         )
         lines = run_end(entries, now, facts)
         return [*self._leavings.lines(self._folder), *lines] if lines else []
@@ -397,20 +398,3 @@ class Run:
         """The estimated cost of each of the run's machines up to now."""
         now = self._clock.now()
         return {each.machine.id: each.cost_usd(now) or 0.0 for each in self._ledger.machines if each.machine}
-
-
-def _seen_from_shell(folder: Path) -> str:
-    """A folder, for commands to be copied; empty if the user's shell is in it."""
-    shell = Path(os.environ.get("PWD", folder))
-    if folder == shell:
-        return ""
-    return str(folder.relative_to(shell) if folder.is_relative_to(shell) else folder)
-
-
-def allow_many_files() -> None:
-    """Let this process have as many files open as it may: each job that runs has a connection and a log."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(ValueError, OSError):  # macOS has a limit of its own below
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

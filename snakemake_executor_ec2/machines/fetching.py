@@ -11,8 +11,10 @@ from snakemake_executor_ec2.agent.answers import Fetched
 from snakemake_executor_ec2.agent.archive import Refused
 from snakemake_executor_ec2.agent.transfer import Download
 from snakemake_executor_ec2.errors import NotFetched, ResultsRefused, StagingError
+from snakemake_executor_ec2.machines.counting import Transfers
 from snakemake_executor_ec2.model import JobPlan
 from snakemake_executor_ec2.report import kept_results, messages
+from snakemake_executor_ec2.report.transfers import files as told
 from snakemake_executor_ec2.staging.links import LINKS_IN_A_ROW, LinkRules, dangling, noting
 from snakemake_executor_ec2.staging.machine_links import MachineLinks
 from snakemake_executor_ec2.staging.paths import PathMap
@@ -33,6 +35,7 @@ class Fetching:
     connection: Connection
     ahead_ns: int
     tell: Callable[[str], None]
+    transfers: Transfers
 
     def results(self, *, succeeded: bool) -> tuple[int, int]:
         """Fetch what a job that ended well, or not, is to bring home: the number of files and the bytes.
@@ -97,14 +100,19 @@ class Fetching:
         made = (*plan.outputs, *plan.optional_outputs, *plan.logs, *plan.own, *plan.incomplete, *may)
         rules = LinkRules(paths=self.paths, made=made, inputs=plan.inputs, sources=plan.sources)
 
+        what = f"fetching {told(targets)} of {plan.label} from {self.connection.machine_id}"
         try:
-            with Download(
-                [str(self.paths.to_machine(path)) for path in may],
-                place,
-                must=[str(self.paths.to_machine(path)) for path in must],
-                judge=noting(rules, MachineLinks(plan.workdir)),
-                shift_ns=-self.ahead_ns,
-            ) as download:
+            with (
+                self.transfers.going(plan.key, "from", what) as progress,
+                Download(
+                    [str(self.paths.to_machine(path)) for path in may],
+                    place,
+                    must=[str(self.paths.to_machine(path)) for path in must],
+                    judge=noting(rules, MachineLinks(plan.workdir)),
+                    shift_ns=-self.ahead_ns,
+                    progress=progress,
+                ) as download,
+            ):
                 return self.connection.call(download.over)
         except ResultsRefused:
             raise

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,16 +36,20 @@ from snakemake_executor_ec2.errors import (
     StagingError,
 )
 from snakemake_executor_ec2.formatting import TellOnce
+from snakemake_executor_ec2.machines.counting import Transfers
 from snakemake_executor_ec2.machines.fetching import Fetching
 from snakemake_executor_ec2.machines.host_keys import HostKeys
 from snakemake_executor_ec2.machines.kept_files import KeptFiles
 from snakemake_executor_ec2.machines.peer_files import PeerFiles
 from snakemake_executor_ec2.machines.peers import Peers
+from snakemake_executor_ec2.machines.sending import make_folders, to_send
 from snakemake_executor_ec2.machines.umask import own_umask
 from snakemake_executor_ec2.model import Cleaned, JobPlan, JobResult, Software, Transfer
 from snakemake_executor_ec2.ports import Clock, RemoteHost
+from snakemake_executor_ec2.records.live import Live
 from snakemake_executor_ec2.report import messages
-from snakemake_executor_ec2.staging.paths import PathMap, Sending, sendings
+from snakemake_executor_ec2.report.transfers import files
+from snakemake_executor_ec2.staging.paths import PathMap, Sending
 from snakemake_executor_ec2.staging.view import View
 from snakemake_executor_ec2.timing import ahead_s
 
@@ -79,10 +84,11 @@ class MachineSession:
         *,
         reuse: bool = False,
         peers: Peers | None = None,
+        live: Live | None = None,
     ) -> None:
-        """A run's machines share `locks`, what a first one worked out, `host_keys`, and `install_s`: how long
-        software took on each. `reuse`: its machine may be cleaned, for another job. `peers` pass on large
-        files."""
+        """A run's machines share `locks`, what a first one worked out, `host_keys`, `install_s`: how long
+        software took on each, and `live`. `reuse`: its machine may be cleaned, for another job. `peers` pass
+        on large files."""
         self._connection = connection
         self._clock = clock
         self._tell = tell
@@ -100,6 +106,8 @@ class MachineSession:
         self._spot_notice = self._used = False
         self._kept = KeptFiles(connection=connection)
         self._peers = PeerFiles(peers=peers, connection=connection)
+        self._live = live
+        self._transfers = Transfers(clock=clock, tell=tell, live=live)
 
     def move_in(self, lease_s: float, *, used: bool = False) -> None:
         self._used = used
@@ -198,16 +206,17 @@ class MachineSession:
     def stage_in(self, plan: JobPlan) -> Transfer:
         started = self._clock.monotonic()
         self._paths = PathMap(here=plan.workdir, there=plan.workdir)
-        sending = self._sending(plan)
-        why_not = self._make_folders(plan, sending)
+        sending = to_send(plan, self._paths)
+        why_not = make_folders(self._connection, plan, self._paths, sending)
         if why_not:
             self._paths = self._other_workdir(plan, why_not)
-            sending = self._sending(plan)
-            self._make_folders(plan, sending)
+            sending = to_send(plan, self._paths)
+            make_folders(self._connection, plan, self._paths, sending)
         there = self._kept.take(plan, sending, used=self._used, ahead_ns=self._ahead_ns)
         missing = [each for each in sending if str(each.name) not in there]
         self._peers.has(sending, self._kept.sent, there, self._ahead_ns)
-        size = self._peers.stage(plan, missing, self._kept.sent, self._send, self._ahead_ns)
+        send = partial(self._send, plan)
+        size = self._peers.stage(plan, missing, self._kept.sent, send, self._ahead_ns)
         if plan.view is not None:
             self._show(plan, plan.view)
         seconds = self._clock.monotonic() - started
@@ -234,6 +243,8 @@ class MachineSession:
                         # Most jobs are lost, but one that ends within the two minutes is done.
                         self._spot_notice = True
                         self._tell(messages.spot_notice(plan, line.event.at))
+                    if self._live is not None:
+                        self._live.happens(plan.key, line.event)
                     position = line.at
                     if isinstance(line.event, Finished):
                         return line.event.result
@@ -258,6 +269,7 @@ class MachineSession:
             connection=self._connection,
             ahead_ns=self._ahead_ns,
             tell=self._tell_once,
+            transfers=self._transfers,
         )
         files, size = fetching.results(succeeded=succeeded)
         if succeeded:
@@ -284,9 +296,16 @@ class MachineSession:
 
     # --- helpers ------------------------------------------------------------------------------
 
-    def _send(self, files: Iterable[Sending], progress: Progress) -> int:
-        entries = [Entry(path=str(each.content), name=str(each.name)) for each in files]
-        return self._connection.call(Upload(entries, shift_ns=self._ahead_ns, progress=progress).over)
+    def _send(self, plan: JobPlan, sending: Collection[Sending], progress: Progress) -> int:
+        entries = [Entry(path=str(each.content), name=str(each.name)) for each in sending]
+        what = f"sending {files(entries)} to {self._connection.machine_id} for {plan.label}"
+        with self._transfers.going(plan.key, "to", what) as tell:
+
+            def both(done: int, total: int) -> None:
+                progress(done, total)
+                tell(done, total)
+
+            return self._connection.call(Upload(entries, shift_ns=self._ahead_ns, progress=both).over)
 
     def _start_of(self, plan: JobPlan) -> JobStart:
         runtime_min = plan.requirements.runtime_min
@@ -349,15 +368,6 @@ class MachineSession:
             self._clock.sleep(_PAUSE_S)
             raise ConnectionLost("what the job prints cannot be stored on your computer") from error
 
-    def _sending(self, plan: JobPlan) -> list[Sending]:
-        try:
-            # What the job changes comes back as what it is there: it must not be behind a link.
-            return sendings([*plan.sources, *plan.inputs], self._paths, followed=plan.outputs)
-        except FileNotFoundError as error:
-            raise StagingError(f"{error.filename} cannot be sent: it does not exist (any more)") from error
-        except OSError as error:  # a folder that this user may not look into, for instance
-            raise StagingError(f"{error.filename} cannot be sent: {error.strerror}") from error
-
     def _other_workdir(self, plan: JobPlan, why: str) -> PathMap:
         home = self._connection.call(lambda host: host.run('echo; printf %s "$HOME"', timeout_s=60))
         said = os.fsdecode(home.stdout.rpartition(b"\n")[2])
@@ -380,20 +390,3 @@ class MachineSession:
         own = [str(self._paths.to_machine(path)) for path in plan.own]
         if self._connection.call(lambda host: Agent(host).stand_ins(lists, roots, own, self._ahead_ns)):
             self._tell(messages.stand_ins_readable(plan))
-
-    def _make_folders(self, plan: JobPlan, sending: Iterable[Sending]) -> str:
-        """The working directory, and folders for what is sent and for what the job makes outside of it. Why
-        the former cannot be used, if it cannot."""
-        made = (*plan.outputs, *plan.optional_outputs, *plan.logs)
-        names = [*(each.name for each in sending), *(self._paths.to_machine(path) for path in made)]
-        outside = sorted(
-            {str(name.parent) for name in names if self._paths.there not in name.parents}
-            | set(map(str, plan.folders))
-            | {str(root) for root in (plan.view.roots if plan.view else ()) if root != plan.workdir}
-        )
-        there = [str(self._paths.there)]
-        own, *others = self._connection.call(lambda host: Agent(host).workdir(there, parents=outside))
-        for answer in others if own.ok else ():
-            if not answer.ok:
-                raise StagingError(f"{answer.path} cannot be used on the machine: {answer.reason}")
-        return "" if own.ok else own.reason

@@ -283,6 +283,21 @@ class Journal:
         # One that another process has begun on a new machine in between is too young to matter.
         return [attempt_of(row, machines[row["machine_id"]]) for row in rows if row["machine_id"] in machines]
 
+    def of_owner(self, run_id: str) -> tuple[list[Attempt], list[MachineRecord]]:
+        """The attempts on the machines that a run has launched or taken over, and these, in order."""
+        rows = self._rows("SELECT * FROM machines WHERE owner=? ORDER BY id", run_id)
+        machines = {row["id"]: machine_of(row) for row in rows}
+        attempts = self._rows(
+            "SELECT * FROM attempts WHERE machine_id IN (SELECT id FROM machines WHERE owner=?) ORDER BY id",
+            run_id,
+        )
+        told = [
+            attempt_of(row, machines[row["machine_id"]])
+            for row in attempts
+            if row["machine_id"] in machines  # one that has begun in between is too young to matter
+        ]
+        return told, list(machines.values())
+
     def attempts_on(self, machine: MachineRecord) -> list[Attempt]:
         """The attempts on one machine, in order."""
         rows = self._rows("SELECT * FROM attempts WHERE machine_id=? ORDER BY id", machine.id)

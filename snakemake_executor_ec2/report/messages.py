@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from snakemake_executor_ec2.records.ledger import Entry
 
 _CONSOLE_LINES = 10
+ASKING_FOR_TYPES = "asking AWS for instance types and prices; the answers are kept for the next runs"
 
 
 def launched(plan: JobPlan, machine: Machine) -> str:

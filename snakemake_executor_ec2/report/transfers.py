@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+import threading
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from snakemake_executor_ec2.formatting import size, span
@@ -33,20 +35,17 @@ class Waits:
 
 
 @dataclass(kw_only=True)
-class Progress:
+class Told:
     """Bytes of a transfer as they pass: `show` hears of them every second, the user when it takes long, and
     then now and then."""
 
     what: str
     """`sending 3 files of rule a to i-1`."""
-    total: Callable[[], int | None]
-    """Bytes in all, asked for once it takes long; None: not known."""
     now: Callable[[], float]
     """Seconds that only grow."""
     tell: Callable[[str], None]
     show: Callable[[int, int | None, float], None]
     """Gets the bytes that have passed, those in all (None: not known), and how many pass in a second."""
-    done: int = 0
     _began: float = field(init=False)
     _told: float = field(init=False)
     _shown: float = field(init=False)
@@ -55,24 +54,30 @@ class Progress:
         self._began = self._shown = self.now()
         self._told = self._began + SLOW_S - AGAIN_S
 
-    def __call__(self, count: int) -> None:
-        """So many more bytes have passed."""
-        self.done += count
+    def __call__(self, done: int, total: int) -> None:
+        """So many bytes have passed, of so many; 0: that is not known."""
         now = self.now()
         if now - self._shown < _SHOW_S:
             return
         self._shown = now
-        total = self._all()
-        rate = self.done / (now - self._began)
-        self.show(self.done, total, rate)
+        of = total if total >= done else None
+        rate = done / (now - self._began)
+        self.show(done, of, rate)
         if now - self._told >= AGAIN_S:
             self._told = now
-            self.tell(f"{self.what}: {moved(self.done, total, rate)}")
+            self.tell(f"{self.what}: {moved(done, of, rate)}")
 
-    def _all(self) -> int | None:
-        """What is on the line is a little more than what is in the files."""
-        total = self.total()
-        return total if total is not None and total >= self.done else None
+
+@contextmanager
+def told_if_slow(tell: Callable[[str], None], text: str) -> Iterator[None]:
+    """Around something that is told if it takes long. For what happens once in a run: it needs a thread."""
+    timer = threading.Timer(SLOW_S, tell, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def files(paths: Sized) -> str:

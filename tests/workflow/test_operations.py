@@ -75,6 +75,10 @@ def test_gc_ends_exactly_the_orphans(ec2_cloud: EmbeddedCloud, tmp_path: Path, s
     assert row.startswith(f"{ids[2]}  rule one  run  ")
     assert "  12 hours, renewed  " in row
     assert ids[1] not in shell(mine, "ps")
+    watched_once = shell(other, "watch")
+    assert "jobs: 1 under way; machines: 1" in watched_once
+    assert "rule one  runs" in watched_once
+    assert "\x1b" not in watched_once
     everyone = shell(mine, "ps", "--all")
     assert all(each in everyone for each in (ids[1], ids[2], strangers[0]))
     assert ids[2] in shell(mine, "ps", "--mine")

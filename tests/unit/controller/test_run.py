@@ -13,8 +13,9 @@ import pytest
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.controller.config import RunConfig
 from snakemake_executor_ec2.controller.context import RunContext
+from snakemake_executor_ec2.controller.process import allow_many_files
 from snakemake_executor_ec2.controller.recovery import Recovery
-from snakemake_executor_ec2.controller.run import Run, allow_many_files
+from snakemake_executor_ec2.controller.run import Run
 from snakemake_executor_ec2.errors import ThrottledError
 from snakemake_executor_ec2.model import JobOutcome, Software
 from snakemake_executor_ec2.ports import Connector

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from inspect import signature
 
 import pytest
 from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
@@ -16,7 +17,9 @@ from snakemake_executor_ec2.report.levels import Detail, Failed, Lasting
 def heard(quiet: set[Quietness], *, verbose: bool = False) -> tuple[Voice, io.StringIO]:
     """A voice through Snakemake's own handler, and what a user would see of it."""
     stream = io.StringIO()
-    chosen = DefaultFilter(quiet, debug_dag=False, verbose=verbose, dryrun=False, printshellcmds=False)
+    options = dict.fromkeys(("debug_dag", "dryrun", "printshellcmds"), False) | {"verbose": verbose}
+    known = signature(DefaultFilter).parameters  # they differ between versions
+    chosen = DefaultFilter(quiet, **{name: value for name, value in options.items() if name in known})
     handler = ColorizingTextHandler(stream=stream, formatter=DefaultFormatter(quiet))
     handler.addFilter(chosen)
     logger = logging.Logger("run", logging.DEBUG if verbose else logging.INFO)
