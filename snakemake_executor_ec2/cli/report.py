@@ -19,6 +19,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--json", action="store_true", help="print the same for programs")
     kinds.add_argument("--csv", action="store_true", help="print a line for each job")
+    kinds.add_argument(
+        "--rst", action="store_true", help="print a table of jobs for the text of Snakemake's own report"
+    )
 
 
 def main(options: argparse.Namespace) -> int:
@@ -31,6 +34,8 @@ def main(options: argparse.Namespace) -> int:
         put(as_json(export.report_json(summary)), options.output)
     elif options.csv:
         put(export.jobs_csv(summary), options.output)
+    elif options.rst:
+        put(export.jobs_rst(summary), options.output)
     else:
         from snakemake_executor_ec2.report.page import page
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ _JOB_COLUMNS = (
     *(f"{part.replace(' ', '_')}_s" for part in PARTS[:-1]), "billed_s", "usd",
     "threads", "mem_mb", "disk_mb", "exit_code", "cpu_s", "peak_mem_mib", "peak_disk_mib",
 )  # fmt: skip
+_INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _COST_COLUMNS = ("run", "began_at", "state", "rule", "jobs", "machines", "billed_s", "usd")
 
 
@@ -31,6 +33,32 @@ def jobs_csv(summary: Summary) -> str:
     """A line for each attempt at a job."""
     rows = [_job(job) for job in summary.total.jobs]
     return _csv(_JOB_COLUMNS, ([row[name] for name in _JOB_COLUMNS] for row in rows))
+
+
+def jobs_rst(summary: Summary) -> str:
+    """The jobs as a table in reStructuredText, for the text that Snakemake's report shows first. Cells are
+    CSV, whose text is marked as literal: names may look like markup."""
+    header = ("job", "machine", "ended", "ran for", "cost")
+    rows = (
+        (job.label, job.machine_type, job.state, duration(round(job.seconds.get("run", 0.0))), usd(job.usd))
+        for job in summary.total.jobs
+    )
+    text = _csv(header, ([_literal(cell) for cell in row] for row in rows))
+    total = summary.total
+    jobs, machines = _several(total.job_count, "job"), _several(total.machine_count, "machine")
+    title = f"EC2: {jobs} on {machines}, {usd(total.usd)}"
+    lines = [f".. csv-table:: {title}", "   :header-rows: 1", ""]
+    lines += [f"   {line}" for line in text.splitlines()]
+    return "\n".join([*lines, "", *notes(summary), ""])
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _literal(text: str) -> str:
+    words = " ".join(_INVISIBLE.sub(" ", text).replace("`", "'").split())
+    return f"``{words}``" if words else ""
 
 
 def costs_csv(summary: Summary) -> str:

@@ -89,6 +89,28 @@ def test_a_page_of_the_last_run(
     assert {path.name for path in folder.iterdir()} == {".snakemake", "ec2-report.html", "jobs.csv"}
 
 
+def test_a_table_for_the_text_of_snakemake_s_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rendered as Snakemake renders it, with the command that the page on this describes."""
+    from docutils.core import publish_parts  # type: ignore[import-untyped]
+    from docutils.writers.html4css1 import Writer  # type: ignore[import-untyped]
+
+    assert main(["report", "-d", str(folder), "--rst", "-o", str(folder / "ec2-jobs.rst")]) == 0
+    text = f"What we did.\n\n.. include:: {folder / 'ec2-jobs.rst'}\n"
+    page = publish_parts(text, writer=Writer(), settings_overrides={"halt_level": 2})["html_body"]
+    assert "<caption>EC2: 1 job on 1 machine, $0.0" in page
+    for cell in (PLAN.label, "c7i.large", "done", "10"):
+        assert f">{cell}" in page.replace('<span class="pre">', "").replace("</span>", "")
+
+
+def test_nobody_is_shown_what_no_run_does(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`watch` is for a run that is at work; which command shows past ones is said."""
+    assert main(["watch", "-d", str(folder)]) == 1
+    assert main(["watch", "-d", str(tmp_path / "elsewhere")]) == 1
+    assert capsys.readouterr().err.count("`snakemake-ec2 report` shows what past ones did") == 2
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
