@@ -14,7 +14,8 @@ from .addresses import Addresses
 from .disk import Disk
 from .faultbook import FaultBook
 from .host import HostError, run_to_end
-from .instance import Conditions, Instance, Launch, remove_tree
+from .instance import Conditions, Instance, Launch
+from .removal import remove_tree
 
 _T = TypeVar("_T")
 _PATIENCE_S = 30.0

@@ -6,12 +6,10 @@ Everything here belongs to the cloud's event loop.
 from __future__ import annotations
 
 import asyncio
-import stat
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import asyncssh
@@ -23,6 +21,7 @@ from .faultbook import FaultBook
 from .host import Host, HostError
 from .image import Image, wrong_clock
 from .imds import MetadataService, metadata
+from .removal import remove_tree
 from .sshd import Sshd
 
 _SHUTTING_DOWN_S = 0.2
@@ -381,23 +380,3 @@ def _troubles_of(launch: Launch, faults: FaultBook) -> _Troubles:
         troubles.clock_ahead_s = clock["ahead"]
     troubles.no_sudo = faults.take("no-sudo", **facts) is not None
     return troubles
-
-
-def remove_tree(directory: Path) -> None:
-    """Delete a host's files, whatever their modes."""
-
-    def make_writable(path: Path) -> None:
-        for child in path.iterdir():
-            if child.is_dir() and not child.is_symlink():
-                child.chmod(child.stat().st_mode | stat.S_IRWXU)
-                make_writable(child)
-
-    if not directory.is_dir():
-        return
-    try:
-        rmtree(directory)
-    except FileNotFoundError:
-        rmtree(directory, ignore_errors=True)  # somebody else was deleting a part of it
-    except PermissionError:
-        make_writable(directory)
-        rmtree(directory, ignore_errors=True)

@@ -28,8 +28,9 @@ from .faultbook import FaultBook
 from .fleet import Fleet
 from .host import Host, HostError
 from .iam import Policy, PolicyError
-from .instance import Conditions, remove_tree
+from .instance import Conditions
 from .machine.sandbox import OVERLAY_REFUSED
+from .removal import remove_tree
 
 _LOOK_FOR_END_EVERY_S = 0.1
 _STATE_PREFIX = "snakemake-ec2-cloud-"
