@@ -19,7 +19,7 @@ _COMMANDS = {
     "ssh": "log in to a machine",
     "browse": "print what sftp, FileZilla, WinSCP or PuTTY need to look at a machine's files",
     "kill": "end machines now",
-    "stop": "end everything: this folder's runs and their machines, or all machines of yours or the account",
+    "stop": "end everything: this folder's runs and their machines, or all of yours, or the account's",
     "gc": "find and end what dead runs left behind",
     "costs": "show what this folder's runs have cost, by run and by rule",
     "advise": "write a profile with sizes that this folder's jobs have shown to be enough",

@@ -34,12 +34,12 @@ a crash: then only what has changed.
                    --lifetime TIME   how long it stays at the most (default: 3d)
                    --keep TIME       how long it stays when the workflow has ended (default: 1d)
                    --role NAME       its instance profile (default: that of `away setup`)
-                   --reboot          if it does not answer, whatever EC2 says of it
+                   --reboot          reboot it if it does not answer, whatever EC2 says of it
                    --wait            show what Snakemake prints, fetch results; exit as Snakemake does
   status           how the workflow is, what it has cost, its machines
-  logs             what its Snakemake has printed; -f: and prints
-  fetch            bring finished results home, also in between; all of them after a good end: then the
-                   machine is ended (--stay: it is not)
+  logs             what its Snakemake has printed; -f: and what it prints from now on
+  fetch            bring finished results home, also in between. A fetch of everything after a good end
+                   also ends the machine (--stay: it does not)
   stop             end the workflow, its machines and the controller's; what was not fetched is lost
 
 status, logs, fetch and stop take --directory, --region and --profile as `snakemake-ec2 ps` does.
@@ -97,7 +97,7 @@ def _setup(words: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
-    print(f"The role and the instance profile {away_role.NAME} are there; nothing of them costs anything.")
+    print(f"The role and the instance profile {away_role.NAME} are there; neither costs anything.")
     return 0
 
 

@@ -152,5 +152,5 @@ def fetched(transfer: Transfer, refused: int) -> str:
 
 
 def ended(machine: Machine, others: int) -> str:
-    jobs = f", and {others} machines of its jobs" if others else ""
+    jobs = f", and {others} machine{'s' * (others != 1)} of its jobs" if others else ""
     return f"terminated {machine.id}{jobs}"

@@ -17,13 +17,13 @@ def passed(plan: JobPlan, sizes: Sequence[int], holder: str, seconds: float) -> 
 def not_allowed(why: str) -> str:
     return (
         f"large files cannot go from machine to machine, so your computer sends them to each: {why} "
-        "(--ec2-peers never tries none of it)"
+        "(with --ec2-peers never, it is not tried)"
     )
 
 
 def failed(why: str, *, for_good: bool) -> str:
     again = "sends such files from now on" if for_good else "sends it, if no other machine has it"
-    return f"a large file could not be got from another machine ({why}); your computer {again}"
+    return f"a large file could not be fetched from another machine ({why}); your computer {again}"
 
 
 def wrong(path: Path, holder: str) -> str:
