@@ -64,4 +64,4 @@ def test_options_and_commands_in_the_text_exist(page: Path) -> None:
     named = {each.rstrip("-") for each in re.findall(r"--(ec2-[a-z-]+)(?![a-z-]*…)", text)}
     assert named - OPTIONS == set()
     commands = set(re.findall(r"`snakemake-ec2 ([a-z]+)", text))
-    assert commands - {*_COMMANDS, "doctor", "plan", "bake", "cloud"} == set()
+    assert commands - {*_COMMANDS, "doctor", "plan", "bake", "away", "cloud"} == set()
