@@ -20,6 +20,10 @@ from snakemake_executor_ec2.records.rows import RunRecord
 from snakemake_executor_ec2.report.watching import Now, view
 
 _EVERY_S = 2.0
+_NONE = (
+    "no run of this computer is at work in this folder; `snakemake-ec2 report` shows what past ones did, "
+    "`snakemake-ec2 away status` how one is that is away"
+)
 _OTHER_SCREEN, _BACK = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 _TOP, _REST_OF_LINE, _REST = "\x1b[H", "\x1b[K", "\x1b[J"
 
@@ -33,7 +37,7 @@ def main(options: argparse.Namespace) -> int:
     with folder_journal(options) as journal:
         run = _newest(journal) if journal is not None else None
         if journal is None or run is None:
-            to_stderr("no run is at work in this folder; `snakemake-ec2 report` shows what past ones did")
+            to_stderr(_NONE)
             return 1
         if options.once or not sys.stdout.isatty():
             _print(_lines(journal, run))
