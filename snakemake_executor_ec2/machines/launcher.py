@@ -123,7 +123,7 @@ class Launcher:
             machine = self._try_all(tried, wanted)
             if machine is not None:
                 return machine
-            if self._waits_for_own_machines(tried):
+            if self._waits_for_own_machines(tried, wanted):
                 waiting_since = None
                 continue
             self._check_possible(tried, wanted)
@@ -152,11 +152,12 @@ class Launcher:
             self.pause(cancel, seconds)
         return False
 
-    def _waits_for_own_machines(self, tried: Round) -> bool:
+    def _waits_for_own_machines(self, tried: Round, wanted: Requirements) -> bool:
         """If the budget or the account's limit was in the way: wait until a machine of the run has ended, or
         is ended now because it is idle. False: that would not help."""
         limited = tried.beyond_budget_usd is not None or tried.quota is not None
-        if limited and self.make_room(tried.plan):
+        # Asked with what an idle machine is taken by: one that is kept for the job has to suit it.
+        if limited and self.make_room(replace(tried.plan, requirements=wanted)):
             return True
         if tried.beyond_budget_usd is not None:
             text = self._state.wait_for_budget(tried.plan, tried.beyond_budget_usd)

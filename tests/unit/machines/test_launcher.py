@@ -23,7 +23,7 @@ from snakemake_executor_ec2.errors import (
     ThrottledError,
 )
 from snakemake_executor_ec2.machines.launcher import STAGING_MARGIN_S, TYPES_PER_ROUND
-from snakemake_executor_ec2.model import LaunchSpec, Machine, Market, SpotUse
+from snakemake_executor_ec2.model import JobPlan, LaunchSpec, Machine, Market, SpotUse
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud, instance_type
 from tests.unit.machines.launchers import HOST_KEY, LIMIT, NONE_LEFT, World, needs, plan
@@ -267,6 +267,22 @@ def test_two_reclaims_then_on_demand() -> None:
     assert [each[0] for each in taken] == [Market.SPOT, Market.SPOT, Market.ON_DEMAND]
     assert taken[0] != taken[1]
     assert world.launch(spot=SpotUse.ONLY, reclaimed=5, no=9).market is Market.SPOT
+
+
+def test_room_is_made_for_what_the_job_would_take() -> None:
+    """After two reclaims that is no idle spot machine: it is ended, and not kept for the job, which would ask
+    without a pause for as long as it waits."""
+    asked: list[SpotUse] = []
+
+    def make_room(wanted: JobPlan) -> bool:
+        asked.append(wanted.requirements.spot)
+        world.cloud.refuse = lambda _: None
+        return len(asked) == 1
+
+    world = World(make_room=make_room)
+    world.cloud.refuse = lambda _: LIMIT
+    assert world.launch(spot=SpotUse.PREFER, reclaimed=2).market is Market.ON_DEMAND
+    assert set(asked) == {SpotUse.NEVER}
 
 
 def test_a_spot_machine_knows_what_it_would_cost_on_demand() -> None:
