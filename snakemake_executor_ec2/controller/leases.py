@@ -66,8 +66,10 @@ class Leases:
             self._watching = False
 
     def _renew(self, held: _Held) -> None:
-        with suppress(Ec2ExecutorError):  # the call that works on the machine fails, too
-            held.session.renew()
-        with self._changed:
-            held.due = time.monotonic() + held.every_s
-            self._changed.notify_all()
+        try:
+            with suppress(Ec2ExecutorError):  # the call that works on the machine fails, too
+                held.session.renew()
+        finally:  # whatever else goes wrong, too: else the machine ends while it works
+            with self._changed:
+                held.due = time.monotonic() + held.every_s
+                self._changed.notify_all()

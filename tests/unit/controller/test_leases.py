@@ -7,6 +7,8 @@ import time
 from contextlib import ExitStack
 from typing import cast
 
+import pytest
+
 from snakemake_executor_ec2.controller.leases import Leases
 from snakemake_executor_ec2.errors import ConnectionLost
 from snakemake_executor_ec2.ports import Session
@@ -56,3 +58,18 @@ def test_a_lost_machine_delays_no_other() -> None:
         count = quick.renewed
         time.sleep(0.3)
         assert quick.renewed <= count + 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_renewal_that_fails_in_any_way_is_tried_again() -> None:
+    """Also by an error of a library's: else the machine would end while it works."""
+
+    class Broken(Machine):
+        def renew(self) -> None:
+            super().renew()
+            raise OSError("no such thing is expected")
+
+    leases, machine = Leases(), Broken()
+    with leases.renewing(0.2, machine.session):
+        time.sleep(0.4)
+    assert machine.renewed >= 3
