@@ -17,7 +17,8 @@ FOR_USERS = Path(__file__).with_name("policy-away.json")
 _POLICY = "snakemake-ec2"
 _THERE = "EntityAlreadyExists"
 _FULL = "LimitExceeded"
-"""An instance profile has one role: ours, on a second call."""
+"""An instance profile has one role: ours, on a second call. Of any other call it is a limit of the
+account's."""
 
 
 def trust() -> dict[str, Any]:
@@ -58,12 +59,13 @@ def make(clients: Clients) -> None:
     _unless_there(
         "iam:AddRoleToInstanceProfile",
         lambda: iam.add_role_to_instance_profile(InstanceProfileName=NAME, RoleName=NAME),
+        _FULL,
     )
 
 
-def _unless_there(action: str, call: Any) -> None:
+def _unless_there(action: str, call: Any, there: str = _THERE) -> None:
     try:
         call()
     except AWS_ERRORS as error:
-        if code_of(error) not in (_THERE, _FULL):
+        if code_of(error) != there:
             raise translate(error, action) from error
