@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from snakemake_executor_ec2.away.project import controller_of
 from snakemake_executor_ec2.aws.inventory import Found, Inventory
-from snakemake_executor_ec2.errors import CloudError
-from snakemake_executor_ec2.model import MachineState
+from snakemake_executor_ec2.errors import CloudError, Ec2ExecutorError
 from snakemake_executor_ec2.records.journal import Journal
+from snakemake_executor_ec2.timing import Backoff
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.away.found import Way
 
-_HOLDS = frozenset({MachineState.PENDING, MachineState.RUNNING, MachineState.STOPPING, MachineState.STOPPED})
+LOOKS_S = 60.0
+"""How long machines of jobs are looked for."""
+_CLEAN_LOOKS = 2
 
 
 def machines_of_jobs(inventory: Inventory, way: Way) -> list[Found]:
     """The machines that the run's own Snakemake has launched: their tags name its machine."""
-    prefix = f"{way.away.started.hostname}:"
-    return [each for each in inventory.machines() if each.folder.startswith(prefix)]
+    controller = controller_of(way.away.attempt)
+    assert controller is not None
+    return [each for each in inventory.machines() if controller.has_launched(each.folder, each.launched_at)]
 
 
 def end(journal: Journal, way: Way) -> int:
@@ -30,13 +34,30 @@ def end(journal: Journal, way: Way) -> int:
     own = way.away.machine.id
     # The controller first: it would start its jobs again.
     failed = inventory.end([own])
-    others = machines_of_jobs(inventory, way)
-    failed |= inventory.end([each.id for each in others])
+    others = _end_machines_of_jobs(inventory, way, failed)
     if failed:
         raise CloudError("; ".join(f"{name} could not be ended: {error}" for name, error in failed.items()))
     journal.end_machine(way.away.attempt.on.id, "stopped")
-    gone = inventory.delete_groups({each.run for each in others} | {way.away.run.id})
+    gone = inventory.delete_groups({each.run for each in others.values()} | {way.away.run.id})
     if way.away.run.id in gone.values():
         journal.close_run(way.away.run.id)
     journal.is_written()
     return len(others)
+
+
+def _end_machines_of_jobs(
+    inventory: Inventory, way: Way, failed: dict[str, Ec2ExecutorError]
+) -> dict[str, Found]:
+    """End them until none is found twice in a row: EC2 shows a launch late, and the controller may have
+    launched more until it was off. Those that could not be ended are in `failed`, too."""
+    found: dict[str, Found] = {}
+    patience = Backoff(way.clock, total_s=LOOKS_S, first_s=2.0, most_s=4.0)
+    clean = 0
+    while clean < _CLEAN_LOOKS:
+        new = [each for each in machines_of_jobs(inventory, way) if each.id not in failed]
+        failed |= inventory.end([each.id for each in new])
+        found |= {each.id: each for each in new}
+        clean = 0 if new else clean + 1
+        if clean < _CLEAN_LOOKS and not patience.pause():
+            break
+    return found

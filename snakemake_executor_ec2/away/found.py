@@ -89,11 +89,16 @@ class Way:
             ssh_proxy=run.ssh_proxy,
             use_baked=False,
         )
-        self._clock = SystemClock()
-        self.ec2 = compose.cloud(self.config, run.id, self._clock, tell)
+        self.clock = SystemClock()
+        self.ec2 = compose.cloud(self.config, run.id, self.clock, tell)
         if self.ec2.endpoint != run.endpoint:
             raise ConfigurationError(
                 f"the run is away on {run.endpoint}, but your AWS configuration leads to {self.ec2.endpoint}"
+            )
+        # To another account the machine looks as if it were gone.
+        if run.account is not None and (account := self.ec2.account) not in (None, run.account):
+            raise ConfigurationError(
+                f"the run is away in the AWS account {run.account}, but your credentials are of {account}"
             )
         self.cloud: Cloud = self.ec2
         self._patience_s = _RUNS_S if follow else PATIENCE_S
@@ -128,7 +133,7 @@ class Way:
         self._connection = connection = Connection(
             cloud=self.cloud,
             connector=Logins.of(self.config).connector_of(self.away.run, self.config),
-            clock=self._clock,
+            clock=self.clock,
             cancel=CancelToken(),
             machine=self.away.machine,
             host_keys=on.host_keys,
@@ -139,7 +144,7 @@ class Way:
         )
         connection.open(first_s)
         host_keys = HostKeys(first_is_enough=False, tell=self._tell)
-        session = compose.sessions(self.config, self._clock, host_keys, self._tell, [])(connection)
+        session = compose.sessions(self.config, self.clock, host_keys, self._tell, [])(connection)
         session.resume(state)
         return AwayMachine(connection, session, self._folder, state)
 

@@ -14,6 +14,8 @@ from snakemake_executor_ec2.model import Software
 from snakemake_executor_ec2.records.rows import Attempt
 from snakemake_executor_ec2.tags import AWAY_RULE
 
+_MARGIN_S = 600.0
+"""By how much this computer's clock and EC2's may differ."""
 _NAME_MAX = 254
 """Snakemake splits the base64 of longer names, by the longest name that the file system takes."""
 
@@ -78,11 +80,38 @@ def started_of(state: Mapping[str, Any]) -> Started:
     return Started(**facts)
 
 
-def hosts_of(attempts: Iterable[Attempt]) -> frozenset[str]:
-    """The names of the machines that run whole workflows, among a folder's attempts: tags of their jobs'
-    machines have them."""
-    states = [each.saved_state or {} for each in attempts if each.rule == AWAY_RULE]
-    return frozenset(started_of(state["away"]).hostname for state in states if "away" in state)
+@dataclass(frozen=True, kw_only=True)
+class Controller:
+    """A machine that runs, or ran, a whole workflow."""
+
+    hostname: str
+    """Tags of its jobs' machines have it. EC2 makes it of the private address, which later machines of
+    others may get again, and those of other networks have at the same time."""
+    since: float
+    until: float
+
+    def has_launched(self, folder: str, launched_at: float) -> bool:
+        """Whether a machine with this tag works for it, by the time of its launch too."""
+        in_time = self.since - _MARGIN_S <= launched_at <= self.until + _MARGIN_S
+        return folder.startswith(f"{self.hostname}:") and in_time
+
+
+def controller_of(attempt: Attempt) -> Controller | None:
+    """The machine of an attempt that is a whole workflow's; None: it was not ready, or is none."""
+    state = attempt.saved_state or {}
+    if attempt.rule != AWAY_RULE or attempt.machine is None or "away" not in state:
+        return None
+    until = attempt.on.ended_at or attempt.on.kept_until
+    return Controller(
+        hostname=started_of(state["away"]).hostname,
+        since=attempt.machine.launched_at,
+        until=float("inf") if until is None else until,
+    )
+
+
+def controllers_of(attempts: Iterable[Attempt]) -> tuple[Controller, ...]:
+    """The machines that run whole workflows, among a folder's attempts."""
+    return tuple(found for each in attempts if (found := controller_of(each)))
 
 
 def command(arguments: tuple[str, ...], shorten: str) -> str:

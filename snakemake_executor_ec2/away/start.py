@@ -39,7 +39,8 @@ class Order:
     requirements: Requirements
     terms: Terms
     max_cost_usd: float | None
-    """`--ec2-max-cost`: the machine's own part is set aside of it."""
+    """What is left of `--ec2-max-cost`, as far as this folder knows: the machine's own part is set aside
+    of it."""
 
     def plan(self, key: str) -> JobPlan:
         """Of the machine, for the journal and the launch."""
@@ -139,11 +140,13 @@ def once_more(
     `left_s` is what it has left of its lifetime; `new`: it has nothing of the project yet; `note` gets what
     the journal is to remember, before anything runs.
     """
-    machine.session.lease(left_s)
+    keep_s = min(left_s, order.terms.keep_s)
+    machine.session.lease(keep_s)  # nothing runs there yet, and will not if we fail or are killed
     machine.let_go_of_dead_runs()
-    with Leases().renewing(left_s, machine.session):
+    with Leases().renewing(keep_s, machine.session):
         sent = machine.send(order.project, new=new)
         machine.install(order.project, order.wheel)
     note({**machine.saved, "away": order.started(machine.hostname()).as_json()})
+    machine.session.lease(left_s)
     machine.begin(key, order.paid_by(on), keep_s=order.terms.keep_s)
     return sent

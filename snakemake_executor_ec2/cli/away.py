@@ -142,8 +142,8 @@ def _wait() -> int:
             return 0  # there was nothing to do
         machine = reachable(way)
         code = machine.follow(way.away.attempt.key, _show).result.exit_code
-        _bring(machine, way, [])
-        if code == 0 and newest(journal) is not None:
+        refused = _bring(machine, way, [])
+        if code == 0 and not refused and newest(journal) is not None:
             _end(journal, way)
         return 0 if code == 0 else 1
 

@@ -15,6 +15,7 @@ from snakemake_executor_ec2.away.wheel import own_wheel
 from snakemake_executor_ec2.cli.common import to_stderr
 from snakemake_executor_ec2.cli.interrupting import ignore_signals, interrupts, wait_for
 from snakemake_executor_ec2.controller.config import RunConfig
+from snakemake_executor_ec2.controller.spending import before_usd
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.formatting import seconds
 from snakemake_executor_ec2.model import Arch, Phase, Requirements, SpotUse
@@ -47,7 +48,9 @@ def start(dag: Any, settings: Any, arguments: Sequence[str], options: argparse.N
     order = _order(dag, settings, arguments, options, config)
     journal = Journal(Path.cwd(), now=time.time, warn=to_stderr)
     try:
-        if (away := newest(journal)) is not None:
+        away = newest(journal)
+        order = _beside_earlier(order, journal, config, away.machine.id if away else "")
+        if away is not None:
             with Way(away, Path.cwd(), profile=config.profile, tell=to_stderr) as way:
                 status = way.status()
                 if not status.state.is_gone:
@@ -81,6 +84,16 @@ def _order(
         terms=terms,
         max_cost_usd=config.max_cost_usd,
     )
+
+
+def _beside_earlier(order: starting.Order, journal: Journal, config: RunConfig, own: str) -> starting.Order:
+    """With what earlier runs have left of the budget, if they count: the machine does not know of them. Its
+    `own` jobs it counts itself."""
+    if order.max_cost_usd is None:
+        return order
+    before = before_usd(journal, config.budget_period, time.time())
+    spent_usd = sum(usd for name, usd in before.items() if name != own)
+    return replace(order, max_cost_usd=order.max_cost_usd - spent_usd)
 
 
 def _time(option: str, text: str) -> int:

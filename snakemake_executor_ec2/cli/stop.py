@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from snakemake_executor_ec2.away.project import hosts_of
+from snakemake_executor_ec2.away.project import controllers_of
 from snakemake_executor_ec2.aws.inventory import Inventory
 from snakemake_executor_ec2.cli.common import folder_journal, inventories_of, rehearsals, to_stderr
 from snakemake_executor_ec2.cli.machines import Row, end, gather, tidy
@@ -66,12 +66,13 @@ def _rows(
     options: argparse.Namespace, inventories: list[Inventory], journal: Journal | None
 ) -> list[tuple[Inventory, Row]]:
     here = whereabouts.here(options.directory.absolute()).tag if Path(options.directory).is_dir() else ""
-    away = hosts_of(journal.attempts() if journal else ())
+    away = controllers_of(journal.attempts() if journal else ())
     return [
         (inventory, row)
         for inventory in inventories
         for row in gather(inventory, journal, time.time())
-        if _is_meant(options, row, here) or row.found.folder.partition(":")[0] in away
+        if _is_meant(options, row, here)
+        or any(each.has_launched(row.found.folder, row.found.launched_at) for each in away)
     ]
 
 
