@@ -258,7 +258,14 @@ class Ec2Cloud:
             caller=self._caller,
             clock=self._clock,
             public_ip=self._reached.public_ip,
+            end=self._end_untaken,
         )
+
+    def _end_untaken(self, machine_ids: Sequence[str]) -> None:
+        """Terminate machines that were launched for jobs that are cancelled; `close` finds what is left."""
+        for each in machine_ids:
+            self._terminator.launched(each)
+        self._terminator.end(machine_ids)
 
     def _new_caller(self, ssh_from: str | None, look_up_public: Callable[[], str]) -> Caller:
         return Caller(

@@ -5,7 +5,7 @@ Specs that come together and are alike share a call (see `together.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, is_transient, translate
@@ -106,8 +106,10 @@ class Launcher:
         caller: Caller,
         clock: Clock,
         public_ip: bool = True,
+        end: Callable[[Sequence[str]], object] = lambda _: None,
     ) -> None:
-        """`public_ip`: machines get public addresses in public subnets."""
+        """`public_ip`: machines get public addresses in public subnets. `end` terminates machines that
+        nobody takes."""
         self._clients = clients
         self._run_id = run_id
         self._group = group
@@ -115,7 +117,7 @@ class Launcher:
         self._clock = clock
         self._public_ip = public_ip
         self._pace = RateLimiter(LAUNCHES_PER_S, clock, at_once=LAUNCHES_AT_ONCE)
-        self._together = Together(self._pace, clock)
+        self._together = Together(self._pace, clock, end)
 
     def launch(
         self, spec: LaunchSpec, subnets: Sequence[Subnet], cancel: CancelToken | None = None

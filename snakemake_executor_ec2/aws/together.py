@@ -3,7 +3,8 @@
 EC2 counts calls: five at once, then two a second. Whoever comes first leads: while it waits for its turn,
 others whose machine is to be the same join it. EC2 may give fewer machines than it was asked for; what it
 has to say to the rest is heard by asking again. If a call was not answered it may have started machines, so
-its members stay together: whoever asks again asks for all of them, with the same token.
+its members stay together: whoever asks again asks for all of them, with the same token. The machine of a
+member that was cancelled meanwhile, and does not ask again, is ended.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 from snakemake_executor_ec2 import tags
 from snakemake_executor_ec2.cancellation import CancelToken
@@ -51,6 +53,10 @@ class _Call:
         self.numbers: dict[str, int] = {}
         """By token: which of the machines is whose."""
         self.answer: _Answer = Future()
+        self.taken: set[str] = set()
+        """Tokens of those that have their machine."""
+        self.cancelled: set[str] = set()
+        """Tokens of those that will not ask again."""
 
     def add(self, spec: LaunchSpec) -> None:
         self.numbers[spec.token] = len(self.specs)
@@ -60,7 +66,11 @@ class _Call:
 class Together:
     """Threads share it."""
 
-    def __init__(self, pace: RateLimiter, clock: Clock) -> None:
+    def __init__(
+        self, pace: RateLimiter, clock: Clock, end: Callable[[Sequence[str]], object] = lambda _: None
+    ) -> None:
+        """`end` terminates machines that nobody takes."""
+        self._end = end
         self._pace = pace
         self._clock = clock
         self._lock = threading.Lock()
@@ -78,11 +88,18 @@ class Together:
             call, answer, leads = self._join(spec)
             if leads:
                 self._lead(call, answer, _shape(spec), ask, cancel)
-            machines = answer.result()
+            try:
+                machines = answer.result()
+            except (ThrottledError, CredentialsExpired):
+                if cancel is not None:
+                    cancel.on_cancel(partial(self._give_up, call, spec.token))
+                raise
             if machines is None:
                 continue
             number = call.numbers[spec.token]
             if number < len(machines):
+                with self._lock:
+                    call.taken.add(spec.token)
                 return machines[number]
             with self._lock:
                 self._calls.pop(spec.token, None)
@@ -133,6 +150,26 @@ class Together:
         else:
             call.specs.clear()  # only their tokens count from now on
             answer.set_result(machines)
+            self._end_untaken(call)
+
+    def _give_up(self, call: _Call, token: str) -> None:
+        """A member whose call was not answered is cancelled: it does not ask again."""
+        with self._lock:
+            call.cancelled.add(token)
+        self._end_untaken(call)
+
+    def _end_untaken(self, call: _Call) -> None:
+        """End the machines of those that were cancelled, in a thread: whoever cancels does not wait."""
+        with self._lock:
+            answer = call.answer
+            if not answer.done() or answer.exception() is not None:
+                return
+            machines, untaken = answer.result() or (), call.cancelled - call.taken
+            names = [machines[n].id for each in untaken if (n := call.numbers[each]) < len(machines)]
+            if names:
+                call.taken |= untaken
+        if names:
+            threading.Thread(target=self._end, args=(names,), name="not taken", daemon=True).start()
 
     def _forget(self, call: _Call) -> None:
         """Its members are in no call any more: it has launched nothing."""

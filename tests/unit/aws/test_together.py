@@ -40,6 +40,7 @@ class World:
     """A launcher before an EC2 that keeps AWS's pace."""
 
     def __init__(self) -> None:
+        self.untaken: list[str] = []
         self.clock = clock = Quick()
         self.api = FakeEc2Api(clock)
         clients = FakeClients(self.api).as_clients
@@ -49,6 +50,7 @@ class World:
             group=SecurityGroup(clients, run_id="run-1", ssh_port=22, clock=clock, warn=pytest.fail),
             caller=Caller(ssh_from="203.0.113.7", endpoint=lambda: ""),
             clock=clock,
+            end=self.untaken.extend,
         )
 
     def launch(self, spec: LaunchSpec) -> str:
@@ -184,3 +186,31 @@ def test_cancelled_alone(world: World) -> None:
         machines = {each.result() for each in [*before, *rest]}
     assert len(machines) == len(busy) + len(others)
     assert machines == {*world.api.alive}
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_cancelled_after_a_lost_answer(world: World, late: bool) -> None:
+    """Others ask again for all: the machine of a job that does not come back is ended, whether it was
+    cancelled before that (`late`: after), and no other. A job that has its machine may be cancelled."""
+    world.api.lose_replies = 1000
+    specs, cancels = alike(4), [CancelToken() for _ in range(4)]
+
+    def launch(number: int) -> str:
+        return world.launcher.launch(specs[number], SUBNETS, cancels[number]).id
+
+    with ThreadPoolExecutor(4) as pool:
+        for each in [pool.submit(launch, number) for number in range(4)]:
+            with pytest.raises(ThrottledError):
+                each.result()
+        assert len(world.api.machines) == 4
+        world.api.lose_replies = 0
+        if not late:
+            cancels[0].cancel()
+        got = list(pool.map(launch, range(1, 4)))
+    for cancel in cancels:
+        cancel.cancel()
+    until = time.monotonic() + 5
+    while not world.untaken and time.monotonic() < until:
+        time.sleep(0.01)
+    assert {*world.untaken} == {*world.api.machines} - {*got}
+    assert len(world.untaken) == 1
