@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ from snakemake_executor_ec2.formatting import seconds
 from snakemake_executor_ec2.model import Arch, Phase, Requirements, SpotUse
 from snakemake_executor_ec2.plugin.away import project
 from snakemake_executor_ec2.plugin.run_config import run_config
-from snakemake_executor_ec2.records.journal import Journal
+from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.report import away as told
 from snakemake_executor_ec2.sizing import disk
 from snakemake_executor_ec2.sizing.cost import usd_per_hour
@@ -39,13 +41,34 @@ _ANSWERS_S = 30.0
 
 def start(dag: Any, settings: Any, arguments: Sequence[str], options: argparse.Namespace) -> int:
     """Start a workflow of Snakemake's away; the exit status. Raises Ec2ExecutorError."""
-    from snakemake_executor_ec2.away.found import Way, newest
-
     if not list(dag.needrun_jobs()):
         print("Nothing to be done.")
         return 0
     config = run_config(settings)
     order = _order(dag, settings, arguments, options, config)
+    with _alone(Path.cwd() / FOLDER):
+        return _start(config, order, options)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other start meanwhile: until a machine is ready, a second one would launch its own, and the first
+    would be forgotten."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "away.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(told.starts_already()) from None
+        except OSError:
+            pass  # there are no locks here
+        yield
+
+
+def _start(config: RunConfig, order: starting.Order, options: argparse.Namespace) -> int:
+    """Start it where the folder's journal has a machine, or on a new one."""
+    from snakemake_executor_ec2.away.found import Way, newest
+
     journal = Journal(Path.cwd(), now=time.time, warn=to_stderr)
     try:
         away = newest(journal)

@@ -92,6 +92,10 @@ def rebooting(machine: Machine) -> str:
     return f"{machine.id} has crashed: rebooting it; its disk has what was finished"
 
 
+def starts_already() -> str:
+    return "another `snakemake-ec2 away start` is at work in this folder: wait for it, or end it"
+
+
 def runs_already(machine: Machine) -> str:
     return f"the workflow runs on {machine.id} already: `snakemake-ec2 away status`, `away logs -f`"
 

@@ -159,3 +159,12 @@ def test_what_earlier_runs_have_cost_is_not_spent_again(monkeypatch: pytest.Monk
     assert left("run")[-2:] == ("--ec2-max-cost", "10.0000")
     assert left("month")[-2:] == ("--ec2-max-cost", "6.0000")
     assert left("month", max_cost_usd=None) == NOTHING.arguments
+
+
+def test_one_start_at_a_time(tmp_path: Path) -> None:
+    """A second one finds no machine while the first one's boots, and would launch another."""
+    first = away_start._alone(tmp_path)
+    with first, pytest.raises(ConfigurationError, match="another"), away_start._alone(tmp_path):
+        pass
+    with away_start._alone(tmp_path):
+        pass
