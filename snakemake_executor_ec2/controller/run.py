@@ -102,8 +102,7 @@ class Run:
         """Connect to EC2 and look at what earlier runs left. Nothing is launched.
 
         `rehearsing` is the embedded cloud, which lives as long as the run.
-        Raises ConfigurationError or PermissionDenied: no credentials, no such region, ….
-        """
+        Raises ConfigurationError or PermissionDenied: no credentials, no such region, …."""
         allow_many_files()
         logins = Logins.of(self.config)
         own = self._stack.enter_context(rehearsing) if rehearsing is not None else OwnCloud()
@@ -142,8 +141,7 @@ class Run:
         )
         self.images, self.login_keys = cloud.images, logins.authorized
         self._context = self._story_context(logins, where.tag)
-        self._idle = self._context.idle
-        self.ahead = self._context.ahead
+        self._idle, self.ahead = self._context.idle, self._context.ahead
         self.ahead.start()
 
     def _new_record(self, logins: Logins, where: Whereabouts, cloud_env: Mapping[str, str]) -> RunRecord:
