@@ -45,6 +45,15 @@ def end(journal: Journal, way: Way) -> int:
     return len(others)
 
 
+def end_unready(journal: Journal, way: Way) -> None:
+    """End what a start that was killed has launched, whether or not it heard of it. Raises CloudError."""
+    way.ec2.take_over()
+    if way.ec2.close():
+        journal.end_machine(way.away.attempt.on.id, "abandoned")
+        journal.close_run(way.away.run.id)
+        journal.is_written()
+
+
 def _end_machines_of_jobs(
     inventory: Inventory, way: Way, failed: dict[str, Ec2ExecutorError]
 ) -> dict[str, Found]:

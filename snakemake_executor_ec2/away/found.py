@@ -21,6 +21,7 @@ from snakemake_executor_ec2.model import Machine, MachineState, MachineStatus
 from snakemake_executor_ec2.ports import Cloud
 from snakemake_executor_ec2.records.journal import Journal
 from snakemake_executor_ec2.records.rows import Attempt, RunRecord
+from snakemake_executor_ec2.records.whereabouts import Verdict
 from snakemake_executor_ec2.report import away as words
 from snakemake_executor_ec2.tags import AWAY_RULE
 from snakemake_executor_ec2.timing import SystemClock
@@ -61,6 +62,20 @@ def newest(journal: Journal | None) -> Away | None:
             assert journal is not None
             return Away(run=journal.run(attempt.on.run), attempt=attempt)
     return None
+
+
+def unready(journal: Journal) -> list[Away]:
+    """Starts that were killed before their machine was ready, if they launched one: nothing runs there, and
+    no start finds it. One of each run."""
+    attempts = [each for each in journal.attempts() if each.rule == AWAY_RULE]
+    ready = {each.on.run for each in attempts if "away" in (each.saved_state or {}) or each.on.kept_until}
+    found: dict[str, Away] = {}
+    for each in attempts:
+        run = journal.run(each.on.run)
+        over = run.closed or each.on.ended_at is not None or run.id in ready
+        if not over and journal.verdict(run) is Verdict.DEAD:
+            found[run.id] = Away(run=run, attempt=each)
+    return [*found.values()]
 
 
 class Way:

@@ -7,7 +7,7 @@ import fcntl
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,10 +67,14 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _start(config: RunConfig, order: starting.Order, options: argparse.Namespace) -> int:
     """Start it where the folder's journal has a machine, or on a new one."""
-    from snakemake_executor_ec2.away.found import Way, newest
+    from snakemake_executor_ec2.away.end import end_unready
+    from snakemake_executor_ec2.away.found import Way, newest, unready
 
     journal = Journal(Path.cwd(), now=time.time, warn=to_stderr)
     try:
+        for left in unready(journal):
+            with suppress(ConfigurationError):  # it is elsewhere: of an embedded cloud that has ended
+                end_unready(journal, Way(left, Path.cwd(), profile=config.profile, tell=to_stderr))
         away = newest(journal)
         order = _beside_earlier(order, journal, config, away.machine.id if away else "")
         if away is not None:

@@ -11,13 +11,14 @@ import pytest
 
 from snakemake_executor_ec2.away import end as ending
 from snakemake_executor_ec2.away import start as starting
-from snakemake_executor_ec2.away.found import Away, Way
+from snakemake_executor_ec2.away.found import Away, Way, unready
 from snakemake_executor_ec2.away.project import Project, Terms, controllers_of
 from snakemake_executor_ec2.cli import away_start
 from snakemake_executor_ec2.controller.config import RunConfig
 from snakemake_executor_ec2.errors import ConfigurationError, PreparationError
 from snakemake_executor_ec2.model import Requirements
 from snakemake_executor_ec2.records.rows import Attempt
+from snakemake_executor_ec2.records.whereabouts import Verdict
 from snakemake_executor_ec2.tags import AWAY_RULE
 from tests.fakes.clock import FakeClock
 from tests.fakes.records import run_record
@@ -168,3 +169,33 @@ def test_one_start_at_a_time(tmp_path: Path) -> None:
         pass
     with away_start._alone(tmp_path):
         pass
+
+
+def test_what_a_start_left_that_was_killed() -> None:
+    """Its machine is ended by the next start; one that is ready, or of a start that is alive, is not."""
+    left = attempt(rule=AWAY_RULE, saved_state=None, run="left", machine=None)
+    known = [
+        left,
+        attempt(rule=AWAY_RULE, saved_state=None, run="alive"),
+        attempt(rule=AWAY_RULE, saved_state=None, run="over", ended_at=NOW),
+        attempt(rule=AWAY_RULE, saved_state=None, run="closed"),
+        attempt(rule=AWAY_RULE, saved_state=None, run="kept", kept_until=NOW),
+        attempt(**AWAY, run="ready"),
+        attempt(rule=AWAY_RULE, saved_state=None, run="ready"),
+        attempt(saved_state=None, run="a job's"),
+    ]
+    written: list[tuple[str, object]] = []
+    journal: Any = SimpleNamespace(
+        attempts=lambda: known,
+        run=lambda name: replace(run_record(name), closed=name == "closed"),
+        verdict=lambda run: Verdict.ALIVE if run.id == "alive" else Verdict.DEAD,
+        end_machine=lambda *_: written.append(("ended", _[1])),
+        close_run=lambda name: written.append(("closed", name)),
+        is_written=lambda: True,
+    )
+    (found_left,) = unready(journal)
+    assert (found_left.run.id, found_left.attempt) == ("left", left)
+    for ended in (False, True):
+        cloud = SimpleNamespace(take_over=lambda: {"i-1": "running"}, close=lambda: ended)  # noqa: B023
+        ending.end_unready(journal, cast("Any", SimpleNamespace(ec2=cloud, away=found_left)))
+        assert written == ([("ended", "abandoned"), ("closed", "left")] if ended else [])
