@@ -70,7 +70,8 @@ def test_where_none_answers_no_more_are_launched(
     run = run_workflow({"Snakefile": snakefile}, "--keep-going", "--ec2-boot-timeout", "3", jobs=1)
 
     assert run.returncode == 1
-    assert run.output.count("no more machines are launched: this run launched 2") >= 5
+    assert "EC2: 6 jobs on 2 machines" in run.output
+    assert "Failed: 5 jobs of rule one: no more machines are launched: this run launched 2" in run.output
     assert "and could log in to none of them" in run.output
     assert len(launched_since(ec2_cloud, before)) == 2
 
@@ -87,7 +88,8 @@ def test_without_a_key_of_its_own_a_machine_gets_no_data(
         "rule one:\n    input: 'secret.txt'\n    output: 'o{n}.txt'\n    shell: 'cp {input} {output}'\n"
     )
 
-    run = run_workflow({"Snakefile": snakefile, "secret.txt": "s"}, "--keep-going", jobs=1)
+    files = {"Snakefile": snakefile, "secret.txt": "s"}
+    run = run_workflow(files, "--keep-going", "--verbose", jobs=1)
 
     assert run.returncode == 1
     launched = launched_since(ec2_cloud, before)
@@ -95,7 +97,7 @@ def test_without_a_key_of_its_own_a_machine_gets_no_data(
     for machine in launched:
         assert f"The host key of {machine} could not be renewed (sudo: a password is required)" in run.output
     assert "--ec2-allow-first-host-key" in run.output
-    assert run.output.count("Nothing more is launched") == 2
+    assert run.output.count("Nothing more is launched") >= 2
     assert "staged" not in run.output
 
 
