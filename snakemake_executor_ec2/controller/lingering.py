@@ -91,7 +91,7 @@ class Lingering:
         """Let a machine stay whose job has ended well; False: it is to be released."""
         self._over(plan)
         machine_id = ready.machine.id
-        if self._closed or not self._is_needed(ready.machine) or entry.on.inherited or entry.on.kept_reason:
+        if self._closed or entry.on.inherited or entry.on.kept_reason or self._leaves(ready.machine):
             return False
         entry.end_reason = "done"
         if not self.ledger.close(entry):
@@ -104,6 +104,11 @@ class Lingering:
         self._staying[machine_id] = thread, leave
         thread.start()
         return True
+
+    def gone(self, machine_id: str) -> None:
+        """A machine is about to end: no other one is to get files from it, or to rely on what it has."""
+        if self.peers is not None:
+            self.peers.gone(machine_id)
 
     def make_room(self) -> bool:
         """A limit is in the way of a job's machine: all end soon. False: none that was not told before."""
@@ -122,9 +127,10 @@ class Lingering:
     def _stay(self, ready: ReadyMachine, on: MachineEntry, leave: threading.Event) -> None:
         machine = ready.machine
         until = self.clock.monotonic() + self.idle_s
-        while self._is_needed(machine) and self._in_time(machine, until) and not self._closed:
+        while not self._leaves(machine) and self._in_time(machine, until) and not self._closed:
             if leave.wait(_LOOK_S):
                 break
+        self.gone(machine.id)
         try:
             ready.cloud.terminate([machine.id])
             self.ledger.ended(on)
@@ -155,9 +161,10 @@ class Lingering:
         serves = self.peers is not None and self.peers.needs(machine.id, least=_NO_FILE)
         return now < until or (serves and now < until + _SERVES_S)
 
-    def _is_needed(self, machine: Machine) -> bool:
+    def _leaves(self, machine: Machine) -> bool:
+        """Whether it is needed no more."""
         is_paid = self.clock.now() - machine.launched_at < MINIMUM_BILLED_S
-        return self.peers is not None and self.peers.needs(machine.id, least=0 if is_paid else _WORTH)
+        return self.peers is None or self.peers.leaves(machine.id, least=0 if is_paid else _WORTH)
 
 
 def _job(plan: JobPlan) -> int:

@@ -251,6 +251,7 @@ class JobMachines:
 
     def _terminate(self, entry: Entry, ready: ReadyMachine) -> None:
         machine, clock = ready.machine, self._context.clock
+        self._context.lingering.gone(machine.id)
         with self._context.ledger.phase(entry, Phase.TERMINATE):
             try:
                 ready.cloud.terminate([machine.id])

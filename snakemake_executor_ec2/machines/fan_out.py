@@ -157,6 +157,14 @@ class FanOut:
                 size += own.size
         return size > 0 and size >= least
 
+    def leave(self, machine_id: str, now: float, *, least: int = 0) -> bool:
+        """Whether a machine is not `needed`; then it counts no more: those with the same files do not all
+        leave because of each other."""
+        leaves = not self.needed(machine_id, now, least=least)
+        if leaves:
+            self.gone(machine_id)
+        return leaves
+
     def _copies_of(self, file: File) -> Iterator[Copy]:
         for key in file.keys:
             yield from self._copies.get(key, {}).values()

@@ -80,8 +80,7 @@ class Peers:
         """Whether a machine has ended, or was told to; then nobody asks it again. Raises CloudError."""
         if self._cloud.private_address(machine_id) is not None:
             return False
-        with self.lock:
-            self.fan_out.gone(machine_id)
+        self.gone(machine_id)
         return True
 
     def expect(self, reader: str, paths: Collection[Path]) -> None:
@@ -98,6 +97,19 @@ class Peers:
         """See `FanOut.needed`."""
         with self.lock:
             return not self._off and self.fan_out.needed(machine_id, self.clock.monotonic(), least=least)
+
+    def leaves(self, machine_id: str, *, least: int) -> bool:
+        """See `FanOut.leave`."""
+        with self.lock:
+            if not self._off:
+                return self.fan_out.leave(machine_id, self.clock.monotonic(), least=least)
+            self.fan_out.gone(machine_id)
+            return True
+
+    def gone(self, machine_id: str) -> None:
+        """A machine is about to end: it is asked for nothing any more."""
+        with self.lock:
+            self.fan_out.gone(machine_id)
 
     def login(self, machine_id: str, holder: Copy, files: Sequence[Served]) -> Peer | None:
         """How a machine gets files from another one; None: that one is not there any more."""

@@ -124,6 +124,23 @@ def test_a_machine_that_is_cleaned_is_waited_for() -> None:
     assert isinstance(fan_out.step(FILE, "2", "a", 0.0), Copy)
 
 
+def test_those_that_are_not_needed_do_not_leave_all_at_once() -> None:
+    """Of eight machines that have what twelve jobs will read, so many stay as can serve all at once; they
+    go as it is read, the last one after the last reader."""
+    fan_out = FanOut()
+    staying = [str(number) for number in range(8)]
+    for each in staying:
+        fan_out.has("sent", copy(each))
+    for number in range(12):
+        fan_out.expect(str(number), [Path("/w/large")])
+    number_staying = []
+    for number in range(13):
+        staying = [each for each in staying if not fan_out.leave(each, 0.0)]
+        number_staying.append(len(staying))
+        fan_out.settled(str(number))
+    assert number_staying == [6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0]
+
+
 def test_a_machine_is_needed_for_those_that_others_cannot_serve() -> None:
     """As long as it serves, and while more jobs are to read what it has than the other copies can serve."""
     fan_out = FanOut()
