@@ -6,6 +6,7 @@ import functools
 import queue
 import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
@@ -22,6 +23,8 @@ _A_LANE = 4 << 20
 """Bytes for which one more lane pays: it is a process on the machine."""
 _AHEAD = 2
 _TICK_S = 0.2
+_END_S = 10.0
+"""How long the channels of a transfer that has failed may take to end."""
 _budget = threading.BoundedSemaphore(60)
 """Lanes of this process, each of which is a thread."""
 
@@ -73,7 +76,10 @@ class _Striped:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._over.set()
-        if kind is ConnectionLost:
+        until = time.monotonic() + (_END_S if kind is not ConnectionLost else 0.0)
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        if any(thread.is_alive() for thread in self._threads):
             self._host.close()  # else its other commands would be waited for
         for thread in self._threads:
             thread.join()
@@ -121,9 +127,18 @@ class _Striped:
             raise error
 
     def _lane(self, name: str, waiting: queue.Queue[bytes]) -> None:
-        done = self._host.upload(command("lane", name), lambda stream: self._fill(stream, waiting))
+        whole = False
+
+        def fill(stream: BinaryIO) -> None:
+            nonlocal whole
+            self._fill(stream, waiting)
+            whole = True
+
+        done = self._host.upload(command("lane", name), fill)
         if done.exit_code:
             raise ConnectionLost("A channel of the connection broke off.")
+        if not whole:  # nobody reads any more: how the first channel's command ends says why
+            raise BrokenPipeError
 
     def _fill(self, stream: BinaryIO, waiting: queue.Queue[bytes]) -> None:
         while not self._over.is_set():
@@ -140,7 +155,7 @@ class _Striped:
         def guarded() -> None:
             try:
                 run()
-            except (OSError, ConnectionLost) as error:
+            except BaseException as error:  # else whoever writes would wait for ever
                 self._errors.append(error)
 
         thread = threading.Thread(target=guarded, name="ssh lane", daemon=True)
