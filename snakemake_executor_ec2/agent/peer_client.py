@@ -36,6 +36,7 @@ class PeerAgent(Agent):
         return FetchedFiles(
             **{kind: _names(answer, kind, files) for kind in ("there", "missing", "wrong")},
             why=why[:_WORDS] if isinstance(why, str) else "",
+            reached=answer.get("reached") is True,
         )
 
     def end_fetch(self) -> None:

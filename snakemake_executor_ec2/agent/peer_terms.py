@@ -51,6 +51,8 @@ class FetchedFiles:
     wrong: frozenset[str] = frozenset()
     why: str = ""
     """Why the other machine could not be asked for all; empty: it could."""
+    reached: bool = False
+    """Whether it has answered at all."""
 
 
 def serving(files: Sequence[Served]) -> str:

@@ -31,7 +31,7 @@ _CHUNK = 1 << 20
 _NOISE = 1 << 16
 _NICE = 10
 _WINDOW_S, _LEAST = 30.0, 30 << 20
-"""A peer that sends less than so many bytes in so many seconds is given up."""
+"""A peer is given up that sends less than so many bytes while it is waited for so many seconds."""
 _SSH_OPTIONS = (
     *("BatchMode=yes", "IdentitiesOnly=yes", "IdentityAgent=none", "PreferredAuthentications=publickey"),
     *("StrictHostKeyChecking=yes", "GlobalKnownHostsFile=/dev/null", "HostKeyAlias=peer", "CheckHostIP=no"),
@@ -101,13 +101,14 @@ def _write(out: BinaryIO, data: bytes) -> None:
 
 def fetch() -> int:
     """`fetch`: {"address", "port", "user", "host_keys", "key", "certificate", "files": [[name, size, sum]…]}
-    -> {"there": [name, …], "missing": […], "wrong": […], "why"}
+    -> {"there": [name, …], "missing": […], "wrong": […], "why", "reached"}
 
     Puts files of a peer into the cache, in the order in which it serves them. `missing` are those that it has
-    not, `wrong` those that it has with other content. `why` is why it could not be asked for all.
+    not, `wrong` those that it has with other content. `why` is why it could not be asked for all, `reached`
+    whether it has answered at all.
     """
     request = read_request()
-    answer: dict[str, Any] = {"there": [], "missing": [], "wrong": [], "why": ""}
+    answer: dict[str, Any] = {"there": [], "missing": [], "wrong": [], "why": "", "reached": False}
     with _alone():
         if request["files"]:
             try:
@@ -128,6 +129,7 @@ def _fetch(request: dict[str, Any], answer: dict[str, Any]) -> None:
         _ssh(request, key, certificate, known_hosts) as stream,
     ):
         stream.skip_to(BEGIN)
+        answer["reached"] = True
         for name, size, sha256 in files:
             begin = stream.read(1)
             if begin == MISSING:
@@ -163,17 +165,20 @@ class _Stream:
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
-        self._since, self._got = time.monotonic(), 0
+        self._waited, self._got = 0.0, 0
+        """Seconds and bytes of this window: that this machine writes slowly is not the peer's fault."""
         self._poll = select.poll()
         self._poll.register(pipe, select.POLLIN)
         self._poll.register(1, 0)  # only whether its reader is gone
 
     def read_some(self, most: int) -> bytes:
         """At least one byte."""
-        left = self._since + _WINDOW_S - time.monotonic()
+        left = _WINDOW_S - self._waited
         if left <= 0 and self._got >= _LEAST:
-            self._since, self._got, left = time.monotonic(), 0, _WINDOW_S
+            self._waited, self._got, left = 0.0, 0, _WINDOW_S
+        began = time.monotonic()
         ready = dict(self._poll.poll(left * 1000)) if left > 0 else {}
+        self._waited += time.monotonic() - began
         if 1 in ready:
             raise _Broken("nobody hears the answer any more")
         if not ready:

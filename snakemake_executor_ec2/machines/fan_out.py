@@ -16,7 +16,9 @@ from pathlib import Path
 SERVED_AT_ONCE = 2
 _HOPE_S = 60.0
 _SLOWEST = 64 << 10
-"""Bytes a second: a transfer that is slower (after `_HOPE_S`) is not waited for."""
+"""Bytes a second: if the controller sends more slowly (after `_HOPE_S`), that is not waited for."""
+_SLOWEST_PEER = 1 << 20
+"""The same of machines, which give up then (`agent/peers.py`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +97,13 @@ class FanOut:
             return min(free, key=lambda each: self._serves(each.machine_id, now))
         return Wait() if coming or copies else Send()
 
-    def begin(self, file: File, machine_id: str, zone: str, now: float, source: str | None) -> None:
-        """A machine gets a file, from another one or (None) from the controller."""
+    def begin(
+        self, file: File, machine_id: str, zone: str, now: float, source: str | None, *, together: int = 0
+    ) -> None:
+        """A machine gets a file, from another one or (None) from the controller; with others, if all of them
+        come to more bytes (`together`)."""
         # The controller tells how far it is (`progressed`), a machine does not.
-        hope_s = _HOPE_S + (file.size / _SLOWEST if source else 0.0)
+        hope_s = _HOPE_S + (max(file.size, together) / _SLOWEST_PEER if source else 0.0)
         self._transfers.append(
             _Transfer(key=file.keys[0], machine_id=machine_id, zone=zone, source=source, until=now + hope_s)
         )

@@ -32,6 +32,8 @@ _AT_ONCE = 30
 _LOOK_S = 0.25
 _TRIES = 2
 """With each machine that has a file."""
+_IN_VAIN = 4
+"""After so many failures in a row, a machine gets the rest of its job's files from the controller."""
 
 Sender = Callable[[Collection[Sending], Progress], int]
 """Sends files to a machine and returns the bytes."""
@@ -63,6 +65,7 @@ class PeerFiles:
     peers: Peers | None
     """None: it takes no part."""
     connection: Connection
+    _in_vain: int = 0
 
     def stage(
         self, plan: JobPlan, missing: Sequence[Sending], names: Mapping[str, str], send: Sender, ahead_ns: int
@@ -71,6 +74,7 @@ class PeerFiles:
         are those in its cache, by paths there. Raises StagingError."""
         if self.peers is None:
             return send(missing, _ignore)
+        self._in_vain = 0
         try:
             return self._stage(self.peers, plan, missing, names, send, ahead_ns)
         finally:
@@ -171,16 +175,17 @@ class PeerFiles:
         with peers.lock:
             for each in needed:
                 step = peers.fan_out.step(each.file, machine_id, zone, now, avoid=each.avoid)
-                if isinstance(step, Send) or each.only_sent or peers.is_off:
+                if isinstance(step, Send) or each.only_sent or peers.is_off or self._in_vain >= _IN_VAIN:
                     to_send.append(each)
                 elif isinstance(step, Copy) and _fits(step, to_get):
                     to_get.append((each, step))
             if to_send or more_to_send:
                 to_get = []
             holder = to_get[0][1] if to_get else None
+            source = holder.machine_id if holder else None
+            together = sum(one.file.size for one, _ in to_get)
             for each in (*to_send, *(one for one, _ in to_get)):
-                source = holder.machine_id if holder else None
-                peers.fan_out.begin(each.file, machine_id, zone, now, source)
+                peers.fan_out.begin(each.file, machine_id, zone, now, source, together=together)
         return to_send, holder, to_get
 
     def _send(
@@ -219,12 +224,13 @@ class PeerFiles:
         """Get files from another machine; those that are in place."""
         needed = [each for each, _ in wanted]
         started, placed, failure = peers.clock.monotonic(), list[_Needed](), ""
+        reached = False
         for each in needed:
             each.tries[holder.machine_id] += 1
         try:
             if peers.opened() and not peers.is_gone(holder.machine_id):
                 fetched = self._fetch(peers, holder, wanted)
-                failure = fetched.why
+                failure, reached = fetched.why, fetched.reached
                 placed = self._place(plan, [each for each in needed if each.name in fetched.there], ahead_ns)
         except (CloudError, ConfigurationError, StagingError) as error:
             failure = error.message
@@ -234,7 +240,8 @@ class PeerFiles:
             self._ended(peers, needed)
         with suppress(CloudError):
             if not (failure and peers.is_gone(holder.machine_id)):
-                peers.got(holder, failure=failure)
+                peers.got(holder, self.connection.machine_id, failure=failure, reached=reached)
+        self._in_vain = 0 if placed else self._in_vain + bool(failure)
         for each in placed:
             self._has(peers, each, ahead_ns)
         if placed:

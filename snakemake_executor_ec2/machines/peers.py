@@ -27,8 +27,8 @@ from snakemake_executor_ec2.staging.identity import sha256
 _CLOCKS_S = 300.0
 """By how much a machine's clock may be wrong, beside what is known."""
 _VALID_S = 300.0
-_FAILURES = 3
-"""After so many machines in a row could not be asked, none is any more."""
+_FAILURES, _READERS = 3, 2
+"""After so many machines in a row could not be reached, by so many others, none is asked any more."""
 
 
 class Peers:
@@ -55,7 +55,8 @@ class Peers:
         self.fan_out = FanOut()
         self._opening = threading.Lock()
         self._open = self._off = False
-        self._failing: set[str] = set()
+        self._failing: set[tuple[str, str]] = set()
+        """Machines that could not be reached, and by whom."""
         self._sums: dict[str, str] = {}
         self._summing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -145,11 +146,14 @@ class Peers:
                 self._sums[key] = sha256(path)
             return self._sums[key]
 
-    def got(self, holder: Copy, *, failure: str) -> None:
-        """A machine was asked for files; `failure` is why it could not be (empty: it could)."""
+    def got(self, holder: Copy, machine_id: str, *, failure: str, reached: bool) -> None:
+        """A machine was asked for files by another one; `failure` is why it did not give all (empty: it
+        did), `reached` whether it has answered at all: then there is a way between machines."""
         with self.lock:
-            self._failing = {*self._failing, holder.machine_id} if failure else set()
-            self._off = self._off or len(self._failing) >= _FAILURES
+            failed = bool(failure) and not reached
+            self._failing = {*self._failing, (holder.machine_id, machine_id)} if failed else set()
+            holders, readers = ({pair[end] for pair in self._failing} for end in (0, 1))
+            self._off = self._off or (len(holders) >= _FAILURES and len(readers) >= _READERS)
             off = self._off
         if failure:
             self.tell(words.failed(failure, for_good=off), about=f"failed {off}")

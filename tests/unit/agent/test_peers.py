@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from snakemake_executor_ec2.agent import peers
 from snakemake_executor_ec2.agent.bundle import bundle, digest
 from snakemake_executor_ec2.agent.peer_terms import Served, serving
 from snakemake_executor_ec2.model import KeyPair
@@ -100,6 +101,7 @@ def test_what_is_right_is_taken(pair: Pair) -> None:
         "missing": [NAMES[3]],
         "wrong": [NAMES[1]],
         "why": "",
+        "reached": True,
     }
     assert {each.name: each.read_bytes() for each in pair.cache.iterdir()} == {
         NAMES[0]: CONTENT,
@@ -125,7 +127,23 @@ def test_a_peer_that_fails(pair: Pair, script: str, why: str) -> None:
     answer = pair.wants.ask("fetch", request=pair.login(NAMES[:1]))
     assert answer.said["there"] == []
     assert why in answer.said["why"]
+    assert answer.said["reached"] is ("agent" not in why)
     assert not list(pair.cache.iterdir())
+
+
+def test_a_peer_does_not_answer_for_a_slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the time counts in which it is waited for."""
+    monkeypatch.setattr(peers, "_WINDOW_S", 0.1)
+    read, write = os.pipe()
+    stream = peers._Stream(read)
+    for _ in range(3):
+        os.write(write, b"x")
+        time.sleep(0.1)  # while what came before is written
+        assert stream.read_some(1) == b"x"
+    with pytest.raises(peers._Broken, match="too slow"):
+        stream.read_some(1)
+    os.close(write)
+    os.close(read)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,11 @@ def test_a_transfer_that_stands_still_is_not_waited_for() -> None:
     fan_out.progressed(FILE, "1", 100 << 20)
     assert fan_out.step(FILE, "2", "a", 1000.0) == Wait()
     assert fan_out.step(FILE, "2", "a", 2000.0) == Send()
+    fan_out.has("sent", copy("3"))
+    for machine_id in "45":
+        fan_out.begin(FILE, machine_id, "a", 3000.0, "3")
+    assert fan_out.step(FILE, "2", "a", 3250.0) == Wait()
+    assert isinstance(fan_out.step(FILE, "2", "a", 3270.0), Copy)  # who gets files has given up by now
 
 
 @pytest.mark.parametrize("spoilt", ["has not", "gone", "avoid"])

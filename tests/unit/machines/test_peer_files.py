@@ -163,6 +163,19 @@ def test_what_cannot_be_got_is_sent(network: Network, answer: dict[str, Any], to
     assert [line for line in network.said if told in line] or not told
 
 
+def test_a_machine_that_gets_through_to_none_does_not_ask_them_all(network: Network) -> None:
+    """Each failure costs time, for which it is paid: after four in a row the controller sends."""
+    network.all_stage(10)
+    network.fetched.clear()
+    network.fetch = lambda good: good | {"there": [], "why": "refused"}
+    network.stage("10")
+    assert network.fetched.total() == 4
+    assert network.sent["large"] == 2
+    network.fetch = lambda good: good
+    network.stage("11")
+    assert network.sent["large"] == 2
+
+
 def test_a_network_that_may_not_be_opened(network: Network) -> None:
     """Nobody is asked, and all is sent."""
     network.refuse = PermissionDenied("no", action="ec2:AuthorizeSecurityGroupIngress")

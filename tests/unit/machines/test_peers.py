@@ -70,16 +70,26 @@ def test_a_way_that_may_not_be_opened(world: World) -> None:
 
 def test_one_machine_that_cannot_be_asked_is_not_all(world: World) -> None:
     """Three of them are, if none could in between; two lines are told, not one for each failure."""
-    for _ in range(5):
-        world.peers.got(_copy("1"), failure="refused")
-    world.peers.got(_copy("2"), failure="refused")
-    world.peers.got(_copy("3"), failure="")
-    for machine_id in "12":
-        world.peers.got(_copy(machine_id), failure="refused")
-    off = [world.peers.is_off]
-    world.peers.got(_copy("3"), failure="refused")
-    assert [*off, world.peers.is_off] == [False, True]
+
+    def fails(holders: str, reader: str = "8", *, reached: bool = False, failure: str = "refused") -> bool:
+        for each in holders:
+            world.peers.got(_copy(each), reader, failure=failure, reached=reached)
+        return world.peers.is_off
+
+    assert not fails("111112")
+    assert not fails("3", failure="", reached=True)
+    assert not fails("12")
+    assert fails("3", "9")
     assert len(world.said) == 2
+
+
+@pytest.mark.parametrize(("readers", "reached"), [("888", False), ("789", True)], ids=["its own", "slow"])
+def test_what_does_not_show_that_there_is_no_way(world: World, readers: str, *, reached: bool) -> None:
+    """One machine that gets through to no other may be the cause itself; those that answer, and then are
+    too slow, can be reached."""
+    for holder, reader in zip("123", readers, strict=True):
+        world.peers.got(_copy(holder), reader, failure="why", reached=reached)
+    assert not world.peers.is_off
 
 
 def test_a_file_is_read_once_for_all_machines(world: World, tmp_path: Path) -> None:
