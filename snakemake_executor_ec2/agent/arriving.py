@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
 import signal
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +26,9 @@ _TICK_S = 0.02
 class Arriving:
     """One attempt at a transfer, or at none in particular: a context manager."""
 
-    def __init__(self, transfer: str) -> None:
+    def __init__(self, transfer: str, fds: Sequence[int] = (0,)) -> None:
+        """`fds`: where it comes from."""
+        self._fds = fds
         self._path = _path(transfer) if transfer else ""
         self.stash: Stash | None = None
         """What earlier attempts have brought."""
@@ -38,7 +42,7 @@ class Arriving:
                 raise AgentError("another attempt at this transfer is under way")
             write_whole(f"{self._path}.pid", str(os.getpid()))
             for each in (signal.SIGTERM, signal.SIGHUP):
-                signal.signal(each, _end_input)
+                signal.signal(each, functools.partial(_end_input, self._fds))
             self.stash = _stash(_told(self._path))
             self.stash.move(lambda root: new_part(os.path.dirname(root)))
         return self
@@ -81,10 +85,11 @@ def _end_other(path: str) -> None:
     lock.close()
 
 
-def _end_input(*_: object) -> None:
+def _end_input(fds: Sequence[int], *_: object) -> None:
     """Let the archive end here. What has arrived of it is kept in any case, and nothing cuts that short."""
     nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
+    for fd in fds:  # it may wait for any of them
+        os.dup2(nothing, fd)
     os.close(nothing)
 
 

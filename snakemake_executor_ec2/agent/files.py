@@ -158,7 +158,8 @@ def unpack(transfer: str = "", lanes: Sequence[str] = ()) -> int:
             foreign.append(name)
         return name
 
-    with _input(lanes) as stream, Arriving(transfer) as arriving:
+    fds = [0, *open_lanes(lanes)]
+    with _input(fds) as stream, Arriving(transfer, fds) as arriving:
         contents = read_archive(stream, place, stash=arriving.stash)
         if foreign:
             with _lock_ours():
@@ -171,12 +172,11 @@ def unpack(transfer: str = "", lanes: Sequence[str] = ()) -> int:
     return 0
 
 
-def _input(lanes: Sequence[str]) -> BinaryIO:
+def _input(fds: Sequence[int]) -> BinaryIO:
     """Standard input, and what comes over more lanes."""
-    fds = [0, *open_lanes(lanes)]
     for fd in fds:
         _widen(fd)
-    if lanes:
+    if len(fds) > 1:
         return io.BufferedReader(Joined(fds), _BUFFER)
     return open(0, "rb", buffering=_BUFFER, closefd=False)
 
