@@ -94,9 +94,11 @@ class IdleMachines:
         ledger: Ledger,
         launcher: Callable[[], Launches],
         tell: Callable[[str], None],
+        going: Callable[[str], None] = lambda _: None,
         pause: Callable[[threading.Condition, float], object] = threading.Condition.wait,
     ) -> None:
-        """`launcher` is asked for what gets the run's machines, which in turn asks for `room`. `pause` waits
+        """`launcher` is asked for what gets the run's machines, which in turn asks for `room`. `going` is
+        told of machines that are about to end. `pause` waits
         until something has changed, for so long at most; tests let their own time pass."""
         self._reuse = reuse
         self._idle_s = idle_s
@@ -104,6 +106,7 @@ class IdleMachines:
         self._ledger = ledger
         self._launcher = launcher
         self._tell = tell
+        self._going = going
         self._pause = pause
         self.tell_once = TellOnce(tell)
         self._changed = threading.Condition(threading.RLock())
@@ -283,6 +286,8 @@ class IdleMachines:
             for each in ending:
                 if each.ahead is not None:
                     self._note_in_vain(each.ahead)
+        for each in ending:
+            self._going(each.ready.machine.id)
         try:
             # All are of this run: one call.
             next(iter(ending)).ready.cloud.terminate([each.ready.machine.id for each in ending])

@@ -167,7 +167,7 @@ class Run:
         config, clock = self.config, self._clock
         reachability = Reachability()
         host_keys = HostKeys(first_is_enough=config.allow_first_host_key, tell=self._tell)
-        idle = self._idle_machines(lambda: launcher)
+        idle = self._idle_machines(lambda: launcher, lambda machine_id: lingering.gone(machine_id))
         lingering = compose.lingering(
             config, logins, self._cloud, clock, self._ledger, lambda: launcher, self._tell
         )
@@ -208,7 +208,7 @@ class Run:
             leavings=self._leavings,
         )
 
-    def _idle_machines(self, launcher: Callable[[], Launches]) -> IdleMachines:
+    def _idle_machines(self, launcher: Callable[[], Launches], going: Callable[[str], None]) -> IdleMachines:
         return IdleMachines(
             reuse=self.config.reuse,
             idle_s=self.config.idle_s,
@@ -216,6 +216,7 @@ class Run:
             ledger=self._ledger,
             launcher=launcher,
             tell=self._tell,
+            going=going,
         )
 
     def _look_ahead(self, idle: IdleMachines, launcher: Launches) -> LookAhead:

@@ -53,6 +53,7 @@ class World(launchers.World):
             ledger=self.ledger,
             launcher=lambda: self.launcher,
             tell=self.said.append,
+            going=lambda machine_id: self.context.lingering.gone(machine_id),
             pause=lambda _, seconds: self._pause(self.cancel_token, seconds),
         )
         self.begun: list[Promise] = []

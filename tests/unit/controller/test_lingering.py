@@ -11,7 +11,7 @@ import pytest
 
 from snakemake_executor_ec2.controller.lingering import Lingering, Reader
 from snakemake_executor_ec2.errors import CredentialsExpired
-from snakemake_executor_ec2.machines.fan_out import Copy
+from snakemake_executor_ec2.machines.fan_out import Copy, File
 from snakemake_executor_ec2.machines.peers import Peers
 from snakemake_executor_ec2.model import Failure, JobResult
 from snakemake_executor_ec2.ssh.keys import new_key_pair
@@ -61,6 +61,11 @@ class Staying:
         )
         self.peers.fan_out.has("key", copy)
 
+    def step(self) -> str:
+        """Where another machine gets the file."""
+        step = self.peers.fan_out.step(File(keys=("key",), size=self.size), "i-9", "a", 0.0)
+        return step.machine_id if isinstance(step, Copy) else "sent"
+
     def reader(self, *after: int) -> None:
         """The second job is to read it after these."""
         self.lingering.read_later([Reader(job=2, paths=(LARGE,), after=frozenset(after))])
@@ -101,6 +106,23 @@ def test_a_machine_that_is_not_needed_ends_with_its_job(world: World, why: str) 
         world.scene.results = [JobResult(exit_code=1, failure=Failure.EXIT)]
     assert world.story(FIRST).ok is (why != "failed")
     assert world.cloud.alive == []
+
+
+@pytest.mark.parametrize("end", ["after its job", "after its time", "when it was idle"])
+def test_nobody_relies_on_a_machine_that_ends(world: World, end: str) -> None:
+    """However it ends: what it had is not asked for there any more, nor counted."""
+    staying = Staying(world, 200 << 20)
+    if end == "after its time":
+        staying.reader(1)
+    if end == "when it was idle":
+        world.idle.expect({FIRST.rule: 1})
+    assert world.story(FIRST).ok
+    if end != "after its job":
+        assert staying.step() != "sent"
+        world.clock.advance(61)
+        world.idle.close()
+    wait_for(lambda: not world.cloud.alive)
+    assert staying.step() == "sent"
 
 
 @pytest.mark.parametrize("end", ["idle", "room", "close"])
