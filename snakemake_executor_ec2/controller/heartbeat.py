@@ -17,15 +17,21 @@ LOOK_S = 2.0
 
 
 class Heartbeat:
-    """A thread that beats, and that calls `gone` once if the folder was deleted."""
+    """A thread that beats, and that calls `gone` once if the folder was deleted. A context manager."""
 
-    def __init__(self, folder: Path, *, beat: Callable[[], None], gone: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, beat: Callable[[], None], gone: Callable[[], None]) -> None:
         self._folder = folder
         self._inode = folder.stat().st_ino
         self._beat = beat
         self._gone = gone
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._live, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def start(self) -> None:
         self._thread.start()

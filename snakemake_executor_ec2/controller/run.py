@@ -116,9 +116,7 @@ class Run:
         where = whereabouts.here(self._folder)
         self._record = self._new_record(logins, where, own.variables)
         journal.begin_run(self._record)
-        heartbeat = Heartbeat(self._folder, beat=lambda: journal.beat(self.id), gone=self._forsake)
-        self._stack.callback(heartbeat.stop)
-        heartbeat.start()
+        self._stack.enter_context(Heartbeat(self._folder, lambda: journal.beat(self.id), self._forsake))
         self._recovery = Recovery(
             journal=journal,
             run_id=self.id,
