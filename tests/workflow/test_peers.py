@@ -12,7 +12,10 @@ from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
 from tests.workflow.killing import launched_since
 
-pytestmark = pytest.mark.skipif(shutil.which("ssh") is None, reason="no ssh client")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("ssh") is None, reason="no ssh client"),
+]
 SIZE = 8 << 20
 # The second job starts when the first one, which is still at work, has changed its copy.
 SNAKEFILE = """rule all:
@@ -21,10 +24,10 @@ rule first:
     input: 'large'
     output: 'first'
     shell: 'sha256sum < large > {output}; touch -r large t; printf x | dd of=large conv=notrunc; '
-           'touch -r t large; rm t; sleep 15'
+           'touch -r t large; rm t; sleep 30'
 rule meanwhile:
     output: 'meanwhile'
-    shell: 'sleep 4; touch {output}'
+    shell: 'sleep 8; touch {output}'
 rule second:
     input: 'large', 'meanwhile'
     output: 'second'

@@ -9,6 +9,7 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
+from tests.workflow.killing import launched_since
 
 ONE = {"Snakefile": "rule one:\n    output: 'o.txt'\n    shell: 'echo made > o.txt'\n"}
 NEW_TYPE = "m8azn.medium"
@@ -63,12 +64,12 @@ def test_the_budget_of_a_run(
 ) -> None:
     """Six jobs at once under a budget for two hours: at most two machines at a time, and since each needs
     far less than the hour that is set aside for it, all jobs are done."""
-    ec2_cloud.forget_calls()
+    before = list(ec2_cloud.machine_states())
 
     run = run_workflow(SIX, "--ec2-max-cost", "0.13", "--ec2-reuse", reuse, "--verbose", jobs=6)
 
     assert run.returncode == 0, run.output
-    assert len(ec2_cloud.calls("RunInstances")) == launched
+    assert len(launched_since(ec2_cloud, before)) == launched
     assert "of --ec2-max-cost 0.13 is spent" in run.output
     running = most = 0
     for line in run.output.splitlines():
