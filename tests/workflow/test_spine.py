@@ -70,7 +70,7 @@ def test_machines_may_listen_on_another_port_than_22(tmp_path: Path) -> None:
 def test_every_event_is_a_line_and_the_end_has_the_cost(run_workflow: WorkflowRunner) -> None:
     """The log tells type, price, zone and job for each event, and sums up time and money; what goes well and
     quickly only for who wants to know."""
-    run = run_workflow(FILES, "--verbose")
+    run = run_workflow(FILES, "--verbose", "--ec2-look-ahead", "off")
 
     for what in ("launched", "staged", "running", "finished", "retrieved", "terminated"):
         assert f"\n{what} " in run.output
