@@ -148,7 +148,14 @@ class LightConnector:
         self._machines: dict[str, LightMachine] = {}
         self._by_address: dict[str, str] = {}
 
-    def connect(self, address: str, *, host_keys: Collection[str], timeout_s: float) -> LightHost:  # noqa: ARG002 - it answers or not
+    def connect(
+        self,
+        address: str,
+        *,
+        name: str = "",  # noqa: ARG002 - the address will do
+        host_keys: Collection[str],
+        timeout_s: float,  # noqa: ARG002 - it answers or not
+    ) -> LightHost:
         """See the port."""
         machine_id, machine = self._machine(address)
         row = self._api.machines[machine_id]

@@ -88,9 +88,12 @@ class StatusBoard:
 
     def private_address(self, machine_id: str) -> str | None:
         """See `Cloud.private_address`."""
-        if machine_id in self._ending or self.status(machine_id).state is not MachineState.RUNNING:
+        if machine_id in self._ending or self.status(machine_id).state.is_gone:
             return None
-        return self._addresses.get(machine_id)
+        with self._lock:
+            if machine_id not in self._addresses:
+                self._refresh(self._clock.monotonic())  # it was launched since the last answer
+            return self._addresses.get(machine_id)
 
     def _is_overlooked(self, machine_id: str, now: float) -> bool:
         """Whether EC2 was not asked about a machine when it has answered last: one that has ended."""

@@ -104,7 +104,7 @@ def add_to_lock_error(word: Callable[[], str]) -> None:
     from snakemake.exceptions import LockException
 
     before = LockException.__init__
-    if getattr(before, "has_a_word", False):
+    if hasattr(before, "instead_of"):
         return
 
     def init(error: Any) -> None:
@@ -112,7 +112,7 @@ def add_to_lock_error(word: Callable[[], str]) -> None:
         if text := word():
             error.args = (f"{error.args[0]}\n{text}" if error.args else text,)
 
-    init.has_a_word = True  # type: ignore[attr-defined]
+    init.instead_of = before  # type: ignore[attr-defined]
     LockException.__init__ = init
 
 

@@ -80,6 +80,18 @@ def test_no_other_than_the_private_address() -> None:
     assert status_of(row, public=False).address == "203.0.113.1"
 
 
+def test_a_machine_just_launched_has_an_address_for_others(world: World) -> None:
+    """It answers ssh before the board hears of it, or that it runs; one that has ended, or will, has none."""
+    gone = instance("i-2", "shutting-down", **PRIVATE)
+    world.ec2.answer("describe_instances", reservations())
+    world.board.status("i-3")
+    world.ec2.answer("describe_instances", reservations(instance("i-1", "pending", **PRIVATE), gone))
+    assert world.board.private_address("i-1") == "10.0.0.1"
+    assert world.board.private_address("i-2") is None
+    world.board.ending(["i-1"])
+    assert world.board.private_address("i-1") is None
+
+
 def test_not_yet_shown_is_unknown(world: World) -> None:
     """A machine that EC2 never showed is unknown, however long that lasts."""
     world.ec2.answer("describe_instances", reservations())
