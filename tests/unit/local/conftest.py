@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import socket
@@ -24,6 +25,16 @@ from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
+_ASK = """import json, os, urllib.error, urllib.request
+base = os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"] + "/latest/"
+def ask(path, headers, method="GET"):
+    request = urllib.request.Request(base + path, headers=headers, method=method)
+    try:
+        return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).read().decode()
+    except urllib.error.HTTPError as error:
+        return str(error.code)
+"""
+"""How a program on an instance asks its metadata service; an error's answer is its number."""
 IMAGE_PARAMETER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
 
 
@@ -103,6 +114,11 @@ class Machine:
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.clients.append(client)
         return client
+
+    def asks(self, script: str) -> str:
+        """What a Python script prints there that may `ask(path, headers, method)` the metadata service."""
+        encoded = base64.b64encode((_ASK + script).encode()).decode()
+        return self.run(f"echo {encoded} | base64 -d | python3 -")
 
     def login(self) -> paramiko.SSHClient:
         """Log in as soon as sshd answers."""

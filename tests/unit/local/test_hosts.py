@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
 import json
 import os
@@ -364,26 +363,18 @@ def test_a_rule_for_the_port_that_sshd_has_lets_in(tmp_path: Path, spread: int) 
         launched.connect().close()
 
 
+_WHO_IT_IS = """
+print(ask("meta-data/instance-id", {}))
+token = ask("api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}, "PUT")
+for path in ("meta-data/instance-id", "meta-data/instance-type", "meta-data/placement/availability-zone",
+             "meta-data/public-ipv4", "meta-data/spot/instance-action"):
+    print(ask(path, {"X-aws-ec2-metadata-token": token}))
+print(ask("user-data", {"X-aws-ec2-metadata-token": token})[:13])
+"""
+
+
 def test_metadata_service(machine: Machine) -> None:
     """IMDSv2: a token first, then who the instance is, and its user-data."""
-    script = """
-    import os, urllib.error, urllib.request
-    base = os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"] + "/latest/"
-    def ask(path, headers, method="GET"):
-        request = urllib.request.Request(base + path, headers=headers, method=method)
-        try:
-            return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).read().decode()
-        except urllib.error.HTTPError as error:
-            return str(error.code)
-    print(ask("meta-data/instance-id", {}))
-    token = ask("api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}, "PUT")
-    for path in ("meta-data/instance-id", "meta-data/instance-type", "meta-data/placement/availability-zone",
-                 "meta-data/public-ipv4", "meta-data/spot/instance-action"):
-        print(ask(path, {"X-aws-ec2-metadata-token": token}))
-    print(ask("user-data", {"X-aws-ec2-metadata-token": token})[:13])
-    """
-    lines = [line[4:] for line in script.splitlines()]
-    encoded = base64.b64encode("\n".join(lines).encode()).decode()
-    answers = machine.run(f"echo {encoded} | base64 -d | python3 -").split("\n")
+    answers = machine.asks(_WHO_IT_IS).split("\n")
     zone = machine.facts()["zone"]
     assert answers[:-1] == ["401", machine.id, "m5.large", zone, machine.address, "404", "#cloud-config"]

@@ -3,7 +3,6 @@ may do."""
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -18,7 +17,7 @@ from snakemake_executor_ec2.local.guard import Guard, Secrets
 from snakemake_executor_ec2.local.imds import MetadataService
 from snakemake_executor_ec2.local.wrap.calls import ApiError
 from snakemake_executor_ec2.local.wrap.roles import RoleSessions
-from tests.unit.local.conftest import Machine, Rig
+from tests.unit.local.conftest import Rig
 
 ROLE, PROFILE = "looks-only", "lookers"
 LOOK = {
@@ -32,14 +31,6 @@ BY_EC2 = {
     ],
 }
 ASK = """
-import json, os, sys, urllib.error, urllib.request
-base = os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"] + "/latest/"
-def ask(path, headers, method="GET"):
-    request = urllib.request.Request(base + path, headers=headers, method=method)
-    try:
-        return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).read().decode()
-    except urllib.error.HTTPError as error:
-        return str(error.code)
 TTL = "X-aws-ec2-metadata-token-ttl-seconds"
 token = ask("api/token", {TTL: "60"}, "PUT")
 with_token = {"X-aws-ec2-metadata-token": token}
@@ -73,12 +64,6 @@ def profile(rig: Rig) -> Iterator[str]:
     iam.delete_role(RoleName=ROLE)
 
 
-def asked(machine: Machine) -> dict[str, Any]:
-    encoded = base64.b64encode(ASK.encode()).decode()
-    told: dict[str, Any] = json.loads(machine.run(f"echo {encoded} | base64 -d | python3 -"))
-    return told
-
-
 def client(service: str, endpoint: str, credentials: dict[str, str], *, token: str | None) -> Any:
     return boto3.client(  # type: ignore[call-overload]
         service,
@@ -95,7 +80,7 @@ def test_an_instance_gets_its_roles_credentials(rig: Rig, profile: str) -> None:
     """By IMDSv2 only, to no proxy; they need their session token, and allow what the role's policy says,
     although the cloud's own key may do everything."""
     machine = rig.launch(IamInstanceProfile={"Name": profile})
-    told = asked(machine)
+    told = json.loads(machine.asks(ASK))
     assert (told["proxied"], told["too long"], told["without token"]) == ("403", "400", "401")
     assert told["name"] == ROLE
     assert told["info"]["InstanceProfileArn"].endswith(f":instance-profile/{PROFILE}")
