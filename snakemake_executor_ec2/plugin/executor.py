@@ -25,7 +25,6 @@ from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
 from snakemake_executor_ec2.errors import Ec2ExecutorError, StagingError
 from snakemake_executor_ec2.plugin import snakemake_private
-from snakemake_executor_ec2.plugin.voice import Voice
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.controller.run import Run
@@ -63,6 +62,7 @@ class Executor(RemoteExecutor):
     def __post_init__(self) -> None:
         from snakemake_executor_ec2.plugin import parse_reads
         from snakemake_executor_ec2.plugin.interrupts import Interrupts
+        from snakemake_executor_ec2.plugin.voice import Voice
 
         self._run: Run | None = None
         self._voice = Voice(self.logger)
