@@ -186,7 +186,7 @@ def _remove(path: str) -> None:
 
 
 def _empty(path: str) -> None:
-    """Whoever has it open goes on writing to it."""
+    """Programs that have it open go on writing to it."""
     if not os.path.isfile(path) or os.path.islink(path):
         return
     try:

@@ -2,7 +2,7 @@
 
 `fetch` is called by the controller, before a job starts; its key is good for one `serve` of one other machine
 (see `machines/peers.py`) and is nowhere but in memory. What comes is compared with the controller's checksum
-before it is in the cache: whoever serves may be hostile.
+before it is in the cache: the one that serves may be hostile.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ class _Striped:
         def guarded() -> None:
             try:
                 run()
-            except BaseException as error:  # else whoever writes would wait for ever
+            except BaseException as error:  # else the writer would wait for ever
                 self._errors.append(error)
 
         thread = threading.Thread(target=guarded, name="ssh lane", daemon=True)

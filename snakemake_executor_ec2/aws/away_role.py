@@ -13,7 +13,7 @@ from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, translate
 NAME = "snakemake-ec2-away"
 """Of the role and of its instance profile."""
 FOR_USERS = Path(__file__).with_name("policy-away.json")
-"""What whoever starts such machines needs beside the package's policy."""
+"""What a user who starts such machines needs beside the package's policy."""
 _POLICY = "snakemake-ec2"
 _THERE = "EntityAlreadyExists"
 _FULL = "LimitExceeded"

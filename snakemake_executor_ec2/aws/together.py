@@ -1,10 +1,10 @@
 """Launches that come together are one call of RunInstances.
 
-EC2 counts calls: five at once, then two a second. Whoever comes first leads: while it waits for its turn,
+EC2 counts calls: five at once, then two a second. The first one leads: while it waits for its turn,
 others whose machine is to be the same join it. EC2 may give fewer machines than it was asked for; what it
 has to say to the rest is heard by asking again. If a call was not answered it may have started machines, so
-its members stay together: whoever asks again asks for all of them, with the same token. The machine of a
-member that was cancelled meanwhile, and does not ask again, is ended.
+its members stay together: a member that asks again asks for all of them, with the same token. The machine of
+a member that was cancelled meanwhile, and does not ask again, is ended.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Together:
         self._end_untaken(call)
 
     def _end_untaken(self, call: _Call) -> None:
-        """End the machines of those that were cancelled, in a thread: whoever cancels does not wait."""
+        """End the machines of those that were cancelled, in a thread: cancelling does not wait."""
         with self._lock:
             answer = call.answer
             if not answer.done() or answer.exception() is not None:

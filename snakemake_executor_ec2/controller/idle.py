@@ -98,8 +98,8 @@ class IdleMachines:
         pause: Callable[[threading.Condition, float], object] = threading.Condition.wait,
     ) -> None:
         """`launcher` is asked for what gets the run's machines, which in turn asks for `room`. `going` is
-        told of machines that are about to end. `pause` waits
-        until something has changed, for so long at most; tests let their own time pass."""
+        told of machines that are about to end. `pause` waits until something has changed, for so long at
+        most; tests let their own time pass."""
         self._reuse = reuse
         self._idle_s = idle_s
         self._clock = clock
@@ -230,7 +230,7 @@ class IdleMachines:
 
     def wait_for(self, plan: JobPlan, cancel: CancelToken, seconds: float) -> IdleMachine | None:
         """Take a machine for a job as soon as one that suits it comes free; None: none did in that time. One
-        that is promised is waited for until it is there. Raises Cancelled; whoever cancels has to `wake`."""
+        that is promised is waited for until it is there. Raises Cancelled; who cancels has to `wake`."""
         until = self._clock.monotonic() + seconds
         promise: Promise | None = None
         with self._changed:

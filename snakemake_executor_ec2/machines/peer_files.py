@@ -151,7 +151,7 @@ class PeerFiles:
                 key = names_of([each], 0).get(str(each.name))
                 made = name_of_output(each.content)
             except OSError:
-                continue  # whoever sends it says so
+                continue  # sending it says so
             is_sparse = status.st_blocks * 512 < status.st_size // 2
             if key and made and str(each.name) in names and status.st_size >= LARGE and not is_sparse:
                 found.append(

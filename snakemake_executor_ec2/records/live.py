@@ -42,7 +42,7 @@ class Moving:
 
 
 class Live:
-    """Written at most every two seconds, by whoever has something new. Threads share it."""
+    """Written at most every two seconds, by the thread that has something new. Threads share it."""
 
     def __init__(self, folder: Path, run_id: str) -> None:
         self._path = path_of(folder, run_id)

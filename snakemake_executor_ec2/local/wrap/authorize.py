@@ -59,7 +59,7 @@ def is_evaluated(call: Call) -> bool:
 
 
 def caller_identity(call: Call) -> Response:
-    """STS's GetCallerIdentity, of whoever has the cloud's own key, or of an instance's role."""
+    """STS's GetCallerIdentity, of the holder of the cloud's own key, or of an instance's role."""
     user = f"AROAREHEARSAL:{call.role_session.rpartition('/')[2]}" if call.role_session else "AIDAREHEARSAL"
     fields = {"Arn": _who(call), "UserId": user, "Account": DEFAULT_ACCOUNT_ID}
     content = "".join(f"<{name}>{value}</{name}>" for name, value in fields.items())

@@ -127,7 +127,7 @@ def host(request: pytest.FixtureRequest, machine: Machine, tmp_path: Path) -> It
 
 
 def test_a_key_is_made_once_and_not_used_at_once(host: Host) -> None:
-    """Whoever asks again is told of the same one, and sshd keeps its own until then."""
+    """Asked again, it tells of the same one, and sshd keeps its own until then."""
     before = host.files()
     made = host.prepare()
     assert host.prepare() == made

@@ -168,7 +168,7 @@ def test_a_login_that_is_refused(pair: Pair, terms: str) -> None:
 
 
 def test_the_key_does_nothing_else(pair: Pair, tmp_path: Path) -> None:
-    """Whoever has it gets these files, whatever is asked for."""
+    """Its holder gets these files, whatever is asked for."""
     pair.place(NAMES[0], CONTENT)
     request = pair.login(NAMES[:1])
     for name, text in (("key", request["key"]), ("key-cert.pub", request["certificate"] + "\n")):

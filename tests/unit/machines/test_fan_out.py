@@ -112,7 +112,7 @@ def test_what_a_machine_cannot_give_is_sent(spoilt: str) -> None:
 
 
 def test_a_failed_transfer_makes_room_for_another() -> None:
-    """Whoever was to bring it, and did not, is not waited for."""
+    """A machine that was to bring it, and did not, is not waited for."""
     fan_out = FanOut()
     fan_out.begin(FILE, "1", "a", 0.0, None)
     fan_out.end(FILE, "1")
