@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = _main(arguments)
         sys.stdout.flush()
+    except Ec2ExecutorError as error:
+        print(error, file=sys.stderr)
+        return 1
     except BrokenPipeError:  # `snakemake-ec2 plan | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes again when it ends
         return _NOBODY_READS
@@ -73,11 +76,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     if words[:1] and words[0] in _WITH_SNAKEMAKES:
         return int(importlib.import_module(f"{__name__}.{words[0]}").main(words[1:]))
     options = parser.parse_args(words)
-    try:
-        return int(options.main(options))
-    except Ec2ExecutorError as error:
-        print(error, file=sys.stderr)
-        return 1
+    return int(options.main(options))
 
 
 def _cloud(words: Sequence[str]) -> int:
@@ -90,11 +89,7 @@ def _cloud(words: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 1
-    try:
-        return serve_main(list(words))
-    except Ec2ExecutorError as error:
-        print(error, file=sys.stderr)
-        return 1
+    return serve_main(list(words))
 
 
 if __name__ == "__main__":

@@ -61,9 +61,6 @@ def main(words: Sequence[str]) -> int:
         return 0 if "-h" in words or "--help" in words else 2
     try:
         return commands[words[0]](list(words[1:]))
-    except Ec2ExecutorError as error:
-        print(error, file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("cancelled", file=sys.stderr)
         return 1

@@ -38,9 +38,6 @@ def main(words: Sequence[str]) -> int:
         if "--list" in words or "--delete" in words:
             return _images(list(words))
         return _bake_all(list(words))
-    except Ec2ExecutorError as error:
-        print(error, file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("cancelled", file=sys.stderr)
         return 1

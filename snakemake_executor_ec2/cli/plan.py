@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
+from snakemake_executor_ec2.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.report.advice import Advice
@@ -53,13 +53,9 @@ def main(words: Sequence[str]) -> int:
     from snakemake_executor_ec2.plugin.dag import look_at_jobs
 
     found: list[_Plan] = []
-    try:
-        done = look_at_jobs(
-            rest, lambda dag, settings: found.append(_plan(dag, settings, learned=options.learned))
-        )
-    except Ec2ExecutorError as error:
-        print(error, file=sys.stderr)
-        return 1
+    done = look_at_jobs(
+        rest, lambda dag, settings: found.append(_plan(dag, settings, learned=options.learned))
+    )
     if not done or not found:
         return 1
     print(found[0].as_json() if options.json else found[0].as_text())
