@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ANSWER_BYTES = 1 << 20
+"""The longest answer of a command on a machine, unless the caller expects a longer one."""
+
 
 class Clock(Protocol):
     """Time, so that no unit test sleeps."""
@@ -151,23 +154,32 @@ class RemoteHost(Protocol):
     def round_trip_s(self) -> float:
         """How long a word takes there and back, at best; 0: nothing is known of that."""
 
-    def run(self, command: str, *, stdin: bytes = b"", timeout_s: float | None = None) -> Completed:
-        """Run a command to its end, even if it fails. Raises ConnectionLost on timeout."""
+    def run(
+        self,
+        command: str,
+        *,
+        stdin: bytes = b"",
+        timeout_s: float | None = None,
+        most_bytes: int = ANSWER_BYTES,
+    ) -> Completed:
+        """Run a command to its end, even if it fails. Raises ConnectionLost on timeout, and InstanceLost if
+        its standard output is longer than `most_bytes`: no agent of ours says so much."""
 
     def upload(self, command: str, write: Callable[[BinaryIO], None]) -> Completed:
         """Run a command and let `write` fill its standard input; it gets BrokenPipeError
         if the command stops reading."""
 
     def download(self, command: str, read: Callable[[BinaryIO], T], *, stdin: bytes = b"") -> T:
-        """Run a command and let `read` consume its standard output.
+        """Run a command and let `read` consume its standard output; what comes after that is not kept.
 
-        Raises StagingError with the command's standard error if it fails.
+        Raises InstanceLost if that does not end, StagingError with the command's standard error if it fails.
         """
 
     def lines(
         self, command: str, *, heartbeat_s: float | None = None, silence_s: float | None = None
     ) -> Iterator[bytes]:
-        """The command's standard output, line by line, as it comes.
+        """The command's standard output, line by line, as it comes. Raises InstanceLost for a line that is
+        longer than any of our agent's.
 
         Every `heartbeat_s` a newline is sent to its standard input. If nothing comes for
         `silence_s`, the connection counts as lost.

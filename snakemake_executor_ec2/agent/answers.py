@@ -83,6 +83,11 @@ def last_words(done: Completed) -> str:
     return lines[-1].rstrip(".")[-_WORDS:] if lines else f"exit status {done.exit_code}"
 
 
+def short(value: object) -> str:
+    """What a machine says, as far as it is a text, for a sentence."""
+    return value[:_WORDS] if isinstance(value, str) else ""
+
+
 def clock_of(answer: Mapping[str, Any]) -> float | None:
     """What time it is on a machine; None if it did not say, or nothing that could be true."""
     now = answer.get("now")

@@ -14,12 +14,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 from .extract import Item, Judge, Landing, Refused
-from .frames import BEGIN, BODY, DATA, END, ITEMS, ArchiveError, Damaged, Frame, FrameReader, FrameWriter
+from .frames import (
+    BEGIN,
+    BODY,
+    DATA,
+    END,
+    ITEMS,
+    NOTE,
+    ArchiveError,
+    Damaged,
+    Frame,
+    FrameReader,
+    FrameWriter,
+)
 from .holes import data_of
 from .stash import Stash, key_of
 
@@ -29,6 +42,11 @@ _SMALL = 64 << 10
 """Bytes up to which a file shares a frame."""
 _TOGETHER = 128 << 10
 _MOST_TOGETHER = 2000
+_NAMES_TOGETHER = 64_000
+"""Characters of names and links, each of which JSON may need twelve bytes for: a frame's head is limited."""
+_NAMES_TOLD = 32_000
+"""The same of names in the last note: of more, the first ones will do."""
+_KEY = re.compile(r"(?:[0-9a-f]{16})?")
 
 Progress = Callable[[int], None]
 """Called now and then with the number of bytes of file content since the last call."""
@@ -113,6 +131,7 @@ class _Writer:
         self.changed: list[str] = []
         self.skipped: list[str] = []
         self.items: list[list[Any]] = []
+        self.names = 0
         self.contents: list[bytes] = []
         self.together = 0
 
@@ -128,19 +147,21 @@ class _Writer:
             self.skipped.append("/" + name)
 
     def item(self, *facts: Any) -> None:
-        self.items.append([*facts])
-        if len(self.items) >= _MOST_TOGETHER:
+        size = sum(len(each) for each in facts if isinstance(each, str))
+        if len(self.items) >= _MOST_TOGETHER or self.names + size > _NAMES_TOGETHER:
             self.send()
+        self.items.append([*facts])
+        self.names += size
 
     def send(self) -> None:
         """Send what waits to be sent together."""
         if self.items:
             self.frames.write(ITEMS, self.items, b"".join(self.contents))
-            self.items, self.contents, self.together = [], [], 0
+            self.items, self.contents, self.together, self.names = [], [], 0, 0
 
     def end(self) -> None:
         self.send()
-        self.frames.write(END, {"changed": self.changed, "skipped": self.skipped})
+        self.frames.write(END, {"changed": _first(self.changed), "skipped": _first(self.skipped)})
         self.frames.flush()
 
     def count(self, size: int) -> None:
@@ -196,9 +217,9 @@ class _Writer:
         content = os.read(fd, size)
         while len(content) < size and (more := os.read(fd, size - len(content))):
             content += more
+        self.item("f", *facts)  # which may send those before it
         self.contents.append(content.ljust(size, b"\0"))  # it shrank: it is said at the end
         self.together += size
-        self.item("f", *facts)
         self.count(size)
 
     def large(self, fd: int, status: os.stat_result, have: int, facts: tuple[Any, ...]) -> None:
@@ -217,6 +238,18 @@ class _Writer:
                     _fill(file, data)
                     self.frames.write(DATA, at, data)
                     self.count(len(data))
+
+
+def _first(names: Sequence[str]) -> list[str]:
+    """As many names as the last note has room for; at least one, if there is any."""
+    told: list[str] = []
+    room = _NAMES_TOLD
+    for name in names:
+        room -= len(name)
+        if told and room < 0:
+            break
+        told.append(name)
+    return told
 
 
 def _fill(file: Any, data: memoryview) -> None:
@@ -238,6 +271,7 @@ def read_archive(
     progress: Progress | None = None,
     stash: Stash | None = None,
     begun: Callable[[dict[str, Any]], None] | None = None,
+    begin_bytes: int = NOTE,
 ) -> Contents:
     """Place what an archive holds; nothing appears anywhere until all of it has arrived.
 
@@ -245,13 +279,14 @@ def read_archive(
     skip it, and raises to refuse the archive. What is in a directory follows the directory.
     Everything is written beside its target under a temporary name; an existing target is
     replaced, a directory as a whole. `judge` decides on symlinks (see `extract.Judge`). `stash`: what arrives
-    of an archive that breaks off is kept there, for the next attempt. `begun` gets the note at the beginning.
+    of an archive that breaks off is kept there, for the next attempt. `begun` gets the note at the beginning,
+    which has at most `begin_bytes`.
 
     Raises ArchiveError for an archive that is cut short or changed while it was written, Damaged if its bytes
     are not those that were sent, Refused if it holds what it must not: `..`, devices, pipes, hard links,
     something below a file or symlink, a name twice, a symlink that `judge` refuses.
     """
-    reader = FrameReader(stream)
+    reader = FrameReader(stream, begin_bytes)
     reader.find()
     begin = _note(reader.next(), BEGIN)
     if begun:
@@ -312,6 +347,8 @@ def _item(told: Any, shift_ns: int) -> Item:
         raise ArchiveError("the archive is damaged: what it tells of a file is not understood")
     if max(map(abs, filter(_is_number, facts))) >= 2**63 or min(filter(_is_number, facts[3:]), default=0) < 0:
         raise ArchiveError("the archive is damaged: bad number")
+    if kind == "file" and not _KEY.fullmatch(facts[4]):
+        raise ArchiveError("the archive is damaged: bad key")
     name, mode, mtime_ns = facts[:3]
     item = Item(name=name, kind=kind, mode=mode & 0o777, mtime_ns=mtime_ns + shift_ns)
     if kind == "symlink":

@@ -11,11 +11,14 @@ from snakemake_executor_ec2.agent.answers import not_understood, texts
 from snakemake_executor_ec2.agent.bundle import command
 from snakemake_executor_ec2.agent.client import Agent
 from snakemake_executor_ec2.errors import PreparationError, StagingError
+from snakemake_executor_ec2.ports import ANSWER_BYTES
 
 HASHING_S = 3600.0
 """How long the agent may take to read all that is there."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _KINDS = frozenset({"file", "directory", "symlink"})
+_LIST_BYTES = 128 << 20
+"""The longest list of what is finished: some hundred thousand files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,7 @@ class AwayAgent(Agent):
     def finished(self, workdir: str, also: Collection[str]) -> tuple[FinishedFile, ...]:
         """What is finished. `also`: files that count if they are there."""
         request = {"workdir": workdir, "also": [*also]}
-        answer = self._ask(StagingError, "finished", request, timeout_s=HASHING_S)
+        answer = self._ask(StagingError, "finished", request, timeout_s=HASHING_S, most_bytes=_LIST_BYTES)
         rows = answer.get("files")
         if not isinstance(rows, list):
             raise not_understood("it does not say what is finished")
@@ -70,7 +73,9 @@ class AwayAgent(Agent):
         if not re.fullmatch(r"[A-Za-z0-9._-]+", key):
             raise PreparationError(f"{key!r} is no job's key")
         done = self._host.run(
-            f'tail -c {size} "$HOME/.snakemake-ec2/jobs/{key}/output.log"', timeout_s=60, stdin=b""
+            f'tail -c {size} "$HOME/.snakemake-ec2/jobs/{key}/output.log"',
+            timeout_s=60,
+            most_bytes=ANSWER_BYTES + size,
         )
         return done.stdout
 

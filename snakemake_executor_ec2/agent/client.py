@@ -25,6 +25,7 @@ from snakemake_executor_ec2.agent.answers import (
     locked_of,
     not_understood,
     seconds_of,
+    short,
     sizes_of,
     texts,
     versions_of,
@@ -46,7 +47,7 @@ from snakemake_executor_ec2.errors import (
     StagingError,
 )
 from snakemake_executor_ec2.model import Cleaned, Software
-from snakemake_executor_ec2.ports import RemoteHost
+from snakemake_executor_ec2.ports import ANSWER_BYTES, RemoteHost
 
 _ANSWER_S = 60.0
 _MANY_FILES_S = 900.0
@@ -61,6 +62,9 @@ _IS_NEW_ENOUGH = (
 PYTHONS = f">=3.11,<3.{sys.version_info[1] + 1}"
 """Versions of Python up to the controller's, for which its Snakemake is known to install. Newer ones
 may have no wheels of what that needs, and an image seldom has a compiler."""
+_BYTES_ABOUT_EACH = 16
+"""Bytes of an answer for each byte of what was asked: it may name everything again, and say why not."""
+_LOG_WORDS = 64 << 10
 _KILLED = (-9, 128 + 9)
 _ASKED_AGAIN = 3
 _LAST = (Finished, Interrupted, Unwatched)
@@ -164,10 +168,9 @@ class Agent:
         done = self._host.run(command("software"), stdin=_json(request), timeout_s=timeout_s)
         answer = answer_of(done)
         if done.exit_code or "error" in answer:
-            error = str(answer.get("error") or last_words(done))
-            raise PreparationError(
-                f"Software could not be installed: {error}", log=str(answer.get("log", ""))
-            )
+            error = short(answer.get("error")) or last_words(done)
+            log = str(answer.get("log", ""))[-_LOG_WORDS:]
+            raise PreparationError(f"Software could not be installed: {error}", log=log)
         python = answer.get("python")
         if not isinstance(python, str):
             raise PreparationError(
@@ -176,7 +179,7 @@ class Agent:
         return Installed(
             python=python,
             path=texts(answer.get("path")),
-            how=str(answer.get("how")),
+            how=short(answer.get("how")),
             seconds=seconds_of(answer),
             locked=locked_of(answer),
             versions=versions_of(answer, versions),
@@ -196,7 +199,7 @@ class Agent:
             raise not_understood("it does not say which directories can be used")
         about = [each if isinstance(each, dict) else {} for each in told]
         return tuple(
-            Prepared(path=path, ok=each.get("ok") is True, reason=str(each.get("reason", "")))
+            Prepared(path=path, ok=each.get("ok") is True, reason=short(each.get("reason")))
             for path, each in zip(asked, about, strict=True)
         )
 
@@ -300,9 +303,13 @@ class Agent:
         request: Mapping[str, Any],
         *arguments: str,
         timeout_s: float = _ANSWER_S,
+        most_bytes: int = ANSWER_BYTES,
     ) -> dict[str, Any]:
+        asked = _json(request)
+        most_bytes = max(most_bytes, ANSWER_BYTES + _BYTES_ABOUT_EACH * len(asked))
+        line = command(name, *arguments)
         for _ in range(_ASKED_AGAIN):
-            done = self._host.run(command(name, *arguments), stdin=_json(request), timeout_s=timeout_s)
+            done = self._host.run(line, stdin=asked, timeout_s=timeout_s, most_bytes=most_bytes)
             if done.exit_code not in _KILLED:  # a job may kill all that runs as its user: that is seen next
                 break
         if done.exit_code:

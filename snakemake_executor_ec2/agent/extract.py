@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _MOST_ENTRIES = 10_000_000
 _MOST_NAME = 4096  # characters: no system takes a longer path
+_MOST_NAMES = 512 << 20
+"""Characters of all names together, and of the folders on the way to them. They are in memory meanwhile."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Judge = Callable[[str, str, Optional[str]], str]
@@ -101,6 +103,8 @@ class Landing:
         self._arrivals: list[_Arrival] = []
         self._trees: dict[str, _Arrival] = {}
         self._kinds: dict[str, str] = {}
+        self._names = 0
+        """Characters in these."""
         self._directories: list[tuple[str, Item]] = []
         self._whole: list[tuple[str, str, int]] = []
         self._growing: _Growing | None = None
@@ -251,6 +255,9 @@ class Landing:
             raise Refused(f"the archive holds a name that it must not: {name!r}")
         if len(self._kinds) >= _MOST_ENTRIES:
             raise Refused(f"the archive holds more than {_MOST_ENTRIES} files")
+        self._names += len(name) + len(item.link)
+        if self._names > _MOST_NAMES:
+            raise Refused(f"the archive holds names of more than {_MOST_NAMES} characters")
         if name in self._kinds:
             raise Refused(f"/{name} is in the archive twice, or before its directory")
 
@@ -261,6 +268,8 @@ class Landing:
             raise Refused(f"the archive holds a name that it must not: {name!r}")
         for end in range(1, len(parts) + 1):
             parent = "/".join(parts[:end])
+            if parent not in self._kinds:
+                self._names += len(parent)
             kind = self._kinds.setdefault(parent, "parent")
             if kind in ("file", "symlink"):
                 raise Refused(f"/{name} is below /{parent}, which is a {kind}")

@@ -19,6 +19,7 @@ from .state import AgentError, home, read_request, say, try_lock
 
 _BUFFER = 1 << 20
 _PACKED = ("directory", "file", "symlink")
+_MOST_REASONS, _LONGEST_REASON = 16, 1000
 
 
 # --- what is ours -------------------------------------------------------------------------
@@ -191,8 +192,8 @@ def pack() -> int:
     On standard output; the content that the other side has (see `stash.py`) is left out.
 
     It begins with {"paths": {path: {"kind", "bytes"}}}, kind being `file`, `directory`, `symlink`,
-    `missing`, `pipe`, `socket`, `device`, `unreadable` ("why" says it) or `stand-in` (is or holds one,
-    named as "stand_in"). Only the first three are packed; where one of `must` is not, nothing is sent.
+    `missing`, `pipe`, `socket`, `device`, `unreadable` ("why" says it of the first ones) or `stand-in` (is
+    or holds one). Only the first three are packed; where one of `must` is not, nothing is sent.
     """
     request = read_request()
     must = [str(path) for path in request.get("must", [])]
@@ -217,17 +218,20 @@ def _tell_stand_ins(found: dict[str, dict[str, Any]]) -> None:
 
     stand_ins = StandIns()
     for path, told in found.items():
-        name = stand_ins.first_in(path)
-        if name:
-            told.update(kind="stand-in", stand_in=name)
+        if stand_ins.first_in(path):
+            told.update(kind="stand-in")
 
 
 def _tell_unreadable(found: dict[str, dict[str, Any]]) -> None:
+    reasons = 0
     for path, told in found.items():
         if told["kind"] in ("file", "directory"):
             closed = _closed_in(path)
             if closed:
-                told.update(kind="unreadable", why=f"{closed}: Permission denied")
+                told.update(kind="unreadable")
+                if reasons < _MOST_REASONS:  # the reader takes a note of no more bytes than it expects
+                    told.update(why=f"{closed[:_LONGEST_REASON]}: Permission denied")
+                reasons += 1
 
 
 def _closed_in(path: str) -> str:

@@ -21,7 +21,11 @@ BODY = 1 << 20
 
 _HEADER = struct.Struct(">BBIII")
 _HEAD_IS_PACKED, _BODY_IS_PACKED = 1, 2
-_MOST_HEAD = {BEGIN: 64 << 20, ITEMS: 4 << 20, DATA: 64, END: 64 << 20}
+NOTE = 1 << 20
+"""The most bytes that a note has, unless its reader has asked for a longer one."""
+ITEMS_HEAD = 1 << 20
+"""The most bytes that the head of a frame with files has. JSON takes up to 25 times as much in memory."""
+_DATA_HEAD = 64
 _MOST_NOISE = 1 << 20
 _WORTH_PACKING = 200
 _SAMPLE = 32768
@@ -96,7 +100,9 @@ def _crc(kind: int, packed: int, head: int, body: int) -> int:
 class FrameReader:
     """Reads frames from a stream."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, begin_bytes: int = NOTE) -> None:
+        """`begin_bytes`: the most that the note at the beginning may have."""
+        self._most_head = {BEGIN: begin_bytes, ITEMS: ITEMS_HEAD, DATA: _DATA_HEAD, END: NOTE}
         self._stream = stream
         self._buffer = memoryview(bytearray(BODY))
 
@@ -114,7 +120,7 @@ class FrameReader:
     def next(self) -> Frame:
         """The next frame. Raises ArchiveError."""
         kind, packed, head, body, check = _HEADER.unpack(self._exactly(_HEADER.size))
-        if head > _MOST_HEAD.get(kind, -1) or body > BODY:
+        if head > self._most_head.get(kind, -1) or body > BODY:
             raise Damaged("the archive is damaged: a frame is larger than it can be")
         text = self._exactly(head)
         content = self._buffer[:body]
@@ -122,7 +128,7 @@ class FrameReader:
         if zlib.crc32(content, zlib.crc32(text, _crc(kind, packed, head, body))) != check:
             raise Damaged("the archive is damaged: a checksum is wrong")
         if packed & _HEAD_IS_PACKED:
-            text = _unpacked(text, _MOST_HEAD[kind])
+            text = _unpacked(text, self._most_head[kind])
         if packed & _BODY_IS_PACKED:
             content = memoryview(_unpacked(content, BODY))
         try:

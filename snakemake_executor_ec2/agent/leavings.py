@@ -11,6 +11,8 @@ from .state import job_dir, read_request, say
 _ENTRIES = 200_000
 """No more are looked at, and no more than this are reported:"""
 _FILES = 1000
+_NAMES = 64_000
+"""Characters of all their names: the answer is limited."""
 _NEVER = ("__pycache__",)
 _PART = ".ec2-part-"
 
@@ -18,7 +20,8 @@ _PART = ".ec2-part-"
 def main() -> int:
     """`left`: {"key", "roots": […], "own": […]} -> {"files": [[path, bytes], …]}
 
-    Regular files in the roots that were made or changed since the job began, the largest first. `own` is
+    Regular files in the roots that were made or changed since the job began, the largest first, as many as an
+    answer has room for. `own` is
     what it declares: what is there, or below, is not among them, nor what is in hidden folders.
     """
     request = read_request()
@@ -28,8 +31,18 @@ def main() -> int:
     for root in map(str, request["roots"]):
         _look(root, own, began_ns, found)
     largest = sorted(found.items(), key=lambda each: (-each[1], each[0]))
-    say({"files": largest[:_FILES]})
+    say({"files": _told(largest[:_FILES])})
     return 0
+
+
+def _told(files: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    room, told = _NAMES, []
+    for path, size in files:
+        room -= len(path)
+        if room < 0:
+            break
+        told.append((path, size))
+    return told
 
 
 def _look(root: str, own: set[str], began_ns: int, found: dict[str, int]) -> None:

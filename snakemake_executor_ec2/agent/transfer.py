@@ -27,18 +27,21 @@ from snakemake_executor_ec2.agent.archive import (
 )
 from snakemake_executor_ec2.agent.bundle import command
 from snakemake_executor_ec2.agent.extract import Judge, remove
+from snakemake_executor_ec2.agent.frames import NOTE
 from snakemake_executor_ec2.agent.stash import Stash
 from snakemake_executor_ec2.agent.state import AGAIN
 from snakemake_executor_ec2.agent.storing import is_for_good
 from snakemake_executor_ec2.agent.striping import MOST_LANES, Lanes
 from snakemake_executor_ec2.errors import ConnectionLost, ResultsRefused, StagingError
 from snakemake_executor_ec2.formatting import duration
-from snakemake_executor_ec2.ports import RemoteHost
+from snakemake_executor_ec2.ports import ANSWER_BYTES, RemoteHost
 
 _MOST_IN_VAIN = 20
 _IN_VAIN_S = 600.0
 """A line that breaks again and again, so often and for so long without anything arriving, is given up."""
 _ANSWER_S = 120.0
+_BYTES_A_FILE = 256
+"""Of answers: how much of a file has arrived, or what it is, beside its name."""
 
 Progress = Callable[[int, int], None]
 """Called now and then with the bytes of content that have been sent or have arrived, and of all there are; 0:
@@ -99,6 +102,8 @@ class Upload:
         self._entries = entries
         self._shift_ns = shift_ns
         self._progress = progress
+        self._count = 0
+        """Files, when they were last looked at."""
         self._transfer = secrets.token_hex(16)
         self._attempts = _Attempts()
 
@@ -107,14 +112,15 @@ class Upload:
         have: dict[str, int] = {}
         if not self._attempts.is_first():
             asked = json.dumps({"transfer": self._transfer}).encode()
-            done = host.run(command("arrived"), stdin=asked, timeout_s=_ANSWER_S)
+            most_bytes = ANSWER_BYTES + _BYTES_A_FILE * self._count
+            done = host.run(command("arrived"), stdin=asked, timeout_s=_ANSWER_S, most_bytes=most_bytes)
             if done.exit_code:
                 raise StagingError(f"Files could not be put on the machine: {last_words(done)}.")
             have, size = have_of(answer_of(done))
             if size is not None:
                 return size
             self._attempts.check(sum(have.values()))
-        total = _size(self._entries)
+        total, self._count = _size(self._entries)
         sizes: list[int] = []
 
         count = _Count(self._progress, total)
@@ -178,6 +184,8 @@ class Download:
         if not self._attempts.is_first():
             self._attempts.check(sum(have.values()))
         request = {"paths": self._paths, "must": self._must, "have": have}
+        wanted = [*self._must, *self._paths]
+        begin_bytes = NOTE + sum(len(json.dumps(path)) + _BYTES_A_FILE for path in wanted)
 
         count = _Count(self._progress)
 
@@ -193,6 +201,7 @@ class Download:
                 progress=count.add,
                 stash=self._stash,
                 begun=begun,
+                begin_bytes=begin_bytes,
             )
 
         try:
@@ -217,18 +226,19 @@ class Download:
         return Fetched(kinds=kinds, why=why, skipped=tuple(contents.skipped), size=contents.size)
 
 
-def _size(entries: Collection[Entry]) -> int:
-    """The bytes of all their files, as far as they can be found."""
-    size = 0
+def _size(entries: Collection[Entry]) -> tuple[int, int]:
+    """The bytes and the number of all their files, as far as they can be found."""
+    size = count = 0
     for entry in entries:
         with contextlib.suppress(OSError):
             status = os.lstat(entry.path)
             if stat.S_ISDIR(status.st_mode):
                 inside = [Entry(each.path, "") for each in os.scandir(entry.path)]
-                size += _size(inside)
+                below = _size(inside)
+                size, count = size + below[0], count + below[1]
             elif stat.S_ISREG(status.st_mode):
-                size += status.st_size
-    return size
+                size, count = size + status.st_size, count + 1
+    return size, count
 
 
 def _told(error: OSError) -> str:

@@ -33,6 +33,7 @@ from snakemake_executor_ec2.tags import AWAY_RULE
 
 _TAIL = 16 << 20
 _WORDS_S = 120.0
+_WORDS_BYTES = 16 << 20
 ENDS_S = 60.0
 """How long Snakemake may take to end its jobs' machines."""
 
@@ -157,7 +158,7 @@ class AwayMachine:
         """What this package's own command prints there."""
         path = shlex.quote(":".join(self.saved["path"]))
         line = f"cd {shlex.quote(str(self.there))} && PATH={path}:$PATH snakemake-ec2 {shlex.join(command)}"
-        done = self.connection.call(lambda host: host.run(line, timeout_s=_WORDS_S))
+        done = self.connection.call(lambda host: host.run(line, timeout_s=_WORDS_S, most_bytes=_WORDS_BYTES))
         return (done.stdout if not done.exit_code else done.stderr).decode(errors="replace")
 
     def status(self, key: str) -> JobState:

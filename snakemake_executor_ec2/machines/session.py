@@ -242,7 +242,7 @@ class MachineSession:
                     if isinstance(line.event, SpotNotice):
                         # Most jobs are lost, but one that ends within the two minutes is done.
                         self._spot_notice = True
-                        self._tell(messages.spot_notice(plan, line.event.at))
+                        self._tell_once(messages.spot_notice(plan, line.event.at), about="spot notice")
                     if self._live is not None:
                         self._live.happens(plan.key, line.event)
                     position = line.at
@@ -335,7 +335,8 @@ class MachineSession:
                 if agent.status(plan.key).state == "unknown":
                     raise InstanceLost(f"the machine does not know the job: {error.message}") from error
             self._tell_once(
-                f"the machine of {plan.label} cannot report on it ({error.message}); trying again"
+                f"the machine of {plan.label} cannot report on it ({error.message}); trying again",
+                about=f"no report on {plan.key}",
             )
             self._clock.sleep(_PAUSE_S)
             raise ConnectionLost("the machine cannot report on the job") from error

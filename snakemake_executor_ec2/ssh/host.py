@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeVar
 import paramiko
 
 from snakemake_executor_ec2.errors import ConnectionLost, InstanceLost, StagingError
-from snakemake_executor_ec2.ports import Completed
+from snakemake_executor_ec2.ports import ANSWER_BYTES, Completed
 from snakemake_executor_ec2.ssh.liveness import LiveSocket
 from snakemake_executor_ec2.ssh.transport import SshTransport, execute, why_lost
 
@@ -22,9 +22,11 @@ _BUFFER = 1 << 20
 _ALL = 1 << 30
 _PIECE = 32768
 _KEPT = 1 << 20
-_LONGEST_LINE = 8 << 20
-_LONGEST_ANSWER = 256 << 20
-"""In bytes. The longest that is sent: a piece of a job's output in JSON; the list of what a job has left."""
+_LONGEST_LINE = 1 << 20
+"""Bytes. The longest that is sent is a piece of 64 KiB of a job's output, in JSON."""
+_LONGEST_REST = 1 << 20
+"""Bytes after the end of what was downloaded."""
+_WORDS = 2000
 _OPEN_S = 60.0
 _FOREVER_S = 1e9
 
@@ -38,13 +40,20 @@ class SshHost:
         self._address = address
         self.round_trip_s = 0.0
 
-    def run(self, command: str, *, stdin: bytes = b"", timeout_s: float | None = None) -> Completed:
+    def run(
+        self,
+        command: str,
+        *,
+        stdin: bytes = b"",
+        timeout_s: float | None = None,
+        most_bytes: int = ANSWER_BYTES,
+    ) -> Completed:
         """See the port."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._execute(command) as execution:
             execution.feed(stdin)
             try:
-                return execution.completed(execution.read_all(deadline), deadline)
+                return execution.completed(execution.read_all(deadline, most_bytes), deadline)
             except TimeoutError as error:
                 self.close()
                 raise self._lost(f"a command took longer than {timeout_s:.0f} s") from error
@@ -78,8 +87,11 @@ class SshHost:
                 if execution.has_ended() and (done := execution.completed()).exit_code:
                     raise _failed(done) from error
                 raise
-            while stream.read(_BUFFER):
-                pass
+            rest = 0
+            while data := stream.read(_BUFFER):
+                rest += len(data)
+                if rest > _LONGEST_REST:
+                    raise too_much("files")
             done = execution.completed()
         if done.exit_code:
             raise _failed(done)
@@ -110,9 +122,12 @@ class SshHost:
                 if not data:
                     break
                 *whole, rest = (rest + data).split(b"\n")
+                for line in whole:
+                    if len(line) > _LONGEST_LINE:
+                        raise too_much("a line")
+                    yield line
                 if len(rest) > _LONGEST_LINE:
                     raise too_much("a line")
-                yield from whole
                 heard = time.monotonic()  # now, because the consumer of the lines may be slow
             if rest:
                 yield rest
@@ -148,7 +163,7 @@ def too_much(what: str) -> InstanceLost:
 def _failed(done: Completed) -> StagingError:
     said = done.stderr.decode(errors="replace").strip().splitlines()
     return StagingError(
-        said[-1] if said else f"a command on the machine failed: exit status {done.exit_code}"
+        said[-1][-_WORDS:] if said else f"a command on the machine failed: exit status {done.exit_code}"
     )
 
 
@@ -239,8 +254,9 @@ class _Execution:
             self._check_lost(None)
         return data
 
-    def read_all(self, deadline: float | None) -> bytes:
-        """The whole standard output. Raises TimeoutError after the deadline, ConnectionLost."""
+    def read_all(self, deadline: float | None, most_bytes: int) -> bytes:
+        """The whole standard output. Raises TimeoutError after the deadline, ConnectionLost; InstanceLost if
+        it is longer than it may be."""
         pieces: list[bytes] = []
         size = 0
         while True:
@@ -252,7 +268,7 @@ class _Execution:
                 return b"".join(pieces)
             pieces.append(data)
             size += len(data)
-            if size > _LONGEST_ANSWER:
+            if size > most_bytes:
                 raise too_much("an answer")
 
     def drain_stdout(self) -> None:

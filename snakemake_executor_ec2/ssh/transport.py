@@ -5,11 +5,14 @@ from __future__ import annotations
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import paramiko
 from paramiko.common import (
     MSG_CHANNEL_CLOSE,
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_REQUEST,
     cMSG_CHANNEL_CLOSE,
     cMSG_CHANNEL_REQUEST,
@@ -21,6 +24,10 @@ _WINDOW = 16 << 20
 _PACKET = 65536
 _REKEY_BYTES = 1 << 36
 """When new keys are agreed on: OpenSSH's own limit for AES. paramiko's is 512 MiB."""
+_LONGEST_PACKET = 256 << 10
+"""As in OpenSSH. paramiko believes any length, up to 4 GiB, before it knows who sends it."""
+_BEYOND_WINDOW = 1 << 20
+"""Bytes of grace for a server that counts otherwise than we do."""
 
 
 class SshTransport(paramiko.Transport):
@@ -29,6 +36,7 @@ class SshTransport(paramiko.Transport):
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock, default_window_size=_WINDOW, default_max_packet_size=_PACKET)
         self.packetizer.REKEY_BYTES = _REKEY_BYTES
+        self.packetizer.read_all = _bounded(self.packetizer.read_all)  # type: ignore[method-assign]
         self.killed_by: dict[int, int] = {}
         """By channel: the signal that killed its command."""
 
@@ -61,9 +69,30 @@ class SshTransport(paramiko.Transport):
     # Class attribute: paramiko looks here for what to do with a message about a channel.
     _channel_handler_table: ClassVar = {
         **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
+        MSG_CHANNEL_DATA: lambda channel, message: _feed(channel, channel._feed, message),
+        MSG_CHANNEL_EXTENDED_DATA: lambda channel, message: _feed(channel, channel._feed_extended, message),
         MSG_CHANNEL_REQUEST: lambda channel, message: _handle_request(channel, message),
         MSG_CHANNEL_CLOSE: lambda channel, message: _handle_close(channel, message),
     }
+
+
+def _bounded(read_all: Callable[..., bytes]) -> Callable[..., bytes]:
+    """Read no more at once than a packet can have."""
+
+    def read(size: int, check_rekey: bool = False) -> bytes:
+        if not 0 <= size <= _LONGEST_PACKET:
+            raise paramiko.SSHException("the other side sends a packet that is too long")
+        return read_all(size, check_rekey)
+
+    return read
+
+
+def _feed(channel: Any, feed: Callable[[paramiko.Message], None], message: paramiko.Message) -> None:
+    """Keep what a command has printed. A server that sends more than it was allowed to, which paramiko does
+    not look at, would fill the memory."""
+    feed(message)
+    if len(channel.in_buffer) + len(channel.in_stderr_buffer) > _WINDOW + _BEYOND_WINDOW:
+        raise paramiko.SSHException("the other side sends more than it may")
 
 
 def execute(channel: paramiko.Channel, command: bytes) -> None:

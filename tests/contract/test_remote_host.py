@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import pytest
 
-from snakemake_executor_ec2.errors import ConnectionLost, StagingError
+from snakemake_executor_ec2.errors import ConnectionLost, InstanceLost, StagingError
 from snakemake_executor_ec2.ports import RemoteHost
 from tests.contract.rigs import SILENCE_S, Rig
 
@@ -27,7 +27,7 @@ def test_run_tells_exit_code_and_both_streams(rig: Rig) -> None:
 def test_streams_are_binary_safe(rig: Rig) -> None:
     """Every byte value arrives as it was sent, more of them than any buffer holds."""
     data = bytes(range(256)) * 20_000
-    assert rig.host.run("cat", stdin=data).stdout == data
+    assert rig.host.run("cat", stdin=data, most_bytes=len(data)).stdout == data
 
 
 @pytest.mark.parametrize("number", [9, 14, 15])  # not 1, which nohup has everybody ignore
@@ -39,7 +39,7 @@ def test_a_signal_is_a_negative_exit_code(rig: Rig, number: int) -> None:
 def test_much_standard_error_blocks_nothing(rig: Rig) -> None:
     """Nobody has to read standard error for standard output to arrive."""
     command = "head -c 6000000 /dev/zero >&2; head -c 3000000 /dev/zero"
-    assert len(rig.host.run(command).stdout) == 3_000_000
+    assert len(rig.host.run(command, most_bytes=3_000_000).stdout) == 3_000_000
     assert rig.host.download(command, lambda stream: len(stream.read())) == 3_000_000
     assert rig.host.upload(f"{command}; cat >/dev/null", lambda _: None).exit_code == 0
 
@@ -141,6 +141,24 @@ def test_download_passes_the_readers_own_error_on(rig: Rig) -> None:
     with pytest.raises(KeyError):
         rig.host.download("cat /dev/zero", read)
     assert rig.host.run("echo well").stdout == b"well\n"
+
+
+def test_a_machine_that_talks_without_end_is_given_up(rig: Rig) -> None:
+    """An answer, a line, or what follows the files that were asked for: nothing of it fills the memory."""
+    with pytest.raises(InstanceLost, match="an answer without end"):
+        rig.connect().run("cat /dev/zero")
+    with pytest.raises(InstanceLost, match="a line without end"):
+        list(rig.connect().lines("cat /dev/zero"))
+    with pytest.raises(InstanceLost, match="files without end"):
+        rig.connect().download("cat /dev/zero", lambda stream: stream.read(10))
+
+
+def test_an_answer_may_be_as_long_as_it_is_expected_to_be(rig: Rig) -> None:
+    """Not a byte more."""
+    command = "head -c 100000 /dev/zero"
+    assert len(rig.host.run(command, most_bytes=100_000).stdout) == 100_000
+    with pytest.raises(InstanceLost):
+        rig.connect().run(command, most_bytes=99_999)
 
 
 def test_download_sends_standard_input(rig: Rig) -> None:

@@ -19,13 +19,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch, StagingError
-from snakemake_executor_ec2.ports import Completed
+from snakemake_executor_ec2.errors import (
+    ConnectError,
+    ConnectionLost,
+    HostKeyMismatch,
+    InstanceLost,
+    StagingError,
+)
+from snakemake_executor_ec2.ports import ANSWER_BYTES, Completed
 
 T = TypeVar("T")
 
 _CHUNK = 1 << 20
 _TICK_S = 0.02
+_MOST = 1 << 20
 
 
 @dataclass(kw_only=True)
@@ -95,7 +102,14 @@ class FakeRemoteHost:
         """See the port."""
         self.cut()
 
-    def run(self, command: str, *, stdin: bytes = b"", timeout_s: float | None = None) -> Completed:
+    def run(
+        self,
+        command: str,
+        *,
+        stdin: bytes = b"",
+        timeout_s: float | None = None,
+        most_bytes: int = ANSWER_BYTES,
+    ) -> Completed:
         """See the port."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._execute(command) as execution:
@@ -103,6 +117,8 @@ class FakeRemoteHost:
             pieces = []
             while data := execution.receive(_CHUNK, deadline):
                 pieces.append(data)
+                if sum(map(len, pieces)) > most_bytes:
+                    raise InstanceLost("the machine sends an answer without end")
             return execution.completed(b"".join(pieces), deadline)
 
     def upload(self, command: str, write: Callable[[BinaryIO], None]) -> Completed:
@@ -128,8 +144,11 @@ class FakeRemoteHost:
                 if execution.at_end and (done := execution.completed(b"")).exit_code:
                     raise _failed(done) from error
                 raise
-            while stream.read(_CHUNK):
-                pass
+            rest = 0
+            while data := stream.read(_CHUNK):
+                rest += len(data)
+                if rest > _MOST:
+                    raise InstanceLost("the machine sends files without end")
             done = execution.completed(b"")
         if done.exit_code:
             raise _failed(done)
@@ -157,6 +176,8 @@ class FakeRemoteHost:
                 if not data:
                     break
                 *whole, rest = (rest + data).split(b"\n")
+                if max(map(len, (*whole, rest))) > _MOST:
+                    raise InstanceLost("the machine sends a line without end")
                 yield from whole
                 heard = time.monotonic()
             if rest:

@@ -220,6 +220,34 @@ def test_sockets_and_pipes_are_left_out_and_named(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_names_of_any_length_and_number_fit_into_the_frames(tmp_path: Path) -> None:
+    """A frame's head is limited, and JSON needs up to twelve bytes for a character: fewer files share it."""
+    source = tmp_path / "d"
+    for depth in range(8):
+        source = source / (str(depth) + "\N{SNAKE}" * 60)
+    source.mkdir(parents=True)
+    for number in range(1500):
+        (source / f"{number}").write_bytes(b"%d" % number)
+    for number in range(500):
+        (source / f"link {number}").symlink_to("\N{SNAKE}" * 200)
+    read_archive(archive(Entry(str(tmp_path / "d"), "/d")), lambda _: str(tmp_path / "out"))
+    arrived = tmp_path / "out" / source.relative_to(tmp_path / "d")
+    assert [(arrived / str(number)).read_bytes() for number in range(1500)] == [
+        b"%d" % number for number in range(1500)
+    ]
+    assert (arrived / "link 499").readlink() == Path("\N{SNAKE}" * 200)
+
+
+def test_more_that_is_left_out_than_can_be_named(tmp_path: Path) -> None:
+    """The last note names the first ones."""
+    (tmp_path / "d").mkdir()
+    for number in range(2000):
+        os.mkfifo(tmp_path / "d" / f"{number:04}{chr(128013) * 50}")
+    contents = read_archive(archive(Entry(str(tmp_path / "d"), "/d")), lambda _: str(tmp_path / "out"))
+    assert 100 < len(contents.skipped) < 2000
+    assert contents.skipped[0].startswith("/d/0000")
+
+
 def test_progress_counts_the_content(tmp_path: Path) -> None:
     """Both sides can tell how far they are."""
     (tmp_path / "f").write_bytes(bytes(3_000_000))

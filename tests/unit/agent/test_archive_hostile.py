@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from snakemake_executor_ec2.agent import extract
 from snakemake_executor_ec2.agent.archive import ArchiveError, Contents, Entry, Refused, read_archive
 from snakemake_executor_ec2.agent.frames import BEGIN, DATA, END, ITEMS, MAGIC, FrameWriter
 from snakemake_executor_ec2.staging.links import LinkRules
@@ -64,6 +65,7 @@ _HOSTILE = {
     "empty": [member("work//x", data=b"x")],
     "device": [member("work/x", "c")],
     "no kind": [frame(ITEMS, [[]])],
+    "key that is none": [frame(ITEMS, [["f", "work/x", 0, 0, 0, "0" * 100_000]])],
     "no list": [frame(ITEMS, ["work/x"])],
     "kind that is none": [frame(ITEMS, [[["d"], "work/x", 0, 0]])],
     "text for a number": [frame(ITEMS, [["d", "work/x", "0", 0]])],
@@ -206,7 +208,7 @@ def test_a_frame_that_is_too_large_is_not_read(tmp_path: Path, lengths: tuple[in
         _receive(hostile(header), tmp_path)
 
 
-@pytest.mark.parametrize("kind", [ITEMS, DATA])
+@pytest.mark.parametrize("kind", [BEGIN, ITEMS, DATA, END])
 def test_a_frame_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path, kind: int) -> None:
     """A kilobyte may be a gigabyte of zeros."""
     for packed, head, body in (
@@ -219,6 +221,28 @@ def test_a_frame_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path, kind: 
         data = start[:-4] + struct.pack(">I", check) + whole + body
         with pytest.raises(ArchiveError, match="larger"):
             _receive(hostile(data), tmp_path)
+
+
+def test_a_beginning_is_no_longer_than_was_asked_for(tmp_path: Path) -> None:
+    """Who asks for many files says how much may be told of them; the end has nothing to tell of each."""
+    long = {"paths": {f"/work/{number}": {"kind": "file"} for number in range(100_000)}}
+    stream = MAGIC + frame(BEGIN, long) + frame(END, {})
+    with pytest.raises(ArchiveError, match="larger"):
+        read_archive(io.BytesIO(stream), lambda _: None)
+    assert read_archive(io.BytesIO(stream), lambda _: None, begin_bytes=8 << 20).begin == long
+    stream = MAGIC + frame(BEGIN, {}) + frame(END, long)
+    with pytest.raises(ArchiveError, match="larger"):
+        read_archive(io.BytesIO(stream), lambda _: None, begin_bytes=8 << 20)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_names_come_to_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, deep: bool) -> None:
+    """They are kept until all has arrived, with the folders on the way to each: no memory is filled so."""
+    monkeypatch.setattr(extract, "_MOST_NAMES", 20_000)
+    names = [f"work/d/{number}" + ("/a" * 60 if deep else "a" * 120) for number in range(200)]
+    with pytest.raises(Refused, match="names of more than"):
+        _receive(hostile(member("work/d", "d"), *map(member, names)), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_archive_of_somebody_elses(tmp_path: Path) -> None:
