@@ -112,7 +112,12 @@ class ConnectError(Ec2ExecutorError):
 
 
 class ConnectionLost(ConnectError):
-    """An ssh connection that worked broke off; the machine may still be there."""
+    """An ssh connection that worked broke off; the machine may still be there. `came_further`: what was under
+    way has come further over it, or the reason is not the machine's."""
+
+    def __init__(self, message: str, *, came_further: bool = False) -> None:
+        super().__init__(message)
+        self.came_further = came_further
 
 
 class LoginRefused(ConnectError):

@@ -281,14 +281,20 @@ class Agent:
         or falls silent: then go on, over a new one, from the last line's `at`.
         """
         following = command("follow", key, "--events", str(position.events), "--output", str(position.output))
-        for raw in self._host.lines(following, heartbeat_s=heartbeat_s, silence_s=silence_s):
-            line = parse_line(raw)
-            if line is None:
-                continue
-            yield line
-            if isinstance(line.event, _LAST):
-                return
-        raise ConnectionLost("The machine's agent stopped reporting what the job does.")
+        came = False
+        try:
+            for raw in self._host.lines(following, heartbeat_s=heartbeat_s, silence_s=silence_s):
+                line = parse_line(raw)
+                if line is None:
+                    continue
+                came = True
+                yield line
+                if isinstance(line.event, _LAST):
+                    return
+        except ConnectionLost as error:
+            error.came_further = came
+            raise
+        raise ConnectionLost("The machine's agent stopped reporting what the job does.", came_further=came)
 
     def status(self, key: str) -> JobState:
         """How a job is."""

@@ -76,8 +76,9 @@ class _Attempts:
         self.number += 1
         return self.number == 1
 
-    def check(self, arrived: int) -> None:
-        """Raise StagingError after many in a row of which nothing has arrived."""
+    def check(self, arrived: int) -> bool:
+        """Whether the last one came further. Raises StagingError after many in a row that did not."""
+        came_further = arrived > max(self._most, 0)
         if arrived > self._most:
             self._most, self._in_vain, self._last = arrived, 0, time.monotonic()
         self._in_vain += 1
@@ -88,6 +89,7 @@ class _Attempts:
                 f"{self._in_vain} times, in {duration(waited_s)}, nothing more had arrived: look for what "
                 "ends connections on the way."
             )
+        return came_further
 
 
 class Upload:
@@ -109,6 +111,14 @@ class Upload:
 
     def over(self, host: RemoteHost) -> int:
         """Send what has not arrived yet; returns the bytes of content, of all of it."""
+        self._came_further = False
+        try:
+            return self._send(host)
+        except ConnectionLost as error:
+            error.came_further = self._came_further
+            raise
+
+    def _send(self, host: RemoteHost) -> int:
         have: dict[str, int] = {}
         if not self._attempts.is_first():
             asked = json.dumps({"transfer": self._transfer}).encode()
@@ -119,7 +129,7 @@ class Upload:
             have, size = have_of(answer_of(done))
             if size is not None:
                 return size
-            self._attempts.check(sum(have.values()))
+            self._came_further = self._attempts.check(sum(have.values()))
         total, self._count = _size(self._entries)
         sizes: list[int] = []
 
@@ -181,6 +191,13 @@ class Download:
     def over(self, host: RemoteHost) -> Fetched:
         """Fetch what has not arrived yet. No file appears on this computer until everything has."""
         have = self._stash.have()
+        try:
+            return self._fetch(host, have)
+        except ConnectionLost as error:
+            error.came_further = sum(self._stash.have().values()) > sum(have.values())
+            raise
+
+    def _fetch(self, host: RemoteHost, have: dict[str, int]) -> Fetched:
         if not self._attempts.is_first():
             self._attempts.check(sum(have.values()))
         request = {"paths": self._paths, "must": self._must, "have": have}

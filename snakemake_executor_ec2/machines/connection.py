@@ -18,7 +18,7 @@ from snakemake_executor_ec2.errors import (
     PermissionDenied,
 )
 from snakemake_executor_ec2.formatting import duration
-from snakemake_executor_ec2.machines.failure_detector import FailureDetector, Reachability
+from snakemake_executor_ec2.machines.failure_detector import FailureDetector, InVain, Reachability
 from snakemake_executor_ec2.model import Machine, MachineStatus
 from snakemake_executor_ec2.ports import Clock, Cloud, Connector, RemoteHost
 from snakemake_executor_ec2.report import messages
@@ -93,21 +93,48 @@ class Connection:
     def call(self, use: Callable[[RemoteHost], T]) -> T:
         """The result of `use`, which is called again on a new connection if one breaks.
 
-        Raises InstanceLost if the machine is gone, seems to have crashed, or could not be reached for
-        `patience_s`.
+        Raises InstanceLost if the machine is gone, seems to have crashed, could not be reached for
+        `patience_s`, or breaks off whatever is done there.
         """
-        lost = 0
+        lost, in_vain = 0, None
         while True:
             host = self._connected()
             began = self._clock.monotonic()
             try:
-                return use(host)
-            except ConnectionLost:
+                result = use(host)
+            except ConnectionLost as error:
                 self._cancel.check()
                 self._drop(host)
-            lost = 0 if self._clock.monotonic() - began > _STEADY_S else lost + 1
+                failure = error
+            else:
+                self._works()
+                return result
+            stood = self._clock.monotonic() - began > _STEADY_S
+            lost = 0 if stood else lost + 1
+            if stood or failure.came_further:
+                in_vain = None
+                self._works()
+            else:
+                in_vain = in_vain or self._failing_since(began)
+                self._check_use(in_vain, failure)
             if lost > 1:  # a line that lets us log in and then breaks, again and again
                 self._cancel.wait(_PAUSES_S[min(lost - 1, len(_PAUSES_S)) - 1])
+
+    def _works(self) -> None:
+        self._reachability.note_work(self._machine.id, self._clock.monotonic())
+
+    def _failing_since(self, began: float) -> InVain:
+        return InVain(began=began, last=began, lost_after_s=self._lost_after_s, patience_s=self._patience_s)
+
+    def _check_use(self, in_vain: InVain, failure: ConnectionLost) -> None:
+        """Raise InstanceLost if a machine that lets us log in has broken off all calls for too long."""
+        machine, now = self._machine, self._clock.monotonic()
+        if self._is_impaired() is None:
+            in_vain.ec2_is_silent(now)
+            return
+        in_vain.broke_off(now)
+        if in_vain.is_over(alone=self._reachability.is_alone_in_failing(machine.id, in_vain.began)):
+            raise InstanceLost(messages.breaks_off(machine, in_vain.seconds, failure))
 
     def once(self, use: Callable[[RemoteHost], T]) -> T | None:
         """The result of `use` over the connection that stands; None if none does, or it breaks."""
@@ -233,11 +260,8 @@ class Connection:
     def _look_at(self, detector: FailureDetector) -> bool:
         """Whether EC2 answers. Raises InstanceLost if waiting longer makes no sense."""
         machine, now = self._machine, self._clock.monotonic()
-        try:
-            impaired = self._cloud.is_impaired(machine.id)
-        except PermissionDenied:
-            impaired = False  # which is an answer: the line to EC2 is up
-        except Ec2ExecutorError:
+        impaired = self._is_impaired()
+        if impaired is None:
             detector.ec2_is_silent()
             return False
         others_answer = self._reachability.answered_since(machine.id, detector.began)
@@ -245,3 +269,12 @@ class Connection:
         if why := detector.why_lost(now):
             raise InstanceLost(f"machine {machine.id} {why}")
         return True
+
+    def _is_impaired(self) -> bool | None:
+        """Whether EC2's own checks of the machine fail; None: EC2 does not answer."""
+        try:
+            return self._cloud.is_impaired(self._machine.id)
+        except PermissionDenied:
+            return False  # which is an answer: the line to EC2 is up
+        except Ec2ExecutorError:
+            return None

@@ -367,7 +367,9 @@ class MachineSession:
                 "can"
             )
             self._clock.sleep(_PAUSE_S)
-            raise ConnectionLost("what the job prints cannot be stored on your computer") from error
+            raise ConnectionLost(
+                "what the job prints cannot be stored on your computer", came_further=True
+            ) from error
 
     def _other_workdir(self, plan: JobPlan, why: str) -> PathMap:
         home = self._connection.call(lambda host: host.run('echo; printf %s "$HOME"', timeout_s=60))

@@ -257,6 +257,13 @@ def silent(machine: Machine, error: Ec2ExecutorError, patience_s: float) -> str:
     )
 
 
+def breaks_off(machine: Machine, seconds: float, error: Ec2ExecutorError) -> str:
+    return (
+        f"machine {machine.id} lets us log in, but for {duration(seconds)} has broken off whatever was done "
+        f"there: {error.message.rstrip('.')}"
+    )
+
+
 def answers_again(machine: Machine) -> str:
     return f"{machine.id} answers again"
 

@@ -36,6 +36,7 @@ class _Breaking:
         self._host: RemoteHost | None = rig.host
         self._left = [int(share * _SIZE) for share in _CUTS]
         self.attempts = 0
+        self.came_further: list[bool] = []
 
     def progress(self, done: int, total: int) -> None:
         assert done <= total == _SIZE
@@ -51,8 +52,8 @@ class _Breaking:
             self._host = None
             try:
                 return use(host)
-            except ConnectionLost:
-                pass
+            except ConnectionLost as error:
+                self.came_further.append(error.came_further)
             finally:
                 if host is not self._rig.host:
                     host.close()
@@ -98,6 +99,9 @@ def test_a_transfer_over_a_line_that_breaks_is_sent_once(
         ) as download:
             assert line.call(download.over).kinds == {str(there): "directory"}
     assert line.attempts == 4
+    # Of an upload that shows at the next attempt, and what was under way has not arrived.
+    assert line.came_further[-1] or direction == "up over lanes"
+    assert all(line.came_further) == (direction == "down")
     assert _contents(target) == content
     assert [path.name for path in target.parent.iterdir()] == [target.name]
     assert rig.carried() - before < 1.02 * _SIZE + len(_CUTS) * _UNDER_WAY * (

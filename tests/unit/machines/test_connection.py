@@ -122,6 +122,74 @@ def test_a_line_that_breaks_at_each_use_is_given_time(world: World) -> None:
     assert waits == [0, 0.5, 0.5, 0.5, 1, 2, 5, 5, 100, 0]
 
 
+def _broken(world: World, seconds: float = 0.0, *, came_further: bool = False) -> Callable[[object], str]:
+    """What is done on a machine that lets us log in, and breaks off whatever it is, after so long."""
+
+    def use(_: object) -> str:
+        world.clock.sleep(seconds)
+        raise ConnectionLost("The end of a command was not heard.", came_further=came_further)
+
+    return use
+
+
+@pytest.mark.parametrize("seconds", [0.0, 30.0])
+def test_a_machine_that_breaks_off_every_call_is_lost(world: World, seconds: float) -> None:
+    """If nothing was ever done there, or something is on another one: the job starts again elsewhere."""
+    with pytest.raises(InstanceLost, match=r"lets us log in, .* 30\S* minutes .*: The end of a"):
+        world.connection.call(_broken(world, seconds))
+    assert 1800 <= world.waited_s < 1860
+    assert world.call() == "done"  # now it has worked
+    world.began = world.clock.monotonic()
+    world.at(100.0, lambda: world.reachability.note_work("i-other", world.clock.monotonic()))
+    with pytest.raises(InstanceLost, match="lets us log in"):
+        world.connection.call(_broken(world, seconds))
+    assert 1800 <= world.waited_s < 1860
+
+
+def test_a_network_that_breaks_off_every_call_is_waited_for(world: World) -> None:
+    """If nothing comes to an end on other machines either, and this one has worked: its job may still run."""
+    world.reachability.note_work("i-other", world.clock.monotonic())
+    assert world.call() == "done"
+    with pytest.raises(InstanceLost, match="for 12 hours"):
+        world.connection.call(_broken(world))
+    assert LEASE_S <= world.waited_s < LEASE_S + 60
+
+
+@pytest.mark.parametrize("seconds", [0.0, 61.0])
+def test_a_line_that_brings_something_each_time_is_no_reason(world: World, seconds: float) -> None:
+    """Or that stands for more than a minute."""
+    calls = itertools.count()
+    broken = _broken(world, seconds, came_further=not seconds)
+    use = lambda host: "done" if next(calls) == 1000 else broken(host)  # noqa: E731
+    assert world.connection.call(use) == "done"
+    assert world.waited_s > 4000
+
+
+def test_a_night_between_two_breaks_is_no_reason(world: World) -> None:
+    """A laptop that slept finds its line broken, twice: only what can be held against the machine counts."""
+    calls = itertools.count()
+
+    def use(host: object) -> str:
+        number = next(calls)
+        if number == 1:
+            world.scene.silent.add(ADDRESS)
+            world.at(30_000.0, world.scene.silent.clear)
+        return "done" if number == 5 else _broken(world)(host)
+
+    assert world.connection.call(use) == "done"
+    assert world.waited_s > 30_000
+
+
+def test_calls_that_break_off_while_ec2_is_silent_do_not_count(world: World) -> None:
+    """Our own network is what breaks them."""
+    world.cloud.fail("is_impaired", ThrottledError("no answer"), times=1000)
+    calls = itertools.count()
+    broken = _broken(world)
+    use = lambda host: "done" if next(calls) == 1100 else broken(host)  # noqa: E731
+    assert world.connection.call(use) == "done"
+    assert world.waited_s > 5000
+
+
 def test_a_machine_that_ended_is_lost_at_once(world: World) -> None:
     """With EC2's reason for its end."""
     world.cloud.end(world.machine.id, reason="Server.SpotInstanceTermination")
