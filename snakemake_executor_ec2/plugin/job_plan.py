@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import JobPlan, Requirements
 from snakemake_executor_ec2.plugin import snakemake_private
+from snakemake_executor_ec2.plugin.earlier_logs import read_logs
 from snakemake_executor_ec2.staging.indexes import indexes
 from snakemake_executor_ec2.staging.private import private_in
 from snakemake_executor_ec2.staging.sources import LIMIT_BYTES
@@ -57,7 +58,7 @@ def plan_job(
         tools=deployment_tools(jobs),
         folders=(*_deployment_folders(jobs), *_absolute(_climbed_from(jobs))),
         sources=tuple(dict.fromkeys([*sources, *params_files, *environments])),
-        inputs=_existing([*_inputs(job, jobs), *updated(job)]),
+        inputs=_existing([*_inputs(job, jobs), *updated(job), *_logs_before(jobs, decision, sources)]),
         outputs=_absolute([f for f in outputs if str(f) not in unneeded] + benchmarks),
         optional_outputs=_absolute(optional),
         logs=_absolute(logs + benchmarks),
@@ -74,7 +75,6 @@ def _inputs(job: Any, jobs: Sequence[Any]) -> list[Any]:
     inputs = [f for j in readers for f in j.input if not is_storage(f) and str(f) not in made]
     inputs += container_images(jobs)
     inputs += [f for j in readers[len(jobs) :] for f in j.output if _comes_back(f)]
-    inputs += _records_before(jobs)
     for path in _absolute(inputs):
         if private := private_in(path, Path.cwd()):
             raise ConfigurationError(
@@ -224,12 +224,11 @@ def _checkpoints_before(jobs: Iterable[Any]) -> list[Any]:
     return [job for job in checkpoints if job in seen or read & set(map(str, job.output))]
 
 
-def _records_before(jobs: Iterable[Any]) -> list[Any]:
-    """Logs and benchmarks of the jobs right before some others: summaries read them, and Snakemake
-    does not want them declared."""
+def _logs_before(jobs: Collection[Any], decision: Mapping[str, Any], sources: tuple[Path, ...]) -> list[str]:
+    """Logs and benchmarks of the jobs right before some others that these may read."""
     before = {each for job in jobs for each in job.dag.job_dependencies(job)}.difference(jobs)
-    records = [f for job in before for f in (*job.log, job.benchmark) if f and not is_storage(f)]
-    return sorted(records)
+    logs = {f for job in before for f in (*job.log, job.benchmark) if f and not is_storage(f)}
+    return read_logs(jobs, logs, commands=[each["shell"] for each in decision["jobs"]], sources=sources)
 
 
 def _is_function(file: Any) -> bool:

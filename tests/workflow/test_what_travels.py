@@ -79,3 +79,52 @@ def test_snakefiles_from_the_web_are_fetched_by_this_computer_only(
     assert run.returncode == 0, run.output
     assert sorted(asked) == by_dry_run != []
     assert (run.folder / "one.txt").exists()
+
+
+RECORDS = r"""
+rule all:
+    input: "ignores.txt", "names.txt", "declares.txt", "hides.txt"
+
+rule made:
+    output: "made.txt"
+    log: "logs/made.log"
+    benchmark: "bench/made.tsv"
+    shell: "echo told > {log}; touch {output}"
+
+rule ignores:
+    input: "made.txt"
+    output: "ignores.txt"
+    log: "logs/ignores.log"
+    shell: "cp {input} {output} 2> {log}"
+
+rule names:
+    input: "made.txt"
+    output: "names.txt"
+    shell: "cat logs/*.log > {output}"
+
+rule declares:
+    input: "made.txt", log="logs/made.log"
+    output: "declares.txt"
+    shell: "cp {input.log} {output}"
+
+rule hides:
+    input: "made.txt"
+    output: "hides.txt"
+    shell: "cat $(printf 'l\\157gs/made.l\\157g') > {output}"
+"""
+
+
+def test_logs_are_sent_to_those_that_read_them(run_workflow: WorkflowRunner) -> None:
+    """With a job that declares or names them. One that finds the name in another way is told what to do."""
+    run = run_workflow({"Snakefile": RECORDS}, "--ec2-show-staging", "--keep-going", "--jobs", "4")
+
+    told = "sent to the machine of rule {}: "
+    assert run.returncode != 0
+    assert told.format("ignores") + "1 file of 0 B (input): made.txt" in run.output
+    assert told.format("hides") + "1 file of 0 B (input): made.txt" in run.output
+    assert told.format("names") + "2 files of 5 B (input): logs/made.log 5 B, made.txt 0 B" in run.output
+    for name in ("names", "declares"):
+        assert (run.folder / f"{name}.txt").read_text() == "told\n", name
+    assert not (run.folder / "hides.txt").exists()
+    assert "logs/made.log exists on your computer but was not sent to the machine" in run.output
+    assert "add it to the input of hides" in run.output
