@@ -9,7 +9,7 @@ the agent on it reports `JobEvent`s; all of it ends in a `JobOutcome` with its `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,9 +61,14 @@ class Requirements:
     gpu_mem_mb: int = 0
     """Of each GPU."""
     nvme_gb: int = 0
-    """Local NVMe disks (10^9 bytes), all together; they come unformatted."""
+    """Local NVMe disks (10^9 bytes), all together."""
     network_gbps: float = 0.0
     """The machine's sustained network bandwidth, in Gbit/s."""
+    disk_mbps: int = 0
+    """Throughput of the root volume in MiB/s; 0: what suits `staged_mib` and the machine."""
+    disk_iops: int = 0
+    staged_mib: int = field(default=0, compare=False)
+    """Of its inputs, as far as they are known."""
     arch: Arch = Arch.X86_64
     instance_types: tuple[str, ...] = ()
     spot: SpotUse = SpotUse.NEVER
@@ -144,6 +149,8 @@ class InstanceType:
     """Local solid-state NVMe disks, all together."""
     network_gbps: float = 0.0
     """The baseline, not the burst that `up to 12.5 Gigabit` names."""
+    ebs_mbps: float = 0.0
+    """The most that its EBS volumes reach together, in MB/s; 0: not known."""
     burstable: bool = False
     bare_metal: bool = False
     current_generation: bool = True
@@ -205,8 +212,21 @@ class KeyPair:
     """`ssh-ed25519 AAAA…`, without a comment."""
 
 
+BASE_MBPS, BASE_IOPS = 125, 3000
+"""What every gp3 volume has in its price: MiB/s, and operations a second."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class LaunchSpec:
+class WithDisk:
+    """What has a root volume."""
+
+    disk_gib: int
+    disk_mbps: int = BASE_MBPS
+    disk_iops: int = BASE_IOPS
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchSpec(WithDisk):
     """Everything about one launch: the same spec gives the same request."""
 
     token: str
@@ -214,7 +234,6 @@ class LaunchSpec:
     offer: Offer
     zone: str
     image: Image
-    disk_gib: int
     user_data: str = field(repr=False)
     tags: Mapping[str, str]
     instance_profile: str | None = None
@@ -224,7 +243,7 @@ class LaunchSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class Machine(WithDisk):
     """A machine that EC2 has launched."""
 
     id: str
@@ -232,7 +251,6 @@ class Machine:
     zone: str
     market: Market
     price: Price | None
-    disk_gib: int
     launched_at: float
     """Seconds since the epoch, by the controller's clock."""
     on_demand: Price | None = None
@@ -253,12 +271,7 @@ class MachineState(StrEnum):
     @property
     def is_gone(self) -> bool:
         """True if nothing can be run on it any more."""
-        return self in _GONE
-
-
-_GONE = frozenset(
-    {MachineState.STOPPING, MachineState.STOPPED, MachineState.SHUTTING_DOWN, MachineState.TERMINATED}
-)
+        return self.value in ("stopping", "stopped", "shutting-down", "terminated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,20 +306,6 @@ class Software:
     """`conda` and `apptainer`, if Snakemake deploys a job's software with them."""
     late: tuple[str, ...] = ()
     """Names of programs: all this is installed when one of them is first called. Empty: before the job."""
-
-    def of_job(self, plan: JobPlan) -> Software:
-        """What a job's machine needs."""
-        late = comes_late(plan.direct, requirements=self.requirements, setup=self.setup)
-        return replace(self, tools=plan.tools, late=self.late if late else ())
-
-
-def comes_late(direct: Mapping[str, Any] | None, *, requirements: str | None, setup: str | None) -> bool:
-    """Whether software is installed only when a job calls it: a direct command may never do so. Names of
-    programs that requirements bring are not known before, and a benchmark would measure the installation."""
-    if direct is None or requirements or setup:
-        return False
-    requests = [member["request"] for member in direct["members"]] if "members" in direct else [direct]
-    return not any(request["benchmark"] for request in requests)
 
 
 @dataclass(frozen=True, kw_only=True)

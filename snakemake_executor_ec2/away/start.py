@@ -50,7 +50,7 @@ class Order:
         """The project, whose jobs may cost what is left of the budget."""
         if self.max_cost_usd is None:
             return self.project
-        own_usd = estimated_usd(machine.price, machine.disk_gib, self.requirements.runtime_min) or 0.0
+        own_usd = estimated_usd(machine.price, machine, self.requirements.runtime_min) or 0.0
         left = f"{max(0.0, self.max_cost_usd - own_usd):.4f}"
         return replace(self.project, arguments=(*self.project.arguments, "--ec2-max-cost", left))
 

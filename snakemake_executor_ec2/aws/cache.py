@@ -19,7 +19,7 @@ from platformdirs import user_cache_path
 from snakemake_executor_ec2.ports import Clock
 
 DAY_S = 86_400.0
-_FORMAT = 1
+_FORMAT = 2
 _KEEP_S = 30 * DAY_S
 """Files of endpoints and regions that were not asked for in this time are removed."""
 

@@ -70,6 +70,7 @@ def instance_type(row: InstanceTypeInfoTypeDef) -> InstanceType | None:
             card.get("BaselineBandwidthInGbps", 0.0)
             for card in row.get("NetworkInfo", {}).get("NetworkCards", [])
         ),
+        ebs_mbps=float(row.get("EbsInfo", {}).get("EbsOptimizedInfo", {}).get("MaximumThroughputInMBps", 0)),
         burstable=row.get("BurstablePerformanceSupported", False),
         bare_metal=row.get("BareMetal", False),
         current_generation=row.get("CurrentGeneration", True),

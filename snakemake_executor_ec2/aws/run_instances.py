@@ -15,7 +15,7 @@ from snakemake_executor_ec2.aws.statuses import describe_run
 from snakemake_executor_ec2.aws.together import NO_ADDRESSES, Together, token_of
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import CapacityError, LaunchError
-from snakemake_executor_ec2.model import LaunchSpec, Machine, Market
+from snakemake_executor_ec2.model import BASE_IOPS, BASE_MBPS, LaunchSpec, Machine, Market
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.timing import LAUNCHES_AT_ONCE, LAUNCHES_PER_S, Backoff, RateLimiter
 
@@ -88,6 +88,10 @@ def _volumes(spec: LaunchSpec) -> list[dict[str, Any]]:
     """All of them end with the machine, those that its image brings as well."""
     always = {"Encrypted": True, "DeleteOnTermination": True}
     root = {"VolumeType": "gp3", "VolumeSize": spec.disk_gib, **always}
+    if spec.disk_mbps > BASE_MBPS:
+        root["Throughput"] = spec.disk_mbps
+    if spec.disk_iops > BASE_IOPS:
+        root["Iops"] = spec.disk_iops
     return [
         {"DeviceName": spec.image.root_device, "Ebs": root},
         *({"DeviceName": name, "Ebs": dict(always)} for name in spec.image.other_devices),
@@ -191,6 +195,8 @@ class Launcher:
                 price=spec.offer.price,
                 on_demand=spec.offer.on_demand,
                 disk_gib=spec.disk_gib,
+                disk_mbps=spec.disk_mbps,
+                disk_iops=spec.disk_iops,
                 launched_at=launched_at,
             )
             for row in sorted(rows, key=lambda row: (row.get("AmiLaunchIndex", 0), row["InstanceId"]))

@@ -215,4 +215,5 @@ def token_of(specs: Sequence[LaunchSpec]) -> str:
 def _shape(spec: LaunchSpec) -> object:
     """What EC2 is told, but for the second at which the machine ends on its own."""
     told = tuple(sorted((name, value) for name, value in spec.tags.items() if name != tags.EXPIRES_TAG))
-    return spec.offer, spec.zone, spec.image, spec.disk_gib, spec.user_data, spec.instance_profile, told
+    disk = spec.disk_gib, spec.disk_mbps, spec.disk_iops
+    return spec.offer, spec.zone, spec.image, disk, spec.user_data, spec.instance_profile, told

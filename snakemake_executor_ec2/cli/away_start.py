@@ -151,9 +151,9 @@ def _anew(config: RunConfig, order: starting.Order, options: argparse.Namespace)
             run.open()
             needed = order.requirements
             offer = run.feasibility.check(needed)
-            gib = disk.disk_gib(needed, run.feasibility.cloud.image(None, Arch.X86_64))
-            per_hour = usd_per_hour(offer.price, gib) if offer.price else None
-            what = f"a {offer.instance_type.name} with {gib} GiB"
+            root = disk.volume(needed, run.feasibility.cloud.image(None, Arch.X86_64), offer)
+            per_hour = usd_per_hour(offer.price, root) if offer.price else None
+            what = f"a {offer.instance_type.name} with {root.disk_gib} GiB"
             to_stderr(told.intended(what, per_hour, order.terms.lifetime_s, order.terms.keep_s))
             key = run.key_for(1, 1)
             story = run.begin(

@@ -217,13 +217,13 @@ def _candidate(
     job: Any, config: Any, feasibility: Any, sizes: Mapping[str, Mapping[str, Advice]]
 ) -> Candidate:
     """Raises ConfigurationError if no allowed machine has what the job needs."""
-    from snakemake_executor_ec2.model import comes_late
     from snakemake_executor_ec2.plugin.job_plan import rule_names
     from snakemake_executor_ec2.plugin.job_requirements import requirements_of
     from snakemake_executor_ec2.plugin.submission import own_command
     from snakemake_executor_ec2.report import forecast
     from snakemake_executor_ec2.report.advice import advised
     from snakemake_executor_ec2.sizing import disk
+    from snakemake_executor_ec2.sizing.late import comes_late
     from snakemake_executor_ec2.sizing.select import select
 
     rule = "+".join(rule_names(job))
@@ -236,11 +236,12 @@ def _candidate(
     image = feasibility.image_for(needed)
     late = comes_late(direct, requirements=config.requirements, setup=config.setup)
     nothing = late or image.has_software
+    every = select(feasibility.catalogue, needed)
     return forecast.Candidate(
         rule=rule,
         requirements=needed,
-        offers=select(feasibility.catalogue, needed),
-        disk_gib=disk.disk_gib(needed, image),
+        offers=every,
+        **vars(disk.volume(needed, image, every[0])),
         seconds=seconds,
         seconds_from=source,
         direct=direct is not None,

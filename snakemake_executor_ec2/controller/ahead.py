@@ -31,6 +31,7 @@ from snakemake_executor_ec2.sizing.ahead import (
     ready_s,
     to_launch,
 )
+from snakemake_executor_ec2.sizing.late import software_for
 from snakemake_executor_ec2.sizing.reuse import Reuse
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 
 _FETCHED_MIB_PER_S = 1.0
 """How fast results come, if none of the rule's jobs has shown it; what a job has written is their limit."""
-_AMOUNTS = ("threads", "mem_mb", "disk_mb", "runtime_min", "gpus", "gpu_mem_mb", "nvme_gb", "network_gbps")
+_AMOUNTS = ("threads", "mem_mb", "disk_mb", "runtime_min", "gpus", "gpu_mem_mb", "nvme_gb", "network_gbps",
+            "disk_mbps", "disk_iops", "staged_mib")  # fmt: skip
 """What a rule may compute from its job's files; all else is the options' of this run."""
 _LATE = 2.0
 """A job that takes so many times as long as others of its rule may end at any time."""
@@ -88,7 +90,7 @@ def _prepared(promise: Promise, ready: ReadyMachine, entry: Entry, context: RunC
     """Install what the job will need, then let the machine wait; False: it has no use any more."""
     plan, ledger = promise.plan, context.ledger
     with ledger.phase(entry, Phase.PREPARE), context.leases.renewing(ready.lease_s, ready.session):
-        ready.session.install_software(context.software.of_job(plan))
+        ready.session.install_software(software_for(plan, context.software))
     # First on the disk: its next job takes the place of this entry.
     entry.end_reason, entry.on.ready_at = UNUSED, context.clock.now()
     ledger.close(entry)

@@ -51,6 +51,8 @@ class RunConfig:
     free_tier: bool = False
     arch: Arch = Arch.X86_64
     spot: SpotUse = SpotUse.NEVER
+    disk_speed: tuple[int, int] = (0, 0)
+    """Throughput of disks in MiB/s, and IOPS; 0: what suits a job's inputs and its machine."""
     max_usd_per_hour: float | None = ceiling.DEFAULT_USD_PER_HOUR
     """None: no limit."""
     price_limit_is_default: bool = True
@@ -73,6 +75,8 @@ class RunConfig:
     peers: bool = True
     """Whether machines get large files from each other."""
     keep_failed_s: float = 0.0
+    local_disks: bool = True
+    """Whether machines have local disks, if their type has: those of a rehearsal do not."""
     can_detach: bool = True
     """Whether machines may outlive the run: those of a rehearsal do not."""
 

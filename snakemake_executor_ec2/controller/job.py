@@ -36,6 +36,7 @@ from snakemake_executor_ec2.report.failures import alike
 from snakemake_executor_ec2.report.levels import SLOW_S, Failed
 from snakemake_executor_ec2.report.logs import log_path, put_aside
 from snakemake_executor_ec2.report.transfers import Waits
+from snakemake_executor_ec2.sizing.late import software_for
 from snakemake_executor_ec2.staging.file_stats import sizes_and_times
 
 _FETCH_PAUSES_S = (2.0, 5.0, 10.0, 30.0, 60.0)
@@ -136,7 +137,7 @@ class JobLifecycle:
 
         def install() -> float:
             started = clock.monotonic()
-            session.install_software(self._context.software.of_job(self._plan))
+            session.install_software(software_for(self._plan, self._context.software))
             return clock.monotonic() - started
 
         with self._context.leases.renewing(ready.lease_s, session):

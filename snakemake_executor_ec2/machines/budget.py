@@ -10,16 +10,16 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from snakemake_executor_ec2.model import Price
+from snakemake_executor_ec2.model import Price, WithDisk
 from snakemake_executor_ec2.sizing import expected
 from snakemake_executor_ec2.sizing.cost import usd_per_hour
 
 _ROUNDING_USD = 1e-9
 
 
-def estimated_usd(price: Price | None, disk_gib: int, runtime_min: int | None) -> float:
+def estimated_usd(price: Price | None, disk: WithDisk, runtime_min: int | None) -> float:
     """What a job's machine with its disk and address will cost; 0 without a price."""
-    return 0.0 if price is None else usd_per_hour(price, disk_gib) * expected.hours(runtime_min)
+    return 0.0 if price is None else usd_per_hour(price, disk) * expected.hours(runtime_min)
 
 
 class Budget:

@@ -50,7 +50,7 @@ class Feasibility:
         most_usd = self.budget.most_usd
         if most_usd is not None and found.price is None:
             raise ConfigurationError(messages.no_budget_without_price(found))
-        disk.disk_gib(requirements, self.image_for(requirements))
+        disk.volume(requirements, self.image_for(requirements), found)
         needed_usd = self.estimated_usd(found, requirements)
         if needed_usd > self.budget.left_at_first_usd:
             raise ConfigurationError(
@@ -114,8 +114,8 @@ class Feasibility:
         """What a machine for the job counts in the budget; 0 without a budget."""
         if self.budget.most_usd is None:
             return 0.0
-        disk_gib = disk.disk_gib(requirements, self.image_for(requirements))
-        return estimated_usd(offer.price, disk_gib, requirements.runtime_min)
+        root = disk.volume(requirements, self.image_for(requirements), offer)
+        return estimated_usd(offer.price, root, requirements.runtime_min)
 
     def _limit_of(self, offer: Offer) -> tuple[Quota | None, float | None]:
         quota = quota_of(offer.instance_type.name, offer.market)

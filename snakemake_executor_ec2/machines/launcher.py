@@ -173,7 +173,7 @@ class Launcher:
 
     def adopted(self, machine: Machine, requirements: Requirements) -> None:
         """See `ports.Launches`."""
-        needed_usd = estimated_usd(machine.price, machine.disk_gib, requirements.runtime_min)
+        needed_usd = estimated_usd(machine.price, machine, requirements.runtime_min)
         self._state.budget.adopted(machine.id, needed_usd)
         with self._state.lock:
             if machine.id in self._state.holding:
@@ -206,7 +206,7 @@ class Launcher:
 
     def _reuse(self, used: Used, wanted: Requirements, affordable: Callable[[str, float], bool]) -> bool:
         fresh, machine = best(self.feasibility.catalogue, wanted), used.machine
-        needed_usd = estimated_usd(machine.price, machine.disk_gib, wanted.runtime_min)
+        needed_usd = estimated_usd(machine.price, machine, wanted.runtime_min)
         return fits(used, wanted, fresh, self.clock.now()) and affordable(machine.id, needed_usd)
 
     def idle(self, machine: Machine, waiting_s: float) -> None:
@@ -347,7 +347,7 @@ class Launcher:
             offer=offer,
             zone=zone,
             image=image,
-            disk_gib=disk.disk_gib(plan.requirements, image),
+            **vars(disk.volume(plan.requirements, image, offer)),
             user_data=user_data.cloud_config(
                 host_key=tried.host_key,
                 authorized_keys=self.authorized_keys,

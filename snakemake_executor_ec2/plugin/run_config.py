@@ -13,6 +13,7 @@ from snakemake_executor_ec2.formatting import seconds
 from snakemake_executor_ec2.model import Arch, SpotUse
 from snakemake_executor_ec2.plugin.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.sizing.ceiling import DEFAULT_USD_PER_HOUR
+from snakemake_executor_ec2.sizing.disk import check_speed
 from snakemake_executor_ec2.sizing.requirements import allowed_patterns
 from snakemake_executor_ec2.sizing.reuse import Reuse
 from snakemake_executor_ec2.ssh.proxy import proxy_command
@@ -33,8 +34,7 @@ _TIMES = {
 
 def run_config(settings: ExecutorSettings) -> RunConfig:
     """The options of a run. Raises ConfigurationError for a value that could not work."""
-    defaults, times = RunConfig(), _times(settings)
-    rehearsal = settings.cloud == "local"
+    defaults, times, rehearsal = RunConfig(), _times(settings), settings.cloud == "local"
     return RunConfig(
         region=settings.region,
         profile=settings.profile,
@@ -44,8 +44,7 @@ def run_config(settings: ExecutorSettings) -> RunConfig:
         ssh_proxy=_proxy(settings.ssh_proxy, rehearsal=rehearsal),
         public_ip=settings.public_ip != "never",
         ssh_user=settings.ssh_user or defaults.ssh_user,
-        # Also for a program that makes the settings itself, and asks no environment.
-        ssh_port=int(os.environ.get(SSH_PORT_VARIABLE) or settings.ssh_port or defaults.ssh_port),
+        ssh_port=_ssh_port(settings.ssh_port or defaults.ssh_port),
         ssh_key=Path(settings.ssh_key).expanduser() if settings.ssh_key else None,
         allow_first_host_key=settings.allow_first_host_key,
         ami=settings.ami,
@@ -58,6 +57,7 @@ def run_config(settings: ExecutorSettings) -> RunConfig:
         free_tier=bool(settings.free_tier),
         arch=Arch(settings.arch or defaults.arch),
         spot=SpotUse(settings.spot or defaults.spot),
+        disk_speed=_disk_speed(settings.disk_mbps or 0, settings.disk_iops or 0),
         max_usd_per_hour=_most_per_hour(settings.max_price),
         price_limit_is_default=settings.max_price is None,
         max_cost_usd=settings.max_cost,
@@ -74,8 +74,14 @@ def run_config(settings: ExecutorSettings) -> RunConfig:
         idle_s=times.get("idle", defaults.idle_s),
         look_ahead=settings.look_ahead != "off",
         keep_failed_s=0.0 if rehearsal else times.get("keep_failed", defaults.keep_failed_s),
+        local_disks=not rehearsal,
         can_detach=not rehearsal,
     )
+
+
+def _ssh_port(port: int) -> int:
+    """Also for a program that makes the settings itself, and asks no environment."""
+    return int(os.environ.get(SSH_PORT_VARIABLE) or port)
 
 
 def _proxy(text: str | None, *, rehearsal: bool) -> str | None:
@@ -84,6 +90,15 @@ def _proxy(text: str | None, *, rehearsal: bool) -> str | None:
     if proxy is not None and not rehearsal:
         proxy.require_programs()
     return text if proxy else None
+
+
+def _disk_speed(mbps: int, iops: int) -> tuple[int, int]:
+    """`--ec2-disk-mbps` and `--ec2-disk-iops`, checked; 0: what suits a job."""
+    try:
+        check_speed(mbps, iops)
+    except ConfigurationError as error:
+        raise ConfigurationError(error.message.replace("ec2_disk_", "--ec2-disk-")) from error
+    return mbps, iops
 
 
 def _most_per_hour(max_price: float | None) -> float | None:

@@ -133,6 +133,19 @@ class ExecutorSettings(ExecutorSettingsBase):
         "'only' uses nothing else. The rule resource ec2_spot takes precedence.",
         choices=["never", "prefer", "only"],
     )
+    disk_mbps: Optional[int] = _option(
+        None,
+        "Throughput of the machines' disks in MiB/s, 125 to 2000; more than 125 costs extra. Default: 125, "
+        "or more for jobs with large inputs, up to 750, for at most a tenth of the machine's price. The rule "
+        "resource ec2_disk_mbps takes precedence.",
+        metavar="MIB",
+    )
+    disk_iops: Optional[int] = _option(
+        None,
+        "Operations a second of the machines' disks, 3000 to 80000; more than 3000 cost extra. Default: "
+        "3000, or four for each MiB/s. The rule resource ec2_disk_iops takes precedence.",
+        metavar="NUMBER",
+    )
     max_price: Optional[float] = _option(
         None,
         "The most that a machine may cost, in US dollars an hour. Default: 10, so that a typing error in a "

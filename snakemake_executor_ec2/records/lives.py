@@ -43,7 +43,7 @@ def _life(record: MachineRecord, machine: Machine, until: float, *, is_idle: boo
     if record.ended_at is not None:
         until = record.ended_at
     elif record.usd is not None and machine.price is not None and is_idle:
-        noted_s = record.usd / usd_per_hour(machine.price, machine.disk_gib) * 3600
+        noted_s = record.usd / usd_per_hour(machine.price, machine) * 3600
         return Life(until=machine.launched_at + noted_s, usd=record.usd)
     usd = cost_usd(machine, until - machine.launched_at)
     noted = [each for each in (record.usd, usd) if each is not None]

@@ -31,7 +31,7 @@ def sent(transfer: Transfer) -> str:
 def started(machine: Machine, transfer: Transfer, lifetime_s: float, keep_s: float) -> str:
     price = ""
     if machine.price is not None:
-        price = f" ({usd(usd_per_hour(machine.price, machine.disk_gib))} an hour)"
+        price = f" ({usd(usd_per_hour(machine.price, machine))} an hour)"
     return (
         f"The workflow runs on {machine.id}, {machine.instance_type}{price}; your computer may be off now. "
         f"{size(transfer.bytes)} were sent. It has {duration(lifetime_s)} at the most, and stays for "

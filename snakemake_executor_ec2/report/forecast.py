@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from snakemake_executor_ec2.model import Machine, Market, Offer, Requirements
+from snakemake_executor_ec2.formatting import usd as dollars
+from snakemake_executor_ec2.model import BASE_IOPS, BASE_MBPS, Machine, Market, Offer, Requirements, WithDisk
 from snakemake_executor_ec2.report.past import Past
-from snakemake_executor_ec2.sizing.cost import cost_usd, shares
+from snakemake_executor_ec2.sizing.cost import cost_usd, disk_usd_per_hour, shares
 from snakemake_executor_ec2.sizing.dimensions import in_words
 from snakemake_executor_ec2.sizing.quotas import Quota, quota_of
 from snakemake_executor_ec2.sizing.reuse import Reuse
@@ -32,14 +33,13 @@ RUNTIME = "runtime"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class Candidate(WithDisk):
     """A job, where it would run, and for how long."""
 
     rule: str
     requirements: Requirements
     offers: tuple[Offer, ...]
     """All that fit, best first."""
-    disk_gib: int
     seconds: float | None
     """None: there is neither a benchmark nor an earlier run nor a runtime."""
     seconds_from: str
@@ -283,6 +283,8 @@ def _usd(job: Candidate, seconds: float) -> float | None:
         market=offer.market,
         price=offer.price,
         disk_gib=job.disk_gib,
+        disk_mbps=job.disk_mbps,
+        disk_iops=job.disk_iops,
         launched_at=0.0,
     )
     return cost_usd(machine, seconds)
@@ -327,7 +329,7 @@ def _row(jobs: Sequence[Candidate], numbers: Sequence[int], run: _Imagined, *, m
         mem_gib=first.instance_type.mem_mib / 1024,
         market=first.market.value,
         usd_per_hour=first.price.usd_per_hour if first.price else None,
-        reason=_reason(jobs[0]),
+        reason=_reason(jobs[0]) + _fast_disk(jobs),
         runner_up=_runner_up(jobs[0]),
         seconds=sum(times) if len(times) == len(jobs) else None,
         seconds_from="+".join(sorted({each.seconds_from for each in jobs} - {""})),
@@ -346,6 +348,15 @@ def _reason(job: Candidate) -> str:
     what = "the smallest" if job.offers[0].price is None else "the cheapest"
     of = f"of {types} types" if types > 1 else "and only type"
     return f"{what} {of} for {in_words(job.requirements)}"
+
+
+def _fast_disk(jobs: Sequence[Candidate]) -> str:
+    """What the fastest of their disks costs, if it is faster than what every disk has in its price."""
+    disk = max(jobs, key=lambda each: (each.disk_mbps, each.disk_iops, each.disk_gib))
+    if disk.disk_mbps <= BASE_MBPS and disk.disk_iops <= BASE_IOPS:
+        return ""
+    speed = f"{disk.disk_gib} GiB, {disk.disk_mbps} MiB/s and {disk.disk_iops} IOPS"
+    return f", with a disk of {speed} for {dollars(disk_usd_per_hour(disk))} an hour"
 
 
 def _runner_up(job: Candidate) -> str:

@@ -64,4 +64,4 @@ def _waiting_usd(on: MachineEntry) -> float:
     """What a machine cost while it was ready for its first job."""
     assert on.machine is not None
     price = on.machine.price
-    return usd_per_hour(price, on.machine.disk_gib) * (on.waited_s or 0.0) / 3600 if price else 0.0
+    return usd_per_hour(price, on.machine) * (on.waited_s or 0.0) / 3600 if price else 0.0

@@ -64,7 +64,7 @@ def _head(at: Now) -> Iterable[str]:
     spent = [_cost(each, at.now) for each in at.machines if each.machine]
     known = [each for each in spent if each is not None]
     hourly = sum(
-        usd_per_hour(each.machine.price, each.machine.disk_gib)
+        usd_per_hour(each.machine.price, each.machine)
         for each in at.machines
         if each.machine and each.machine.price and each.ended_at is None and at.alive
     )

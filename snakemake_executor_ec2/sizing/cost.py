@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snakemake_executor_ec2.model import Machine, Price
+from snakemake_executor_ec2.model import BASE_IOPS, BASE_MBPS, Machine, Price, WithDisk
 
 MINIMUM_BILLED_S = 60.0
 """EC2 bills Linux machines by the second, the first minute in full."""
@@ -12,6 +12,10 @@ IPV4_USD_PER_HOUR = 0.005
 """Public IPv4 address. AWS, since February 2024, the same in all regions."""
 GP3_USD_PER_GB_MONTH = 0.08
 """gp3 volume in us-east-1; other regions differ by up to a half."""
+GP3_USD_PER_MBPS_MONTH = 0.04
+"""For each MiB/s beyond the 125 that it has in its price, there."""
+GP3_USD_PER_IOPS_MONTH = 0.005
+"""For each operation a second beyond 3,000, there."""
 SNAPSHOT_USD_PER_GB_MONTH = 0.05
 """EBS snapshot, standard tier, in us-east-1 (AWS's page of EBS prices); other regions differ."""
 HOURS_PER_MONTH = 730.0
@@ -25,12 +29,20 @@ def cost_usd(machine: Machine, seconds: float) -> float | None:
     """
     if machine.price is None:
         return None
-    return max(seconds, MINIMUM_BILLED_S) / 3600 * usd_per_hour(machine.price, machine.disk_gib)
+    return max(seconds, MINIMUM_BILLED_S) / 3600 * usd_per_hour(machine.price, machine)
 
 
-def usd_per_hour(price: Price, disk_gib: int) -> float:
+def usd_per_hour(price: Price, disk: WithDisk) -> float:
     """What an hour of a machine costs with its disk and address."""
-    return price.usd_per_hour + IPV4_USD_PER_HOUR + disk_gib * GP3_USD_PER_GB_MONTH / HOURS_PER_MONTH
+    return price.usd_per_hour + IPV4_USD_PER_HOUR + disk_usd_per_hour(disk)
+
+
+def disk_usd_per_hour(disk: WithDisk) -> float:
+    """What an hour of a volume costs with its throughput and IOPS."""
+    size = disk.disk_gib * GP3_USD_PER_GB_MONTH
+    throughput = (disk.disk_mbps - BASE_MBPS) * GP3_USD_PER_MBPS_MONTH
+    operations = (disk.disk_iops - BASE_IOPS) * GP3_USD_PER_IOPS_MONTH
+    return (size + throughput + operations) / HOURS_PER_MONTH
 
 
 def image_usd_per_month(gib: float) -> float:

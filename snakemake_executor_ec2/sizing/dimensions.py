@@ -5,6 +5,7 @@ A resource that sizes machines is added here; its name in rules is parsed in `re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -106,6 +107,16 @@ DIMENSIONS = (
         phrase="{} Gbit/s",
         special=True,
         least={"network_gbps": 0.0},
+    ),
+    Dimension(
+        resource="ec2_disk_mbps",
+        needed="disk_mbps",
+        # Of most types the most for half an hour a day at least, which is longer than most jobs read.
+        offered=lambda each: int(each.ebs_mbps * 10**6 / 2**20) or math.inf,
+        unit="MiB/s of EBS",
+        phrase="{} MiB/s of disk",
+        special=True,
+        least={"disk_mbps": 0},
     ),
 )
 

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Arch, Requirements, SpotUse
+from snakemake_executor_ec2.sizing import disk
 from snakemake_executor_ec2.sizing.dimensions import DEFAULT_MEM_MB
 
 DEFAULT_DISK_MB = 1000
@@ -38,6 +39,7 @@ _TBD = "<TBD>"
 
 _OWN = (
     "ec2_nvme_gb", "ec2_network_gbps", "ec2_instance_type", "ec2_arch", "ec2_spot", "ec2_ami",
+    "ec2_disk_mbps", "ec2_disk_iops",
 )  # fmt: skip
 """Resources that only this plugin reads: a misspelt one would have no effect."""
 
@@ -49,29 +51,26 @@ def requirements(
     allowed_types: Iterable[str] = (),
     default_arch: Arch = Arch.X86_64,
     default_spot: SpotUse = SpotUse.NEVER,
+    default_speed: tuple[int, int] = (0, 0),
+    staged_mib: int = 0,
 ) -> Requirements:
     """What a machine needs for a job.
 
     Understood resources: `mem_mb` or `mem_mib`, `disk_mb` or `disk_mib`, `runtime` (minutes),
     `gpu` or `gpus` (a count), `gpu_model`, `gpu_mem_mb` or `gpu_mem_mib` (of each GPU),
     `tasks` with `mpi` (ranks, each with the job's threads, on one machine), `ec2_nvme_gb` (local disks),
-    `ec2_network_gbps`, `ec2_instance_type` (a pattern or a comma-separated list of them), `ec2_arch`,
-    `ec2_spot` (`never`, `prefer`, `only`, or a truth value for the first two), `ec2_ami`. A rule's own
-    `ec2_instance_type` replaces the run's `allowed_types`, being the more specific wish. Memory, disk,
-    runtime and GPUs of 0 ask for nothing.
+    `ec2_network_gbps`, `ec2_disk_mbps` and `ec2_disk_iops` (of the root volume), `ec2_instance_type` (a
+    pattern or a comma-separated list of them), `ec2_arch`, `ec2_spot` (`never`, `prefer`, `only`, or a truth
+    value for the first two), `ec2_ami`. A rule's own `ec2_instance_type` replaces the run's `allowed_types`,
+    being the more specific wish. Memory, disk, runtime and GPUs of 0 ask for nothing.
 
     Raises ConfigurationError, which names the resource and its value.
     """
-    present = {name: value for name, value in resources.items() if not _absent(value)}
-    _refuse_unknown(present)
+    present = _present(resources)
     model = _text(present, "gpu_model")
     gpu_mem_mb = _megabytes(present, "gpu_mem", default=0)
-    gpus = _whole(present, "gpu", minimum=0)
-    if gpus is None:
-        gpus = _whole(present, "gpus", minimum=0)
-    if gpus is None:
-        gpus = 1 if model or gpu_mem_mb else 0
-    own_types = _patterns("ec2_instance_type", _text(present, "ec2_instance_type") or "")
+    gpus = _gpus(present, 1 if model or gpu_mem_mb else 0)
+    mbps, iops = _speed(present, default_speed)
     return Requirements(
         threads=_threads(threads) * _ranks(present),
         mem_mb=_megabytes(present, "mem", default=DEFAULT_MEM_MB) or DEFAULT_MEM_MB,
@@ -82,20 +81,47 @@ def requirements(
         gpu_mem_mb=gpu_mem_mb if gpus else 0,
         nvme_gb=_whole(present, "ec2_nvme_gb", minimum=0) or 0,
         network_gbps=_at_least(present, "ec2_network_gbps", minimum=0) or 0.0,
+        disk_mbps=mbps,
+        disk_iops=iops,
+        staged_mib=staged_mib,
         arch=_arch(present, default_arch),
-        instance_types=own_types or allowed_patterns(allowed_types),
+        instance_types=_own_types(present) or allowed_patterns(allowed_types),
         spot=_spot(present, default_spot),
         ami=_text(present, "ec2_ami"),
     )
 
 
-def _refuse_unknown(names: Iterable[str]) -> None:
-    """Only names that begin like our own resources: all others may be meant for something else."""
-    for name in names:
+def _own_types(present: Mapping[str, object]) -> tuple[str, ...]:
+    return _patterns("ec2_instance_type", _text(present, "ec2_instance_type") or "")
+
+
+def _gpus(present: Mapping[str, object], default: int) -> int:
+    given = (_whole(present, name, minimum=0) for name in ("gpu", "gpus"))
+    return next((number for number in given if number is not None), default)
+
+
+def _speed(present: Mapping[str, object], default: tuple[int, int]) -> tuple[int, int]:
+    """Throughput (MiB/s) and IOPS of the root volume, 0 for what nobody asks for. A rule's own throughput
+    may need more IOPS than the run's options ask for, and then gets them."""
+    own_mbps, own_iops = (_whole(present, f"ec2_disk_{what}", minimum=0) for what in ("mbps", "iops"))
+    mbps = default[0] if own_mbps is None else own_mbps
+    iops = default[1] if own_iops is None else own_iops
+    if own_iops is None and iops and mbps:
+        iops = max(iops, mbps * disk.IOPS_PER_MBPS)
+    disk.check_speed(mbps, iops)
+    return mbps, iops
+
+
+def _present(resources: Mapping[str, object]) -> dict[str, object]:
+    """Those that have a value. Names that begin like our own resources and are none are refused; all others
+    may be meant for something else."""
+    present = {name: value for name, value in resources.items() if not _absent(value)}
+    for name in present:
         if name.startswith("ec2_") and name not in _OWN:
             close = get_close_matches(name, _OWN, n=1)
             hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(_OWN)}"
             raise ConfigurationError(f"resource {name} is not known{hint}")
+    return present
 
 
 def allowed_patterns(values: Iterable[str]) -> tuple[str, ...]:

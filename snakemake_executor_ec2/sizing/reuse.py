@@ -55,11 +55,12 @@ def fits(used: Used, wanted: Requirements, fresh: Offer, now: float) -> bool:
     same_image = same_image and not (wanted.nvme_gb and not first.nvme_gb)
     same_gpu = wanted.gpu_model in (None, first.gpu_model)
     large = all(have >= need for have, need in zip(offered(used.type), needed(wanted), strict=True))
+    quick = used.machine.disk_mbps >= wanted.disk_mbps and used.machine.disk_iops >= wanted.disk_iops
     room = used.free_mib * 2**20 >= wanted.disk_mb * 10**6
     margin_s = min(MARGIN_S, (used.ends_at - used.machine.launched_at) / 2)
     time = used.ends_at - now >= (wanted.runtime_min or 0) * 60 + margin_s
     market = wanted.spot is not (SpotUse.NEVER if used.machine.market is Market.SPOT else SpotUse.ONLY)
-    usual = same_image and same_gpu and large and room and time and market
+    usual = same_image and same_gpu and large and quick and room and time and market
     # EC2 had none that is cheaper when it was launched for just such a job.
     is_made_for_it = used.ahead and wanted == first
     return usual and _is_allowed(used, wanted) and (is_made_for_it or _is_worth_it(used, wanted, fresh))

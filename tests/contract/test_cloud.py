@@ -218,6 +218,16 @@ def test_launch_and_terminate(setup: Setup, cloud: Cloud) -> None:
     assert cloud.status(machine.id).state.is_gone
 
 
+def test_a_disk_that_is_fast(setup: Setup, cloud: Cloud) -> None:
+    """A machine has the disk of its spec, and others of the same shape are launched for themselves."""
+    fast = replace(make_spec(cloud), disk_mbps=500, disk_iops=4000)
+    machine, usual = cloud.launch(fast), cloud.launch(make_spec(cloud))
+    assert (machine.disk_mbps, machine.disk_iops) == (500, 4000)
+    assert (usual.disk_mbps, usual.disk_iops) == (125, 3000)
+    setup.settle()
+    cloud.terminate([machine.id, usual.id])
+
+
 def test_launch_in_another_zone(cloud: Cloud) -> None:
     """The zone of a spec decides where its machine is."""
     zone = cloud.zones("m7i.large")[1]

@@ -307,6 +307,8 @@ class FakeCloud:
             price=spec.offer.price,
             on_demand=spec.offer.on_demand,
             disk_gib=spec.disk_gib,
+            disk_mbps=spec.disk_mbps,
+            disk_iops=spec.disk_iops,
             launched_at=self._clock.now(),
         )
         self._by_token[spec.token] = machine.id

@@ -26,6 +26,7 @@ def test_plain_type() -> None:
         mem_mib=8192,
         arches=frozenset({Arch.X86_64}),
         network_gbps=0.781,
+        ebs_mbps=1250.0,
         markets=frozenset(Market),
     )
 

@@ -62,6 +62,7 @@ def variant(*, burstable: bool = False, market: Market = Market.ON_DEMAND, **mor
     [
         SPEC,
         variant(burstable=True),
+        variant(disk_mbps=250, disk_iops=4000),
         variant(market=Market.SPOT),
         variant(instance_profile="buckets"),
         variant(image=replace(IMAGE, other_devices=("/dev/sdb",))),
@@ -104,6 +105,10 @@ def test_root_volume() -> None:
         20,
         True,
     )
+    assert not {"Throughput", "Iops"} & root["Ebs"].keys()
+
+    fast = request(variant(disk_mbps=1000, disk_iops=4000))["BlockDeviceMappings"][0]["Ebs"]
+    assert (fast["Throughput"], fast["Iops"]) == (1000, 4000)
 
 
 def test_metadata_service() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from snakemake_storage_plugin_s3 import StorageProvider, StorageProviderSettings
 
-from snakemake_executor_ec2.model import comes_late
 from snakemake_executor_ec2.plugin.software import lacks_bucket_credentials, storage_in_use
+from snakemake_executor_ec2.sizing.late import comes_late
 
 
 def _workflow(*keys: str | None, profile: str | None = None) -> Any:

@@ -18,6 +18,7 @@ from snakemake_executor_ec2.model import (
     Price,
     Requirements,
     Usage,
+    WithDisk,
 )
 from snakemake_executor_ec2.records.rows import Attempt
 from snakemake_executor_ec2.report.forecast import (
@@ -38,7 +39,7 @@ from tests.fakes.records import run_record
 from tests.unit.report.made_up import BEGAN_AT, attempt, lives_of, machine
 
 PRICE = Price(usd_per_hour=0.1, source="a list of 2026")
-HOUR_USD = usd_per_hour(PRICE, 20)
+HOUR_USD = usd_per_hour(PRICE, WithDisk(disk_gib=20))
 
 
 def offer(name: str = "m7i.large", price: Price | None = PRICE) -> Offer:
@@ -88,6 +89,20 @@ def test_a_chain_of_rules() -> None:
     assert plan.longest_s == plan.totals[0].wall_s == 2 * 690
     run = next(each for each in plan.totals if each.reuse is Reuse.RUN)
     assert (run.machines, run.wall_s) == (1, 690 + 615)
+
+
+def test_a_disk_that_is_fast_is_told_and_priced() -> None:
+    """Of the rule's jobs the one with the fastest."""
+    usual, fast = plan_of(job()), plan_of(job(), job(disk_mbps=500), jobs=1)
+    assert "disk" not in usual.rows[0].reason
+    assert fast.rows[0].reason.endswith(
+        ", with a disk of 20 GiB, 500 MiB/s and 3000 IOPS for $0.0227 an hour"
+    )
+    alone = plan_of(job(disk_mbps=500)).cost_usd
+    assert alone is not None
+    assert usual.cost_usd is not None
+    more_usd = 375 * 0.04 / 730
+    assert alone / usual.cost_usd == pytest.approx(1 + more_usd / HOUR_USD)
 
 
 def test_a_minute_is_billed_at_least() -> None:

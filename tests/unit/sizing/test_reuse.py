@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from snakemake_executor_ec2.model import InstanceType, Machine, Market, Offer, Price, Requirements
 from snakemake_executor_ec2.sizing.reuse import Used, fits
 from tests.fakes.cloud import instance_type
@@ -36,3 +38,13 @@ def test_local_disks_are_only_where_a_job_has_asked_for_them() -> None:
     assert fits(_used(with_disks), without, FRESH, 60.0)
     assert fits(_used(without), without, FRESH, 60.0)
     assert not fits(_used(without), with_disks, FRESH, 60.0)
+
+
+def test_a_job_gets_the_disk_that_it_asks_for() -> None:
+    """Its throughput and IOPS, if its rule or the run asks for any."""
+    fast = replace(MACHINE, disk_mbps=500, disk_iops=4000)
+    for wanted, usual_fits in ((needs(staged_mib=10**6), True), (needs(disk_mbps=500), False)):
+        assert fits(_used(wanted), wanted, FRESH, 60.0) is usual_fits
+        assert fits(replace(_used(wanted), machine=fast), wanted, FRESH, 60.0)
+    slower = needs(disk_iops=5000)
+    assert not fits(replace(_used(slower), machine=fast), slower, FRESH, 60.0)

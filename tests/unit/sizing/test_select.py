@@ -43,6 +43,7 @@ def cheapest_by_brute_force(wanted: Requirements) -> str | None:
         for count, row in rows:
             there = (row.mem_mib * 95 // 100 - 556) * 2**20
             fits = wanted.threads <= row.vcpus and wanted.gpus <= row.gpus
+            fits = fits and (not row.ebs_mbps or wanted.disk_mbps * 2**20 <= row.ebs_mbps * 10**6)
             fits = fits and wanted.nvme_gb <= row.nvme_gb and wanted.network_gbps <= row.network_gbps
             if wanted.gpu_mem_mb:
                 # What EC2 calls 22888 MiB are 24 GB.
@@ -74,6 +75,7 @@ REQUIREMENTS = st.builds(
     gpus=st.sampled_from([0, 0, 0, 1, 4, 8]),
     nvme_gb=st.sampled_from([0, 0, 0, 1, 100, 118, 119, 1000, 7500, 60_000, 1_000_000]),
     network_gbps=st.sampled_from([0.0, 0.0, 0.0, 0.781, 0.79, 5.0, 12.5, 50.0, 400.0, 10_000.0]),
+    disk_mbps=st.sampled_from([0, 0, 0, 125, 566, 567, 1192, 1193, 2000]),
     arch=st.sampled_from(Arch),
     instance_types=PATTERNS,
 )
