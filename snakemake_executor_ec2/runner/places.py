@@ -7,6 +7,7 @@ For the process in which `controller/run.py` runs Snakemake.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import sys
@@ -42,9 +43,10 @@ def lead_home(home: str) -> None:
 def call_snakefile(path: str, options: Any) -> None:
     """Let Snakemake's main Snakefile have the name that it has on the controller, if it is there by that
     name: `workflow.basedir` is made of it, and the options have a relative one."""
-    given, here = options.snakefile, Path(path)
-    if given and here.is_absolute() and here.exists() and here.samefile(given):
-        options.snakefile = type(given)(path)
+    given = options.snakefile
+    with contextlib.suppress(OSError):  # nothing is there, or it is closed to us: /root, for instance
+        if given and os.path.isabs(path) and os.path.samefile(path, given):
+            options.snakefile = type(given)(path)
 
 
 def begin_in(folder: str, options: Any) -> None:

@@ -94,7 +94,10 @@ def test_the_snakefile_is_called_as_it_is_on_the_controller(tmp_path: Path) -> N
     (tmp_path / "workflow" / "Snakefile").write_text(
         'rule a:\n    output: "a.txt"\n    shell: "echo {workflow.basedir} > {output}"\n'
     )
+    (tmp_path / "closed").mkdir(mode=0)  # as /root is, which root's own workflows are in
     for here, there in (
+        (f"{tmp_path}/closed/workflow", f"{tmp_path}/work/../workflow"),
+        ("/" + "n" * 300, f"{tmp_path}/work/../workflow"),
         (f"{tmp_path}/workflow", f"{tmp_path}/workflow"),
         (f"{tmp_path}/work/../workflow", f"{tmp_path}/work/../workflow"),
         ("/nowhere/workflow", f"{tmp_path}/work/../workflow"),
