@@ -58,7 +58,7 @@ def seconds(text: str | float, *, bare: str) -> float:
     """
     match = _DURATION.fullmatch(str(text).strip().lower())
     if match is None or (match[2] or bare) not in _UNITS_S:
-        raise ValueError(f"{text!r} is no time; write for example 90s, 15m, 12h or 7d")
+        raise ValueError(f"{text!r} is not a time: write 90s, 15m, 12h or 7d, for example")
     return float(match[1]) * _UNITS_S[match[2] or bare]
 
 

@@ -216,7 +216,10 @@ def is_denied(error: AwsError) -> bool:
 def _without_answer(error: BotoCoreError | ResponseParserError, action: str) -> Ec2ExecutorError:
     """Errors that botocore raises on its own, before or instead of AWS's answer."""
     if isinstance(error, NoCredentialsError):
-        return ConfigurationError(f"no AWS credentials were found: {HOW_TO_LOG_IN}")
+        return ConfigurationError(
+            f"no AWS credentials were found: {HOW_TO_LOG_IN}; without an AWS account, plan and rehearse with "
+            "--ec2-cloud local"
+        )
     if isinstance(error, PartialCredentialsError):
         return ConfigurationError(f"the AWS credentials are incomplete ({error}): {HOW_TO_LOG_IN}")
     if isinstance(error, MissingDependencyException):

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 TYPES_MAX_AGE_S = 7 * DAY_S
 PRICES_MAX_AGE_S = DAY_S
 SPOT_MAX_AGE_S = 300.0
+_EMBEDDED = "127.0.0.1"
+"""Where the embedded cloud answers."""
 
 T = TypeVar("T")
 
@@ -198,10 +200,18 @@ class Region:
             self._cache.put(*key, document=found)
         else:
             found, asked_at = cast("dict[str, float]", kept[0]), kept[1]
-        asked = urlsplit(self._clients.pricing.meta.endpoint_url).hostname or ""
-        whose = "" if asked.endswith((".amazonaws.com", ".amazonaws.com.cn")) else f" at {asked}"
-        source = f"Pricing API{whose}, {datetime.fromtimestamp(asked_at, UTC):%Y-%m-%d}"
+        source = self._price_source(f"{datetime.fromtimestamp(asked_at, UTC):%Y-%m-%d}")
         return {(name, ""): Price(usd_per_hour=usd, source=source) for name, usd in found.items()}
+
+    def _price_source(self, asked_on: str) -> str:
+        """Who says so, for people. The embedded cloud has the snapshot's prices, and makes up others."""
+        asked = urlsplit(self._clients.pricing.meta.endpoint_url).hostname or ""
+        if asked == _EMBEDDED:
+            known = snapshot.read()
+            is_known = self._clients.region in known.usd_per_hour
+            return f"AWS's of {known.prices_taken}" if is_known else "made up by the embedded cloud"
+        whose = "" if asked.endswith((".amazonaws.com", ".amazonaws.com.cn")) else f" at {asked}"
+        return f"Pricing API{whose}, {asked_on}"
 
     def _prices_of_a_snapshot(self, why: str) -> Mapping[tuple[str, str], Price]:
         known, here = snapshot.read(), self._clients.region

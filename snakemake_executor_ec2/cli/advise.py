@@ -1,4 +1,4 @@
-"""`snakemake-ec2 advise`: a profile with the sizes that this folder's jobs have shown to be enough."""
+"""`snakemake-ec2 advise`: write a profile with sizes that have been enough for this folder's jobs."""
 
 from __future__ import annotations
 

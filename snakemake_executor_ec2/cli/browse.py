@@ -24,7 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name",
         nargs="?",
-        help="a machine's id, a job's key, or a part of `rule align (sample=A)`; default: the only machine",
+        help="a machine's id, or a part of a job's name, `rule align (sample=A)`; default: the only one",
     )
 
 

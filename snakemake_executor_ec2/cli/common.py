@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -15,16 +17,18 @@ from snakemake_executor_ec2.errors import ConfigurationError, JournalOfAnotherVe
 from snakemake_executor_ec2.local.environment import applied
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.rows import Attempt, RunRecord
+from snakemake_executor_ec2.report.past import is_rehearsal
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", "--directory", type=Path, default=Path(), help="the workflow's folder")
+def add_common(parser: argparse.ArgumentParser, *, asks_aws: bool = True) -> None:
+    """The options of every command; only those that ask AWS show the options for that."""
     parser.add_argument(
-        "--region",
-        "--ec2-region",
-        help="AWS region; default: that of your AWS configuration and those of this folder's runs",
+        "-d", "--directory", type=Path, default=Path(), help="the workflow's folder; default: the present one"
     )
-    parser.add_argument("--profile", "--ec2-profile", help="named profile of your AWS configuration")
+    region = "AWS region; default: that of your AWS configuration and those of this folder's runs"
+    profile = "named profile of your AWS configuration"
+    parser.add_argument("--region", "--ec2-region", help=region if asks_aws else argparse.SUPPRESS)
+    parser.add_argument("--profile", "--ec2-profile", help=profile if asks_aws else argparse.SUPPRESS)
 
 
 def to_stderr(text: str) -> None:
@@ -90,10 +94,30 @@ def inventories_of(options: argparse.Namespace, journal: Journal | None) -> list
     usual = inventory_of(options)
     try:
         found.setdefault(usual.region, usual)
-    except ConfigurationError:
+    except ConfigurationError as error:
         if not found:
-            raise
+            raise ConfigurationError(_why_nowhere(options, journal) or error.message) from error
     return [*rehearsed, *found.values()]
+
+
+def _why_nowhere(options: argparse.Namespace, journal: Journal | None) -> str:
+    """Why no region is known in which this folder has machines; empty: only because none is set."""
+    if journal is None:
+        return f"{nothing_has_run(options)}; for other machines, name an AWS region with --region"
+    if all(is_rehearsal(run) for run in journal.runs(closed=True)):
+        return (
+            "no machine is left: this folder's runs were rehearsals, and have ended; for machines on AWS, "
+            "name a region with --region"
+        )
+    return ""
+
+
+def nothing_has_run(options: argparse.Namespace) -> str:
+    """What to tell if the folder has no journal: it may be the wrong one."""
+    folder = options.directory.absolute()
+    above = next((each for each in folder.parents if (each / FOLDER / "journal.sqlite").exists()), None)
+    hint = f", but in {above}: add -d {shlex.quote(os.path.relpath(above))}" if above else ""
+    return f"nothing has run on EC2 in {folder} yet{hint}"
 
 
 @contextmanager
@@ -115,13 +139,17 @@ def folder_journal(options: argparse.Namespace, *, needed: bool = True) -> Itera
             journal.close()
 
 
-def attempt_named(journal: Journal | None, name: str, *, alone: bool = False) -> Attempt:
+def attempt_named(
+    journal: Journal | None, name: str, options: argparse.Namespace, *, alone: bool = False
+) -> Attempt:
     """The newest attempt that a machine's id, a job's key or a part of its label names.
 
     Raises ConfigurationError; with `alone` also where a part of a label fits several jobs that are
     under way.
     """
-    attempts = journal.attempts() if journal and name else []
+    if journal is None:
+        raise ConfigurationError(nothing_has_run(options))
+    attempts = journal.attempts() if name else []
     for each in reversed(attempts):
         if name in (each.key, each.machine.id if each.machine else ""):
             return each

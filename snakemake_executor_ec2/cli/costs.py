@@ -1,4 +1,4 @@
-"""`snakemake-ec2 costs`: what this folder's runs have cost, by run and by rule."""
+"""`snakemake-ec2 costs`: show what this folder's runs have cost, by run and by rule."""
 
 from __future__ import annotations
 

@@ -75,6 +75,6 @@ def _report(arguments: Sequence[str], tell: Callable[[Finding], None]) -> Report
     with ExitStack() as stack:
         if settings.cloud == "local":
             stack.enter_context(rehearsing())
-            print("The embedded cloud answers, not AWS.", file=sys.stderr)
+            print("Asking the embedded cloud on your computer instead of AWS.", file=sys.stderr)
         config, wrong = usable_config(settings)
         return Examination(config=config, clock=SystemClock(), wrong_options=wrong, tell=tell).report()

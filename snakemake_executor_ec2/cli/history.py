@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snakemake_executor_ec2.cli.common import folder_journal
+from snakemake_executor_ec2.cli.common import folder_journal, nothing_has_run
 from snakemake_executor_ec2.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def summary_of(options: argparse.Namespace, chosen: Callable[[list[RunRecord]], 
     Raises ConfigurationError if there are none."""
     with folder_journal(options) as journal:
         if journal is None:
-            raise ConfigurationError(f"{options.directory.absolute()} has no journal: nothing has run here")
+            raise ConfigurationError(nothing_has_run(options))
         found = summary_of_journal(journal, chosen)
     if found is None:
         raise ConfigurationError("no run of this folder has asked for a machine yet")
@@ -82,7 +82,7 @@ def put(text: str, output: Path | None) -> None:
         beside.replace(output)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise ConfigurationError(f"{output} cannot be written: {error}") from error
+        raise ConfigurationError(f"{output} cannot be written: {error.strerror}") from error
 
 
 def as_json(facts: dict[str, Any]) -> str:

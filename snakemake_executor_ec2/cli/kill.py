@@ -21,7 +21,9 @@ from snakemake_executor_ec2.records.journal import Journal
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="+", help="machines' ids, jobs' keys, or parts of their labels")
+    parser.add_argument(
+        "names", nargs="+", help="machines' ids, or parts of jobs' names such as `rule align (sample=A)`"
+    )
 
 
 def main(options: argparse.Namespace) -> int:
@@ -54,7 +56,7 @@ def _meant(options: argparse.Namespace, journal: Journal | None, name: str) -> t
         raise ConfigurationError(
             f"{name} is no running machine of this tool: no running machine with its tags has this id"
         )
-    attempt = attempt_named(journal, name, alone=True)
+    attempt = attempt_named(journal, name, options, alone=True)
     if attempt.machine is None:
         raise ConfigurationError(f"{attempt.label} has no machine")
     assert journal is not None

@@ -1,4 +1,4 @@
-"""`snakemake-ec2 logs NAME`: what a job has printed, as far as your computer has received it."""
+"""`snakemake-ec2 logs NAME`: show what a job has printed, as far as your computer has received it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ _INTERRUPTED = 128 + 2
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="a machine's id, a job's key, or a part of `rule align (sample=A)`")
+    parser.add_argument(
+        "name", help="a machine's id, or a part of a job's name such as `rule align (sample=A)`"
+    )
     parser.add_argument(
         "-f", "--follow", action="store_true", help="go on until the job has ended, or until Ctrl-C"
     )
@@ -28,15 +30,18 @@ def add(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Print the newest matching job's log."""
     with folder_journal(options) as journal:
-        attempt = attempt_named(journal, options.name)
+        attempt = attempt_named(journal, options.name, options)
         assert journal is not None
         path = find_log(options.directory / FOLDER / "logs", attempt.key, attempt.label)
+        if options.name != attempt.label:
+            to_stderr(f"{attempt.label}, run {attempt.on.run}:")
         if options.follow:
             return _follow(path, lambda: _goes_on(journal, attempt.id))
-    if not path.exists():
-        to_stderr(f"{path} does not exist: the job has printed nothing yet")
-        return 1
-    _print(path.read_text(errors="replace"))
+        ended = not _goes_on(journal, attempt.id)
+    text = path.read_text(errors="replace") if path.exists() else ""
+    if not text:
+        to_stderr("it has printed nothing" if ended else "it has printed nothing yet")
+    _print(text)
     return 0
 
 

@@ -103,7 +103,7 @@ def _plan(dag: Any, settings: Any, *, learned: bool) -> _Plan:
     with ExitStack() as stack:
         if settings.cloud == "local":
             stack.enter_context(rehearsing())
-            _to_stderr("The embedded cloud answers, not AWS.")
+            _to_stderr("Asking the embedded cloud on your computer instead of AWS.")
         cloud = compose.cloud(config, "plan", clock, _to_stderr)
         cloud.check()
         software = software_for(dag.workflow, warn=lambda _: None)  # the run warns

@@ -1,4 +1,5 @@
-"""`snakemake-ec2 ps`: every machine of this tool: rule, state, age, cost so far, lease."""
+"""`snakemake-ec2 ps`: list the machines of this folder's runs: rule, state, age, cost so far, and lease (how
+long they stay if their run is gone)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`snakemake-ec2 report`: an HTML page about a run: machines, times, costs, sizes, failures."""
+"""`snakemake-ec2 report`: make an HTML page about a run: machines, times, costs, sizes, failures."""
 
 from __future__ import annotations
 

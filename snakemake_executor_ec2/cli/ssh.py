@@ -8,15 +8,21 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from snakemake_executor_ec2.cli.common import to_stderr
 from snakemake_executor_ec2.cli.way import way_to, write_private
 from snakemake_executor_ec2.errors import ConfigurationError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="a machine's id, a job's key, or a part of `rule align (sample=A)`")
     parser.add_argument(
-        "command", nargs=argparse.REMAINDER, help="command to run on the machine; default: a shell"
+        "name", help="a machine's id, or a part of a job's name such as `rule align (sample=A)`"
     )
+    command = parser.add_argument(
+        "command",
+        nargs=argparse.REMAINDER,
+        help="a command to run on the machine, in your home folder there; default: a shell",
+    )
+    command.required = False  # Python 3.11 would ask for it
 
 
 def main(options: argparse.Namespace) -> int:
@@ -24,6 +30,8 @@ def main(options: argparse.Namespace) -> int:
     way = way_to(options, options.name)
     # Ours or not, a `--` ends the options: what follows is run there.
     command = options.command[options.command[:1] == ["--"] :]
+    if not command and way.folder:
+        to_stderr(f"{way.label} works in {way.folder}")
     with tempfile.TemporaryDirectory(prefix="snakemake-ec2-") as folder:  # 0700
         key, known = Path(folder, "key"), Path(folder, "known_hosts")
         write_private(key, way.login.private)

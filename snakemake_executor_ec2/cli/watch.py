@@ -1,7 +1,7 @@
-"""`snakemake-ec2 watch`: what a run does at this moment: jobs, machines, bytes, cost so far.
+"""`snakemake-ec2 watch`: show what a run does now: jobs, machines, bytes, cost so far.
 
-For another terminal than the run's own, on the same computer. Reads what the run writes into its folder and
-asks nobody else, so that it also works without credentials, and for a rehearsal."""
+Use it in another terminal, on the same computer. It reads only what the run writes into its folder, so it
+needs no credentials, and works for a rehearsal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from snakemake_executor_ec2.cli.common import folder_journal, to_stderr
+from snakemake_executor_ec2.cli.common import folder_journal, nothing_has_run, to_stderr
 from snakemake_executor_ec2.plugin.broken_pipe import plain
 from snakemake_executor_ec2.records import live
 from snakemake_executor_ec2.records.journal import Journal
@@ -21,8 +21,8 @@ from snakemake_executor_ec2.report.watching import Now, view
 
 _EVERY_S = 2.0
 _NONE = (
-    "no run of this computer is at work in this folder; `snakemake-ec2 report` shows what past ones did, "
-    "`snakemake-ec2 away status` how one is that is away"
+    "no run is going on in this folder: `snakemake-ec2 report` is about past ones, "
+    "`snakemake-ec2 away status` about one in the cloud"
 )
 _OTHER_SCREEN, _BACK = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 _TOP, _REST_OF_LINE, _REST = "\x1b[H", "\x1b[K", "\x1b[J"
@@ -37,7 +37,7 @@ def main(options: argparse.Namespace) -> int:
     with folder_journal(options) as journal:
         run = _newest(journal) if journal is not None else None
         if journal is None or run is None:
-            to_stderr(_NONE)
+            to_stderr(_NONE if journal else nothing_has_run(options))
             return 1
         if options.once or not sys.stdout.isatty():
             _print(_lines(journal, run))

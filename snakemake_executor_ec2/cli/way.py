@@ -73,7 +73,7 @@ def quoted(path: Path) -> str:
 def way_to(options: argparse.Namespace, name: str) -> Way:
     """Of the newest attempt that a name means. Raises ConfigurationError if its machine cannot be reached."""
     with folder_journal(options) as journal:
-        attempt = attempt_named(journal, name)
+        attempt = attempt_named(journal, name, options)
         assert journal is not None
         run = journal.run(attempt.on.run)
         rehearsing = is_rehearsing(journal, run)

@@ -7,7 +7,6 @@ import fcntl
 import logging
 import os
 import platform
-import shutil
 import signal
 import stat
 import sys
@@ -42,7 +41,6 @@ _MOTO_SETTINGS = (
     "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION",
     "MOTO_ENABLE_KEYPAIR_VALIDATION",
 )
-_NOT_IN_THE_IMAGE = ("git", "gcc", "make")
 _NO_NAMESPACES = (
     "this system allows no namespaces, so machines are plain processes: they see this "
     "computer's files, an undeclared input is not missed, and absolute paths are this computer's own"
@@ -101,9 +99,8 @@ async def _serve(
     if settings.parent_pipe:
         _watch_parent(loop, over)
     isolated, reduced = (False, _NO_NAMESPACES) if settings.plain else await _try_out(state_dir)
-    for told in (reduced, _programs()):
-        if told:
-            print(f"embedded cloud: {told}", file=sys.stderr, flush=True)
+    if reduced:
+        print(f"embedded cloud: {reduced}", file=sys.stderr, flush=True)
     cache = _private_cache(settings.cache_dir or user_cache_path("snakemake-ec2"), state_dir)
     conditions = _conditions(settings, state_dir, cache, homes, isolated=isolated)
     fleet = _fleet(loop, conditions)
@@ -189,18 +186,6 @@ async def _try_out(state_dir: Path) -> tuple[bool, str]:
     host.kill()
     await host.gone()
     return True, _NO_OVERLAYS if OVERLAY_REFUSED in host.log.read_text(errors="replace") else ""
-
-
-def _programs() -> str:
-    """What machines have here, and the default image lacks."""
-    found = [name for name in _NOT_IN_THE_IMAGE if shutil.which(name)]
-    if not found:
-        return ""
-    return (
-        f"machines have this computer's programs, including some that Amazon Linux 2023 lacks "
-        f"({', '.join(found)}): "
-        "on EC2, let --ec2-setup install them"
-    )
 
 
 def _advice() -> str:

@@ -19,12 +19,15 @@ Look = Callable[[Any, ExecutorSettings], None]
 def look_at_jobs(arguments: Sequence[str], look: Look) -> bool:
     """Build the DAG that `snakemake --executor ec2 ARGUMENTS` would run, and call `look` with it.
 
-    False if Snakemake has printed an error. Exceptions of `look` are raised.
+    False if Snakemake has printed an error. Exceptions of `look` are raised, and ConfigurationError for
+    options that Snakemake's parser refuses.
     """
     from snakemake.api import DAGApi
-    from snakemake.cli import args_to_api, parse_args, print_exception
+    from snakemake.cli import args_to_api, print_exception
 
-    parser, parsed = parse_args(["--executor", "ec2", *arguments])
+    from snakemake_executor_ec2.plugin.options import parsed_of
+
+    parser, parsed = parsed_of(arguments)
     raised: list[BaseException] = []
 
     def instead_of_running(dag_api: Any, **given: Any) -> None:

@@ -70,6 +70,9 @@ class Executor(RemoteExecutor):
         interrupts = Interrupts()
         interrupts.listen()
         self._sigterm_as_before = snakemake_private.on_sigterm(interrupts.end)
+        self._scheduler_as_before = snakemake_private.on_success(
+            lambda: self._rehearsal is None or not self._rehearsal.fails
+        )
         self._interrupts = interrupts
         caches = self.workflow.sourcecache
         self._read_by_parse = parse_reads.stop(
@@ -213,6 +216,7 @@ class Executor(RemoteExecutor):
         if self._interrupts is not None:
             self._interrupts.over()
             self._sigterm_as_before()
+            self._scheduler_as_before()
 
     def get_snakefile(self) -> str:
         # The base class makes a relative path of it, even of a URL. Without its token, if it has one:
@@ -352,6 +356,9 @@ class Executor(RemoteExecutor):
         atexit.register(self._finish)
         self._rehearsal = rehearsal(settings, tell, warn)
         run.open(self._rehearsal)
+        # Python calls what was registered last first: before the journal, opened meanwhile, closes itself.
+        atexit.unregister(self._finish)
+        atexit.register(self._finish)
         stale_locks.note(Path.cwd(), run.id, snakemake_private.locks(self.workflow.persistence))
         for job in jobs:
             # Functions that look at files which are not there yet are asked again in time.

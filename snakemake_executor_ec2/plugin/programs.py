@@ -23,10 +23,15 @@ _MIB = 1 << 20
 
 
 class Unseen:
-    """Of one rehearsal. `tell` shows a sentence to the user."""
+    """Of one rehearsal. `tell` shows a sentence to the user, `warn` one that is the reason of a failure."""
 
-    def __init__(self, settings: ExecutorSettings, tell: Callable[[str], None]) -> None:
-        self._tell = tell
+    def __init__(
+        self, settings: ExecutorSettings, tell: Callable[[str], None], warn: Callable[[str], None]
+    ) -> None:
+        self._tell, self._warn = tell, warn
+        self._strict = settings.strict
+        self.fails = False
+        """Whether the run is to fail although its jobs have succeeded; known at its end."""
         self._known_image = not settings.ami
         self._installed = "\n".join(map(_text, (settings.setup, settings.requirements)))
         self._used: dict[str, set[str]] = {}
@@ -48,7 +53,10 @@ class Unseen:
             for name, rules in self._used.items()
             if name not in THERE and shutil.which(name, path=_PATH) and not self._is_installed(name)
         }
-        if lacking:
+        if lacking and self._strict:
+            self.fails = True
+            self._warn(f"{sentence(lacking)} This run fails because of --ec2-strict; its results are there.")
+        elif lacking:
             self._tell(sentence(lacking))
 
     def _is_installed(self, name: str) -> bool:
@@ -62,7 +70,9 @@ class Unseen:
             return
         self._told.add(rule)
         if needed.gpus:
-            self._tell(f"rule {rule} asks for a GPU: machines of a rehearsal have none but this computer's")
+            self._tell(
+                f"rule {rule} asks for a GPU: in a rehearsal, machines have only those of this computer"
+            )
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MIB
         disk = shutil.disk_usage(tempfile.gettempdir()).free // _MIB
         for what, asked, there in (("memory", needed.mem_mb, memory), ("disk", needed.disk_mb, disk)):

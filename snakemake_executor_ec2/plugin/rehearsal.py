@@ -43,10 +43,22 @@ def rehearsing(*, proxied: bool = False) -> Iterator[OwnCloud]:
 class Rehearsal:
     """The embedded cloud of a run, and what it cannot show of the jobs that are noted."""
 
-    def __init__(self, settings: ExecutorSettings, tell: Callable[[str], None], *, proxied: bool) -> None:
+    def __init__(
+        self,
+        settings: ExecutorSettings,
+        tell: Callable[[str], None],
+        warn: Callable[[str], None],
+        *,
+        proxied: bool,
+    ) -> None:
         self._cloud = rehearsing(proxied=proxied)
-        self._unseen = Unseen(settings, tell)
+        self._unseen = Unseen(settings, tell, warn)
         self.note = self._unseen.note
+
+    @property
+    def fails(self) -> bool:
+        """Whether the run is to fail although its jobs have succeeded (--ec2-strict); known at its end."""
+        return self._unseen.fails
 
     def __enter__(self) -> OwnCloud:
         return self._cloud.__enter__()
@@ -81,4 +93,4 @@ def rehearsal(
         )
     elif settings.public_ip == "never":
         tell("Machines have no public address: here your computer counts as one of their network (a VPN).")
-    return Rehearsal(settings, tell, proxied=proxied or settings.public_ip == "never")
+    return Rehearsal(settings, tell, warn, proxied=proxied or settings.public_ip == "never")

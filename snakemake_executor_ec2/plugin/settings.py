@@ -190,6 +190,11 @@ class ExecutorSettings(ExecutorSettingsBase):
         "Shell script that prepares each machine (as the ssh user, sudo works): 'sudo dnf -y install …'.",
         metavar="FILE",
     )
+    strict: bool = _option(
+        False,
+        "In a rehearsal (--ec2-cloud local), the run fails at its end if jobs used programs that the default "
+        "image (Amazon Linux 2023) lacks, as far as is known. Without this option, they are only named.",
+    )
     baked: Optional[str] = _option(
         "auto",
         "'auto': machines start from an image of your account that has the run's software, if "

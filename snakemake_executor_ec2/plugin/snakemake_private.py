@@ -120,12 +120,28 @@ def on_sigterm(handler: Callable[[int, Any], None]) -> Callable[[], None]:
     """Have SIGTERM end a run by `handler`. Snakemake's scheduler sets its own, `exit_gracefully`, just
     after it has made the executor; that one takes a plain lock (`_lock`) which the interrupted main
     thread may hold, and hangs for ever then. Returns what makes it as it was."""
+    return _in_place("exit_gracefully", lambda _: lambda _, number, frame: handler(number, frame))
+
+
+def on_success(confirm: Callable[[], bool]) -> Callable[[], None]:
+    """Have a run whose jobs have all succeeded count as failed unless `confirm`, asked after the executor's
+    shutdown, says so. What that raises would keep Snakemake from storing outputs. Returns what makes it as
+    it was."""
+
+    def asking(before: Any) -> Callable[[Any], bool]:
+        return lambda scheduler: bool(before(scheduler)) and confirm()
+
+    return _in_place("schedule", asking)
+
+
+def _in_place(method: str, other: Callable[[Any], Any]) -> Callable[[], None]:
+    """Give Snakemake's scheduler another method, made of the one that it has; returns what undoes that."""
     for name in ("snakemake.scheduling.job_scheduler", "snakemake.scheduler"):
         scheduler = getattr(sys.modules.get(name), "JobScheduler", None)
-        if scheduler is not None and hasattr(scheduler, "exit_gracefully"):
-            before = scheduler.exit_gracefully
-            scheduler.exit_gracefully = lambda _, number, frame: handler(number, frame)
-            return partial(setattr, scheduler, "exit_gracefully", before)
+        if scheduler is not None and hasattr(scheduler, method):
+            before = getattr(scheduler, method)
+            setattr(scheduler, method, other(before))
+            return partial(setattr, scheduler, method, before)
     return lambda: None
 
 

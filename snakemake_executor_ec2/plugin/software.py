@@ -136,4 +136,5 @@ def _text(file: str | None, option: str) -> str:
     try:
         return Path(file).expanduser().read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{option} {file}: cannot be read ({error})") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"{option} {file}: the file cannot be read ({why})") from error

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from snakemake_executor_ec2.formatting import duration, usd
+from snakemake_executor_ec2.formatting import span, usd
 from snakemake_executor_ec2.report.failures import failures
 from snakemake_executor_ec2.report.sizes import sizes
 from snakemake_executor_ec2.report.summary import PARTS, JobRow, MachineRow, RunRow, Sum, Summary
@@ -40,7 +40,7 @@ def jobs_rst(summary: Summary) -> str:
     CSV, whose text is marked as literal: names may look like markup."""
     header = ("job", "machine", "ended", "ran for", "cost")
     rows = (
-        (job.label, job.machine_type, job.state, duration(round(job.seconds.get("run", 0.0))), usd(job.usd))
+        (job.label, job.machine_type, job.state, span(job.seconds.get("run", 0.0)), usd(job.usd))
         for job in summary.total.jobs
     )
     text = _csv(header, ([_literal(cell) for cell in row] for row in rows))
@@ -108,17 +108,17 @@ def costs_text(summary: Summary) -> str:
     """Two tables for a terminal: by run, and by rule."""
     runs = [
         (
-            run.record.id, run.state, *_counts(run.total), duration(round(run.total.billed_s)),
+            run.record.id, run.state, *_counts(run.total), span(run.total.billed_s),
             usd(run.total.usd),
         )
         for run in summary.runs
     ]  # fmt: skip
     total = summary.total
-    all_of_it = ("total", "", *_counts(total), duration(round(total.billed_s)), usd(total.usd))
+    all_of_it = ("total", "", *_counts(total), span(total.billed_s), usd(total.usd))
     header = ("run", "", "jobs", "machines", "machine time", "cost")
     lines = [*table(header, runs, total=all_of_it, right=range(2, 6)), ""]
     rules = [
-        (each.name, *_counts(each), duration(round(each.billed_s)), usd(each.usd), share(each, total))
+        (each.name, *_counts(each), span(each.billed_s), usd(each.usd), share(each, total))
         for each in summary.rules
     ]
     lines += table(("rule", "jobs", "machines", "machine time", "cost", ""), rules, right=range(1, 6))
@@ -204,8 +204,8 @@ def _machine(row: MachineRow) -> dict[str, Any]:
         "saved_usd": _amount(row.saved_usd),
         "jobs": [job.key for job in row.jobs],
         "parts": [
-            {"part": span.part, "began_at": _utc(span.began_at), "seconds": round(span.seconds, 1)}
-            for span in row.spans
+            {"part": part.part, "began_at": _utc(part.began_at), "seconds": round(part.seconds, 1)}
+            for part in row.spans
         ],
     }
 

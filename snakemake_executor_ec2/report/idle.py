@@ -57,7 +57,8 @@ def launched_ahead(machines: Sequence[MachineEntry], now: float) -> str | None:
     if not used and not unused:
         return None
     wasted_usd = sum(each.cost_usd(now) or 0.0 for each in unused) + sum(map(_waiting_usd, used))
-    return f"launched ahead: {len(used) + len(unused)}, used {len(used)}, wasted {usd(wasted_usd)}"
+    count, cost = len(used) + len(unused), usd(wasted_usd)
+    return f"Machines launched ahead of their jobs: {count}, used: {len(used)}, cost of waiting: {cost}"
 
 
 def _waiting_usd(on: MachineEntry) -> float:

@@ -57,7 +57,7 @@ def test_a_second_run(kill: object, run_workflow: WorkflowRunner, ec2_cloud: Emb
     before = list(ec2_cloud.machine_states())
     first = run_workflow(_CHAIN, *_OPTIONS)
     assert first.returncode == 0, first.output
-    assert "launched ahead: 1, used 1, wasted $0.0" in first.output
+    assert "ahead of their jobs: 1, used: 1, cost of waiting: $0.0" in first.output
     assert len(launched_since(ec2_cloud, before)) == 2
 
     run_workflow.place({"seconds": "8\n"})

@@ -68,6 +68,7 @@ def test_it_is_refused_in_one_sentence(
     assert run.returncode == 1, run.output
     assert "Traceback" not in run.output
     assert "cannot schedule" not in run.output, "a thread was left behind"
+    assert "cannot be written" not in run.output, "the journal was closed before its run"
     for words in case.says:
         assert words in run.output
     assert ec2_cloud.machine_states().keys() == before.keys()

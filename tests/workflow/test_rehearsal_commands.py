@@ -71,7 +71,7 @@ def test_commands_find_the_cloud_of_the_folder_s_rehearsal(terminal: Terminal) -
     listed = terminal("ps")
     assert "is a rehearsal" in listed
     (row,) = [line for line in listed.splitlines() if line.startswith("i-")]
-    machine = row.split()[0]
+    machine, run_id = row.split()[0], row.split()[-1]
     assert "rule one  run" in row
     following = terminal.start(COMMAND, "logs", "-f", "one")
     assert terminal("ssh", machine, "--", "id", "-un") == "ec2-user\n"
@@ -100,9 +100,27 @@ def test_commands_find_the_cloud_of_the_folder_s_rehearsal(terminal: Terminal) -
     assert "embedded cloud's own jump host" in run.output
     assert "gcc (rule one)" in run.output
     assert "`sudo dnf -y install gcc`" in run.output
-    assert following.communicate(timeout=30)[0].startswith("at work\n")
+    assert following.communicate(timeout=30)[0].startswith(f"rule one, run {run_id}:\nat work\n")
     assert "gone" in terminal("ssh", machine, status=1) or "ended" in terminal("ssh", machine, status=1)
     assert not any(folder.iterdir()), "copies of the key went with it"
+
+
+@TOOLS
+def test_a_strict_rehearsal_fails_at_its_end(terminal: Terminal) -> None:
+    """If a job has used a program that EC2's machines lack, and only then; what was made is there."""
+    strict = [sys.executable, "-m", "snakemake", "--executor", "ec2", "--ec2-cloud", "local", "-j", "2"]
+    strict.append("--ec2-strict")
+    (terminal.folder / "Snakefile").write_text(
+        "rule two:\n    input: 'one.txt'\n    output: 'two.txt'\n    shell: 'gcc --version > {output}'\n"
+        "rule one:\n    output: 'one.txt'\n    shell: 'date > {output}'\n"
+    )
+    run = Watched(terminal.start(*strict, "one"))
+    assert run.wait() == 0, run.output
+    run = Watched(terminal.start(*strict))
+    assert run.wait() == 1, run.output
+    assert "gcc (rule two)" in run.output
+    assert "This run fails because of --ec2-strict" in run.output
+    assert (terminal.folder / "two.txt").read_text()
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ def test_costs_of_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert [line.split()[:4] for line in text.splitlines()[1:3]] == [
         [name, "ended", "1", "1"] for name in ("20261101-aaa", "20261102-bbb")
     ]
-    assert text.splitlines()[4].split()[:5] == ["total", "2", "2", "20", "minutes"]
+    assert text.splitlines()[4].split()[:5] == ["total", "2", "2", "20", "min"]
     assert main(["costs", "-d", str(folder), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert main(["costs", "-d", str(folder), "--csv"]) == 0
@@ -107,8 +107,44 @@ def test_nobody_is_shown_what_no_run_does(
 ) -> None:
     """`watch` is for a run that is at work; which command shows past ones is said."""
     assert main(["watch", "-d", str(folder)]) == 1
+    assert "`snakemake-ec2 report` is about past ones" in capsys.readouterr().err
     assert main(["watch", "-d", str(tmp_path / "elsewhere")]) == 1
-    assert capsys.readouterr().err.count("`snakemake-ec2 report` shows what past ones did") == 2
+    assert f"nothing has run on EC2 in {tmp_path / 'elsewhere'} yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["ps"], ["watch"], ["logs", "a"], ["stop"], ["costs"], ["ssh", "a"]])
+def test_a_folder_below_that_of_the_runs(
+    folder: Path, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The option that leads to them is said, and no AWS region asked for."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "none")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    below = folder / "scripts"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    assert main(words) == 1
+    assert f"nothing has run on EC2 in {below} yet, but in {folder}: add -d .." in capsys.readouterr().err
+
+
+def test_machines_of_rehearsals_are_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After them nobody is asked for an AWS region: that no machine is left is known."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "none")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    journal = Journal(tmp_path, now=FakeClock().now, warn=pytest.fail)
+    journal.begin_run(
+        run_record("r", endpoint="http://127.0.0.1:4000", cloud_env={"AWS_REGION": "us-east-1"})
+    )
+    journal.close_run("r")
+    journal.leave_run("r", detached=False)
+    journal.close()
+    assert main(["stop", "-d", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("no machine is left: this folder's runs were rehearsals")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +153,7 @@ def test_nobody_is_shown_what_no_run_does(
         (["report", "2027"], "no run '2027' in this folder has used a machine; the last are 20261101-aaa"),
         (["report", "2026"], "'2026' names several runs: 20261101-aaa, 20261102-bbb"),
         (["report", "-o", "none/x.html"], "none/x.html cannot be written"),
-        (["costs", "-d", "elsewhere"], "elsewhere has no journal"),
+        (["costs", "-d", "elsewhere"], "nothing has run on EC2 in "),
     ],
 )
 def test_what_cannot_be_told(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -156,9 +157,12 @@ def test_a_name_that_nothing_has(
 ) -> None:
     """One sentence, no traceback, and no journal where there was none."""
     assert main([command[0], "--directory", str(tmp_path), *command[1:]]) == 1
-    name = command[1]
-    assert capsys.readouterr().err == f"no machine, job or rule {name!r} is in the journal of this folder\n"
+    assert capsys.readouterr().err == f"nothing has run on EC2 in {tmp_path} yet\n"
     assert not list(tmp_path.iterdir())
+    Journal(tmp_path, now=lambda: NOW, warn=pytest.fail).close()
+    name = command[1]
+    assert main([command[0], "--directory", str(tmp_path), *command[1:]]) == 1
+    assert capsys.readouterr().err == f"no machine, job or rule {name!r} is in the journal of this folder\n"
 
 
 def test_a_name_that_several_jobs_have(tmp_path: Path) -> None:
@@ -173,16 +177,17 @@ def test_a_name_that_several_jobs_have(tmp_path: Path) -> None:
         journal.intend(on, spec)
         journal.launched(spec.token, machine)
 
-    assert attempt_named(journal, "align").key == "b2"
+    options = Namespace(directory=tmp_path)
+    assert attempt_named(journal, "align", options).key == "b2"
     with pytest.raises(ConfigurationError, match="no machine, job or rule '' is in the journal"):
-        attempt_named(journal, "", alone=True)
-    assert attempt_named(journal, "rule align (b)", alone=True).key == "b"
-    assert attempt_named(journal, machine.id, alone=True).key == "b2"
-    assert attempt_named(journal, "(a)", alone=True).key == "a"
+        attempt_named(journal, "", options, alone=True)
+    assert attempt_named(journal, "rule align (b)", options, alone=True).key == "b"
+    assert attempt_named(journal, machine.id, options, alone=True).key == "b2"
+    assert attempt_named(journal, "(a)", options, alone=True).key == "a"
     with pytest.raises(
         ConfigurationError, match=r"matches several jobs: rule align \(b\), rule align \(b2\)"
     ):
-        attempt_named(journal, "(b", alone=True)
+        attempt_named(journal, "(b", options, alone=True)
     journal.end_machine(on, "done")
-    assert attempt_named(journal, "(b", alone=True).key == "b", "the only one that is under way"
+    assert attempt_named(journal, "(b", options, alone=True).key == "b", "the only one that is under way"
     journal.close()

@@ -101,7 +101,7 @@ def test_while_results_are_fetched(run: Ahead) -> None:
     assert run.story(B).ok
     assert len(run.cloud.machines) == 1
     assert run.scene.steps.count("install") == 2
-    assert "launched ahead: 1, used 1, wasted $0.0000" in (run.told() or "")
+    assert "ahead of their jobs: 1, used: 1, cost of waiting: $0.0000" in (run.told() or "")
     assert any("which was launched ahead, is used for rule b" in line for line in run.said)
     assert run.cloud.alive == []
     # The job bears all of the machine's cost, here and in the journal.
@@ -146,7 +146,7 @@ def test_a_guess_that_is_wrong_is_not_made_again(run: Ahead) -> None:
     wait_for(lambda: run.idle.was_in_vain("b", certain=False))
     assert run.look() == []
     assert any("launched ahead and not used" in line for line in run.said)
-    assert "launched ahead: 2, used 0, wasted $0.00" in (run.told() or "")
+    assert "ahead of their jobs: 2, used: 0, cost of waiting: $0.00" in (run.told() or "")
     assert [each.end_reason for each in run.journal.attempts("run-1")] == ["not used"] * 2
     run.ahead.ran(A, WELL)
     assert run.look() == ["b"]

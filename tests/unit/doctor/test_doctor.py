@@ -145,7 +145,7 @@ BROKEN = {
     "a wrong clock": Broken(
         "clock", "this computer's clock is 60 minutes ahead", "timedatectl", by=_clock_an_hour_fast
     ),
-    "a time that is none": Broken("options", "'soon' is no time", "90s", ("--ec2-lease", "soon")),
+    "a time that is none": Broken("options", "'soon' is not a time", "90s", ("--ec2-lease", "soon")),
     "a choice that there is not": Broken(
         "options", "argument --ec2-arch: invalid choice: 'arm'", "--help", ("--ec2-arch", "arm")
     ),

@@ -38,10 +38,11 @@ def job(rule: str, command: str = "", *, script: str = "", tools: tuple[str, ...
 
 def told(*jobs: Any, needed: Requirements = SMALL, **settings: Any) -> list[str]:
     sentences: list[str] = []
-    unseen = Unseen(ExecutorSettings(**settings), sentences.append)
+    unseen = Unseen(ExecutorSettings(**settings), sentences.append, sentences.append)
     for each in jobs:
         unseen.note(each, needed)
     unseen.end()
+    assert unseen.fails is any("--ec2-strict" in each for each in sentences)
     return sentences
 
 
@@ -83,3 +84,12 @@ def test_limits_are_told_once_a_rule() -> None:
     assert "rule train asks for a GPU" in said[0]
     assert "of memory, and this computer has" in said[1]
     assert "of disk, and this computer has" in said[2]
+
+
+def test_a_strict_rehearsal_fails() -> None:
+    """If a program is lacking, and only then; the sentence says why, and what brings the program."""
+    (said,) = told(job("align", "bwa mem x > y"), strict=True)
+    assert "bwa (rule align)" in said
+    assert "fails because of --ec2-strict" in said
+    assert told(job("align", "awk 1 x > y"), strict=True) == []
+    assert "--ec2-strict" not in told(job("align", "bwa mem x > y"))[0]

@@ -54,6 +54,6 @@ def test_all_times_of_options_are_read_as_such() -> None:
     for name in shown:
         settings = ExecutorSettings()
         setattr(settings, name, "soon")
-        with pytest.raises(ConfigurationError, match="is no time"):
+        with pytest.raises(ConfigurationError, match="is not a time"):
             run_config(settings)
     assert len(shown) == 7
