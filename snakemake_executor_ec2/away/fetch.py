@@ -32,6 +32,8 @@ class Home:
     transfer: Transfer
     refused: tuple[str, ...]
     """Names of what was finished and is no result of the workflow's rules."""
+    newer: tuple[str, ...]
+    """Names of files that were made here after those there: they are not replaced."""
 
 
 def fetch(
@@ -39,12 +41,15 @@ def fetch(
 ) -> Home:
     """Bring home what is finished; with `patterns` (a shell's, `results/*`) only what they match.
 
-    A file that is here with the same size and time is not fetched again. Raises StagingError, NotFetched.
+    A file that is here with the same size and time is not fetched again, and one that a run here has made
+    since is not replaced by an older one. Raises StagingError, NotFetched.
     """
     workdir, ahead_ns = machine.workdir, machine.ahead_ns
     finished = [each for each in machine.finished(started.also) if _is_meant(each.name, patterns)]
     allowed = [each for each in finished if may_come_home(each.name, started, workdir)]
-    wanted = [each for each in allowed if not _is_here(each, workdir, ahead_ns)]
+    others = [each for each in allowed if not _is_here(each, workdir, ahead_ns)]
+    newer = {each.name for each in others if _is_newer_here(each, workdir, ahead_ns)}
+    wanted = [each for each in others if each.name not in newer]
     everything = tuple(workdir / each.name for each in allowed)
     sent = tuple(map(Path, started.sent))
 
@@ -68,9 +73,13 @@ def fetch(
         there = [each for each in batch if each.note and os.path.lexists(workdir / each.name)]
         # Last: what is noted here is here.
         bring([workdir / note_of(each.name) for each in there])
-    kept = len(allowed) - len(wanted)
-    refused = tuple(each.name for each in finished if each not in allowed)
-    return Home(transfer=Transfer(files=len(wanted), bytes=size, seconds=0.0, kept=kept), refused=refused)
+    return Home(
+        transfer=Transfer(
+            files=len(wanted), bytes=size, seconds=0.0, kept=len(allowed) - len(wanted) - len(newer)
+        ),
+        refused=tuple(each.name for each in finished if each not in allowed),
+        newer=tuple(sorted(newer)),
+    )
 
 
 def keep_log(machine: AwayMachine, key: str) -> None:
@@ -96,6 +105,15 @@ def _is_here(each: FinishedFile, workdir: Path, ahead_ns: int) -> bool:
     except OSError:
         return False
     return (status.st_size, status.st_mtime_ns) == (each.bytes, each.mtime_ns - ahead_ns)
+
+
+def _is_newer_here(each: FinishedFile, workdir: Path, ahead_ns: int) -> bool:
+    """Of a directory, times say nothing of what is in it."""
+    try:
+        mtime_ns = os.lstat(workdir / each.name).st_mtime_ns
+    except OSError:
+        return False
+    return each.kind != "directory" and mtime_ns > each.mtime_ns - ahead_ns
 
 
 def _batches(wanted: Sequence[FinishedFile]) -> Iterator[list[FinishedFile]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.machines.host_keys import HostKeys
 from snakemake_executor_ec2.model import Machine, MachineState, MachineStatus
 from snakemake_executor_ec2.ports import Cloud
-from snakemake_executor_ec2.records.journal import Journal
+from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.rows import Attempt, RunRecord
 from snakemake_executor_ec2.records.whereabouts import Verdict
 from snakemake_executor_ec2.report import away as words
@@ -62,6 +63,18 @@ def newest(journal: Journal | None) -> Away | None:
             assert journal is not None
             return Away(run=journal.run(attempt.on.run), attempt=attempt)
     return None
+
+
+def alive_in(folder: Path) -> Machine | None:
+    """The machine of a folder's run away, unless its time is over: for a run that is about to begin here."""
+    if not (folder / FOLDER / "journal.sqlite").exists():
+        return None
+    journal = Journal(folder, now=time.time, warn=lambda _: None)
+    try:
+        away = newest(journal)
+    finally:
+        journal.close()
+    return away.machine if away is not None and (away.until or 0.0) > time.time() else None
 
 
 def unready(journal: Journal) -> list[Away]:

@@ -139,8 +139,8 @@ def _wait() -> int:
             return 0  # there was nothing to do
         machine = reachable(way)
         code = machine.follow(way.away.attempt.key, _show).result.exit_code
-        refused = _bring(machine, way, [])
-        if code == 0 and not refused and newest(journal) is not None:
+        left = _bring(machine, way, [])
+        if code == 0 and not left and newest(journal) is not None:
             _end(journal, way)
         return 0 if code == 0 else 1
 
@@ -204,9 +204,9 @@ def _fetch(words: list[str]) -> int:
         machine = reachable(way)
         # Before it is looked for: what is finished after this is not fetched, and ends nothing.
         last = machine.status(way.away.attempt.key).last
-        refused = _bring(machine, way, options.patterns)
+        left = _bring(machine, way, options.patterns)
         ended_well = isinstance(last, Finished) and last.result.exit_code == 0
-        if ended_well and not options.patterns and not options.stay and not refused:
+        if ended_well and not options.patterns and not options.stay and not left:
             _end(journal, way)
     return 0
 
@@ -280,7 +280,7 @@ def _there(way: Way | None) -> Way:
 
 
 def _bring(machine: AwayMachine, way: Way, patterns: Sequence[str]) -> int:
-    """Fetch, what Snakemake has printed as well, and say so; how many files were refused."""
+    """Fetch, what Snakemake has printed as well, and say so; how many files were left there."""
     from snakemake_executor_ec2.away.fetch import fetch, keep_log
     from snakemake_executor_ec2.cli.common import to_stderr
     from snakemake_executor_ec2.controller.leases import Leases
@@ -289,8 +289,8 @@ def _bring(machine: AwayMachine, way: Way, patterns: Sequence[str]) -> int:
     with Leases().renewing(way.away.started.keep_s, machine.session):
         home = fetch(machine, way.away.started, patterns, to_stderr)
         keep_log(machine, way.away.attempt.key)
-    print(told.fetched(home.transfer, len(home.refused)))
-    return len(home.refused)
+    print(told.fetched(home.transfer, len(home.refused), len(home.newer)))
+    return len(home.refused) + len(home.newer)
 
 
 def _end(journal: Journal | None, way: Way) -> None:

@@ -333,6 +333,7 @@ class Executor(RemoteExecutor):
     def _start(self, jobs: list[Any], *, all_known: bool) -> Run:
         from snakemake.exceptions import InputFunctionException
 
+        from snakemake_executor_ec2.away.found import alive_in
         from snakemake_executor_ec2.controller.run import Run
         from snakemake_executor_ec2.plugin import stale_locks
         from snakemake_executor_ec2.plugin.job_plan import outputs_of
@@ -341,6 +342,7 @@ class Executor(RemoteExecutor):
         from snakemake_executor_ec2.plugin.run_config import run_config
         from snakemake_executor_ec2.plugin.software import lacks_bucket_credentials, software_for
         from snakemake_executor_ec2.plugin.submission import preflight
+        from snakemake_executor_ec2.report.away import beside
 
         settings = self.workflow.executor_settings
         tell, warn = self._voice.tell, self._voice.warn
@@ -352,6 +354,8 @@ class Executor(RemoteExecutor):
                 "or --ec2-setup brings some, name an --ec2-instance-profile, or set "
                 "SNAKEMAKE_STORAGE_S3_ACCESS_KEY and SNAKEMAKE_STORAGE_S3_SECRET_KEY, which travel over ssh."
             )
+        if machine := alive_in(Path.cwd()):
+            warn(beside(machine))
         # The last line of defence where Snakemake is ended without a shutdown.
         atexit.register(self._finish)
         self._rehearsal = rehearsal(settings, tell, warn)

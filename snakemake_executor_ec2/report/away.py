@@ -100,6 +100,13 @@ def runs_already(machine: Machine) -> str:
     return f"the workflow runs on {machine.id} already: `snakemake-ec2 away status`, `away logs -f`"
 
 
+def beside(machine: Machine) -> str:
+    return (
+        f"A run of this folder is away on {machine.id}, and does not know what is made here meanwhile: "
+        "use its results (snakemake-ec2 away fetch), or end it (away stop), before you run the workflow here."
+    )
+
+
 def too_little_left(machine: Machine, left_s: float) -> str:
     return (
         f"{machine.id} ends in {duration(max(0.0, left_s))}, with its lifetime: fetch what is finished "
@@ -148,11 +155,17 @@ def status(
     return [*lines, f"Progress: {progress}"] if progress else lines
 
 
-def fetched(transfer: Transfer, refused: int) -> str:
+def fetched(transfer: Transfer, refused: int, newer: int = 0) -> str:
     files = f"{transfer.files} file{'s' * (transfer.files != 1)}"
     here = f", {transfer.kept} were here already" if transfer.kept else ""
     no = f"; {refused} are no results of the workflow's rules, and were left there" if refused else ""
-    return f"fetched {files} ({size(transfer.bytes)}){here}{no}"
+    stay = ""
+    if newer:
+        stay = (
+            f"; {newer} in this folder {'is' if newer == 1 else 'are'} newer than there, and not replaced: "
+            "remove what you want to have from there, and fetch again"
+        )
+    return f"fetched {files} ({size(transfer.bytes)}){here}{no}{stay}"
 
 
 def ended(machine: Machine, others: int) -> str:

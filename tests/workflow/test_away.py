@@ -221,7 +221,8 @@ def test_a_run_that_is_stopped_leaves_no_machine(away: Away) -> None:
     away.wait_for("2 of 4 steps")
     others = _until(lambda: len(_alive(away.cloud)) > 1 and _alive(away.cloud), 60)
     local = [sys.executable, "-m", "snakemake", "--executor", "ec2", "--jobs", "1", "out/a.txt"]
-    subprocess.run(local, cwd=away.folder, check=True, capture_output=True)
+    here = subprocess.run(local, cwd=away.folder, check=True, capture_output=True, text=True)
+    assert f"A run of this folder is away on {away.machine}" in here.stderr
     assert away.machine in _alive(away.cloud)
 
     assert "terminated" in away("stop", "--yes")
