@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,16 +84,17 @@ class AwayMachine:
         began = time.monotonic()
         if new:  # makes the folder
             self.session.stage_in(bare_plan("away", self.workdir))
-        sending = _sendings([*project.sources, *project.inputs], self.paths)
         ahead_ns = self.ahead_ns
-        rows = {str(each.name): _row(each.content, ahead_ns) for each in sending}
-        same = self.connection.call(lambda host: AwayAgent(host).have(rows))
-        changed = [each for each in sending if str(each.name) not in same]
-        if new:
-            changed += _sendings(project.made, self.paths)
-        if project.tracked is not None:
-            self._put(str(TRACKED), "\0".join(project.tracked).encode("utf-8", "surrogateescape"))
-        size = self._unpack(changed, ahead_ns)
+        files = _sendings([*project.sources, *project.inputs], self.paths)
+        with _written(files, project.written) as sending:
+            rows = {str(each.name): _row(each.content, ahead_ns) for each in sending}
+            same = self.connection.call(lambda host: AwayAgent(host).have(rows))
+            changed = [each for each in sending if str(each.name) not in same]
+            if new:
+                changed += _sendings(project.made, self.paths)
+            if project.tracked is not None:
+                self._put(str(TRACKED), "\0".join(project.tracked).encode("utf-8", "surrogateescape"))
+            size = self._unpack(changed, ahead_ns)
         return Transfer(
             files=len(changed), bytes=size, seconds=time.monotonic() - began, kept=len(sending) - len(changed)
         )
@@ -217,6 +220,22 @@ def _sendings(paths: Iterable[Path], path_map: PathMap) -> list[Sending]:
         return sendings(paths, path_map)
     except OSError as error:
         raise StagingError(f"{error.filename} cannot be sent: {error.strerror}") from error
+
+
+@contextmanager
+def _written(sending: list[Sending], contents: Mapping[Path, bytes]) -> Iterator[list[Sending]]:
+    """These, some with another content: a file that ends with the `with` has it, and the mode and time."""
+    with tempfile.TemporaryDirectory(prefix="snakemake-ec2-") as folder:
+        found: list[Sending] = []
+        for each in sending:
+            content = None if each.content.is_symlink() else contents.get(each.content.resolve())
+            if content is not None:
+                copy = Path(folder, str(len(found)))
+                copy.write_bytes(content)
+                shutil.copystat(each.content, copy)
+                each = replace(each, content=copy)
+            found.append(each)
+        yield found
 
 
 def _row(content: Path, ahead_ns: int) -> tuple[str, int | None, int]:

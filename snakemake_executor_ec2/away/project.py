@@ -26,6 +26,8 @@ class Project:
 
     workdir: Path
     sources: tuple[Path, ...]
+    written: Mapping[Path, bytes] = field(repr=False)
+    """What some of them have as their content there, instead of their own; by where they really are."""
     inputs: tuple[Path, ...]
     """Files that no rule makes."""
     made: tuple[Path, ...]

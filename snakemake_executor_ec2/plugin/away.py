@@ -14,6 +14,7 @@ from snakemake_executor_ec2.away.wheel import OWN, Wheel, pins
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import Software
 from snakemake_executor_ec2.plugin import environment, parse_reads, snakemake_private
+from snakemake_executor_ec2.plugin.away_profiles import profiles
 from snakemake_executor_ec2.plugin.job_plan import (
     container_images,
     indexes_beside,
@@ -27,8 +28,6 @@ from snakemake_executor_ec2.plugin.surroundings import Surroundings
 from snakemake_executor_ec2.staging.private import private_in
 from snakemake_executor_ec2.staging.sources import Reason
 
-_PROFILES = (Path("profiles"), Path("workflow", "profiles"))
-"""Where Snakemake looks for a workflow's profiles."""
 _OF_THIS_COMPUTER = {
     "--profile": "copy what it says into the folder's own profile, profiles/default/config.yaml",
     "--ec2-ssh-key": "a private key stays on your computer",
@@ -40,7 +39,8 @@ _ITS_OWN = (
     *("--ec2-ssh-from", "--ec2-ssh-to", "--ec2-ssh-proxy"),
     *("--ec2-region", "--ec2-profile", "--ec2-max-cost", "--ec2-detach"),
 )
-"""Options that the machine's Snakemake gets otherwise, or not at all: it is in the network of its jobs."""
+"""Options that the machine's Snakemake gets otherwise, or not at all: it is in the network of its jobs. Also
+where the workflow's own profile has them."""
 _WITHOUT_VALUE = ("--ec2-detach",)
 
 
@@ -65,9 +65,11 @@ def project(
     tracked = [path for path, reason in sources.reasons.items() if reason is Reason.TRACKED]
     inputs, made, also = _files(dag)
     env, unset = _variables(workflow)
+    own = profiles(_snakefile(workflow), arguments, _ITS_OWN)
     return Project(
         workdir=Path.cwd(),
-        sources=(*sources.files, *_profiles()),
+        sources=(*sources.files, *own.files),
+        written=own.written,
         inputs=inputs,
         made=made,
         tracked=tuple(sorted(_relative(tracked))) if tracked else None,
@@ -90,6 +92,8 @@ def refuse(workflow: Any, settings: ExecutorSettings, arguments: Sequence[str]) 
     for option, instead in _OF_THIS_COMPUTER.items():
         if any(each == option or each.startswith(f"{option}=") for each in arguments):
             raise ConfigurationError(f"{option} names what is only on your computer: {instead}")
+    if settings.ssh_key:
+        raise ConfigurationError(f"ec2-ssh-key, of a profile: {_OF_THIS_COMPUTER['--ec2-ssh-key']}")
     if os.environ.get("SNAKEMAKE_PROFILE"):
         raise ConfigurationError(f"SNAKEMAKE_PROFILE is set: {_OF_THIS_COMPUTER['--profile']}, and unset it")
     if Path(workflow.workdir_init) != Path.cwd():
@@ -125,8 +129,8 @@ def _files(dag: Any) -> tuple[tuple[Path, ...], tuple[Path, ...], tuple[str, ...
     return tuple(inputs), tuple(_absolute([*made, *notes])), tuple(dict.fromkeys(map(str, also)))
 
 
-def _profiles() -> list[Path]:
-    return [Path.cwd() / path for folder in _PROFILES for path in folder.rglob("*") if path.is_file()]
+def _snakefile(workflow: Any) -> Path:
+    return Path(str(next(iter(workflow.included)).get_path_or_uri(secret_free=True)))
 
 
 def _patterns(rules: Iterable[Any]) -> Iterable[str]:

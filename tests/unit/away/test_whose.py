@@ -30,6 +30,7 @@ AWAY: dict[str, Any] = {"rule": AWAY_RULE, "saved_state": {"away": STARTED.as_js
 NOTHING = Project(
     workdir=Path("/w"),
     sources=(),
+    written={},
     inputs=(),
     made=(),
     tracked=None,
