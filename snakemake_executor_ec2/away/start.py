@@ -132,19 +132,18 @@ def once_more(
     on: Machine,
     *,
     left_s: float,
-    new: bool,
     note: Callable[[dict[str, object]], None],
 ) -> Transfer:
     """Start the workflow on the machine that is there.
 
-    `left_s` is what it has left of its lifetime; `new`: it has nothing of the project yet; `note` gets what
-    the journal is to remember, before anything runs.
+    `left_s` is what it has left of its lifetime; `note` gets what the journal is to remember, before anything
+    runs. Outputs that are here are never sent: it may have newer ones, whatever became of earlier starts.
     """
     keep_s = min(left_s, order.terms.keep_s)
     machine.session.lease(keep_s)  # nothing runs there yet, and will not if we fail or are killed
     machine.let_go_of_dead_runs()
     with Leases().renewing(keep_s, machine.session):
-        sent = machine.send(order.project, new=new)
+        sent = machine.send(order.project, new=False)
         machine.install(order.project, order.wheel)
     note({**machine.saved, "away": order.started(machine.hostname()).as_json()})
     machine.session.lease(left_s)

@@ -197,8 +197,7 @@ def _again(journal: Journal, way: Way, order: starting.Order, options: argparse.
     from snakemake_executor_ec2.away.start import once_more
 
     away, machine = way.away, _answering(way, options)
-    state = machine.status(away.attempt.key).state
-    if state == "running":
+    if machine.status(away.attempt.key).state == "running":
         print(told.runs_already(away.machine))
         return 0
     left_s = (away.until or 0.0) - time.time()
@@ -216,7 +215,7 @@ def _again(journal: Journal, way: Way, order: starting.Order, options: argparse.
         if not journal.is_written():
             raise ConfigurationError(told.journal_unwritten())
 
-    sent = once_more(order, key, machine, away.machine, left_s=left_s, new=state == "unknown", note=note)
+    sent = once_more(order, key, machine, away.machine, left_s=left_s, note=note)
     print(told.again(away.machine, sent, left_s))
     return 0
 

@@ -101,9 +101,9 @@ class Away:
         path = f"instances/{self.machine}/shell"
         return str(self.cloud.faults.request("POST", path, {"command": command})["output"])
 
-    def dry_run(self) -> str:
+    def dry_run(self, *targets: str) -> str:
         """What a local `snakemake -n` says."""
-        command = [sys.executable, "-m", "snakemake", "-n"]
+        command = [sys.executable, "-m", "snakemake", "-n", *targets]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True)
         return done.stdout + done.stderr
 
@@ -234,6 +234,67 @@ def test_a_run_that_is_stopped_leaves_no_machine(away: Away) -> None:
     told = away.start("--wait", "out/b.txt", "out/a.txt")
     assert "1 of 1 steps" in told
     assert "Nothing to be done" in away.start("out/a.txt", "out/b.txt")
+
+
+KILLED = """
+import os, signal, sys
+from snakemake_executor_ec2.away.machine import AwayMachine
+from snakemake_executor_ec2.cli import main
+AwayMachine.begin = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+main(["away", "start", "--jobs", "4", "out/a.txt"])
+"""
+
+
+@pytest.mark.slow
+def test_a_start_that_is_killed_replaces_no_newer_result(away: Away) -> None:
+    """Killed when the journal has it and nothing runs yet: the next one does not take the machine for new,
+    and what it has made since the last fetch stays."""
+    made = away.folder / "out/a.txt"
+    away.start("out/a.txt")
+    away.wait_for("has ended well")
+    away("fetch", "out/*")
+    (away.folder / "data/a.txt").write_text("gamma\n")
+    away.start("out/a.txt")
+    away.wait_for("has ended well")
+    when = f"stat -c %y {made}"
+    newer = away.on_machine(when)
+    assert subprocess.run([sys.executable, "-c", KILLED], cwd=away.folder).returncode == -signal.SIGKILL
+    assert "was not started" in away("status")
+
+    told = away.start("out/a.txt")
+
+    assert "again" in told
+    away.wait_for("has ended well")
+    assert made.read_text() == "ALPHA\n"
+    assert away.on_machine(when) == newer
+    away("fetch")
+    assert made.read_text() == "GAMMA\n"
+    assert "Nothing to be done" in away.dry_run("out/a.txt")
+
+
+@pytest.mark.slow
+def test_what_belongs_to_this_computer_stays_here(away: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder's own profile applies on the machine, but not its region, its AWS profile and ways to
+    machines."""
+    config = away.folder.parent / "aws-config"
+    env = away.cloud.env
+    keys = "\n".join(
+        f"{name.lower()} = {env[name]}" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    )
+    config.write_text(f"[profile lab]\n{keys}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    region = env["AWS_DEFAULT_REGION"]
+    lines = [f"ec2-region: {region}", "ec2-profile: lab", "ec2-ssh-from: 127.0.0.0/8", "ec2-detach: true"]
+    profile = away.folder / "profiles/default/config.yaml"
+    profile.parent.mkdir(parents=True)
+    profile.write_text("\n".join([*lines, "printshellcmds: true", ""]))
+
+    told = away.start("--wait")
+
+    assert "tr a-z A-Z <" in told  # printshellcmds
+    assert "terminated" in told
+    assert (away.folder / "out/joined.txt").read_text() == "ALPHA\nBETA\n"
+    assert profile.read_text().startswith("ec2-region")
 
 
 def _alive(cloud: EmbeddedCloud) -> list[str]:

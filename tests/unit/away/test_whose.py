@@ -134,7 +134,7 @@ def test_a_start_that_fails_keeps_the_machine_no_longer(fails: bool) -> None:
 
     def start() -> None:
         machine, note = cast("Any", Machine()), lambda _: None
-        starting.once_more(order(), "k", machine, MACHINE, left_s=200_000.0, new=False, note=note)
+        starting.once_more(order(), "k", machine, MACHINE, left_s=200_000.0, note=note)
 
     if not fails:
         start()
