@@ -23,12 +23,13 @@ from snakemake_executor_ec2.agent.transfer import Upload
 from snakemake_executor_ec2.agent.trees import tree_digest
 from snakemake_executor_ec2.away.project import Project, command
 from snakemake_executor_ec2.away.wheel import Wheel
-from snakemake_executor_ec2.errors import ConnectionLost, InstanceLost, StagingError
+from snakemake_executor_ec2.errors import ConnectionLost, InstanceLost, PreparationError, StagingError
 from snakemake_executor_ec2.machines.connection import Connection
 from snakemake_executor_ec2.machines.umask import own_umask
 from snakemake_executor_ec2.model import JobPlan, Requirements, Transfer
-from snakemake_executor_ec2.ports import RemoteHost, Session
+from snakemake_executor_ec2.ports import Completed, RemoteHost, Session
 from snakemake_executor_ec2.records.journal import FOLDER
+from snakemake_executor_ec2.report import away as words
 from snakemake_executor_ec2.staging.paths import PathMap, Sending, sendings
 from snakemake_executor_ec2.staging.sources import TRACKED
 from snakemake_executor_ec2.tags import AWAY_RULE
@@ -106,6 +107,8 @@ class AwayMachine:
             self._put(wheel.path, wheel.content)
             packages = tuple(str(self.there / each) if each == wheel.path else each for each in packages)
         self.session.install_software(replace(project.software, packages=packages))
+        if project.told and self._there_in_shell(f"command -v {shlex.quote(project.told)}").exit_code:
+            raise PreparationError(words.nobody_to_tell(project.told))
 
     def let_go_of_dead_runs(self) -> None:
         """A run that a crash of the machine has ended seems alive for minutes, by its heartbeat: from now on
@@ -159,9 +162,7 @@ class AwayMachine:
 
     def own_words(self, *command: str) -> str:
         """What this package's own command prints there."""
-        path = shlex.quote(":".join(self.saved["path"]))
-        line = f"cd {shlex.quote(str(self.there))} && PATH={path}:$PATH snakemake-ec2 {shlex.join(command)}"
-        done = self.connection.call(lambda host: host.run(line, timeout_s=_WORDS_S, most_bytes=_WORDS_BYTES))
+        done = self._there_in_shell(f"snakemake-ec2 {shlex.join(command)}")
         return (done.stdout if not done.exit_code else done.stderr).decode(errors="replace")
 
     def status(self, key: str) -> JobState:
@@ -179,6 +180,12 @@ class AwayMachine:
     def tail(self, key: str) -> str:
         """The end of what Snakemake has printed."""
         return self.connection.call(lambda host: AwayAgent(host).tail(key, _TAIL)).decode(errors="replace")
+
+    def _there_in_shell(self, command: str) -> Completed:
+        """What comes of a command in the folder there, with the PATH of the workflow."""
+        path = shlex.quote(":".join(self.saved["path"]))
+        line = f"cd {shlex.quote(str(self.there))} && PATH={path}:$PATH && {command}"
+        return self.connection.call(lambda host: host.run(line, timeout_s=_WORDS_S, most_bytes=_WORDS_BYTES))
 
     def _put(self, name: str, content: bytes) -> None:
         """Write a file into the working directory there."""

@@ -43,6 +43,8 @@ class Project:
     """Logs and benchmarks, of which Snakemake notes nothing."""
     patterns: tuple[str, ...]
     """Regular expressions of all that rules make."""
+    told: str = ""
+    """The program of `--ec2-notify`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.formatting import seconds
 from snakemake_executor_ec2.model import Arch, Phase, Requirements, SpotUse
 from snakemake_executor_ec2.plugin.away import project
+from snakemake_executor_ec2.plugin.notify import Notices
 from snakemake_executor_ec2.plugin.run_config import run_config
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.report import away as told
@@ -44,10 +45,18 @@ def start(dag: Any, settings: Any, arguments: Sequence[str], options: argparse.N
     if not list(dag.needrun_jobs()):
         print("Nothing to be done.")
         return 0
-    config = run_config(settings)
-    order = _order(dag, settings, arguments, options, config)
-    with _alone(Path.cwd() / FOLDER):
-        return _start(config, order, options)
+    notices = Notices(settings.notify, to_stderr)
+    try:
+        config = run_config(settings)
+        order = _order(dag, settings, arguments, options, config)
+        with _alone(Path.cwd() / FOLDER):
+            status = _start(config, order, options)
+    except Ec2ExecutorError:
+        notices.refused()
+        raise
+    if status:
+        notices.refused()
+    return status
 
 
 @contextmanager

@@ -132,7 +132,7 @@ class Run:
             config,
             cloud,
             clock,
-            costs_usd=self._costs_usd,
+            costs_usd=self.costs_usd,
             before_usd=before_usd(journal, config.budget_period, clock.now()),
             baked=compose.baked_choice(config, cloud.images, self.software, clock, self._tell),
             tell=self._tell,
@@ -391,7 +391,8 @@ class Run:
             return {each.label: each.asked for each in attempts if each.end_reason == "done"}
         return {}
 
-    def _costs_usd(self) -> dict[str, float]:
-        """The estimated cost of each of the run's machines up to now."""
+    def costs_usd(self) -> dict[str, float]:
+        """The estimated cost of each of the run's machines up to now; 0 if its price is not known."""
         now = self._clock.now()
-        return {each.machine.id: each.cost_usd(now) or 0.0 for each in self._ledger.machines if each.machine}
+        machines = self._ledger.machines if self._record is not None else ()
+        return {each.machine.id: each.cost_usd(now) or 0.0 for each in machines if each.machine}

@@ -22,6 +22,7 @@ from snakemake_executor_ec2.plugin.job_plan import (
     is_storage,
     workflow_data,
 )
+from snakemake_executor_ec2.plugin.notify import VARIABLE, receiver
 from snakemake_executor_ec2.plugin.settings import ExecutorSettings
 from snakemake_executor_ec2.plugin.software import software_for
 from snakemake_executor_ec2.plugin.surroundings import Surroundings
@@ -37,7 +38,7 @@ _OF_THIS_COMPUTER = {
 """Options that name what the machine has not, and what to do instead."""
 _ITS_OWN = (
     *("--ec2-ssh-from", "--ec2-ssh-to", "--ec2-ssh-proxy"),
-    *("--ec2-region", "--ec2-profile", "--ec2-max-cost", "--ec2-detach"),
+    *("--ec2-region", "--ec2-profile", "--ec2-max-cost", "--ec2-detach", "--ec2-notify"),
 )
 """Options that the machine's Snakemake gets otherwise, or not at all: it is in the network of its jobs. Also
 where the workflow's own profile has them."""
@@ -65,6 +66,7 @@ def project(
     tracked = [path for path, reason in sources.reasons.items() if reason is Reason.TRACKED]
     inputs, made, also = _files(dag)
     env, unset = _variables(workflow)
+    told = receiver(settings.notify)
     own = profiles(_snakefile(workflow), arguments, _ITS_OWN)
     return Project(
         workdir=Path.cwd(),
@@ -73,11 +75,13 @@ def project(
         inputs=inputs,
         made=made,
         tracked=tuple(sorted(_relative(tracked))) if tracked else None,
-        env=env,
+        # On no command line there: it may be a secret.
+        env={**env, VARIABLE: settings.notify} if told and settings.notify else env,
         unset=unset,
         arguments=_arguments(arguments),
         software=_software(workflow, wheel, warn),
         also=also,
+        told=told.command[0] if told and told.command else "",
         patterns=tuple(dict.fromkeys(_patterns(workflow.rules))),
     )
 

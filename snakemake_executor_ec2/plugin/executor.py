@@ -25,28 +25,14 @@ from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
 from snakemake_executor_ec2.errors import Ec2ExecutorError, StagingError
 from snakemake_executor_ec2.plugin import snakemake_private
+from snakemake_executor_ec2.plugin.settled import Settled
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.controller.run import Run
-    from snakemake_executor_ec2.model import JobOutcome
     from snakemake_executor_ec2.plugin.coming import Coming
     from snakemake_executor_ec2.plugin.interrupts import Interrupts
+    from snakemake_executor_ec2.plugin.notify import Notices
     from snakemake_executor_ec2.plugin.surroundings import Surroundings
-
-
-class _Settled:
-    """The story of a job that needed no machine, or is refused one."""
-
-    def __init__(self, refused: str = "") -> None:
-        self._refused = refused
-
-    def done(self) -> bool:
-        return True
-
-    def result(self) -> JobOutcome:
-        from snakemake_executor_ec2.model import JobOutcome
-
-        return JobOutcome(ok=not self._refused, message=self._refused)
 
 
 _STATUS_PAUSE_S = 0.1
@@ -58,10 +44,13 @@ class Executor(RemoteExecutor):
 
     _interrupts: Interrupts | None = None
     _rehearsal: Any = None
+    _notices: Notices | None = None
+    _asked_to_end = False
 
     def __post_init__(self) -> None:
         from snakemake_executor_ec2.plugin import parse_reads
         from snakemake_executor_ec2.plugin.interrupts import Interrupts
+        from snakemake_executor_ec2.plugin.notify import Notices
         from snakemake_executor_ec2.plugin.voice import Voice
 
         self._run: Run | None = None
@@ -87,6 +76,7 @@ class Executor(RemoteExecutor):
         self.next_seconds_between_status_checks = _STATUS_PAUSE_S
         snakemake_private.say_units(self.workflow.resource_settings)
         try:
+            self._notices = Notices(self.workflow.executor_settings.notify, self._voice.warn)
             snakemake_private.refuse_env_modules(self.workflow)
             snakemake_private.refuse_immediate_submit(self.workflow)
             snakemake_private.require_cores_for_handover(self.workflow, self.dag.needrun_jobs())
@@ -98,13 +88,16 @@ class Executor(RemoteExecutor):
             # Nobody shuts down what was never made: the base class's thread would complain at the end.
             self.wait = False
             self.wait_thread.join()
+            self._finish()  # Python's exit would be too late for what is to be noted
+            if self._notices is not None:
+                self._notices.refused()
             raise
 
     def run_job(self, job: Any) -> None:
         from snakemake_executor_ec2.plugin import workflow_cache
 
         if workflow_cache.taken(self.workflow, job):
-            info = SubmittedJobInfo(job=job, aux={"story": _Settled()})
+            info = SubmittedJobInfo(job=job, aux={"story": Settled()})
         else:
             run = self._run or self._start([job], all_known=False)
             try:
@@ -112,7 +105,7 @@ class Executor(RemoteExecutor):
                 info = self._handed_over(job, run)
             except Ec2ExecutorError as error:
                 # Raised on, it would end the run: a job that is refused this late fails alone.
-                info = SubmittedJobInfo(job=job, aux={"story": _Settled(refused=error.message)})
+                info = SubmittedJobInfo(job=job, aux={"story": Settled(refused=error.message)})
             self._coming.tell(run, job)
         self.report_job_submission(info)
 
@@ -127,7 +120,7 @@ class Executor(RemoteExecutor):
         noted = {key for each in inner for key in self.workflow.persistence.external_jobids(each)}
         finished = run.finished_before(job_fingerprint, noted)
         if finished is not None:
-            return SubmittedJobInfo(job=job, external_jobid=finished, aux={"story": _Settled()})
+            return SubmittedJobInfo(job=job, external_jobid=finished, aux={"story": Settled()})
         self._back_up_updated(job)
         inherited = run.inherit(job_fingerprint, outputs_of(inner))
         key = inherited.attempt.key if inherited else run.key_for(job.jobid, job.attempt)
@@ -202,17 +195,20 @@ class Executor(RemoteExecutor):
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:  # noqa: ARG002
         self._hear()
+        # Also where Snakemake broke down, because it found no room for its notes, for instance.
+        self._asked_to_end = asked_for = not isinstance(sys.exception(), Exception)
         # Not only the given ones: a job can be between two of Snakemake's lists.
         if self._run is not None:
-            # Also where Snakemake broke down, because it found no room for its notes, for instance.
-            asked_for = not isinstance(sys.exception(), Exception)
             self._run.cancel(detach=bool(self.workflow.executor_settings.detach), keep_results=not asked_for)
 
     def shutdown(self) -> None:
         self._hear()
         with suppress(FileNotFoundError):  # its folder for job scripts, where the working folder is gone
             super().shutdown()
+        run = self._run
         self._finish()
+        if self._notices is not None:
+            self._notices.ended(self.workflow, run, interrupted=self._asked_to_end)
         if self._interrupts is not None:
             self._interrupts.over()
             self._sigterm_as_before()

@@ -11,6 +11,7 @@ from snakemake_executor_ec2.controller.config import RunConfig
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.formatting import seconds
 from snakemake_executor_ec2.model import Arch, SpotUse
+from snakemake_executor_ec2.plugin.notify import receiver
 from snakemake_executor_ec2.plugin.settings import ExecutorSettings, listed
 from snakemake_executor_ec2.sizing.ceiling import DEFAULT_USD_PER_HOUR
 from snakemake_executor_ec2.sizing.disk import check_speed
@@ -35,6 +36,7 @@ _TIMES = {
 def run_config(settings: ExecutorSettings) -> RunConfig:
     """The options of a run. Raises ConfigurationError for a value that could not work."""
     defaults, times, rehearsal = RunConfig(), _times(settings), settings.cloud == "local"
+    receiver(settings.notify)  # refuses what nobody could be told by
     return RunConfig(
         region=settings.region,
         profile=settings.profile,

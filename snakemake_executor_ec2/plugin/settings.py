@@ -267,6 +267,14 @@ class ExecutorSettings(ExecutorSettingsBase):
         bare="minutes",
     )
 
+    notify: Optional[str] = _option(
+        None,
+        "Command or URL (https://…) that is told when the run has ended: it gets a small JSON document, a "
+        "command on its standard input, a URL by POST. No shell reads the command. What may not be "
+        "seen in a list of processes belongs into the variable SNAKEMAKE_EC2_NOTIFY.",
+        metavar="COMMAND|URL",
+        env_var=True,
+    )
     detach: bool = _option(
         False,
         "Ctrl-C leaves machines with running jobs at work, for at most their lease; the same command "
@@ -283,6 +291,7 @@ class ExecutorSettings(ExecutorSettingsBase):
         # Snakemake makes these settings when this executor was chosen, before it parses.
         from snakemake_executor_ec2.plugin import environment, parse_reads, snakemake_private, stale_locks
 
+        snakemake_private.hide_in_command(self.notify or "")
         stale_locks.listen()
         snakemake_private.add_to_lock_error(lambda: stale_locks.who_locks(Path.cwd()))
         parse_reads.listen()

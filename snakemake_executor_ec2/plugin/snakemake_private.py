@@ -68,6 +68,24 @@ def require_cores_for_handover(workflow: Any, jobs: Iterable[Any]) -> None:
         )
 
 
+def how_it_ended(workflow: Any) -> tuple[int, int, bool]:
+    """When the executor is shut down: jobs that are done, jobs that have failed, and whether all went well.
+
+    Snakemake tells executors nothing of it: its scheduler knows, and says it with the exit status.
+    """
+    scheduler = workflow.scheduler
+    failed = sum(map(len, scheduler.failed))
+    broken = scheduler._errors or scheduler._executor_error is not None or sys.exception() is not None
+    return scheduler.finished_jobs, failed, not (broken or failed or list(scheduler.remaining_jobs))
+
+
+def hide_in_command(secret: str) -> None:
+    """Snakemake prints its own command line at the start, and writes it into its log."""
+    if secret:
+        hidden = [each.replace(f"={secret}", "=(hidden)") for each in sys.argv]
+        sys.argv = ["(hidden)" if each == secret else each for each in hidden]
+
+
 def refuse_env_modules(workflow: Any) -> None:
     """Raise ConfigurationError for `--sdm env-modules`."""
     if "env-modules" in deployment_methods(workflow):

@@ -100,6 +100,13 @@ def runs_already(machine: Machine) -> str:
     return f"the workflow runs on {machine.id} already: `snakemake-ec2 away status`, `away logs -f`"
 
 
+def nobody_to_tell(program: str) -> str:
+    return (
+        f"--ec2-notify: the machine of the controller has no program {program}: give a URL, or a script of "
+        "the project's"
+    )
+
+
 def beside(machine: Machine) -> str:
     return (
         f"A run of this folder is away on {machine.id}, and does not know what is made here meanwhile: "

@@ -20,6 +20,7 @@ import snakemake_executor_ec2
 from snakemake_executor_ec2.cli import main
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.local.environment import CONTROL_TOKEN
+from tests.receiver import SECRET, receiving
 from tests.workflow.shell import Shell
 
 pytestmark = pytest.mark.usefixtures("no_groups_of_others")
@@ -131,11 +132,24 @@ def away(
     ec2_cloud.allow(None)
 
 
-def test_a_run_goes_on_without_this_computer(away: Away) -> None:
-    """It is started, its terminal closed; it ends alone, its results come home with what Snakemake noted,
-    and no machine is left. No credential of this computer was on the machine."""
-    told = away.start()
+def test_a_run_goes_on_without_this_computer(away: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is started, its terminal closed; it ends alone, says so, its results come home with what Snakemake
+    noted, and no machine is left. No credential of this computer was on the machine, and who is told is in no
+    file and on no command line there."""
+    with receiving() as (url, got):
+        monkeypatch.setenv("SNAKEMAKE_EC2_NOTIFY", url)
+        told = away.start()
+        monkeypatch.delenv("SNAKEMAKE_EC2_NOTIFY")
+        _goes_on_alone(away, told)
+    ((_, document),) = got
+    assert (document["outcome"], document["jobs_done"], document["folder"]) == ("success", 4, "workflow")
+
+
+def _goes_on_alone(away: Away, told: str) -> None:
     assert "your computer may be off now" in told
+    pattern = f"{SECRET[:-1]}[{SECRET[-1]}]"  # which is not what it finds
+    seen = away.on_machine(f"grep -rla '{pattern}' {WHERE} {away.folder} /proc/[0-9]*/cmdline 2>/dev/null")
+    assert seen == ""
 
     machine = away.machine
     secrets = [away.cloud.env[name] for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", CONTROL_TOKEN)]
