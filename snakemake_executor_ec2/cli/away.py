@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from snakemake_executor_ec2.away.machine import AwayMachine
     from snakemake_executor_ec2.records.journal import Journal
 
+_INTERRUPTED = 128 + 2
+"""The exit status of a program that Ctrl-C has ended, as shells tell it."""
 HELP = """\
 usage: snakemake-ec2 away setup [--print] [--region R] [--profile P]
        snakemake-ec2 away start [options] [any arguments of snakemake]
-       snakemake-ec2 away status | logs [-f] | fetch [PATTERN …] | stop [--yes]
+       snakemake-ec2 away status | attach | logs [-f] | fetch [PATTERN …] | stop [--yes]
 
 Runs `snakemake --executor ec2` with these arguments on a small machine beside those of its jobs: your
 computer may be off meanwhile. `start` sends the project there, also once more, after a change, a failure or
@@ -37,12 +39,14 @@ a crash: then only what has changed.
                    --reboot          reboot it if it does not answer, whatever EC2 says of it
                    --wait            show what Snakemake prints, fetch results; exit as Snakemake does
   status           how the workflow is, what it has cost, its machines
+  attach           show what its Snakemake prints, as if it ran here, and exit as it does; Ctrl-C leaves it
+                   at work
   logs             what its Snakemake has printed; -f: and what it prints from now on
   fetch            bring finished results home, also in between. A fetch of everything after a good end
                    also ends the machine (--stay: it does not)
   stop             end the workflow, its machines and the controller's; what was not fetched is lost
 
-status, logs, fetch and stop take --directory, --region and --profile as `snakemake-ec2 ps` does.
+status, attach, logs, fetch and stop take --directory, --region and --profile as `snakemake-ec2 ps` does.
 """
 
 
@@ -52,6 +56,7 @@ def main(words: Sequence[str]) -> int:
         "setup": _setup,
         "start": _start,
         "status": _status,
+        "attach": _attach,
         "logs": _logs,
         "fetch": _fetch,
         "stop": _stop,
@@ -173,6 +178,25 @@ def _status(words: list[str]) -> int:
             if text := plain(machine.own_words(*words)).strip():
                 print(f"\n{text}")
     return 0
+
+
+def _attach(words: list[str]) -> int:
+    from snakemake_executor_ec2.away.found import reachable
+    from snakemake_executor_ec2.report import away as told
+
+    try:
+        with _way(_parser("attach").parse_args(words), follow=True) as (_, way):
+            way = _there(way)
+            machine, key = reachable(way), way.away.attempt.key
+            state = machine.status(key)
+            if state.state == "unknown":
+                raise ConfigurationError(f"the workflow {told.state_of(state)}")
+            code = machine.follow(key, _show).result.exit_code
+    except KeyboardInterrupt:
+        print(f"\n{told.goes_on()}", file=sys.stderr)
+        return _INTERRUPTED
+    print(told.attached_to_its_end(code), file=sys.stderr)
+    return 0 if code == 0 else 1
 
 
 def _logs(words: list[str]) -> int:

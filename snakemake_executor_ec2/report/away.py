@@ -36,7 +36,7 @@ def started(machine: Machine, transfer: Transfer, lifetime_s: float, keep_s: flo
         f"The workflow runs on {machine.id}, {machine.instance_type}{price}; your computer may be off now. "
         f"{size(transfer.bytes)} were sent. It has {duration(lifetime_s)} at the most, and stays for "
         f"{duration(keep_s)} when the workflow has ended.\n"
-        "How it is: snakemake-ec2 away status; what it prints: away logs -f; results, also in between: away "
+        "How it is: snakemake-ec2 away status; what it prints: away attach; results, also in between: away "
         "fetch; end it: away stop"
     )
 
@@ -97,7 +97,7 @@ def starts_already() -> str:
 
 
 def runs_already(machine: Machine) -> str:
-    return f"the workflow runs on {machine.id} already: `snakemake-ec2 away status`, `away logs -f`"
+    return f"the workflow runs on {machine.id} already: `snakemake-ec2 away status`, `away attach`"
 
 
 def nobody_to_tell(program: str) -> str:
@@ -173,6 +173,15 @@ def fetched(transfer: Transfer, refused: int, newer: int = 0) -> str:
             "remove what you want to have from there, and fetch again"
         )
     return f"fetched {files} ({size(transfer.bytes)}){here}{no}{stay}"
+
+
+def goes_on() -> str:
+    return "the run goes on without you: `snakemake-ec2 away attach` again, `away stop` ends it"
+
+
+def attached_to_its_end(code: int) -> str:
+    how = "has ended well" if code == 0 else f"has failed (exit status {code})"
+    return f"The workflow {how}: `snakemake-ec2 away fetch` brings what is finished"
 
 
 def ended(machine: Machine, others: int) -> str:

@@ -87,6 +87,20 @@ class Away:
         assert process.returncode == status, output
         return output
 
+    def attached(self) -> subprocess.Popen[str]:
+        """`away attach`, when it shows what the run prints."""
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("snakemake-ec2")), "away", "attach"],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout is not None
+        while "2 of 4 steps" not in process.stdout.readline():
+            assert process.poll() is None
+        return process
+
     def wait_for(self, words: str, *, within_s: float = 180) -> str:
         """What `away status` says once it has these words."""
         return str(_until(lambda: words in (told := self("status")) and told, within_s))
@@ -212,6 +226,7 @@ def test_a_failed_run_waits_for_a_look_and_goes_on_when_it_is_mended(away: Away)
     (away.folder / "Snakefile").write_text(SNAKEFILE.replace("sleep $(cat {input[0]})", "exit 3"))
     away.start("--wait", status=1)
     assert "has failed (exit status 1)" in away("status")
+    assert "Error in rule join" in away("attach", status=1)
     assert (away.folder / "out/a.txt").read_text() == "ALPHA\n"
     ps = away.shell(away.folder, "ps")
     assert "runs the workflow" in ps
@@ -238,6 +253,12 @@ def test_a_run_that_is_stopped_leaves_no_machine(away: Away) -> None:
     here = subprocess.run(local, cwd=away.folder, check=True, capture_output=True, text=True)
     assert f"A run of this folder is away on {away.machine}" in here.stderr
     assert away.machine in _alive(away.cloud)
+
+    attached = away.attached()
+    attached.send_signal(signal.SIGINT)
+    assert "the run goes on without you" in attached.communicate(timeout=60)[0]
+    assert attached.returncode == 130
+    assert "is running" in away("status")
 
     assert "terminated" in away("stop", "--yes")
 
@@ -269,7 +290,7 @@ def test_a_start_that_is_killed_replaces_no_newer_result(away: Away) -> None:
     away("fetch", "out/*")
     (away.folder / "data/a.txt").write_text("gamma\n")
     away.start("out/a.txt")
-    away.wait_for("has ended well")
+    assert "1 of 1 steps (100%) done" in away("attach")
     when = f"stat -c %y {made}"
     newer = away.on_machine(when)
     assert subprocess.run([sys.executable, "-c", KILLED], cwd=away.folder).returncode == -signal.SIGKILL
