@@ -43,9 +43,9 @@ def lead_home(home: str) -> None:
 def call_snakefile(path: str, options: Any) -> None:
     """Let Snakemake's main Snakefile have the name that it has on the controller, if it is there by that
     name: `workflow.basedir` is made of it, and the options have a relative one."""
-    given = options.snakefile
+    given, here = options.snakefile, Path(path)
     with contextlib.suppress(OSError):  # nothing is there, or it is closed to us: /root, for instance
-        if given and os.path.isabs(path) and os.path.samefile(path, given):
+        if given and here.is_absolute() and here.samefile(given):
             options.snakefile = type(given)(path)
 
 
