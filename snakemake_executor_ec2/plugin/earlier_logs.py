@@ -3,8 +3,9 @@
 Snakemake lets rules read them without declaring them, as summaries do (`multiqc logs`), and some programs
 pass over in silence what they cannot read. So the job's command, its params, its `run:` body or script, and
 the workflow's files that these name in turn are searched for the file itself, a folder that it is in, a
-pattern that it matches, or its ending (`.replace(".txt", ".log")`). What is named without need costs a few
-kilobytes; what is not named has a stand-in, as any file that is not declared.
+pattern that it matches, or its ending (`.replace(".txt", ".log")`); code that looks at a file's folder, or
+lists one, may read them all. What is sent without need costs a few kilobytes; what is not named has a
+stand-in, as any file that is not declared.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ _ANYTHING = "\0"
 _BETWEEN_WORDS = re.compile(r"[\s'\"`()\[\]<>|&;:,=]+")
 _HERE = frozenset({".", "cwd", "getcwd", "getwd", "pwd", "rglob"})
 """Words for the working directory, and so for all that is in it."""
+_FOLDERS = frozenset(
+    ("dirname", "parent", "parents", "listdir", "scandir", "iterdir", "walk", "files", "dir_ls", "readdir")
+)
+"""Words for folders that no text names: `multiqc $(dirname {input})`, `list.files(…)`. They may be any."""
 
 
 class _Words(NamedTuple):
@@ -121,7 +126,7 @@ def _flat(values: Any) -> Iterator[Any]:
 
 
 def _constants(function: FunctionType) -> list[str]:
-    """The texts in a function, and in those of the workflow's own that it names."""
+    """The texts and names in a function, and in those of the workflow's own that it calls."""
     found, seen = list[str](), set[CodeType]()
     waiting: list[tuple[CodeType, dict[str, Any]]] = [(function.__code__, function.__globals__)]
     while waiting:
@@ -129,7 +134,7 @@ def _constants(function: FunctionType) -> list[str]:
         if code in seen:
             continue
         seen.add(code)
-        found += [each for each in code.co_consts if isinstance(each, str)]
+        found += [*code.co_names, *(each for each in code.co_consts if isinstance(each, str))]
         waiting += [(each, place) for each in code.co_consts if isinstance(each, CodeType)]
         named = [place.get(name) for name in code.co_names]
         found += [each for each in named if isinstance(each, str)]
@@ -170,13 +175,15 @@ def _words(text: str, *, is_shell: bool = False) -> _Words:
         ending = word.strip("\\^$*.?+" + _ANYTHING)
         if ending != word and ending.isalnum() and "." in word:
             endings.add(f".{ending}")
-    if not _HERE.isdisjoint(word.rpartition(".")[2] or word for word in plain):
+    if not (_HERE | _FOLDERS).isdisjoint(word.rpartition(".")[2] or word for word in plain):
         plain.add(".")
     return _Words(frozenset(plain), frozenset(patterns), frozenset(endings))
 
 
 def _computed(found: re.Match[str]) -> str:
-    return " . " if found[0].strip("${}") == "PWD" else _ANYTHING
+    name = found[0].strip("${}")
+    # ${x%/*} is the folder of $x.
+    return " . " if name == "PWD" or "%/" in name else _ANYTHING
 
 
 def _is_named(name: str, found: Iterable[_Words]) -> bool:

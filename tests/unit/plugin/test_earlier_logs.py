@@ -43,13 +43,16 @@ def read(one: Any, command: str | None = None, sources: tuple[Path, ...] = ()) -
         ("cat logs/*/*.log bench/?.tsv", [BENCHMARK, LOG]),
         ("grep -h x */*/*.txt", [REPORT]),
         ("for x in A B; do cat logs/align/$x.log; done", [LOG]),
-        ("f=results/A/sorted.bam; cat $(dirname $f)/report.txt", [REPORT]),
+        ("f=results/A/sorted.bam; cat $(dirname $f)/report.txt", sorted(RECORDS)),
+        ("multiqc $(dirname results/A/sorted.bam)", sorted(RECORDS)),
+        ("f=results/A/sorted.bam; multiqc ${f%/*}", sorted(RECORDS)),
         ("cat bench/{A,B}.tsv", [BENCHMARK]),
         ("find . -name '*.bam'", sorted(RECORDS)),
     ],
 )
 def test_what_a_command_names(command: str, found: list[str]) -> None:
-    """The file itself, a folder that it is in, or a pattern; not what only lies beside a named file."""
+    """The file itself, a folder that it is in, or a pattern; what lies beside a named file only if
+    the command asks for that one's folder."""
     assert read(job(), command) == sorted(found)
 
 
@@ -62,6 +65,8 @@ def test_what_params_and_functions_name(tmp_path: Path) -> None:
     assert read(job(params=[{"of": ["logs/align"]}], shellcmd="summary {params}")) == [LOG]
     assert read(job(run_func=of["body"])) == [BENCHMARK]
     assert read(job(run_func=lambda input: [each.replace(".bam", ".log") for each in input])) == [LOG]
+    assert read(job(run_func=lambda input: Path(input[0]).parent.iterdir())) == sorted(RECORDS)
+    assert read(job(shellcmd="Rscript -e 'list.files(commandArgs(TRUE)[1])' x")) == sorted(RECORDS)
 
 
 def test_what_scripts_name(tmp_path: Path) -> None:
