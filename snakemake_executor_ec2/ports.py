@@ -103,6 +103,10 @@ class Cloud(Protocol):
         happens before EC2 is asked.
         """
 
+    def give_up(self, spec: LaunchSpec) -> None:
+        """Nobody will ask for this machine again. If EC2 has not answered `launch`, what it may have started
+        is found, in the background, and ended; a machine that `launch` gave is not. Raises nothing."""
+
     def status(self, machine_id: str) -> MachineStatus:
         """What EC2 says of it, at most 2 s old (4 s with hundreds). One API call serves all machines of the
         run."""

@@ -201,6 +201,10 @@ class Ec2Cloud:
             self._board.expect_public(machine.id)
         return machine
 
+    def give_up(self, spec: LaunchSpec) -> None:
+        """See `Cloud.give_up`."""
+        self._launcher.give_up(spec)
+
     def status(self, machine_id: str) -> MachineStatus:
         """See `Cloud.status`."""
         return self._board.status(machine_id)

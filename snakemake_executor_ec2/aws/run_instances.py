@@ -6,16 +6,19 @@ Specs that come together and are alike share a call (see `together.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from snakemake_executor_ec2.aws.errors import AWS_ERRORS, code_of, is_transient, translate
+from snakemake_executor_ec2 import threads
+from snakemake_executor_ec2.aws.errors import AWS_ERRORS, AwsError, code_of, is_transient, translate
 from snakemake_executor_ec2.aws.network import Caller, Subnet
 from snakemake_executor_ec2.aws.security_group import SETTLE_S, SecurityGroup
 from snakemake_executor_ec2.aws.statuses import describe_run
 from snakemake_executor_ec2.aws.together import NO_ADDRESSES, Together, token_of
 from snakemake_executor_ec2.cancellation import CancelToken
-from snakemake_executor_ec2.errors import CapacityError, LaunchError
-from snakemake_executor_ec2.model import BASE_IOPS, BASE_MBPS, LaunchSpec, Machine, Market
+from snakemake_executor_ec2.errors import CapacityError, CredentialsExpired, LaunchError, ThrottledError
+from snakemake_executor_ec2.model import BASE_IOPS, BASE_MBPS, LaunchSpec, Machine, MachineState, Market
 from snakemake_executor_ec2.ports import Clock
 from snakemake_executor_ec2.timing import LAUNCHES_AT_ONCE, LAUNCHES_PER_S, Backoff, RateLimiter
 
@@ -25,10 +28,16 @@ if TYPE_CHECKING:
     from snakemake_executor_ec2.aws.clients import Clients
 
 RETRY_S = 20.0
-"""How long a throttled or unanswered call is repeated before it fails."""
+"""How long a throttled or unanswered call is repeated before it fails, and how long EC2 is asked to show
+machines that it says it has launched."""
+SHOWN_S = 120.0
+"""After so long, EC2 shows what a call has launched that was not answered."""
 
 _ACTION = "ec2:RunInstances"
-_OTHER_PARAMETERS = "IdempotentParameterMismatch"
+_OTHER_PARAMETERS, _HAS_ENDED = "IdempotentParameterMismatch", "IdempotentInstanceTerminated"
+"""What EC2 says of a token that has launched machines: in another subnet of the zone, by a call whose answer
+was lost; or machines that have ended since."""
+_ALIVE = (MachineState.PENDING, MachineState.RUNNING, MachineState.STOPPING, MachineState.STOPPED)
 _NOT_YET_KNOWN = frozenset(
     {"InvalidGroup.NotFound", "InvalidGroupId.NotFound", "InvalidParameterValue", "InvalidSubnetID.NotFound"}
 )
@@ -121,7 +130,8 @@ class Launcher:
         self._clock = clock
         self._public_ip = public_ip
         self._pace = RateLimiter(LAUNCHES_PER_S, clock, at_once=LAUNCHES_AT_ONCE)
-        self._together = Together(self._pace, clock, end)
+        self._end = end
+        self._together = Together(self._pace, clock, end, self._end_unanswered)
 
     def launch(
         self, spec: LaunchSpec, subnets: Sequence[Subnet], cancel: CancelToken | None = None
@@ -138,6 +148,10 @@ class Launcher:
             return self._launch_in(subnets, specs, group_id)
 
         return self._together.launch(spec, ask, cancel)
+
+    def give_up(self, spec: LaunchSpec) -> None:
+        """Nobody asks for this machine again: if there is one that nobody has taken, it is ended."""
+        self._together.give_up(spec.token)
 
     def _launch_in(
         self, subnets: Sequence[Subnet], specs: Sequence[LaunchSpec], group_id: str
@@ -158,30 +172,65 @@ class Launcher:
         )
         patience = Backoff(self._clock, total_s=RETRY_S)
         settling = Backoff(self._clock, total_s=SETTLE_S)
+        unanswered = False
         while True:
             try:
                 answer = self._clients.ec2_once.run_instances(**request)
             except AWS_ERRORS as error:
                 code = code_of(error)
-                if code == _OTHER_PARAMETERS:
-                    launched = self._launched_before(request["ClientToken"])
-                    if launched:
-                        return self._machines(specs[0], launched)
+                if code in (_OTHER_PARAMETERS, _HAS_ENDED):
+                    return self._machines(specs[0], self._launched_before(specs, error))
                 again = code in _NOT_YET_KNOWN and self._group.is_fresh and settling.pause()
                 # No answer does not mean no machine: the same token finds it.
+                unanswered = unanswered or is_transient(error)
                 if not again and not (is_transient(error) and patience.pause()):
-                    raise translate(error, _ACTION) from error
+                    failure = translate(error, _ACTION)
+                    if unanswered and not isinstance(failure, (ThrottledError, CredentialsExpired)):
+                        # After these, the caller asks again or gives up; after others, for another machine.
+                        end = partial(self._end_unanswered, request["ClientToken"])
+                        threads.start_or_run(end, "not answered")
+                    raise failure from error
             else:
                 return self._machines(specs[0], answer["Instances"])
             self._pace.wait()
 
-    def _launched_before(self, token: str) -> list[InstanceTypeDef]:
-        """The machines of this token, started in another subnet by a call whose answer was lost."""
-        try:
-            rows = describe_run(self._clients.ec2, self._run_id)
-        except AWS_ERRORS as error:
-            raise translate(error, "ec2:DescribeInstances") from error
+    def _launched_before(self, specs: Sequence[LaunchSpec], said: AwsError) -> list[InstanceTypeDef]:
+        """The machines that EC2 says it has launched for this token, also those that have ended: who gets one
+        of these hears of its end. EC2 shows them after a moment."""
+        patience = Backoff(self._clock, total_s=RETRY_S)
+        while True:
+            try:
+                rows = self._by_token(token_of(specs))
+            except AWS_ERRORS as error:
+                raise translate(error, "ec2:DescribeInstances") from error
+            # Fewer than were asked for may have been launched, but those there are have numbers in a row.
+            in_a_row = {row.get("AmiLaunchIndex", 0) for row in rows} == {*range(len(rows))}
+            if len(rows) < len(specs) and patience.pause():
+                continue
+            if rows and in_a_row:
+                return rows
+            if code_of(said) == _HAS_ENDED and not rows:
+                raise CapacityError("the machine that EC2 launched has ended already", code=_HAS_ENDED)
+            raise ThrottledError(
+                "EC2 has launched a machine by a call that it did not answer, and does not show it yet",
+                code=code_of(said),
+            )
+
+    def _by_token(self, token: str, states: tuple[MachineState, ...] = ()) -> list[InstanceTypeDef]:
+        rows = describe_run(self._clients.ec2, self._run_id, states)
         return [row for row in rows if row.get("ClientToken") == token]
+
+    def _end_unanswered(self, token: str) -> None:
+        """End what a call has launched that EC2 did not answer, and that nobody makes again. What is not
+        shown in time ends with the run."""
+        patience = Backoff(self._clock, total_s=SHOWN_S)
+        while True:
+            with suppress(*AWS_ERRORS):
+                if rows := self._by_token(token, _ALIVE):
+                    self._end([row["InstanceId"] for row in rows])
+                    return
+            if not patience.pause():
+                return
 
     def _machines(self, spec: LaunchSpec, rows: Sequence[InstanceTypeDef]) -> list[Machine]:
         """What a call has launched, in the order that every answer to it gives."""

@@ -4,7 +4,7 @@ EC2 counts calls: five at once, then two a second. The first one leads: while it
 others whose machine is to be the same join it. EC2 may give fewer machines than it was asked for; what it
 has to say to the rest is heard by asking again. If a call was not answered it may have started machines, so
 its members stay together: a member that asks again asks for all of them, with the same token. The machine of
-a member that was cancelled meanwhile, and does not ask again, is ended.
+a member that gives up, and does not ask again, is ended; if all of them do, their machines are looked for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
-from snakemake_executor_ec2 import tags
+from snakemake_executor_ec2 import tags, threads
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import (
     Cancelled,
@@ -55,7 +55,7 @@ class _Call:
         self.answer: _Answer = Future()
         self.taken: set[str] = set()
         """Tokens of those that have their machine."""
-        self.cancelled: set[str] = set()
+        self.given_up: set[str] = set()
         """Tokens of those that will not ask again."""
 
     def add(self, spec: LaunchSpec) -> None:
@@ -67,10 +67,15 @@ class Together:
     """Threads share it."""
 
     def __init__(
-        self, pace: RateLimiter, clock: Clock, end: Callable[[Sequence[str]], object] = lambda _: None
+        self,
+        pace: RateLimiter,
+        clock: Clock,
+        end: Callable[[Sequence[str]], object] = lambda _: None,
+        end_unanswered: Callable[[str], object] = lambda _: None,
     ) -> None:
-        """`end` terminates machines that nobody takes."""
+        """`end` terminates machines that nobody takes; `end_unanswered` finds those of a token before."""
         self._end = end
+        self._end_unanswered = end_unanswered
         self._pace = pace
         self._clock = clock
         self._lock = threading.Lock()
@@ -88,12 +93,7 @@ class Together:
             call, answer, leads = self._join(spec)
             if leads:
                 self._lead(call, answer, _shape(spec), ask, cancel)
-            try:
-                machines = answer.result()
-            except (ThrottledError, CredentialsExpired):
-                if cancel is not None:
-                    cancel.on_cancel(partial(self._give_up, call, spec.token))
-                raise
+            machines = answer.result()
             if machines is None:
                 continue
             number = call.numbers[spec.token]
@@ -152,24 +152,33 @@ class Together:
             answer.set_result(machines)
             self._end_untaken(call)
 
-    def _give_up(self, call: _Call, token: str) -> None:
-        """A member whose call was not answered is cancelled: it does not ask again."""
+    def give_up(self, token: str) -> None:
+        """A member whose call was not answered does not ask again."""
         with self._lock:
-            call.cancelled.add(token)
-        self._end_untaken(call)
+            call = self._calls.get(token)
+            if call is not None:
+                call.given_up.add(token)
+        if call is not None:
+            self._end_untaken(call)
 
     def _end_untaken(self, call: _Call) -> None:
-        """End the machines of those that were cancelled, in a thread: cancelling does not wait."""
+        """End the machines of those that gave up, in a thread: who is cancelled does not wait."""
         with self._lock:
-            answer = call.answer
-            if not answer.done() or answer.exception() is not None:
+            answer, untaken = call.answer, call.given_up - call.taken
+            if not answer.done() or not untaken:
                 return
-            machines, untaken = answer.result() or (), call.cancelled - call.taken
-            names = [machines[n].id for each in untaken if (n := call.numbers[each]) < len(machines)]
-            if names:
-                call.taken |= untaken
-        if names:
-            threading.Thread(target=self._end, args=(names,), name="not taken", daemon=True).start()
+            machines = answer.result() if answer.exception() is None else None
+            if machines is None:
+                if not call.asked or not call.numbers.keys() <= call.given_up | call.taken:
+                    return  # it has launched nothing, or somebody asks again
+                end = partial(self._end_unanswered, token_of(call.specs))
+            else:
+                names = [machines[n].id for each in untaken if (n := call.numbers[each]) < len(machines)]
+                if not names:
+                    return
+                end = partial(self._end, names)
+            call.taken |= untaken
+        threads.start_or_run(end, "not taken")
 
     def _forget(self, call: _Call) -> None:
         """Its members are in no call any more: it has launched nothing."""

@@ -310,6 +310,13 @@ class Launcher:
     def _launch(self, job_key: str, spec: LaunchSpec, cancel: CancelToken) -> Machine:
         """One machine for a token. While EC2 does not answer, or asks to wait, the very same again:
         it may have started the machine, and for another spec it would start another one."""
+        try:
+            return self._asked_until_answered(job_key, spec, cancel)
+        except BaseException:
+            self.feasibility.cloud.give_up(spec)
+            raise
+
+    def _asked_until_answered(self, job_key: str, spec: LaunchSpec, cancel: CancelToken) -> Machine:
         started = self.clock.monotonic()
         failures = 0
         while True:
@@ -331,8 +338,13 @@ class Launcher:
         """A launch that cannot be recorded beforehand is not made: after a crash, its machine would be
         lost."""
         self.records.intend(job_key, spec)
-        machine = self.feasibility.cloud.launch(spec, cancel)
-        self.records.launched(spec.token, machine)
+        cloud = self.feasibility.cloud
+        machine = cloud.launch(spec, cancel)
+        try:
+            self.records.launched(spec.token, machine)
+        except BaseException:  # nobody would know of it
+            cloud.terminate([machine.id])
+            raise
         return machine
 
     def _spec(self, tried: Round, offer: Offer, zone: str) -> LaunchSpec:

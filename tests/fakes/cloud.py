@@ -134,6 +134,7 @@ class FakeCloud:
         self._zones = tuple(zones)
         self._lock = threading.RLock()
         self._by_token: dict[str, str] = {}
+        self._taken: set[str] = set()
         self._errors: dict[str, deque[Ec2ExecutorError]] = defaultdict(deque)
 
     # --- for tests -------------------------------------------------------------------------
@@ -221,7 +222,13 @@ class FakeCloud:
             if self.lose_replies:
                 self.lose_replies -= 1
                 raise ThrottledError("AWS did not answer ec2:RunInstances: connection lost")
+            self._taken.add(spec.token)
             return machine
+
+    def give_up(self, spec: LaunchSpec) -> None:
+        with self._lock:
+            if spec.token in self._by_token and spec.token not in self._taken:
+                self.end(self._by_token[spec.token], reason="Client.UserInitiatedShutdown")
 
     def status(self, machine_id: str) -> MachineStatus:
         self._raise_planned("status")

@@ -23,7 +23,7 @@ LAYERS = (
     ("aws", "ssh"),
     ("staging", "sizing"),
     ("agent", "runner"),  # on the machine; Snakemake's part and that which needs no Snakemake
-    ("errors", "model", "ports", "cancellation", "timing", "formatting", "tags"),
+    ("errors", "model", "ports", "cancellation", "timing", "threads", "formatting", "tags"),
 )
 """Each may import from those below it, and within itself."""
 REHEARSES = {"testing", "cli", "plugin", "local"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from snakemake_executor_ec2 import tags
 from snakemake_executor_ec2.aws.network import Caller, Subnet
 from snakemake_executor_ec2.aws.run_instances import RETRY_S, Launcher
 from snakemake_executor_ec2.aws.security_group import SecurityGroup
+from snakemake_executor_ec2.aws.together import token_of
 from snakemake_executor_ec2.errors import (
     CapacityError,
     ConfigurationError,
@@ -33,6 +35,9 @@ STARTED = {
 }
 
 
+LAUNCHED_BEFORE = instance("i-7", ClientToken=SPEC.token, InstanceType="m7i.large")
+
+
 def subnet(subnet_id: str) -> Subnet:
     return Subnet(id=subnet_id, vpc_id="vpc-1", zone="a", zone_id="az1", public=True)
 
@@ -47,6 +52,7 @@ class World:
         self.ec2.answer("create_security_group", {"GroupId": "sg-1"})
         self.ec2.answer("authorize_security_group_ingress", {})
         self.warnings: list[str] = []
+        self.ended: list[str] = []
         self.group = SecurityGroup(
             self.clients.as_clients, run_id="r1", ssh_port=22, clock=self.clock, warn=self.warnings.append
         )
@@ -56,6 +62,7 @@ class World:
             group=self.group,
             caller=Caller(ssh_from="203.0.113.7", endpoint=lambda: ""),
             clock=self.clock,
+            end=self.ended.extend,
         )
 
     def launch(self, spec: LaunchSpec = SPEC, subnets: tuple[str, ...] = ("subnet-1",)) -> Any:
@@ -139,10 +146,66 @@ def test_all_subnets_full(world: World) -> None:
 
 def test_token_was_used_in_another_subnet(world: World) -> None:
     """A token that has started a machine elsewhere in the zone leads to that machine."""
-    before = instance("i-7", ClientToken=SPEC.token, InstanceType="m7i.large")
     world.ec2.answer("run_instances", client_error("IdempotentParameterMismatch"))
-    world.ec2.answer("describe_instances", reservations(instance("i-6"), before))
+    world.ec2.answer("describe_instances", reservations(instance("i-6"), LAUNCHED_BEFORE))
     assert world.launch().id == "i-7"
+
+
+def test_a_machine_that_is_not_shown_yet(world: World) -> None:
+    """EC2 knows it by its token before it shows it. It is waited for, and never launched otherwise."""
+    hidden, shown = reservations(instance("i-6")), reservations(LAUNCHED_BEFORE)
+    world.ec2.answer("run_instances", client_error("IdempotentParameterMismatch"))
+    world.ec2.answer("describe_instances", hidden, hidden, shown)
+    assert world.launch().id == "i-7"
+    assert len(world.requests) == 1
+
+
+def test_a_machine_that_is_not_shown_for_long(world: World) -> None:
+    """The same launch may be asked for again: for another one there would be two machines."""
+    world.ec2.answer("run_instances", client_error("IdempotentParameterMismatch"))
+    world.ec2.answer("describe_instances", reservations(), *[reservations()] * 10)
+    with pytest.raises(ThrottledError, match="does not show it yet"):
+        world.launch()
+
+
+def test_machines_are_taken_only_in_a_row(world: World) -> None:
+    """Of a call for three, the second one is shown first: it must not become the machine of the first."""
+    specs = [replace(SPEC, token=tags.client_token(str(number))) for number in range(3)]
+    rows = [
+        instance(f"i-{number}", ClientToken=token_of(specs), InstanceType="m7i.large", AmiLaunchIndex=number)
+        for number in range(3)
+    ]
+    torn = reservations(rows[0], rows[2])
+    world.ec2.answer("describe_instances", reservations(rows[1]), torn, reservations(*rows), torn)
+    error = client_error("IdempotentParameterMismatch")
+    assert world.launcher._launched_before(specs, error) == rows
+    with pytest.raises(ThrottledError):
+        world.launcher._launched_before(specs, error)
+
+
+def test_a_machine_that_has_ended_before_it_was_heard_of(world: World) -> None:
+    """EC2 launches nothing for its token again. The job hears of its end, or looks for another machine."""
+    world.ec2.answer("run_instances", LOST, client_error("IdempotentInstanceTerminated"))
+    world.ec2.answer(
+        "describe_instances",
+        reservations({**LAUNCHED_BEFORE, "State": {"Name": "terminated"}}),
+        reservations(),
+    )
+    assert world.launch().id == "i-7"
+    with pytest.raises(CapacityError, match="has ended already"):
+        world.launch(replace(SPEC, token=tags.client_token("another")))
+
+
+def test_a_refusal_after_a_lost_answer(world: World) -> None:
+    """The call before may have launched a machine, which nobody would ask for again: it is ended."""
+    world.ec2.answer("run_instances", LOST, client_error("AuthFailure"))
+    world.ec2.answer("describe_instances", LOST, reservations(), reservations(LAUNCHED_BEFORE))
+    with pytest.raises(ConfigurationError):
+        world.launch()
+    until = time.monotonic() + 10
+    while not world.ended and time.monotonic() < until:
+        time.sleep(0.01)
+    assert world.ended == ["i-7"]
 
 
 @pytest.mark.parametrize("code", ["InvalidGroup.NotFound", "InvalidParameterValue"])

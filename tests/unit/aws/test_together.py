@@ -62,6 +62,12 @@ class World:
         except ThrottledError:
             return self.launch(spec)
 
+    def wait_for_untaken(self) -> set[str]:
+        until = time.monotonic() + 20
+        while not self.untaken and time.monotonic() < until:
+            time.sleep(0.01)
+        return set(self.untaken)
+
     def all_of(self, specs: list[LaunchSpec]) -> list[str]:
         with ThreadPoolExecutor(len(specs)) as pool:
             return list(pool.map(self.launch, specs))
@@ -193,10 +199,10 @@ def test_cancelled_after_a_lost_answer(world: World, late: bool) -> None:
     """Others ask again for all: the machine of a job that does not come back is ended, whether it was
     cancelled before that (`late`: after), and no other. A job that has its machine may be cancelled."""
     world.api.lose_replies = 1000
-    specs, cancels = alike(4), [CancelToken() for _ in range(4)]
+    specs = alike(4)
 
     def launch(number: int) -> str:
-        return world.launcher.launch(specs[number], SUBNETS, cancels[number]).id
+        return world.launcher.launch(specs[number], SUBNETS).id
 
     with ThreadPoolExecutor(4) as pool:
         for each in [pool.submit(launch, number) for number in range(4)]:
@@ -205,12 +211,28 @@ def test_cancelled_after_a_lost_answer(world: World, late: bool) -> None:
         assert len(world.api.machines) == 4
         world.api.lose_replies = 0
         if not late:
-            cancels[0].cancel()
+            world.launcher.give_up(specs[0])
         got = list(pool.map(launch, range(1, 4)))
-    for cancel in cancels:
-        cancel.cancel()
-    until = time.monotonic() + 5
-    while not world.untaken and time.monotonic() < until:
-        time.sleep(0.01)
-    assert {*world.untaken} == {*world.api.machines} - {*got}
+    for spec in specs:
+        world.launcher.give_up(spec)
+    assert world.wait_for_untaken() == {*world.api.machines} - {*got}
     assert len(world.untaken) == 1
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_all_give_up_after_a_lost_answer(world: World, count: int) -> None:
+    """Nobody asks again: what the call has launched is found by its token, once EC2 shows it, and ended."""
+    world.api.lose_replies = 1000
+    world.api.hidden_s = 60.0
+    specs = alike(count)
+    with ThreadPoolExecutor(count) as pool:
+        for future in [pool.submit(world.launcher.launch, each, SUBNETS) for each in specs]:
+            with pytest.raises(ThrottledError):
+                future.result()
+    assert len(world.api.machines) == count
+    for each in specs[1:]:
+        world.launcher.give_up(each)
+    time.sleep(0.2)
+    assert not world.untaken
+    world.launcher.give_up(specs[0])
+    assert world.wait_for_untaken() == {*world.api.machines}

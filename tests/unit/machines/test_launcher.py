@@ -115,6 +115,38 @@ def test_throttled_for_ever_is_a_failure() -> None:
         world.launch()
 
 
+def test_an_unanswered_launch_that_is_given_up_leaves_no_machine() -> None:
+    """If the job fails or is cancelled before EC2 answers, nobody else knows of its machine."""
+    world = World(capacity_timeout_s=60)
+    world.cloud.lose_replies = 1000
+    with pytest.raises(ThrottledError):
+        world.launch()
+    assert len(world.cloud.machines) == 1
+    assert not world.cloud.alive
+    world = World()
+    world.cloud.lose_replies = 1000
+    cancel = CancelToken()
+    world.on_pause = cancel.cancel
+    with pytest.raises(Cancelled):
+        world.launcher.launch(plan(), HOST_KEY, 1, cancel)
+    assert len(world.cloud.machines) == 1
+    assert not world.cloud.alive
+
+
+def test_a_machine_that_cannot_be_recorded_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else would know of it."""
+    world = World()
+
+    def fail(_token: str, _machine: Machine) -> None:
+        raise OSError("a bug")
+
+    monkeypatch.setattr(world, "launched", fail)
+    with pytest.raises(OSError, match="a bug"):
+        world.launch()
+    assert len(world.cloud.machines) == 1
+    assert not world.cloud.alive
+
+
 def test_expired_credentials_wait_for_the_next_login() -> None:
     """A night without a login fails no job: the same launch is made again until AWS takes it."""
     world = World(capacity_timeout_s=60)
