@@ -292,7 +292,7 @@ class Agent:
                 if isinstance(line.event, _LAST):
                     return
         except ConnectionLost as error:
-            error.came_further = came
+            error.came_further |= came
             raise
         raise ConnectionLost("The machine's agent stopped reporting what the job does.", came_further=came)
 

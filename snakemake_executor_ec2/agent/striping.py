@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
+from snakemake_executor_ec2 import threads
 from snakemake_executor_ec2.agent.bundle import command
 from snakemake_executor_ec2.agent.lanes import BLOCK
 from snakemake_executor_ec2.errors import ConnectionLost
@@ -68,8 +69,12 @@ class _Striped:
         self._over = threading.Event()
         self._errors: list[BaseException] = []
         self._threads = [self._thread(lambda: self._fill(first, self._queues[0]))]
-        for name, waiting in zip(names, self._queues[1:], strict=True):
-            self._threads.append(self._thread(functools.partial(self._lane, name, waiting)))
+        try:
+            for name, waiting in zip(names, self._queues[1:], strict=True):
+                self._threads.append(self._thread(functools.partial(self._lane, name, waiting)))
+        except ConnectionLost:
+            self._over.set()
+            raise
 
     def __enter__(self) -> _Striped:
         return self
@@ -158,6 +163,7 @@ class _Striped:
             except BaseException as error:  # else the writer would wait for ever
                 self._errors.append(error)
 
-        thread = threading.Thread(target=guarded, name="ssh lane", daemon=True)
-        thread.start()
+        thread = threads.start(guarded, "ssh lane")
+        if thread is None:
+            raise ConnectionLost(threads.NONE_LEFT, came_further=True)  # the next attempt uses fewer
         return thread

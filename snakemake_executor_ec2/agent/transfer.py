@@ -115,7 +115,7 @@ class Upload:
         try:
             return self._send(host)
         except ConnectionLost as error:
-            error.came_further = self._came_further
+            error.came_further |= self._came_further
             raise
 
     def _send(self, host: RemoteHost) -> int:
@@ -194,7 +194,7 @@ class Download:
         try:
             return self._fetch(host, have)
         except ConnectionLost as error:
-            error.came_further = sum(self._stash.have().values()) > sum(have.values())
+            error.came_further |= sum(self._stash.have().values()) > sum(have.values())
             raise
 
     def _fetch(self, host: RemoteHost, have: dict[str, int]) -> Fetched:

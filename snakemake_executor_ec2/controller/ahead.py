@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from snakemake_executor_ec2 import threads
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.controller.idle import IdleMachines, Promise, ReadyMachine
 from snakemake_executor_ec2.controller.machine import JobMachines, without_job
@@ -169,8 +170,8 @@ class LookAhead:
 
     def start(self) -> None:
         """From now on, look whenever something has changed."""
-        if not self._closed:
-            threading.Thread(target=self._watch, name="look ahead", daemon=True).start()
+        if not self._closed and threads.start(self._watch, "look ahead") is None:
+            self._closed = True  # jobs launch their machines themselves
 
     # --- what Snakemake has in mind ---------------------------------------------------------
 

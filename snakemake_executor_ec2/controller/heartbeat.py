@@ -12,6 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from snakemake_executor_ec2 import threads
+from snakemake_executor_ec2.errors import ConfigurationError
+
 BEAT_S = 30.0
 LOOK_S = 2.0
 
@@ -25,7 +28,6 @@ class Heartbeat:
         self._beat = beat
         self._gone = gone
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._live, name="heartbeat", daemon=True)
 
     def __enter__(self) -> None:
         self.start()
@@ -34,7 +36,9 @@ class Heartbeat:
         self.stop()
 
     def start(self) -> None:
-        self._thread.start()
+        """Raises ConfigurationError if there can be no thread for it."""
+        if threads.start(self._live, "heartbeat") is None:
+            raise ConfigurationError(threads.NONE_LEFT)
 
     def stop(self) -> None:
         self._over.set()

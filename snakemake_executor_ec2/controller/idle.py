@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from snakemake_executor_ec2 import threads
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.formatting import TellOnce
@@ -166,8 +167,7 @@ class IdleMachines:
             if self._closed or promise.cancel.cancelled:
                 return False
             self._promised.remove(promise)
-            self._enter(ready, on, used, ahead=promise)
-        return True
+            return self._enter(ready, on, used, ahead=promise)
 
     def drop(self, promise: Promise) -> None:
         """A promise is kept, or will not be."""
@@ -215,8 +215,7 @@ class IdleMachines:
         with self._changed:
             if not self.has_use_for(used.rule):
                 return False
-            self._enter(ready, on, used, has=frozenset((*last.inputs, *last.outputs)))
-        return True
+            return self._enter(ready, on, used, has=frozenset((*last.inputs, *last.outputs)))
 
     def take(self, plan: JobPlan) -> IdleMachine | None:
         """The machine that suits a job best; None: there is none."""
@@ -316,17 +315,18 @@ class IdleMachines:
         *,
         has: frozenset[Path] = frozenset(),
         ahead: Promise | None = None,
-    ) -> None:
-        """A machine waits from now on."""
+    ) -> bool:
+        """A machine waits from now on; False: nobody could end it in time."""
+        if not self._watching and threads.start(self._watch, "idle machines") is None:
+            return False
+        self._watching = True
         wait_s = min(self._idle_s, ready.lease_s / 2)
         until = self._clock.monotonic() + wait_s
         # Before others see it: they may give it its next job, or end it, at once.
         self._launcher().idle(ready.machine, wait_s)
         self._idle.append(IdleMachine(ready=ready, on=on, used=used, has=has, until=until, ahead=ahead))
-        if not self._watching:
-            self._watching = True
-            threading.Thread(target=self._watch, name="idle machines", daemon=True).start()
         self._changed.notify_all()
+        return True
 
     def _alike(self, its_rule: str, rule: str) -> bool:
         return self._reuse is Reuse.RUN or its_rule == rule
@@ -381,7 +381,11 @@ class IdleMachines:
                         self._watching = False
                         return
                     self._changed.wait(min(each.until for each in self._idle) - now)
-            self.end(over)
+            try:
+                self.end(over)
+            except BaseException:  # a bug: the next machine that waits gets a thread again
+                self._watching = False
+                raise
 
 
 def _rule_of(each: IdleMachine | Promise) -> str:

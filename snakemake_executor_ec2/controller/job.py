@@ -121,8 +121,9 @@ class JobLifecycle:
         try:
             with suppress(Ec2ExecutorError):  # the job is done, whatever becomes of its machine
                 is_free = outcome.ok and self._machines.set_free(entry, ready)
+            is_free = is_free or (outcome.ok and self._context.lingering.take(self._plan, entry, ready))
         finally:
-            if not is_free and not (outcome.ok and self._context.lingering.take(self._plan, entry, ready)):
+            if not is_free:
                 self._machines.release(entry, ready)
         return outcome
 

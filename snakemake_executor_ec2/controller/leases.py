@@ -8,12 +8,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
+from snakemake_executor_ec2 import threads
 from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.ports import Session
 
 _PART = 4
 """A lease is renewed when this part of it is over."""
+_AGAIN_S = 10.0
+"""If there can be no more threads now."""
 
 
 @dataclass(eq=False)
@@ -49,8 +53,8 @@ class Leases:
         with self._changed:
             self._held.add(held)
             if not self._watching:
-                self._watching = True
-                threading.Thread(target=self._watch, name="leases", daemon=True).start()
+                # If there can be no thread now, there may be one for the next lease.
+                self._watching = threads.start(self._watch, "leases") is not None
             self._changed.notify_all()
 
     def _watch(self) -> None:
@@ -60,7 +64,8 @@ class Leases:
                 now = time.monotonic()
                 for held in [each for each in self._held if each.due <= now]:
                     held.due = float("inf")  # until it is done
-                    threading.Thread(target=self._renew, args=(held,), name="lease", daemon=True).start()
+                    if threads.start(partial(self._renew, held), "lease") is None:
+                        held.due = now + min(held.every_s, _AGAIN_S)
                 next_s = min(each.due for each in self._held) - now
                 self._changed.wait(min(next_s, threading.TIMEOUT_MAX))
             self._watching = False

@@ -6,9 +6,11 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from snakemake_executor_ec2 import threads
 from snakemake_executor_ec2.errors import Ec2ExecutorError
 from snakemake_executor_ec2.report import idle as idle_words
 from snakemake_executor_ec2.report import messages
@@ -98,12 +100,12 @@ class Lingering:
             return False
         self.launcher().idle(ready.machine, self.idle_s)
         leave = threading.Event()
-        thread = threading.Thread(
-            target=self._stay, args=(ready, entry.on, leave), name=f"stays {machine_id}", daemon=True
-        )
-        self._staying[machine_id] = thread, leave
-        thread.start()
-        return True
+        # At its end, the thread is no longer among those that stay: it must be there before.
+        with self._lock:
+            thread = threads.start(partial(self._stay, ready, entry.on, leave), f"stays {machine_id}")
+            if thread is not None:
+                self._staying[machine_id] = thread, leave
+        return thread is not None
 
     def gone(self, machine_id: str) -> None:
         """A machine is about to end: no other one is to get files from it, or to rely on what it has."""
@@ -127,9 +129,15 @@ class Lingering:
     def _stay(self, ready: ReadyMachine, on: MachineEntry, leave: threading.Event) -> None:
         machine = ready.machine
         until = self.clock.monotonic() + self.idle_s
-        while not self._leaves(machine) and self._in_time(machine, until) and not self._closed:
-            if leave.wait(_LOOK_S):
-                break
+        try:
+            while not self._leaves(machine) and self._in_time(machine, until) and not self._closed:
+                if leave.wait(_LOOK_S):
+                    break
+        finally:
+            self._end(ready, on)
+
+    def _end(self, ready: ReadyMachine, on: MachineEntry) -> None:
+        machine = ready.machine
         self.gone(machine.id)
         try:
             ready.cloud.terminate([machine.id])
@@ -141,7 +149,8 @@ class Lingering:
         finally:
             self.launcher().released(machine)
             ready.connection.close()
-            self._staying.pop(machine.id, None)
+            with self._lock:
+                self._staying.pop(machine.id, None)
 
     def _over(self, plan: JobPlan) -> None:
         """Expect the jobs for which it was the last one that they waited for."""

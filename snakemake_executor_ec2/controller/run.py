@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from snakemake_executor_ec2 import threads
 from snakemake_executor_ec2.cancellation import CancelToken
 from snakemake_executor_ec2.controller import compose
 from snakemake_executor_ec2.controller.ahead import LookAhead, get_ahead
@@ -25,6 +25,7 @@ from snakemake_executor_ec2.controller.lingering import Reader
 from snakemake_executor_ec2.controller.process import allow_many_files, seen_from_shell
 from snakemake_executor_ec2.controller.recovery import Recovery
 from snakemake_executor_ec2.controller.spending import before_usd
+from snakemake_executor_ec2.controller.story import Story
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.machines.failure_detector import Reachability
 from snakemake_executor_ec2.machines.host_keys import HostKeys
@@ -48,22 +49,6 @@ from snakemake_executor_ec2.timing import SystemClock
 
 _GRACE_S = 120.0
 """How long a cancelled job may take to end its machine before the last sweep does it."""
-
-
-class Story:
-    """A job that is under way in a thread of its own."""
-
-    def __init__(self, future: Future[JobOutcome], cancel: CancelToken, thread: threading.Thread) -> None:
-        self._future = future
-        self.cancel_token = cancel
-        self.thread = thread
-
-    def done(self) -> bool:
-        return self._future.done()
-
-    def result(self) -> JobOutcome:
-        """The outcome of a story that is done."""
-        return self._future.result(timeout=0)
 
 
 class Run:
@@ -260,7 +245,11 @@ class Run:
         return self.begin(plan, lambda context, cancel: run_job(plan, context, cancel, inherited))
 
     def _begin_ahead(self, promise: Promise) -> None:
-        self.begin(promise.plan, lambda context, cancel: get_ahead(promise, context, cancel), promise.cancel)
+        story = self.begin(
+            promise.plan, lambda context, cancel: get_ahead(promise, context, cancel), promise.cancel
+        )
+        if story.thread is None:
+            self._context.idle.drop(promise)  # else jobs would wait for it
 
     def begin(
         self,
@@ -278,7 +267,10 @@ class Run:
                 outcome = tell(self._context, cancel)
             except BaseException as error:
                 # If it were raised, it would end the run, and with it the machines of all other jobs.
-                outcome = JobOutcome(ok=False, message=messages.executor_bug(plan, error))
+                outcome = JobOutcome(ok=False, message=messages.unexpected(plan, error))
+            end(outcome)
+
+        def end(outcome: JobOutcome) -> None:
             if idle is not None:
                 self._context.lingering.ended(plan, ok=outcome.ok)
             future.set_result(outcome)
@@ -287,10 +279,11 @@ class Run:
             self._live.over(plan.key)
             self._stories.discard(story)
 
-        thread = threading.Thread(target=tell_it, name=f"job {plan.key}", daemon=True)
-        story = Story(future, cancel, thread)
+        story = Story(future, cancel)
         self._stories.add(story)
-        thread.start()
+        story.thread = threads.start(tell_it, f"job {plan.key}")
+        if story.thread is None:
+            end(JobOutcome(ok=False, message=messages.no_thread(plan)))
         return story
 
     def expect(self, coming: Mapping[str, int]) -> None:
@@ -333,7 +326,7 @@ class Run:
             self._idle.close()
             self._context.lingering.close()
         for story in stories:
-            story.thread.join(timeout=_GRACE_S)
+            story.join(_GRACE_S)
 
     def close(self) -> None:
         """Leave nothing behind on EC2, and show what the run has cost. Safe to call twice, also after

@@ -17,12 +17,15 @@ from __future__ import annotations
 import atexit
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
+
+from snakemake_executor_ec2 import threads
+from snakemake_executor_ec2.errors import ConfigurationError
 
 Statement = tuple[str, tuple[object, ...]]
 
@@ -81,10 +84,10 @@ class GroupWriter:
         self._stuck = self._closed = False
         self._warned: type[Exception] | None = None
         opened = _Told()
-        self._thread = threading.Thread(
-            target=self._live, args=(connect, opened), name="journal", daemon=True
-        )
-        self._thread.start()
+        thread = threads.start(partial(self._live, connect, opened), "journal")
+        if thread is None:
+            raise ConfigurationError(threads.NONE_LEFT)
+        self._thread = thread
         opened.over.get()
         if opened.error is not None:
             raise opened.error

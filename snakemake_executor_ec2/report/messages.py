@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from snakemake_executor_ec2 import threads
 from snakemake_executor_ec2.errors import Ec2ExecutorError, InstanceLost, LaunchError
 from snakemake_executor_ec2.formatting import duration, ordinal, size, usd
 from snakemake_executor_ec2.model import (
@@ -245,7 +246,14 @@ def none_reachable(machines: int, why: str) -> str:
     )
 
 
-def executor_bug(plan: JobPlan, error: BaseException) -> str:
+def no_thread(plan: JobPlan) -> str:
+    return f"{plan.label} failed: {threads.NONE_LEFT}; allow more, or use fewer --jobs"
+
+
+def unexpected(plan: JobPlan, error: BaseException) -> str:
+    """The sentences for an error that is none of ours."""
+    if threads.is_refusal(error):
+        return no_thread(plan)
     told = "".join(traceback.format_exception(error)).splitlines()
     return f"{plan.label} failed because of a bug in the EC2 executor; please report it:\n{indented(told)}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from snakemake_executor_ec2.formatting import size, span
@@ -73,7 +73,8 @@ def told_if_slow(tell: Callable[[str], None], text: str) -> Iterator[None]:
     """Around something that is told if it takes long. For what happens once in a run: it needs a thread."""
     timer = threading.Timer(SLOW_S, tell, [text])
     timer.daemon = True
-    timer.start()
+    with suppress(RuntimeError):  # there can be no more threads: then it is not told
+        timer.start()
     try:
         yield
     finally:

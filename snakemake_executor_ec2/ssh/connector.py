@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 
 import paramiko
 
+from snakemake_executor_ec2 import threads
 from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch, LoginRefused
 from snakemake_executor_ec2.model import KeyPair
 from snakemake_executor_ec2.ssh.host import SshHost
@@ -56,6 +57,10 @@ class SshConnector:
                 return self._connect(address, name or address, host_keys, key, timeout_s)
             except paramiko.AuthenticationException as error:
                 refused = error
+            except RuntimeError as error:  # each connection is a thread of paramiko's
+                if not threads.is_refusal(error):
+                    raise
+                raise ConnectError(threads.NONE_LEFT) from error
         raise LoginRefused(f"{address} refuses to log in {self._user!r} with the run's key.") from refused
 
     def _connect(

@@ -11,6 +11,7 @@ from typing import BinaryIO, TypeVar
 
 import paramiko
 
+from snakemake_executor_ec2 import threads
 from snakemake_executor_ec2.errors import ConnectionLost, InstanceLost, StagingError
 from snakemake_executor_ec2.ports import ANSWER_BYTES, Completed
 from snakemake_executor_ec2.ssh.liveness import LiveSocket
@@ -152,7 +153,11 @@ class SshHost:
             execute(channel, command.encode("utf-8", "surrogateescape"))
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self._lost(why_lost(error)) from error
-        return _Execution(channel, self._transport, self._lost, quiet=quiet)
+        try:
+            return _Execution(channel, self._transport, self._lost, quiet=quiet)
+        except ConnectionLost:
+            channel.close()
+            raise
 
 
 def too_much(what: str) -> InstanceLost:
@@ -315,8 +320,9 @@ class _Execution:
 
     @staticmethod
     def _thread(target: Callable[[], None]) -> threading.Thread:
-        thread = threading.Thread(target=target, name=f"ssh {target.__name__}", daemon=True)
-        thread.start()
+        thread = threads.start(target, f"ssh {target.__name__}")
+        if thread is None:
+            raise ConnectionLost(threads.NONE_LEFT, came_further=True)  # it is not the machine's fault
         return thread
 
 

@@ -21,6 +21,7 @@ import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
+from snakemake_executor_ec2 import threads
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.ssh.liveness import LiveSocket
 
@@ -187,8 +188,12 @@ class _Program:
         self._said = b""
         self._lock = threading.Lock()
         self._is_ending = self._was_told = False
-        self._reader = threading.Thread(target=self._read, name="ssh proxy", daemon=True)
-        self._reader.start()
+        reader = threads.start(self._read, "ssh proxy")
+        if reader is None:
+            self.kill()
+            self._process.communicate()
+            raise OSError(threads.NONE_LEFT)
+        self._reader = reader
         _RUNNING.add(self)
 
     def exit_code(self) -> int | None:

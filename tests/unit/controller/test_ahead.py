@@ -15,6 +15,7 @@ from snakemake_executor_ec2.model import JobOutcome, JobPlan, JobResult, Usage
 from snakemake_executor_ec2.report.idle import launched_ahead
 from snakemake_executor_ec2.sizing.ahead import Key, Needs, Step
 from snakemake_executor_ec2.sizing.reuse import Reuse
+from tests.fakes.threads import no_threads
 from tests.unit.controller.stories import World
 from tests.unit.controller.test_reuse import wait_for
 from tests.unit.machines import launchers
@@ -330,6 +331,24 @@ def test_what_no_job_needs_ends(run: Ahead) -> None:
         run.scene.happens["install"] = happens
         assert not get_ahead(promise, run.context, promise.cancel).ok
         assert run.cloud.alive == []
+
+
+def test_without_a_thread_nothing_is_launched_ahead(run: Ahead, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs launch their machines themselves; and what was launched ahead and cannot wait ends."""
+    run.submit(A)
+    run.runs(A)
+    run.ahead.ran(A, WELL)
+    assert run.look() == ["b"]
+    with monkeypatch.context() as patch:
+        no_threads(patch, "idle machines", "look ahead")
+        assert [each.ok for each in run.get()] == [False]
+        run.ahead.start()
+    assert run.cloud.alive == []
+    assert not run.idle.ahead()
+    run.ahead.ended("a", ok=True)
+    run.submit(B)
+    assert run.look() == []
+    assert run.story(B).ok
 
 
 def test_off(run: Ahead) -> None:

@@ -9,9 +9,11 @@ from typing import cast
 
 import pytest
 
+from snakemake_executor_ec2.controller import leases as leases_module
 from snakemake_executor_ec2.controller.leases import Leases
 from snakemake_executor_ec2.errors import ConnectionLost
 from snakemake_executor_ec2.ports import Session
+from tests.fakes.threads import no_threads
 
 
 class Machine:
@@ -42,6 +44,25 @@ def test_one_thread_for_all() -> None:
             stack.enter_context(leases.renewing(1000.0, each.session))
         assert threading.active_count() <= before + 1
     assert not any(each.renewed for each in machines)
+
+
+def test_without_a_thread_leases_are_renewed_as_soon_as_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The job goes on meanwhile: its lease has not ended yet."""
+    monkeypatch.setattr(leases_module, "_AGAIN_S", 0.05)
+    leases, first, second = Leases(), Machine(), Machine()
+    with monkeypatch.context() as patch:
+        no_threads(patch, "leases")
+        stack = ExitStack()
+        stack.enter_context(leases.renewing(0.2, first.session))
+    with stack, leases.renewing(1000.0, second.session):
+        with monkeypatch.context() as patch:
+            no_threads(patch, "lease")
+            time.sleep(0.3)
+            assert not first.renewed
+        time.sleep(0.3)
+        assert first.renewed
 
 
 def test_a_lost_machine_delays_no_other() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from snakemake_executor_ec2.machines.fan_out import Copy, File
 from snakemake_executor_ec2.machines.peers import Peers
 from snakemake_executor_ec2.model import Failure, JobResult
 from snakemake_executor_ec2.ssh.keys import new_key_pair
+from tests.fakes.threads import no_threads
 from tests.unit.controller.stories import World
 from tests.unit.machines import launchers
 
@@ -91,6 +93,32 @@ def test_a_machine_stays_until_the_next_job_has_its_file(world: World) -> None:
     staying.lingering.ended(FIRST, ok=True)  # too late to wait for it
     assert not staying.peers.needs("i-1", least=0)
     wait_for(lambda: any("after 1 job, estimated cost" in line for line in world.said))
+
+
+def test_without_a_thread_no_machine_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could end it: it ends with its job, and the controller sends the file."""
+    staying = Staying(world, 5 << 20)
+    staying.reader(1)
+    no_threads(monkeypatch, "stays")
+    assert world.story(FIRST).ok
+    assert world.cloud.alive == []
+    assert staying.step() == "sent"
+    staying.lingering.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_while_a_machine_stays_ends_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else would, before the run's end."""
+    staying = Staying(world, 5 << 20)
+    staying.reader(1)
+
+    def fail(*_: object) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(staying.lingering, "_in_time", fail)
+    assert world.story(FIRST).ok
+    wait_for(lambda: not any(each.name.startswith("stays") for each in threading.enumerate()))
+    assert world.cloud.alive == []
 
 
 @pytest.mark.parametrize("why", ["not the last", "nobody", "small and old", "failed"])

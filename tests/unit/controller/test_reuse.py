@@ -28,6 +28,7 @@ from snakemake_executor_ec2.model import (
     Machine,
     Market,
 )
+from tests.fakes.threads import no_threads
 from tests.unit.controller.stories import RECLAIM, SPOT, World
 from tests.unit.machines import launchers
 
@@ -92,6 +93,18 @@ def test_a_machine_does_not_wait_for_ever(world: World) -> None:
     with world.idle._changed:
         world.idle._changed.notify_all()
     wait_for(lambda: not world.cloud.alive)
+
+
+def test_without_a_thread_no_machine_waits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could end it in time: it ends with its job, and the next job finds none."""
+    no_threads(monkeypatch, "idle machines")
+    jobs(world, FIRST, coming=1)
+    assert world.cloud.alive == []
+    assert not world.idle.serving()
+    monkeypatch.undo()
+    jobs(world, SECOND, coming=1)
+    assert len(world.cloud.alive) == 1
+    world.idle.close()
 
 
 def test_none_waits_after_the_end(world: World) -> None:

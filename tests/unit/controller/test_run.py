@@ -6,6 +6,7 @@ import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from snakemake_executor_ec2.aws.cloud import Ec2Cloud
 from snakemake_executor_ec2.controller.config import RunConfig
 from snakemake_executor_ec2.controller.context import RunContext
+from snakemake_executor_ec2.controller.idle import Promise
 from snakemake_executor_ec2.controller.process import allow_many_files
 from snakemake_executor_ec2.controller.recovery import Recovery
 from snakemake_executor_ec2.controller.run import Run
@@ -25,6 +27,7 @@ from snakemake_executor_ec2.records.rows import RunRecord
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import FakeCloud
 from tests.fakes.records import run_record
+from tests.fakes.threads import no_threads
 from tests.unit.machines import launchers
 
 
@@ -126,11 +129,27 @@ def test_an_end_that_is_interrupted(world: World) -> None:
 def test_a_bug_in_one_story_ends_no_other(world: World) -> None:
     """An error of our own is that job's failure, with all that whoever mends it needs to see."""
     story = world.run.submit(launchers.plan("2"))  # of a run that was never opened
-    story.thread.join(30)
+    story.join(30)
     outcome = story.result()
     assert not outcome.ok
     assert outcome.message.startswith("rule align (2) failed because of a bug in the EC2 executor")
     assert "AttributeError" in outcome.message
+
+
+def test_a_job_that_gets_no_thread_has_failed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says why, and neither holds up the run's end nor leaves anybody waiting for a machine of it."""
+    dropped: list[Promise] = []
+    idle = SimpleNamespace(drop=dropped.append)
+    world.run._context = cast("RunContext", SimpleNamespace(idle=idle))
+    no_threads(monkeypatch)
+    story = world.run.begin(launchers.plan("2"), lambda *_: JobOutcome(ok=True))
+    assert story.done()
+    assert "rule align (2) failed: this computer can start no more threads" in story.result().message
+    promise = Promise(plan=launchers.plan("3"))
+    world.run._begin_ahead(promise)
+    assert dropped == [promise]
+    assert not world.run._stories
+    world.run.cancel()
 
 
 def test_a_thousand_connections_are_allowed() -> None:
@@ -161,6 +180,6 @@ def test_ended_stories_are_forgotten(world: World) -> None:
     run._context = cast("RunContext", None)
     stories = [run.begin(launchers.plan(), lambda *_: JobOutcome(ok=True)) for _ in range(20)]
     for each in stories:
-        each.thread.join()
+        each.join()
     assert all(each.result().ok for each in stories)
     assert not run._stories

@@ -8,12 +8,23 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import paramiko
 import pytest
 
+from snakemake_executor_ec2.errors import ConnectError, ConnectionLost
 from snakemake_executor_ec2.ssh import transport as module
+from snakemake_executor_ec2.ssh.connector import SshConnector
+from snakemake_executor_ec2.ssh.host import SshHost
+from snakemake_executor_ec2.ssh.keys import new_key_pair
+from snakemake_executor_ec2.ssh.proxy import proxy_command
 from snakemake_executor_ec2.ssh.transport import SshTransport
+from tests.fakes.threads import no_threads
+
+if TYPE_CHECKING:
+    from snakemake_executor_ec2.ssh.liveness import LiveSocket
 
 _TICK_S = 0.02
 
@@ -82,3 +93,33 @@ def test_a_server_that_sends_more_than_it_may_is_left(
         with contextlib.suppress(EOFError):  # it has been left
             server._send_user_message(message)  # type: ignore[attr-defined]
     assert "more than it may" in _wait_for_end(client)
+
+
+def test_a_command_without_a_thread_is_no_fault_of_the_machine(
+    pair: tuple[SshTransport, paramiko.Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be run again, when there are threads again; its channel is closed."""
+    client, _ = pair
+    host = SshHost(client, cast("LiveSocket", client.sock), "203.0.113.1")
+    no_threads(monkeypatch, "ssh")
+    with pytest.raises(ConnectionLost, match="no more threads") as lost:
+        host.run("true")
+    assert lost.value.came_further
+    assert all(each.closed for each in client._channels.values())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_a_connection_without_a_thread_says_why(monkeypatch: pytest.MonkeyPatch, *, proxied: bool) -> None:
+    """It is tried again as any other that fails; a proxy's program does not outlive it."""
+    no_threads(monkeypatch)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connector = SshConnector(
+            user="user",
+            port=server.getsockname()[1],
+            login_keys=[new_key_pair()],
+            proxy=proxy_command("sleep 3456") if proxied else None,
+        )
+        with pytest.raises(ConnectError, match="no more threads"):
+            connector.connect("127.0.0.1", host_keys=[new_key_pair().public], timeout_s=10)
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert b"sleep\x003456\x00" not in commands
