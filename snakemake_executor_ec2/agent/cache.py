@@ -19,6 +19,7 @@ import shutil
 import stat
 from collections.abc import Mapping
 
+from . import local_disks
 from .files import Ours
 from .state import home, read_request, say, write_whole
 
@@ -35,7 +36,7 @@ def place(name: str) -> str:
 
 def folder() -> str:
     """Where they are between two jobs."""
-    return os.path.join(home(), "cache")
+    return os.path.join(local_disks.files(home()), "cache")
 
 
 def take() -> int:
@@ -102,7 +103,7 @@ def forget() -> None:
 
 def free_mib() -> int:
     """What the disk has left."""
-    space = os.statvfs(home())
+    space = os.statvfs(local_disks.files(home()))
     return space.f_bavail * space.f_frsize // _MIB
 
 
@@ -126,6 +127,7 @@ def _put(path: str, name: str, ours: Ours) -> bool:
 
 def _move(path: str, to: str) -> None:
     """Move a file; whole or not at all, also to another file system."""
+    path, to = local_disks.behind(path), local_disks.behind(to)
     try:
         os.rename(path, to)
     except OSError as error:

@@ -187,12 +187,17 @@ class Agent:
 
     # --- files ----------------------------------------------------------------------------
 
-    def workdir(self, paths: Collection[str], *, parents: Collection[str] = ()) -> tuple[Prepared, ...]:
-        """Make directories: `paths` are ours alone, `parents` may hold things of others.
+    def workdir(
+        self, paths: Collection[str], *, parents: Collection[str] = (), local_disk_mb: int | None = None
+    ) -> tuple[Prepared, ...]:
+        """Make directories: `paths` are ours alone, `parents` may hold things of others. `local_disk_mb`: use
+        the machine's local disks, for `paths` as well if there is so much room on them.
 
         The answers are in the order of `paths`, then `parents`; nothing is raised for a refusal.
         """
-        answer = self._ask(StagingError, "workdir", {"paths": list(paths), "parents": list(parents)})
+        request = {"paths": list(paths), "parents": list(parents), "local_disk_mb": local_disk_mb}
+        timeout_s = _ANSWER_S if local_disk_mb is None else _MANY_FILES_S
+        answer = self._ask(StagingError, "workdir", request, timeout_s=timeout_s)
         told = answer.get("answers")
         asked = [*paths, *parents]
         if not isinstance(told, list) or len(told) != len(asked):

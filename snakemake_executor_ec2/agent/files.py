@@ -10,11 +10,13 @@ import os
 import stat
 import subprocess
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any, BinaryIO
 
 from .archive import ArchiveError, Entry, read_archive, write_archive
 from .arriving import Arriving
 from .lanes import Joined, open_lanes
+from .local_disks import Disks
 from .state import AgentError, home, read_request, say, try_lock
 
 _BUFFER = 1 << 20
@@ -65,16 +67,23 @@ def _lock_ours() -> Any:
 
 
 def workdir() -> int:
-    """`workdir`: {"paths": […], "parents": […]} -> {"answers": [{"path", "ok", "reason"}, …]}
+    """`workdir`: {"paths": […], "parents": […], "local_disk_mb"} -> {"answers": [{"path", "ok", "reason"}]}
 
     `paths` are trees that are to be ours alone: made here, or empty, or ours from before.
     `parents` are directories that single files will be put into: they may exist and hold
-    other things, as long as we may write there.
+    other things, as long as we may write there. With `local_disk_mb` the machine's local disks
+    are to be used, for the trees as well if so much room is on them.
     """
     request = read_request()
+    disks, disk_mb = Disks(), request.get("local_disk_mb")
     with _lock_ours():
         ours = Ours()
+        if disk_mb is not None:
+            disks.mount(os.path.join(home(), "local-disks"))
         answers = [_prepare(str(path), ours, alone=True) for path in request.get("paths", [])]
+        if disk_mb is not None:
+            for answer in filter(itemgetter("ok"), answers):
+                disks.hold(answer["path"], int(disk_mb))
         answers += [_prepare(str(path), ours, alone=False) for path in request.get("parents", [])]
         ours.save()
     say({"answers": answers})

@@ -12,6 +12,8 @@ import time
 from typing import IO, Any
 
 _ON_DISK = "/var/tmp"  # noqa: S108 - it is the system's own place for that
+TEMPORARY = "/mnt/nvme"
+"""The same on local disks, if a machine has mounted them (`local_disks.py`)."""
 AGAIN = 75
 """The exit status of a command that may do better at once, in the same way (EX_TEMPFAIL)."""
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -29,8 +31,11 @@ def home() -> str:
 
 
 def keep_temporary_files_on_disk(mounts: str = "/proc/mounts") -> None:
-    """If /tmp is in memory, as on Amazon Linux 2023, let what we run put its temporary files on the
-    disk, which is as large as was asked for. A TMPDIR of the image's or the user's stands."""
+    """Let what we run put its temporary files on local disks, if they are mounted; else, if /tmp is in
+    memory, as on Amazon Linux 2023, on the disk, which is as large as was asked for. A TMPDIR of the image's
+    or the user's stands."""
+    if os.path.ismount(TEMPORARY) and os.access(TEMPORARY, os.W_OK):
+        os.environ.setdefault("TMPDIR", TEMPORARY)
     try:
         with open(mounts, encoding="utf-8", errors="surrogateescape") as file:
             kinds = [kind for _, place, kind, *_ in map(str.split, file) if place == "/tmp"]  # noqa: S108

@@ -207,7 +207,16 @@ def sessions(
     locks: dict[Software, Installed] = {}
     reuse = config.reuse is not Reuse.NEVER
     return lambda connection: MachineSession(
-        connection, clock, tell, locks, host_keys, install_s, reuse=reuse, peers=peers, live=live
+        connection,
+        clock,
+        tell,
+        locks,
+        host_keys,
+        install_s,
+        reuse=reuse,
+        peers=peers,
+        live=live,
+        local_disks=config.local_disks,
     )
 
 

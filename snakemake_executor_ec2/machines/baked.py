@@ -59,24 +59,15 @@ class BakedChoice:
     tell: Callable[[str], None]
     """Prints a line for the user."""
     _chosen: dict[tuple[str, Arch], Image | None] = field(default_factory=dict)
-    _told_nvme: set[tuple[str, Arch]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def in_place_of(self, base: Image, *, named: bool, gpu: bool, nvme: bool = False) -> Image:
-        """An image that was baked from `base`, or that itself. `named`: the user named it. `nvme`: the job
-        wants local disks, which come empty to each machine: if somebody prepares them, the setup script does.
-        """
+    def in_place_of(self, base: Image, *, named: bool, gpu: bool) -> Image:
+        """An image that was baked from `base`, or that itself. `named`: the user named it."""
         key = (base_name(base, named=named, gpu=gpu), base.arch)
         with self._lock:
             if key not in self._chosen:
                 self._chosen[key] = self._choose(base, key[0], named=named)
-            chosen = self._chosen[key]
-            if chosen is None or not (nvme and self.software.setup.strip()):
-                return chosen or base
-            if key not in self._told_nvme:
-                self._told_nvme.add(key)
-                self.tell(baking.not_with_nvme(base))
-            return base
+            return self._chosen[key] or base
 
     def is_without(self, image: Image, error: Ec2ExecutorError) -> bool:
         """Start from the base from now on, if an image that was chosen is why EC2 refuses a launch; whether

@@ -98,7 +98,7 @@ class Feasibility:
         base = self.cloud.image(named, requirements.arch, gpu=gpu)
         if self.baked is None:
             return base
-        return self.baked.in_place_of(base, named=bool(named), gpu=gpu, nvme=requirements.nvme_gb > 0)
+        return self.baked.in_place_of(base, named=bool(named), gpu=gpu)
 
     def from_image_that_is_there(self, requirements: Requirements, launch: Callable[[], T]) -> T:
         """The result of a launch; of another one, from the base, if a baked image was deleted meanwhile."""

@@ -22,9 +22,15 @@ def to_send(plan: JobPlan, paths: PathMap) -> list[Sending]:
         raise StagingError(f"{error.filename} cannot be sent: {error.strerror}") from error
 
 
-def make_folders(connection: Connection, plan: JobPlan, paths: PathMap, sending: Iterable[Sending]) -> str:
+def make_folders(
+    connection: Connection,
+    plan: JobPlan,
+    paths: PathMap,
+    sending: Iterable[Sending],
+    local_disk_mb: int | None = None,
+) -> str:
     """The working directory, and folders for what is sent and for what the job makes outside of it. Returns
-    why the former cannot be used, if it cannot. Raises StagingError."""
+    why the former cannot be used, if it cannot. `local_disk_mb`: see `Agent.workdir`. Raises StagingError."""
     made = (*plan.outputs, *plan.optional_outputs, *plan.logs)
     names = [*(each.name for each in sending), *(paths.to_machine(path) for path in made)]
     outside = sorted(
@@ -33,7 +39,9 @@ def make_folders(connection: Connection, plan: JobPlan, paths: PathMap, sending:
         | {str(root) for root in (plan.view.roots if plan.view else ()) if root != plan.workdir}
     )
     there = [str(paths.there)]
-    own, *others = connection.call(lambda host: Agent(host).workdir(there, parents=outside))
+    own, *others = connection.call(
+        lambda host: Agent(host).workdir(there, parents=outside, local_disk_mb=local_disk_mb)
+    )
     for answer in others if own.ok else ():
         if not answer.ok:
             raise StagingError(f"{answer.path} cannot be used on the machine: {answer.reason}")

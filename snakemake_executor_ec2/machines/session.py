@@ -85,10 +85,11 @@ class MachineSession:
         reuse: bool = False,
         peers: Peers | None = None,
         live: Live | None = None,
+        local_disks: bool = True,
     ) -> None:
         """A run's machines share `locks`, what a first one worked out, `host_keys`, `install_s`: how long
         software took on each, and `live`. `reuse`: its machine may be cleaned, for another job. `peers` pass
-        on large files."""
+        on large files. `local_disks`: machines that are asked for them have them."""
         self._connection = connection
         self._clock = clock
         self._tell = tell
@@ -107,6 +108,7 @@ class MachineSession:
         self._kept = KeptFiles(connection=connection)
         self._peers = PeerFiles(peers=peers, connection=connection)
         self._live = live
+        self._local_disks = local_disks
         self._transfers = Transfers(clock=clock, tell=tell, live=live)
 
     def move_in(self, lease_s: float, *, used: bool = False) -> None:
@@ -207,11 +209,12 @@ class MachineSession:
         started = self._clock.monotonic()
         self._paths = PathMap(here=plan.workdir, there=plan.workdir)
         sending = to_send(plan, self._paths)
-        why_not = make_folders(self._connection, plan, self._paths, sending)
+        on_local = plan.requirements.disk_mb if self._local_disks and plan.requirements.nvme_gb else None
+        why_not = make_folders(self._connection, plan, self._paths, sending, on_local)
         if why_not:
-            self._paths = self._other_workdir(plan, why_not)
+            self._paths = self._other_workdir(plan, why_not, on_local)
             sending = to_send(plan, self._paths)
-            make_folders(self._connection, plan, self._paths, sending)
+            make_folders(self._connection, plan, self._paths, sending, on_local)
         there = self._kept.take(plan, sending, used=self._used, ahead_ns=self._ahead_ns)
         missing = [each for each in sending if str(each.name) not in there]
         self._peers.has(sending, self._kept.sent, there, self._ahead_ns)
@@ -371,15 +374,15 @@ class MachineSession:
                 "what the job prints cannot be stored on your computer", came_further=True
             ) from error
 
-    def _other_workdir(self, plan: JobPlan, why: str) -> PathMap:
+    def _other_workdir(self, plan: JobPlan, why: str, on_local: int | None) -> PathMap:
         home = self._connection.call(lambda host: host.run('echo; printf %s "$HOME"', timeout_s=60))
         said = os.fsdecode(home.stdout.rpartition(b"\n")[2])
         if not _HOME.fullmatch(said):
             raise StagingError("the machine does not report its user's home directory")
         other = Path(said, ".snakemake-ec2", "work")
-        again = self._connection.call(lambda host: Agent(host).workdir([str(other)]))[0]
-        if not again.ok:
-            raise StagingError(f"no working directory can be made on the machine: {again.reason}")
+        again = self._connection.call(lambda host: Agent(host).workdir([str(other)], local_disk_mb=on_local))
+        if not again[0].ok:
+            raise StagingError(f"no working directory can be made on the machine: {again[0].reason}")
         self._tell(
             f"{plan.label} runs in {other} on its machine, because {plan.workdir} cannot be used there "
             f"({why}); absolute paths that lead into it will not work"

@@ -35,13 +35,6 @@ def starts_from(baked: BakedImage, now: float, *, outdated: bool) -> str:
     return text
 
 
-def not_with_nvme(base: Image) -> str:
-    return (
-        f"machines with ec2_nvme_gb start from {base.name} all the same, and run the setup script: their "
-        "local disks come empty"
-    )
-
-
 def cannot_start(image: Image, error: Ec2ExecutorError) -> str:
     return (
         f"machines cannot start from your image {image.ami} any more ({error.message}): from now on software "

@@ -90,7 +90,9 @@ def cause(plan: JobPlan, result: JobResult) -> str:
     if result.failure is Failure.OUT_OF_MEMORY:
         return f"out of memory{evidence}; raise its mem_mb (it is {plan.requirements.mem_mb})"
     if result.failure is Failure.DISK_FULL:
-        return f"the disk is full{evidence}; raise its disk_mb (it is {plan.requirements.disk_mb})"
+        asked = plan.requirements
+        local = f", and its ec2_nvme_gb (it is {asked.nvme_gb})" if asked.nvme_gb else ""
+        return f"the disk is full{evidence}; raise its disk_mb (it is {asked.disk_mb}){local}"
     if result.failure is Failure.RUNTIME:
         minutes = plan.requirements.runtime_min
         return f"not finished after its runtime of {minutes} minute{'s' * (minutes != 1)}; raise runtime"

@@ -51,7 +51,7 @@ def fits(used: Used, wanted: Requirements, fresh: Offer, now: float) -> bool:
     used, however idle it is."""
     first = used.launched_for
     same_image = (wanted.ami, wanted.arch, wanted.gpus > 0) == (first.ami, first.arch, first.gpus > 0)
-    # A baked image's machine has not run the setup script, which alone prepares local disks.
+    # The files of a machine's first job are where those of the others will be.
     same_image = same_image and not (wanted.nvme_gb and not first.nvme_gb)
     same_gpu = wanted.gpu_model in (None, first.gpu_model)
     large = all(have >= need for have, need in zip(offered(used.type), needed(wanted), strict=True))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from snakemake_executor_ec2.agent import state
 from snakemake_executor_ec2.agent.state import keep_temporary_files_on_disk
 
 _DISK = "/dev/root / xfs rw,noatime 0 0\n"
@@ -34,3 +35,15 @@ def test_temporary_files_are_not_kept_in_memory(
     (tmp_path / "mounts").write_text(mounts)
     keep_temporary_files_on_disk(str(tmp_path / "mounts"))
     assert os.environ.get("TMPDIR") == used
+
+
+@pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="a mount that is not the root is needed")
+def test_temporary_files_are_on_local_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If they are mounted, and nobody has said otherwise."""
+    monkeypatch.setattr(state, "TEMPORARY", "/dev/shm")
+    monkeypatch.setenv("TMPDIR", "/scratch")
+    keep_temporary_files_on_disk(os.devnull)
+    assert os.environ["TMPDIR"] == "/scratch"
+    del os.environ["TMPDIR"]
+    keep_temporary_files_on_disk(os.devnull)
+    assert os.environ["TMPDIR"] == "/dev/shm"

@@ -145,16 +145,6 @@ def test_without_the_permission_to_look_a_run_goes_on() -> None:
     assert said == ["images of your own were not looked for (may not); software is installed on each machine"]
 
 
-def test_local_disks_are_prepared_by_the_setup_script_on_each_machine() -> None:
-    """So a job that asks for them starts from the base, and a line says so; without a script nobody would."""
-    chooses, _, said = choice(baked())
-    images = [chooses.in_place_of(BASE, named=False, gpu=False, nvme=each) for each in (True, True, False)]
-    assert [each.ami for each in images] == ["ami-base", "ami-base", "ami-own"]
-    assert len(said) == 2
-    without, _, _ = choice(baked(), software=Software(snakemake="9.1"))
-    assert without.in_place_of(BASE, named=False, gpu=False, nvme=True).ami == "ami-own"
-
-
 def test_an_image_that_is_deleted_during_a_run_fails_no_job() -> None:
     """The machine is launched from the base at once, in the same way, and so are those after it."""
     world = launchers.World()

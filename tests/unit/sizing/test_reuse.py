@@ -30,8 +30,7 @@ def _used(launched_for: Requirements) -> Used:
 
 
 def test_local_disks_are_only_where_a_job_has_asked_for_them() -> None:
-    """A machine launched for a job without may have started from a baked image: then nobody has run the
-    setup script, which alone makes the disks usable."""
+    """The working directory of a machine that was launched for a job without is on its other disk."""
     with_disks, without = needs(nvme_gb=100), needs()
 
     assert fits(_used(with_disks), with_disks, FRESH, 60.0)
