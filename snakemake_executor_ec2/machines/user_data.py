@@ -45,6 +45,13 @@ _TMP_ON_DISK = (
 )
 """Amazon Linux 2023 has /tmp in memory, half of it at most: there it would count against a job's
 `mem_mb`, and what `disk_mb` asks for would lie idle. Programs that go by TMPDIR are the fewer."""
+_OUTLIVE_LOGOUT = (
+    "d=/run/systemd/logind.conf.d; mkdir -p $d && "
+    "printf '[Login]\\nKillUserProcesses=no\\n' > $d/zz-snakemake-ec2.conf && "
+    "timeout 10 systemctl --no-block try-restart systemd-logind"
+)
+"""Some images end whatever a user runs with the last connection (`KillUserProcesses=yes`): jobs and the
+lease's guard would end while the controller sleeps."""
 _LOGIN_NAME = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 
 
@@ -70,6 +77,7 @@ def cloud_config(
             ["sh", "-c", _timer(LIFETIME_UNIT, lifetime_s, _END)],
             ["sh", "-c", _timer(CLAIM_UNIT, claim_s, claim)],
             ["sh", "-c", _TMP_ON_DISK],
+            ["sh", "-c", _OUTLIVE_LOGOUT],
         ],
         # Host keys baked into an image are the same on every machine made from it.
         "ssh_deletekeys": True,

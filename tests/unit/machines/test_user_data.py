@@ -224,7 +224,7 @@ def test_no_other_secret_and_no_installs() -> None:
         "ssh_authorized_keys",
         "users",
     }
-    assert len(config["bootcmd"]) == 3
+    assert len(config["bootcmd"]) == 4
     del config["ssh_keys"]
     assert "PRIVATE" not in yaml.safe_dump(config)
 
