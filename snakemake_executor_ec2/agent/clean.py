@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-from . import cache, ipc, lease, mounts, procs
+from . import cache, ipc, lease, mounts, procs, units
 from .files import Ours
 from .state import boottime, home, job_dir, read_request, say, try_lock, write_whole
 
@@ -59,6 +59,7 @@ class _Before(NamedTuple):
     processes: frozenset[int]
     mounts: frozenset[str]
     ipc: frozenset[str]
+    units: frozenset[str]
     software: int
     """How many files it has."""
     clock: float
@@ -77,13 +78,9 @@ def note(key: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     names = {each.path: each.mode() for each in islice(_everything(), _MOST + 1)}
-    told: dict[str, Any] = {
-        "key": key,
-        "names": names,
-        "processes": _pids(),
-        "mounts": sorted(mounts.points()),
-    }
-    told.update(ipc=sorted(ipc.there()), software=sum(1 for _ in _software()), clock=_clock())
+    told: dict[str, Any] = {"key": key, "names": names, "processes": _pids(), "clock": _clock()}
+    told.update(mounts=sorted(mounts.points()), ipc=sorted(ipc.there()), units=sorted(units.there()))
+    told.update(software=sum(1 for _ in _software()))
     if len(names) > _MOST:
         told = {"key": key, "too_many": True}
     write_whole(path, json.dumps(told))
@@ -121,6 +118,8 @@ def _clean(key: str, keep: Mapping[str, str], made: Mapping[str, str]) -> None:
         raise Dirty(f"it has left what cannot be removed: {stays}")
     if new := sorted(mounts.points() - before.mounts):
         raise Dirty(f"it has left a mount: {new[0]}")
+    if unit := units.new(before.units):
+        raise Dirty(f"it has left a unit of systemd: {unit}")
     _look_at_system(os.path.join(home(), _NOTED), since_ns)
     _look_at_software(before.software, since_ns)
     cache.keep(keep, made, since_ns)
@@ -145,7 +144,7 @@ def _noted(key: str) -> tuple[_Before, int]:
         raise Dirty("what was there before it was not noted")
     if told.get("too_many"):
         raise Dirty(f"there were more than {_MOST:,} files in its home and temporary directories before")
-    sets = {name: frozenset(told[name]) for name in ("processes", "mounts", "ipc")}
+    sets = {name: frozenset(told[name]) for name in ("processes", "mounts", "ipc", "units")}
     return _Before(names=told["names"], software=told["software"], clock=told["clock"], **sets), since_ns
 
 

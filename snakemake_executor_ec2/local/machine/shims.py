@@ -22,10 +22,11 @@ from typing import NoReturn
 HOST_DIR = ""
 
 _UNITS = Path(f"{HOST_DIR}/run/units")
+_TRANSIENT = Path(f"{HOST_DIR}/run/systemd/transient")
 _JOURNAL = Path(f"{HOST_DIR}/var/log")
 _SIGNALS = {"poweroff": signal.SIGUSR2, "halt": signal.SIGUSR1, "reboot": signal.SIGTERM}
 _CHANGES = {"poweroff", "halt", "reboot", "stop", "start", "restart", "reload", "kill"}
-_STANDING_UNITS = ("sshd", "ssh", "cloud-init", "cloud-final", "systemd-journald")
+_STANDING_UNITS = ("sshd", "ssh", "cloud-init", "cloud-final", "systemd-journald", "systemd-logind")
 _UNIT_SECONDS = {
     "us": 1e-6, "usec": 1e-6, "ms": 1e-3, "msec": 1e-3, "": 1, "s": 1, "sec": 1, "second": 1, "seconds": 1,
     "m": 60, "min": 60, "minute": 60, "minutes": 60, "h": 3600, "hr": 3600, "hour": 3600, "hours": 3600,
@@ -214,8 +215,11 @@ def _environment(assignments: list[str]) -> dict[str, str]:
 
 def _arm(name: str, delay: float, action: Callable[[], object]) -> None:
     """Have `action` happen after `delay` seconds in a process that belongs to nobody."""
-    _UNITS.mkdir(parents=True, exist_ok=True)
-    _JOURNAL.mkdir(parents=True, exist_ok=True)
+    for folder in (_UNITS, _JOURNAL, _TRANSIENT):
+        folder.mkdir(parents=True, exist_ok=True)
+    timer = _TRANSIENT / f"{name}.timer"
+    if delay:
+        timer.touch()
     due = time.monotonic() + delay
     pid = os.fork()
     if pid:
@@ -227,6 +231,7 @@ def _arm(name: str, delay: float, action: Callable[[], object]) -> None:
         os.dup2(source, target)
     while (left := due - time.monotonic()) > 0:
         time.sleep(min(left, 60))
+    timer.unlink(missing_ok=True)
     try:
         action()
     except OSError as error:
@@ -250,6 +255,7 @@ def _stop_unit(name: str) -> None:
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGTERM)
     (_UNITS / f"{name}.pid").unlink(missing_ok=True)
+    (_TRANSIENT / f"{name}.timer").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -118,6 +118,7 @@ CHANGED = {
     "less software": ("rm ~/.snakemake-ec2/env/bin/t", "it has removed some of the software"),
     "the clock": (_SET_BACK, "the clock was set back"),
     "the agent": ("touch ~/.snakemake-ec2/*/agent.pyz", "it has changed the software on its machine: /home/"),
+    "a timer": ("sudo systemd-run --on-active=900 --unit=j true", "it has left a unit of systemd: j.timer"),
     "the system": ("touch /etc/job.sh", "it has changed /etc"),
     "a folder of the system": ("mkdir /scratch", "it has changed what is in /"),
     "a program for all": ("mkdir -p /opt/tool; touch /opt/tool/x", "it has changed "),
