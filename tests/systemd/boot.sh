@@ -1,13 +1,14 @@
 #!/bin/bash
-# boot.sh IMAGE FOLDER ADDRESS: boots a machine as EC2 would: its own copy of the image, its user-data, an address.
-# In FOLDER are user-data and meta-data for cloud-init. Ends when the machine has powered off.
+# boot.sh IMAGE FOLDER PUBLIC PRIVATE: boots a machine as EC2 would: its own copy of the image, its user-data, its
+# addresses. In FOLDER are user-data and meta-data for cloud-init. Ends when the machine has powered off.
 set -euo pipefail
-image=$1 folder=$2 address=$3
+image=$1 folder=$2 address=$3 private=$4
 root=$folder/root
 mkdir -p "$folder"/{upper,work,root}
 mount -t overlay overlay -o "lowerdir=$image,upperdir=$folder/upper,workdir=$folder/work" "$root"
-trap 'umount --lazy "$root"; ip address del "$address/32" dev lo' EXIT
+trap 'umount --lazy "$root"; ip address del "$address/32" dev lo; ip address del "$private/32" dev lo' EXIT
 ip address add "$address/32" dev lo
+ip address add "$private/32" dev lo
 
 rm -f "$root"/etc/ssh/ssh_host_*
 mkdir -p "$root/var/lib/cloud/seed/nocloud" "$root/etc/ssh/sshd_config.d"
@@ -23,7 +24,13 @@ system_info:
     sudo: ["ALL=(ALL) NOPASSWD:ALL"]
     shell: /bin/bash
 END
-printf 'ListenAddress %s\nPasswordAuthentication no\n' "$address" > "$root/etc/ssh/sshd_config.d/ec2.conf"
+# The strictest that an image may have: nothing outlives a connection.
+mkdir -p "$root/etc/systemd/logind.conf.d"
+printf '[Login]\nKillUserProcesses=yes\n' > "$root/etc/systemd/logind.conf.d/strict.conf"
+printf 'ListenAddress %s\nListenAddress %s\nPasswordAuthentication no\n' "$address" "$private" \
+  > "$root/etc/ssh/sshd_config.d/ec2.conf"
+mkdir -p "$root/etc/ssh/ssh_config.d"
+printf 'BindAddress %s\n' "$private" > "$root/etc/ssh/ssh_config.d/ec2.conf" # it is no other machine's
 
 # The computer's network is the machine's, and so is the way to its registries.
 for file in /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do

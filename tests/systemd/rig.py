@@ -99,7 +99,7 @@ class SystemdCloud:
             for instance in self._described():
                 name, state = instance["InstanceId"], instance["State"]["Name"]
                 if state in ("pending", "running") and name not in self._machines:
-                    self._boot(name, instance["PublicIpAddress"])
+                    self._boot(name, instance["PublicIpAddress"], instance["PrivateIpAddress"])
                 elif state in ("shutting-down", "terminated") and name in self._machines:
                     self._end(name)
             for name, process in list(self._machines.items()):
@@ -108,7 +108,7 @@ class SystemdCloud:
                     self.powered_off.append(name)
                     self.ec2.terminate_instances(InstanceIds=[name])
 
-    def _boot(self, name: str, address: str) -> None:
+    def _boot(self, name: str, public: str, private: str) -> None:
         folder = self._folder / name
         folder.mkdir()
         told = self.ec2.describe_instance_attribute(InstanceId=name, Attribute="userData")
@@ -116,7 +116,7 @@ class SystemdCloud:
         (folder / "meta-data").write_text(f"instance-id: {name}\nlocal-hostname: {name}\n")
         script = Path(__file__).parent / "boot.sh"
         self._machines[name] = subprocess.Popen(
-            [str(script), str(self._image), str(folder), address], start_new_session=True
+            [str(script), str(self._image), str(folder), public, private], start_new_session=True
         )
 
     def _end(self, name: str) -> None:
