@@ -43,6 +43,8 @@ FOLDER = Path(".snakemake", "ec2")
 
 BROWSE = "browse"
 """Below it: what `snakemake-ec2 browse` writes for other programs, a folder for each run."""
+_TAKE_SECONDS = """
+UPDATE machines SET ahead_s=COALESCE((SELECT seconds FROM attempts WHERE id=?), ahead_s) WHERE id=?"""
 
 
 class Journal:
@@ -233,12 +235,13 @@ class Journal:
 
     def move(self, attempt: int, machine: int, *, instead_of: int | None = None) -> None:
         """An attempt for which a machine was to be launched runs on another one, that is there already,
-        `instead_of` what has stood for its job. Raises LaunchError."""
+        `instead_of` what has stood for its job, whose times become the machine's. Raises LaunchError."""
         self._must(
             LaunchError,
             "an attempt",
             self._no_machine_of(attempt),
             ("UPDATE attempts SET machine_id=? WHERE id=?", (machine, attempt)),
+            (_TAKE_SECONDS, (instead_of, machine)),
             ("DELETE FROM attempts WHERE id=?", (instead_of,)),
         )
 

@@ -87,6 +87,8 @@ class MachineRecord:
     """How long after its launch it ends if no agent was installed on it; None: not known."""
     lease_s: float | None = None
     """How long it waits for a controller, once an agent keeps a lease there; None: none does yet."""
+    ahead_s: Mapping[str, float] = field(default_factory=dict)
+    """How long each phase took before it had a job, if it was launched ahead of that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +172,7 @@ def machine_of(row: sqlite3.Row) -> MachineRecord:
         ended_at=row["ended_at"],
         claim_s=row["claim_s"],
         lease_s=row["lease_s"],
+        ahead_s=json.loads(row["ahead_s"]),
     )
 
 

@@ -24,7 +24,7 @@ TABLES = (
     CREATE TABLE machines (
         id INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs, owner TEXT NOT NULL REFERENCES runs,
         host_keys TEXT NOT NULL, machine TEXT, usd REAL, claim_s REAL, lease_s REAL, kept_until REAL,
-        began_at REAL NOT NULL, ended_at REAL
+        began_at REAL NOT NULL, ended_at REAL, ahead_s TEXT NOT NULL DEFAULT '{}'
     )""",
     "CREATE TABLE launches (token TEXT PRIMARY KEY, machine_id INTEGER NOT NULL REFERENCES machines)",
     """

@@ -16,7 +16,7 @@ from statistics import median
 
 from snakemake_executor_ec2.model import JobResult, Machine, Market, Phase, Requirements
 from snakemake_executor_ec2.records.lives import Life
-from snakemake_executor_ec2.records.rows import UNUSED, Attempt, RunRecord
+from snakemake_executor_ec2.records.rows import UNUSED, Attempt, MachineRecord, RunRecord
 from snakemake_executor_ec2.report.failures import cause
 from snakemake_executor_ec2.sizing.cost import shares
 
@@ -89,6 +89,8 @@ class MachineRow:
     machine: Machine | None
     """None if EC2 never launched it, as far as the journal knows."""
     jobs: tuple[JobRow, ...]
+    ahead: tuple[Span, ...] = ()
+    """What was done on it before it had a job, if it was launched ahead."""
     idle: tuple[Span, ...]
     billed_s: float
     """From its launch to its end, or to now."""
@@ -97,7 +99,7 @@ class MachineRow:
     @cached_property
     def spans(self) -> list[Span]:
         """All of its parts, in the order of time."""
-        found = [*self.idle, *(span for job in self.jobs for span in job.spans)]
+        found = [*self.ahead, *self.idle, *(span for job in self.jobs for span in job.spans)]
         return sorted(found, key=lambda span: span.began_at)
 
     @property
@@ -266,7 +268,9 @@ def _machine_row(
     launched_at = machine.launched_at if machine else until
     billed_s = max(0.0, until - launched_at) if machine else 0.0
     usd = life.usd if life else (0.0 if machine is None else None)
+    ahead = _ahead(on, launched_at)
     billed = [_billed(each, launched_at, until) for each in spans]
+    shared = _billed(ahead, launched_at, until)
     jobs = [
         JobRow(
             run=on.run,
@@ -284,10 +288,27 @@ def _machine_row(
             usd_by_part=None if usd is None else {name: part * usd for name, part in parts.items()},
             billed_s=sum(parts.values()) * billed_s,
         )
-        for attempt, its_spans, parts in zip(attempts, spans, _parts(billed, billed_s), strict=True)
+        for attempt, its_spans, parts in zip(attempts, spans, _parts(billed, billed_s, shared), strict=True)
     ]
-    idle = tuple(_gaps(spans, launched_at, until))
-    return MachineRow(run=on.run, machine=machine, jobs=tuple(jobs), idle=idle, billed_s=billed_s, usd=usd)
+    return MachineRow(
+        run=on.run,
+        machine=machine,
+        jobs=tuple(jobs),
+        ahead=ahead,
+        idle=tuple(_gaps([*spans, ahead], launched_at, until)),
+        billed_s=billed_s,
+        usd=usd,
+    )
+
+
+def _ahead(on: MachineRecord, launched_at: float) -> tuple[Span, ...]:
+    """What was done on a machine before it had a job: it booted, and software was installed."""
+    found, at = [], launched_at
+    for part in (Phase.BOOT, Phase.PREPARE):
+        if length := on.ahead_s.get(part, 0.0):
+            found.append(Span(part=part, began_at=at, seconds=length))
+            at += length
+    return tuple(found)
 
 
 def _state(attempt: Attempt, *, is_alive: bool) -> str:
@@ -323,19 +344,25 @@ def _billed(spans: Iterable[Span], launched_at: float, until: float) -> dict[str
     )
 
 
-def _parts(billed: Sequence[Mapping[str, float]], total_s: float) -> list[dict[str, float]]:
-    """How a machine's cost is split, for each of its jobs by part; all together are one."""
+def _parts(
+    billed: Sequence[Mapping[str, float]], total_s: float, shared: Mapping[str, float]
+) -> list[dict[str, float]]:
+    """How a machine's cost is split, for each of its jobs by part; all together are one. `shared` is what was
+    done on it before it had a job."""
     own = [{part: each[part] for part in each if part in _OWN} for each in billed]
     own_s = [sum(each.values()) for each in own]
     rest_s = max(0.0, total_s - sum(own_s))
     others = _sums((part, each[part]) for each in billed for part in each if part not in _OWN)
+    others = _sums([*others.items(), *shared.items()])
     others_s = sum(others.values())
     shrink = min(1.0, rest_s / others_s) if others_s else 1.0
     rest = {part: seconds * shrink for part, seconds in others.items()}
     rest[IDLE] = max(0.0, rest_s - sum(rest.values()))
     split = []
     for share, its_own, its_s in zip(shares(total_s, own_s), own, own_s, strict=True):
-        weights = its_own | {part: seconds / len(billed) for part, seconds in rest.items()}
+        weights = _sums(
+            [*its_own.items(), *((part, seconds / len(billed)) for part, seconds in rest.items())]
+        )
         together = its_s + rest_s / len(billed)
         scale = share / together if together else 0.0
         parts = {part: weight * scale for part, weight in weights.items() if weight}

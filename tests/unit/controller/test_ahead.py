@@ -109,6 +109,9 @@ def test_while_results_are_fetched(run: Ahead) -> None:
     (attempt,) = run.journal.attempts("run-1")
     assert (attempt.label, attempt.end_reason) == ("rule b", "done")
     assert attempt.usd == pytest.approx(run.ledger.machines[0].cost_usd(run.clock.now()))
+    # What was done before it had the job is the machine's, and not a time that the job waited.
+    assert {"boot", "prepare"} <= attempt.on.ahead_s.keys()
+    assert "boot" not in attempt.seconds
 
 
 def test_not_for_results_that_take_long(run: Ahead) -> None:

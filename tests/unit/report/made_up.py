@@ -50,8 +50,9 @@ def machine(
 
 
 def attempt(number: int = 1, of: Machine | None = None, **more: Any) -> Attempt:
-    """One; `more` are its fields, and `ended_at` and `run` of its machine."""
-    on = machine_record(of, id=more.pop("on", number), ended_at=more.pop("ended_at", None))
+    """One; `more` are its fields, and `ended_at`, `ahead_s` and `run` of its machine."""
+    facts_of_machine = {"ended_at": more.pop("ended_at", None), "ahead_s": more.pop("ahead_s", {})}
+    on = machine_record(of, id=more.pop("on", number), **facts_of_machine)
     run = more.pop("run", "run-1")
     facts = Attempt(
         id=number,

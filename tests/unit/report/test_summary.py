@@ -59,6 +59,29 @@ def test_a_job_s_share_is_that_of_the_run_s_own_table() -> None:
     assert [job.usd for job in row.jobs] == pytest.approx(told)
 
 
+def test_a_machine_that_was_launched_ahead_boots() -> None:
+    """What it did before it had a job is no idle time; only its waiting is. The job's share is as ever."""
+    of = machine(1, BEGAN_AT + 2)
+    ahead = {"launch": 1.0, "boot": 20.0, "prepare": 8.0}
+    job = attempt(
+        1,
+        of,
+        ahead_s=ahead,
+        began_at=BEGAN_AT + 60,
+        ended_at=BEGAN_AT + 120,
+        seconds={"prepare": 2.0, "run": 58.0},
+    )
+    found = summary(run_record("run-1"), [job])
+    (row,) = found.machines
+    spans = [(span.part, span.began_at - BEGAN_AT, span.ended_at - BEGAN_AT) for span in row.spans]
+    assert spans == [
+        ("boot", 2, 22), ("prepare", 22, 30), ("idle", 30, 60), ("prepare", 60, 62), ("run", 62, 120),
+    ]  # fmt: skip
+    per_s = (row.usd or 0.0) / 118
+    by_part = {"boot": 20, "prepare": 10, "idle": 30, "run": 58}
+    assert found.total.usd_by_part == pytest.approx({part: s * per_s for part, s in by_part.items()})
+
+
 def test_phases_are_drawn_from_the_beginning_and_idle_between_jobs() -> None:
     """A machine's parts follow each other without a gap, from the launch to its end."""
     of = machine(1, BEGAN_AT + 2)
