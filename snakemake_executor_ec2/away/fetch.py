@@ -13,11 +13,12 @@ from snakemake_executor_ec2.agent.away_client import FinishedFile
 from snakemake_executor_ec2.agent.trees import tree_digest
 from snakemake_executor_ec2.away.machine import AwayMachine, bare_plan
 from snakemake_executor_ec2.away.project import Started, may_come_home, note_of
-from snakemake_executor_ec2.machines.counting import Transfers
+from snakemake_executor_ec2.machines.counting import InParts
 from snakemake_executor_ec2.machines.fetching import Fetching
 from snakemake_executor_ec2.model import Transfer
 from snakemake_executor_ec2.records.journal import FOLDER
 from snakemake_executor_ec2.report.logs import log_path
+from snakemake_executor_ec2.report.transfers import Told, files
 from snakemake_executor_ec2.timing import SystemClock
 
 _BATCH_FILES = 500
@@ -52,6 +53,7 @@ def fetch(
     wanted = [each for each in others if each.name not in newer]
     everything = tuple(workdir / each.name for each in allowed)
     sent = tuple(map(Path, started.sent))
+    transfers = _transfers(wanted, machine.connection.machine_id, tell)
 
     def bring(paths: Sequence[Path]) -> int:
         plan = bare_plan(
@@ -63,7 +65,7 @@ def fetch(
             connection=machine.connection,
             ahead_ns=ahead_ns,
             tell=tell,
-            transfers=Transfers(clock=SystemClock(), tell=tell, live=None),
+            transfers=transfers,
         )
         return fetching.results(succeeded=True)[1]
 
@@ -80,6 +82,14 @@ def fetch(
         refused=tuple(each.name for each in finished if each not in allowed),
         newer=tuple(sorted(newer)),
     )
+
+
+def _transfers(wanted: Sequence[FinishedFile], machine_id: str, tell: Callable[[str], None]) -> InParts:
+    """All batches are one transfer to the user."""
+    clock = SystemClock()
+    what = f"fetching {files(wanted)} from {machine_id}"
+    told = Told(what=what, now=clock.monotonic, tell=tell, show=lambda *_: None)
+    return InParts(clock=clock, tell=tell, live=None, told=told, total=sum(each.bytes for each in wanted))
 
 
 def keep_log(machine: AwayMachine, key: str) -> None:

@@ -12,7 +12,7 @@ from snakemake_executor_ec2.records.live import Live, Moving
 from snakemake_executor_ec2.report.transfers import Told
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Transfers:
     """What is told and shown of transfers."""
 
@@ -33,3 +33,26 @@ class Transfers:
         finally:
             if self.live is not None:
                 self.live.moves(key, None)
+
+
+@dataclass(kw_only=True)
+class InParts(Transfers):
+    """Transfers one after the other that the user sees as one."""
+
+    told: Told
+    total: int
+    """The bytes of all of them."""
+    _before: int = 0
+
+    @contextmanager
+    def going(self, key: str, way: str, what: str) -> Iterator[Progress]:  # noqa: ARG002
+        """Around one of them."""
+        done_here = 0
+
+        def progress(done: int, total: int) -> None:  # noqa: ARG001
+            nonlocal done_here
+            done_here = done
+            self.told(min(self._before + done, self.total), self.total)
+
+        yield progress
+        self._before += done_here

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_ec2.machines.counting import Transfers
+from snakemake_executor_ec2.machines.counting import InParts, Transfers
 from snakemake_executor_ec2.model import Transfer
 from snakemake_executor_ec2.records.live import Live, read
-from snakemake_executor_ec2.report.transfers import Waits, told_if_slow
+from snakemake_executor_ec2.report.transfers import Told, Waits, told_if_slow
 from tests.fakes.clock import FakeClock
 
 MB = 10**6
@@ -48,6 +48,21 @@ def test_a_long_one_is_told_every_ten_seconds(tmp_path: Path) -> None:
 def test_one_of_unknown_length_says_how_far_it_is(tmp_path: Path) -> None:
     """Without a word on what is left."""
     assert told_of(0.5, 20, tmp_path, known=False) == ["sending 1 file: 11 MB so far, 2.2 MB/s"]
+
+
+def test_a_fetch_in_parts_says_what_is_left_of_the_whole() -> None:
+    """Results of a whole run come home in many transfers: bytes, rate and what is left are of all of them."""
+    clock, told = FakeClock(), list[str]()
+    whole = Told(what="fetching 3 files", now=clock.monotonic, tell=told.append, show=lambda *_: None)
+    parts = InParts(clock=clock, tell=told.append, live=None, told=whole, total=60 * MB)
+    for _ in range(3):
+        with parts.going("away", "from", "fetching 1 file") as progress:
+            for sent in range(20):
+                progress((sent + 1) * MB, 20 * MB)
+                clock.sleep(0.5)
+    assert len(told) == 3
+    assert told[0] == "fetching 3 files: 11 MB of 60 MB, 2.2 MB/s, 22 s left"
+    assert told[-1].startswith("fetching 3 files: 51 MB of 60 MB")
 
 
 def test_what_happens_once_is_told_only_if_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
