@@ -239,7 +239,8 @@ def build_dag(workflow: Any, executor_plugin: Any) -> None:
 
 def jobs_at_a_time(workflow: Any) -> int:
     """`--jobs`."""
-    return int(workflow.global_resources["_nodes"].value or 1)
+    nodes = workflow.global_resources["_nodes"]
+    return int(getattr(nodes, "value", nodes) or 1)  # up to 9.14 a number, then an object that holds one
 
 
 def limited_resources(workflow: Any) -> frozenset[str]:
