@@ -126,7 +126,7 @@ def _plan(dag: Any, settings: Any, *, learned: bool) -> _Plan:
         changed &= {row.rule for row in declared.rows}
         if changed:
             after = planner.forecast(sizes)
-        elif learned:
+        elif learned and declared.rows:
             _to_stderr("No size is advised for these jobs: what has run here gives no reason to.")
     return _Plan(declared=declared, learned=after, changed=len(changed))
 

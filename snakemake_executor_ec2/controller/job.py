@@ -246,6 +246,7 @@ class JobLifecycle:
         plan, log = self._plan, self._log
         why = failed_job.cause(plan, result)
         entry.said = failed_job.said(log) if result.failure is not Failure.DIFFERS else ""
+        entry.hint = failed_job.hint(plan, result, log, leavings)
         message = Failed(
             failed_job.job_failed(plan, entry, result, log, now, leavings),
             brief=failed_job.again(plan, entry, why, log, now),

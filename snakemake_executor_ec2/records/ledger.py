@@ -86,6 +86,8 @@ class Entry:
     """How its command ended, once it has."""
     said: str = ""
     """The last line that it printed, if it failed."""
+    hint: str = ""
+    """What to do about its failure, in a sentence, if that is known."""
 
     def __post_init__(self) -> None:
         self.on.entries.append(self)

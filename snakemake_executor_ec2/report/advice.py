@@ -178,7 +178,7 @@ def _judged(
     if few:
         return None, "too little to go on: no job of it has succeeded and was measured"
     if asked is None:
-        return enough, "the rule says nothing: estimates and budgets lack it"
+        return enough, "not set: estimates and budgets need it"
     least, most = asked
     if least != most:
         ran = f"; {short} {of.ended}" if short else ""
@@ -281,7 +281,7 @@ def profile(advices: Sequence[Advice], *, notes: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-FIRST_LINE = "# Advised by snakemake-ec2 advise: sizes by what earlier jobs have used, to take or leave."
+FIRST_LINE = "# Written by snakemake-ec2 advise: sizes that follow from what earlier jobs have used."
 """By which a file of ours is known again."""
 
 

@@ -66,6 +66,13 @@ def job_failed(
     return text
 
 
+def hint(plan: JobPlan, result: JobResult, log: Path, left: Leavings | None = None) -> str:
+    """The first of the sentences that say what to do about it; empty if there is none."""
+    if result.failure is Failure.DIFFERS:
+        return ""
+    return next(iter(hints(plan, result.exit_code, _end_of(log), left)), "")
+
+
 def _end_of(log: Path) -> list[str]:
     """The last lines of a log, which may be of any size, or missing."""
     try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from snakemake_executor_ec2.errors import Ec2ExecutorError
-from snakemake_executor_ec2.formatting import size, usd
+from snakemake_executor_ec2.formatting import ordinal, size, usd
 from snakemake_executor_ec2.model import Cleaned, JobPlan, Machine, Transfer
 from snakemake_executor_ec2.report.levels import Detail
 from snakemake_executor_ec2.sizing.cost import usd_per_hour
@@ -24,12 +24,12 @@ def reused(plan: JobPlan, on: MachineEntry) -> str:
     assert on.machine is not None
     if on.waited_s is not None and len(on.entries) == 1:
         return Detail(f"{on.machine.id}, which was launched ahead, is used for {plan.label}")
-    return Detail(f"{on.machine.id} is used again for {plan.label}, its job number {len(on.entries)}")
+    return Detail(f"{on.machine.id} is used again for {plan.label}, its {ordinal(len(on.entries))} job")
 
 
 def not_reused(plan: JobPlan, machine: Machine, cleaned: Cleaned) -> str:
     why = f"{machine.id} gets no other job after {plan.label}: {cleaned.changed}"
-    return f"{why} (told for one job of each rule)"
+    return f"{why} (shown for one job of each rule)"
 
 
 def ended(on: MachineEntry, now: float) -> str:

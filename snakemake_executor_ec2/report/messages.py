@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from snakemake_executor_ec2.records.ledger import Entry
 
 _CONSOLE_LINES = 10
-ASKING_FOR_TYPES = "asking AWS for instance types and prices; the answers are kept for the next runs"
+ASKING_FOR_TYPES = "asking for instance types and prices; the answers are kept for the next runs"
 
 
 def launched(plan: JobPlan, machine: Machine) -> str:
@@ -70,7 +70,7 @@ def installing(plan: JobPlan, machine: Machine) -> str:
 
 def running(plan: JobPlan, machine: Machine, waits: Waits, number: int = 1) -> str:
     """`number`: which one of its machine's jobs it is."""
-    used = f", its job number {number}" if number > 1 else ""
+    used = f", its {ordinal(number)} job" if number > 1 else ""
     return f"running {plan.label} on {machine.id}{used}{waits.told()}"
 
 

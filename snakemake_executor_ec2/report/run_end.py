@@ -169,6 +169,7 @@ def _failed(entries: Sequence[Entry], run: RunFacts) -> Iterator[str]:
         who = first.label if len(same) == 1 else f"{len(same)} jobs of rule {first.rule}"
         said = f"; {'it' if len(same) == 1 else 'the first'} said: {first.said}" if first.said else ""
         yield from paragraph(f"Failed: {who}: {cut(_reason(first) + said, _REASON)}", indent="    ")
+        yield from paragraph(f"    {cut(first.hint, _REASON)}", indent="    ") if first.hint else ()
     if more := ordered[_FAILURES:]:
         yield f"Failed: {_count(sum(map(len, more)), 'more job')}, for {_count(len(more), 'other reason')}"
     printed = next((same[0] for same in ordered if same[0].result is not None), None)

@@ -48,7 +48,7 @@ def test_each_job_is_alone(run_workflow: WorkflowRunner, ec2_cloud: EmbeddedClou
     assert "as it was" in first
     assert first == second == third
     assert len(launched_since(ec2_cloud, before)) == 1
-    assert re.search(r"running rule one \(n=.\) on i-\w+, its job number 3", result.output)
+    assert re.search(r"running rule one \(n=.\) on i-\w+, its third job", result.output)
     assert "beside 1 large file that it had" in result.output
     assert "EC2: 3 jobs on 1 machine in " in result.output
 

@@ -126,7 +126,7 @@ def test_a_file_that_no_rule_declares_is_missing_and_named(run_workflow: Workflo
     )
 
     assert run.returncode == 1
-    assert run.output.count("data.csv exists on your computer but was not sent") == 1
+    assert run.output.count("data.csv exists on your computer but was not sent") == 2, "and at the end"
     assert "rule all failed on" in run.output
 
 

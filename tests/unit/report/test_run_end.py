@@ -70,6 +70,15 @@ def told(*entries: Entry, run: RunFacts = RUN) -> list[str]:
     return lines
 
 
+def test_what_to_do_about_a_failure_is_at_the_end_too() -> None:
+    """Below the failure: the line that said it first may be hundreds of lines above."""
+    failed = entry(end_reason="failed", result=JobResult(exit_code=2, evidence="exit code 2"))
+    failed.hint = "data/x.txt exists on your computer but was not sent: add it to the input of a."
+    lines = told(failed, entry(rule="b"))
+    at = lines.index("Failed: rule a: exit code 2")
+    assert lines[at + 1] == f"    {failed.hint}"
+
+
 def test_an_hour_costs_machine_disk_and_address() -> None:
     """73 GiB for an hour are 0.8 cents: a tenth of what 730 GB hours of gp3 cost in a month."""
     assert cost_usd(MACHINE, 3600) == pytest.approx(0.1008 + 0.005 + 0.008)
