@@ -36,7 +36,8 @@ def main(options: argparse.Namespace) -> int:
     notes = []
     if rehearsals:
         notes.append(
-            f"{rehearsals} of {len(summary.runs)} runs were rehearsals: times and memory are this computer's."
+            f"{rehearsals} of {len(summary.runs)} runs were rehearsals: times, memory and disk are this "
+            "computer's."
         )
     text = advice.profile(found, notes=notes)
     beside = sys.stderr if output is None else sys.stdout

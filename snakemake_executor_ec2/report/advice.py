@@ -188,7 +188,7 @@ def _judged(
         return enough, words
     if enough <= least * sizes.WORTH:
         after = f"; {short} {of.ended} with less" if short else ""
-        return enough, f"{used / least:.0%} of it was used at most{after}"
+        return enough, f"at most {used / least:.0%} of it was used{after}"
     return None, "about right"
 
 

@@ -135,7 +135,7 @@ def notes(summary: Summary) -> list[str]:
         said.append(f"No price is known for {summary.total.unknown_prices} of the machines.")
     if elsewhere := [run for run in summary.runs if is_rehearsal(run)]:
         which = "These runs were" if len(elsewhere) == len(summary.runs) else f"{len(elsewhere)} runs were"
-        said.append(f"{which} on the embedded cloud: so much they would have cost.")
+        said.append(f"{which} on the embedded cloud: on EC2 they would have cost this.")
     if summary.price_sources:
         said.append(f"Prices: {'; '.join(summary.price_sources)}.")
     return said

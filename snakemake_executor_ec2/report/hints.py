@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snakemake_executor_ec2.model import JobPlan
+from snakemake_executor_ec2.report.amazon_linux import PACKAGES
 
 if TYPE_CHECKING:
     from snakemake_executor_ec2.report.leavings import Leavings
@@ -25,6 +26,14 @@ _SYSTEM = frozenset(
     map(Path, ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr", sys.base_prefix))
 )
 _LACKS_SOFTWARE = re.compile(r"No module named|there is no package called|command not found")
+_NO_MODULE = re.compile(r"No module named '?([\w]+)")
+_NO_R_PACKAGE = re.compile(r"there is no package called .([\w.]+)")
+_NO_PROGRAM = re.compile(r"([\w.+-]+): command not found|command not found: ([\w.+-]+)")
+_SOFTWARE = (
+    "install it with a script that --ec2-setup names, or with the rule's conda: or container: (--sdm conda, "
+    "--sdm apptainer)"
+)
+_SHORT = "Or use the rule's conda: or container: (--sdm conda, --sdm apptainer)"
 
 
 def hints(plan: JobPlan, exit_code: int, lines: Sequence[str], left: Leavings | None = None) -> list[str]:
@@ -36,12 +45,24 @@ def hints(plan: JobPlan, exit_code: int, lines: Sequence[str], left: Leavings | 
         for path in undeclared(plan, lines)
     ]
     if exit_code == _NOT_FOUND or any(map(_LACKS_SOFTWARE.search, lines)):
-        found.append(
-            "A machine has the software of its image and what you have installed there: with --sdm conda or "
-            "--sdm apptainer what a rule's conda: or container: names, with --ec2-requirements Python "
-            "packages, with --ec2-setup anything else."
-        )
+        found += list(dict.fromkeys(_to_install(lines))) or [f"The machine lacks a program: {_SOFTWARE}."]
     return found
+
+
+def _to_install(lines: Sequence[str]) -> Iterator[str]:
+    """What brings each thing that a job has missed."""
+    for line in lines:
+        if module := _NO_MODULE.search(line):
+            yield (
+                f"The machine lacks the Python module {module[1]}: add its package to a requirements.txt "
+                f"that --ec2-requirements names. {_SHORT}."
+            )
+        elif package := _NO_R_PACKAGE.search(line):
+            yield f"The machine lacks the R package {package[1]}: {_SOFTWARE}."
+        elif program := _NO_PROGRAM.search(line):
+            name = program[1] or program[2]
+            dnf = f"`sudo dnf -y install {PACKAGES[name]}`" if name in PACKAGES else "what installs it"
+            yield f"The machine lacks the program {name}: put {dnf} into an --ec2-setup script. {_SHORT}."
 
 
 def _left_by_others(plan: JobPlan, lines: Sequence[str], left: Leavings) -> list[str]:

@@ -34,7 +34,7 @@ def test_a_workflow_that_asks_for_ten_times_what_it_uses(
 
     assert answer.returncode == 0, answer.stderr
     text = (folder / "profiles/advised/config.yaml").read_text()
-    assert "  big:\n    mem_mb: 900  # 5% of it was used at most; 1 job of 1 run" in text
+    assert "  big:\n    mem_mb: 900  # at most 5% of it was used; 1 job of 1 run" in text
     assert "    runtime: 5  # " in text
     told = next(line for line in answer.stdout.splitlines() if "mem_mb" in line).split()
     assert (told[:3], told[4:7]) == (["big", "mem_mb", "8000"], ["900", "1", "1"])

@@ -68,10 +68,10 @@ FIVE = range(1, 6)
 @pytest.mark.parametrize(
     ("jobs", "value", "why"),
     [
-        ([job()], 2100, "10% of it was used at most"),
-        ([job(1), job(2)], 1600, "10% of it"),
-        ([job(n) for n in FIVE], 1400, "10% of it"),
-        ([job(n, mib=10) for n in FIVE], 500, "0% of it"),
+        ([job()], 2100, "at most 10% of it was used"),
+        ([job(1), job(2)], 1600, "at most 10% of it"),
+        ([job(n) for n in FIVE], 1400, "at most 10% of it"),
+        ([job(n, mib=10) for n in FIVE], 500, "at most 0% of it"),
         ([job(n, mib=7000) for n in FIVE], None, "about right"),
         ([job(n, mib=10_000) for n in FIVE], 13_200, "used more than was asked for"),
         ([job(mib=0)], None, "too little to go on"),
@@ -85,18 +85,18 @@ FIVE = range(1, 6)
         (
             [job(1, mem_mb=4000, failure=Failure.OUT_OF_MEMORY), *(job(n, run=2) for n in FIVE)],
             6000,
-            "10% of it was used at most; 1 ran out of memory with less",
+            "at most 10% of it was used; 1 ran out of memory with less",
         ),
         ([job(n, mem_mb=n * 9000) for n in FIVE], None, "the rule computes it, 9,000 to 45,000"),
         # A failed job has used what it has used.
-        ([*(job(n) for n in FIVE), job(6, mib=4000, failure=Failure.EXIT)], 5300, "42% of it"),
+        ([*(job(n) for n in FIVE), job(6, mib=4000, failure=Failure.EXIT)], 5300, "at most 42% of it"),
         # What an earlier profile has set stays set: without its line, the rule's own would return.
         (
             [job(1), *(job(n, run=2, mem_mb=1400) for n in FIVE)],
             1400,
             "as in the last run: about right",
         ),
-        ([job(1), job(1, run=2)], 1600, "10% of it"),
+        ([job(1), job(1, run=2)], 1600, "at most 10% of it"),
     ],
 )
 def test_memory(jobs: list[Attempt], value: int | None, why: str) -> None:
@@ -184,7 +184,7 @@ def test_a_profile_is_yaml_that_says_what_it_rests_on() -> None:
     text = profile(found, notes=["1 of 1 runs were rehearsals"])
     assert yaml.safe_load(text) == {"set-resources": {name: {"mem_mb": 2100} for name in names}}
     assert "# 1 of 1 runs were rehearsals" in text.splitlines()
-    assert "    mem_mb: 2100  # 10% of it was used at most; 1 job of 1 run" in text.splitlines()
+    assert "    mem_mb: 2100  # at most 10% of it was used; 1 job of 1 run" in text.splitlines()
     assert profile(listed([job(mib=7000, minutes=0.1, runtime_min=5)])) == ""
 
 

@@ -107,4 +107,4 @@ def test_a_table_for_a_terminal() -> None:
 def test_a_rehearsal_is_told_as_such(endpoint: str, *, rehearsal: bool) -> None:
     """Its costs are not spent."""
     found = summary(run_record("run-1", endpoint=endpoint), [attempt(1)], until=BEGAN_AT)
-    assert ("so much they would have cost" in export.costs_text(found)) == rehearsal
+    assert ("on EC2 they would have cost this" in export.costs_text(found)) == rehearsal

@@ -66,3 +66,32 @@ def test_a_file_elsewhere_is_named_if_it_was_missed(plan: JobPlan, tmp_path: Pat
     assert undeclared(plan, [f"reading {reference}"]) == []
     told = hints(plan, 1, [f"{reference}: No such file or directory"])
     assert told[0].startswith(f"{reference} exists on your computer but was not sent")
+
+
+@pytest.mark.parametrize(
+    ("line", "begins"),
+    [
+        (
+            "ModuleNotFoundError: No module named 'numpy.linalg'",
+            "The machine lacks the Python module numpy: add",
+        ),
+        (
+            "/usr/bin/bash: line 1: Rscript: command not found",
+            "The machine lacks the program Rscript: put `sudo dnf",
+        ),
+        (
+            "bash: bwa: command not found",
+            "The machine lacks the program bwa: put what installs it into an --ec2-setup",
+        ),
+        (
+            "Error in library(sf) : there is no package called \u2018sf\u2019",
+            "The machine lacks the R package sf: install it with a script",
+        ),
+        ("nothing is said", "The machine lacks a program: install it with a script that --ec2-setup names"),
+    ],
+)
+def test_what_a_machine_lacks_is_named_with_what_brings_it(line: str, begins: str, plan: JobPlan) -> None:
+    """Once, however often a job has said so."""
+    (told,) = hints(plan, 127, [line, line])
+    assert told.startswith(begins)
+    assert "--sdm conda" in told

@@ -189,7 +189,7 @@ def test_what_it_tells() -> None:
     assert "Each of them with its jobs" not in text, "few machines have a row each"
     rehearsed = Read(page(summary(replace(run, endpoint="http://127.0.0.1:5000"), attempts))).text
     assert f"Would have cost {usd(found.total.usd)}" in rehearsed
-    assert "on the embedded cloud: so much they would have cost" in rehearsed
+    assert "on EC2 they would have cost this" in rehearsed
     both = Read(page(_summary_of_two(run, attempts)))
     assert "2 EC2 runs" in both.text
     assert ("section", "id") in both.tags
