@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from snakemake_executor_ec2.controller.config import RunConfig
@@ -35,8 +35,13 @@ _TIMES = {
 
 def run_config(settings: ExecutorSettings) -> RunConfig:
     """The options of a run. Raises ConfigurationError for a value that could not work."""
-    defaults, times, rehearsal = RunConfig(), _times(settings), settings.cloud == "local"
     receiver(settings.notify)  # refuses what nobody could be told by
+    return _values(settings, RunConfig(), _times(settings), rehearsal=settings.cloud == "local")
+
+
+def _values(
+    settings: ExecutorSettings, defaults: RunConfig, times: Mapping[str, float], *, rehearsal: bool
+) -> RunConfig:
     return RunConfig(
         region=settings.region,
         profile=settings.profile,
