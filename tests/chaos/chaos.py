@@ -1,6 +1,6 @@
 """Seeded schedules of faults around a small real workflow, on the embedded cloud.
 
-    scripts/chaos --seed 7 --runs 100 --jobs 2 [--direct never] [--reuse never] [--look-ahead off]
+    scripts/chaos --seed 7 --runs 100 --jobs 2 [--direct never] [--reuse never] [--look-ahead off] [--away]
 
 A run passes where, after as many restarts as were needed, its outputs are byte for byte those of
 a local run, no machine is alive (and none was for longer than its lease while nobody called), no
@@ -26,7 +26,7 @@ from queue import Empty, SimpleQueue
 
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.testing import WorkflowRunner
-from tests.chaos import faults, witness
+from tests.chaos import away, faults, witness
 from tests.chaos.faults import Event, Scene, schedule
 from tests.chaos.witness import Witness
 from tests.workflow.killing import watched
@@ -97,6 +97,18 @@ def run(
         cloud.faults.clear()
         report.seconds = time.monotonic() - started
         shutil.rmtree(folder, ignore_errors=True)
+    return report
+
+
+def run_away(
+    seed: int, cloud: EmbeddedCloud, expected: dict[str, bytes], options: Sequence[str] = REUSED
+) -> Report:
+    """The same with the controller on a machine of its own, and its faults."""
+    report, started = Report(seed=seed, events=away.schedule(seed)), time.monotonic()
+    missed, report.calls, report.problems, report.output = away.run(
+        cloud, report.events, expected, _place, options
+    )
+    report.missed, report.seconds = tuple(missed), time.monotonic() - started
     return report
 
 
@@ -197,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--look-ahead", choices=("auto", "off"), default="auto", help="--ec2-look-ahead of all calls"
     )
+    parser.add_argument("--away", action="store_true", help="the controller is on a machine of its own")
     options = parser.parse_args(arguments)
     ahead = ("--ec2-look-ahead", options.look_ahead)
     given = ("--ec2-direct", options.direct, "--ec2-reuse", options.reuse, *ahead)
@@ -212,9 +225,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 seed = seeds.get_nowait()
             except Empty:
                 return good
-            fills = any(event.kind == "disk-full-there" for event in schedule(seed))
+            fills = not options.away and any(each.kind == "disk-full-there" for each in schedule(seed))
             with EmbeddedCloud(disk_mib=DISK_MIB if fills else None) as cloud:
-                report = run(seed, cloud, expected, given)
+                report = (run_away if options.away else run)(seed, cloud, expected, given)
             good += not report.problems
             print(f"{report}\n{report.output if report.problems else ''}", end="", flush=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from snakemake_executor_ec2.local.cloud import EmbeddedCloud
-from tests.chaos import chaos, faults
+from tests.chaos import away, chaos, faults
 from tests.chaos.witness import Stay, Witness
 
 
@@ -22,11 +22,25 @@ def test_chaos(seed: int, ec2_cloud: EmbeddedCloud, expected: dict[str, bytes]) 
     assert not report.problems, f"{report}\n{report.output}"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [6])
+def test_chaos_with_the_controller_away(
+    seed: int, ec2_cloud: EmbeddedCloud, expected: dict[str, bytes]
+) -> None:
+    """Its line is cut, and its machine crashes: another start ends with the same results, and nothing is
+    left."""
+    report = chaos.run_away(seed, ec2_cloud, expected)
+
+    assert not report.problems, f"{report}\n{report.output}"
+
+
 def test_a_schedule_is_its_seed_s() -> None:
     """The same seed gives the same faults, another one others; every kind has its turn."""
     assert faults.schedule(7) == faults.schedule(7)
     assert faults.schedule(7) != faults.schedule(8)
     assert {event.kind for seed in range(200) for event in faults.schedule(seed)} >= set(faults.KINDS)
+    assert away.schedule(7) == away.schedule(7)
+    assert {event.kind for seed in range(200) for event in away.schedule(seed)} >= set(away.KINDS)
 
 
 def test_what_the_witness_objects_to() -> None:
