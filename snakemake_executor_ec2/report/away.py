@@ -170,7 +170,7 @@ def fetched(transfer: Transfer, refused: int, newer: int = 0) -> str:
     if newer:
         stay = (
             f"; {newer} in this folder {'is' if newer == 1 else 'are'} newer than there, and not replaced: "
-            "remove what you want to have from there, and fetch again"
+            "remove what you want to have from there and fetch again, or end the machine (away stop)"
         )
     return f"fetched {files} ({size(transfer.bytes)}){here}{no}{stay}"
 
