@@ -349,9 +349,8 @@ class LookAhead:
 
     def _needed(self, step: Step) -> Requirements | None:
         """What a job will need, as far as that is known now: settled, as in an earlier run, or the least."""
-        needs = step.needs
-        if needs is None or needs.settled:
-            return None if needs is None else needs.requirements
+        if (needs := step.needs) is None or needs.settled:
+            return needs.requirements if needs else None
         if before := (self._before or {}).get(needs.label):
             return replace(needs.requirements, **{name: getattr(before, name) for name in _AMOUNTS})
         return None if needs.unknown else needs.requirements
