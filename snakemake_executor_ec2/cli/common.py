@@ -104,7 +104,8 @@ def _why_nowhere(options: argparse.Namespace, journal: Journal | None) -> str:
     """Why no region is known in which this folder has machines; empty: only because none is set."""
     if journal is None:
         return f"{nothing_has_run(options)}; for other machines, name an AWS region with --region"
-    if all(is_rehearsal(run) for run in journal.runs(closed=True)):
+    # A cloud that `snakemake-ec2 cloud` serves outlives runs: one that is not closed may have machines.
+    if all(is_rehearsal(run) and (run.closed or run.cloud_env) for run in journal.runs(closed=True)):
         return (
             "no machine is left: this folder's runs were rehearsals, and have ended; for machines on AWS, "
             "name a region with --region"

@@ -18,7 +18,7 @@ from tests.live.account import TAG, Account
 
 TOOL = "import sys; from snakemake_executor_ec2.cli import main; sys.exit(main())"
 _TOOL_S = 300.0
-_NOTHING_YET = ("has no journal", "has asked for a machine yet")
+_NOTHING_YET = ("nothing has run on EC2", "has asked for a machine yet")
 _LEAST_USD = 0.02
 """What a test may cost: with less left of the budget, it is not begun."""
 

@@ -145,6 +145,14 @@ def test_machines_of_rehearsals_are_gone(
     journal.close()
     assert main(["stop", "-d", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("no machine is left: this folder's runs were rehearsals")
+    journal = Journal(tmp_path, now=FakeClock().now, warn=pytest.fail)
+    journal.begin_run(run_record("served", endpoint="http://127.0.0.1:4001"))
+    journal.leave_run("served", detached=True)
+    journal.close()
+    assert main(["stop", "-d", str(tmp_path)]) == 1
+    assert "no AWS region is set" in capsys.readouterr().err, (
+        "it may have left machines on a cloud that is served"
+    )
 
 
 @pytest.mark.parametrize(
