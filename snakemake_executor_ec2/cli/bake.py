@@ -22,10 +22,10 @@ machine: Snakemake and its storage plugins, --ec2-requirements, what --ec2-setup
 or apptainer if rules need them. One machine prepares it and is terminated. Runs in the same region find
 the image and start from it. It costs money until it is deleted.
 
-  --again       make it although there is one
+  --again       make it even if there is one already
   --disk-mb N   how much more than software the setup script puts on the disk (default: 1000)
   --list        the account's images of this command, and what they cost a month
-  --delete      delete images and their snapshots; --all: every one of them, after a question (--yes: without)
+  --delete      delete images and their snapshots; --all: all of them, after asking (--yes: without asking)
 """
 
 

@@ -26,9 +26,9 @@ HELP = """\
 usage: snakemake-ec2 plan [--json] [--learned] [any arguments of snakemake]
 
 Shows, for the jobs that `snakemake --executor ec2` would run with these arguments, which machine each
-rule gets and why, what that is estimated to cost, whether the account's limits are high enough, and
-which jobs could not run; and how long a run takes. What earlier runs in this folder took counts more than
-what is declared or assumed. Nothing is launched.
+rule gets and why, what that is estimated to cost, how long the run takes, whether the account's limits
+are high enough, and which jobs could not run. Times that earlier runs in this folder took are used rather
+than what is declared or assumed. Nothing is launched.
 
   --json      for programs
   --learned   also with the sizes that `snakemake-ec2 advise` would write

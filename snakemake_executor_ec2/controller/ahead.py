@@ -219,10 +219,8 @@ class LookAhead:
 
     def has_machine(self, plan: JobPlan, ready: ReadyMachine, *, new: bool) -> None:
         """A job has got a machine: a `new` one, which is not prepared yet, or one that was idle."""
-        machine = ready.machine
-        used = self._launcher.used(
-            machine, ready.launched_for, rule=plan.rule, free_mib=machine.disk_gib * 1024
-        )
+        free_mib = ready.machine.disk_gib * 1024
+        used = self._launcher.used(ready.machine, ready.launched_for, rule=plan.rule, free_mib=free_mib)
         with self._changing():
             if job := self._job(plan):
                 job.used = used
