@@ -53,7 +53,7 @@ def settings_of(arguments: Sequence[str]) -> ExecutorSettings:
 def _perhaps(why: str) -> str:
     """Names the option of ours that was probably meant."""
     ours = [_option(each.name) for each in fields(ExecutorSettings)]
-    wrong = [word.partition("=")[0] for word in why.split() if word.startswith("--ec2-")]
+    wrong = [word.partition("=")[0].rstrip(":") for word in why.split() if word.startswith("--ec2-")]
     meant = [found[0] for word in wrong if word not in ours and (found := get_close_matches(word, ours, 1))]
     return f"; perhaps {', '.join(meant)}" if meant else ""
 

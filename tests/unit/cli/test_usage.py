@@ -36,6 +36,12 @@ def test_a_mistyped_option(command: str, capsys: pytest.CaptureFixture[str]) -> 
     assert "usage:" not in told
 
 
+def test_a_value_that_an_option_cannot_have(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is wrong with it; its name is right, and none is proposed."""
+    assert main(["plan", "--ec2-max-cost", "five"]) == 1
+    assert capsys.readouterr().err == "argument --ec2-max-cost: invalid float value: 'five'\n"
+
+
 def test_ssh_needs_a_name_only(capsys: pytest.CaptureFixture[str]) -> None:
     """A command for the machine may be left out."""
     with pytest.raises(SystemExit):
