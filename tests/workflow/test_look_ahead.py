@@ -38,8 +38,7 @@ def kill_when_ready(call: Watched, runner: WorkflowRunner) -> None:
 
 
 def kill_when_used(call: Watched, _: WorkflowRunner) -> None:
-    call.until("which was launched ahead, is used for rule b")
-    call.until("running rule b")
+    call.until("running rule b")  # on the machine that was launched ahead of it, as no other one is there
     call.kill()
 
 
