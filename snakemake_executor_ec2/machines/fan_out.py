@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SERVED_AT_ONCE = 2
+BELIEVED = 2
+"""So many machines have to say that another one has not what it should have."""
 _HOPE_S = 60.0
 _SLOWEST = 64 << 10
 """Bytes a second: if the controller sends more slowly (after `_HOPE_S`), that is not waited for."""
@@ -76,6 +78,8 @@ class FanOut:
         self._transfers: list[_Transfer] = []
         self._occupied: set[str] = set()
         self._expected: dict[str, frozenset[Path]] = {}
+        self._doubted: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        """Who did not get a file, by its first key, from a machine that should have it."""
 
     def step(
         self, file: File, machine_id: str, zone: str, now: float, *, avoid: Collection[str] = ()
@@ -123,11 +127,16 @@ class FanOut:
     def has(self, key: str, copy: Copy) -> None:
         """A machine has a file."""
         self._copies.setdefault(key, {})[copy.machine_id] = copy
+        self._doubted.pop((key, copy.machine_id), None)
 
-    def has_not(self, file: File, machine_id: str) -> None:
-        """A machine has a file no more, or with other content."""
-        for key in file.keys:
-            self._copies.get(key, {}).pop(machine_id, None)
+    def has_not(self, file: File, machine_id: str, *, reader: str) -> None:
+        """A reader says that a machine has a file no more, or with other content. One alone may be wrong, or
+        hostile: it avoids that machine, and others ask it until a second one says so."""
+        readers = self._doubted[file.keys[0], machine_id]
+        readers.add(reader)
+        if len(readers) >= BELIEVED:
+            for key in file.keys:
+                self._copies.get(key, {}).pop(machine_id, None)
 
     def gone(self, machine_id: str) -> None:
         """A machine has ended."""

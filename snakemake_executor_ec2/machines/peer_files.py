@@ -271,9 +271,12 @@ class PeerFiles:
         fetched = self.connection.call(fetch)
         with peers.lock:
             for name in fetched.missing | fetched.wrong:
-                peers.fan_out.has_not(asked[name][0].file, holder.machine_id)
+                needed = asked[name][0]
+                needed.tries[holder.machine_id] = _TRIES
+                peers.fan_out.has_not(needed.file, holder.machine_id, reader=self.connection.machine_id)
         for name in fetched.wrong:
-            peers.tell(words.wrong(asked[name][0].sending.content, holder.machine_id))
+            content = asked[name][0].sending.content
+            peers.tell(words.wrong(content, holder.machine_id, self.connection.machine_id))
         return fetched
 
     def _sum(self, peers: Peers, each: _Needed) -> str:

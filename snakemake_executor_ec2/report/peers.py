@@ -26,8 +26,8 @@ def failed(why: str, *, for_good: bool) -> str:
     return f"a large file could not be fetched from another machine ({why}); your computer {again}"
 
 
-def wrong(path: Path, holder: str) -> str:
+def wrong(path: Path, holder: str, reader: str) -> str:
     return (
-        f"machine {holder} has {path} with other content than your computer, so no other machine gets it "
-        "from there: a job has changed it"
+        f"machine {reader} says that machine {holder} has {path} with other content than your computer, so "
+        "it gets it elsewhere: a job may have changed it"
     )

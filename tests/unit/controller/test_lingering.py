@@ -95,6 +95,22 @@ def test_a_machine_stays_until_the_next_job_has_its_file(world: World) -> None:
     wait_for(lambda: any("after 1 job, estimated cost" in line for line in world.said))
 
 
+def test_a_reader_that_lies_ends_no_machine(world: World) -> None:
+    """It says that a file is wrong which a machine stays for: others still get it from there."""
+    staying = Staying(world, 5 << 20)
+    staying.reader(1)
+    assert world.story(FIRST).ok
+    (machine_id,) = world.cloud.alive
+    for _ in range(5):
+        staying.peers.fan_out.has_not(File(keys=("key",), size=staying.size), machine_id, reader="i-hostile")
+    assert staying.step() == machine_id
+    time.sleep(0.6)
+    assert world.cloud.alive == [machine_id]
+    staying.peers.fan_out.has_not(File(keys=("key",), size=staying.size), machine_id, reader="i-2")
+    assert staying.step() == "sent"
+    wait_for(lambda: not world.cloud.alive)
+
+
 def test_without_a_thread_no_machine_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody could end it: it ends with its job, and the controller sends the file."""
     staying = Staying(world, 5 << 20)

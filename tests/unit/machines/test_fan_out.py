@@ -104,7 +104,10 @@ def test_what_a_machine_cannot_give_is_sent(spoilt: str) -> None:
     step = fan_out.step(FILE, "2", "a", 0.0)
     assert isinstance(step, Copy)
     if spoilt == "has not":
-        fan_out.has_not(FILE, "1")
+        for _ in range(3):
+            fan_out.has_not(FILE, "1", reader="3")
+        assert isinstance(fan_out.step(FILE, "2", "a", 0.0), Copy)  # one alone may be wrong, or hostile
+        fan_out.has_not(FILE, "1", reader="4")
     if spoilt == "gone":
         fan_out.gone("1")
     avoid = ["1"] if spoilt == "avoid" else []

@@ -162,6 +162,24 @@ def test_what_cannot_be_got_is_sent(network: Network, answer: dict[str, Any], to
     assert [line for line in network.said if told in line] or not told
 
 
+@pytest.mark.parametrize("lie", ["wrong", "missing"])
+def test_a_reader_that_speaks_ill_of_good_machines(network: Network, lie: str) -> None:
+    """It gets the file from the controller, however many it asks; others get it from them as before."""
+    network.all_stage(4)
+    network.fetch = lambda good: good | {"there": [], lie: good["there"]}
+    for _ in range(3):
+        network.stage("9")
+    network.fetch = lambda good: good
+    sent, fetched = network.sent["large"], network.fetched.total()
+    network.peers.gone("9")
+    network.stage("5")
+    assert network.sent["large"] == sent
+    assert network.fetched.total() == fetched + 1
+    assert all(
+        network.peers.fan_out._copies[key].keys() >= {*"0123"} for key in network.peers.fan_out._copies
+    )
+
+
 def test_a_machine_that_gets_through_to_none_does_not_ask_them_all(network: Network) -> None:
     """Each failure costs time, for which it is paid: after four in a row the controller sends."""
     network.all_stage(10)
