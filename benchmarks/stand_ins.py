@@ -1,8 +1,8 @@
 """What it costs that machines see what is not sent: `python -m benchmarks.stand_ins`.
 
-A workflow of many jobs in a folder with many files, of which each job makes one more and changes one in
-place now and then. Measured are the controller's seconds and the bytes for each job, and how long a machine
-(this computer, with the real agent) takes to make the stand-ins.
+A workflow of many jobs in a folder with many files, of which each job makes one more; `--results`: so many
+earlier ones are in that same folder already. Measured are the controller's seconds and the bytes for each
+job, and how long a machine (this computer, with the real agent) takes to make the stand-ins.
 """
 
 from __future__ import annotations
@@ -22,16 +22,22 @@ from snakemake_executor_ec2.staging.view import View, Viewer
 
 _FOLDERS = 100
 _SEED = 3
+_SETTLES_S = 3.0
+"""What was written so shortly ago is looked at again and again."""
 
 
 def main() -> None:
     """Print seconds and bytes."""
-    options = sizes(__doc__, files=(100_000, 1000), jobs=(1000, 10))
+    options = sizes(__doc__, files=(100_000, 1000), jobs=(1000, 10), results=(0, 0))
     with TemporaryDirectory() as name:
         work, machine = Path(name, "work"), Path(name, "machine")
         machine.mkdir()
-        _fill(work, options.files, random.Random(_SEED))  # noqa: S311 - it decides nothing
-        viewer = Viewer([work], limit=options.files * 2 + options.jobs)
+        dice = random.Random(_SEED)  # noqa: S311 - it decides nothing
+        _fill(work, options.files, dice)
+        for number in range(options.results):
+            _put(work / "results" / f"earlier_{number:06d}.txt", dice)
+        time.sleep(_SETTLES_S if options.results else 0.0)
+        viewer = Viewer([work], limit=(options.files + options.results) * 2 + options.jobs)
         seconds, lengths, view = _jobs(viewer, work, options.jobs)
         made = _stand_ins(machine, work, view)
     print(f"{options.files:,} files in {_FOLDERS} folders, {options.jobs} jobs")
@@ -42,15 +48,17 @@ def main() -> None:
 
 def _fill(work: Path, files: int, dice: random.Random) -> None:
     """Samples with names as people give them, of any size and time."""
-    now_ns = time.time_ns()
     for number in range(files):
         folder = work / "data" / f"run-{number % _FOLDERS:03d}"
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"sample_{number:06d}_R{number % 2 + 1}.fastq.gz"
-        path.touch()
-        os.truncate(path, dice.randrange(10**9))
-        os.utime(path, ns=(now_ns, now_ns - dice.randrange(10**17)))
+        _put(folder / f"sample_{number:06d}_R{number % 2 + 1}.fastq.gz", dice)
     (work / "results").mkdir()
+
+
+def _put(path: Path, dice: random.Random) -> None:
+    path.touch()
+    os.truncate(path, dice.randrange(10**9))
+    os.utime(path, ns=(1, time.time_ns() - dice.randrange(10**17)))
 
 
 def _jobs(viewer: Viewer, work: Path, jobs: int) -> tuple[list[float], list[int], View]:

@@ -18,13 +18,15 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from .files import Ours
 from .state import AgentError, home, say
 
 MODE = 0o222
 _CLOSED = 0o000
+_IS_CLOSED, _CHANGES = 1, 2
+"""What a line of a list is, beside a whole folder."""
 _OTHERS = (0, 65534)
 """Owners of stand-ins: root, and nobody where the job is root."""
 _TABLE = "stand-ins"
@@ -95,7 +97,7 @@ def keep_from_reading() -> None:
 
 
 class _Making:
-    def __init__(self, folders: dict[str, list[Any]], request: dict[str, Any]) -> None:
+    def __init__(self, folders: dict[str, _Folder], request: dict[str, Any]) -> None:
         self._folders = folders
         self._own = set(request["own"])
         self._shift_ns = int(request["shift_ns"])
@@ -113,20 +115,17 @@ class _Making:
         while waiting:
             path, origin = waiting.pop()
             folder = self._folders.get(origin)
-            if not self._have(path, closed=folder is not None and bool(folder[2])) or folder is None:
+            if not self._have(path, closed=folder is not None and folder.closed) or folder is None:
                 continue
-            _, mtime_ns, _, names, sizes, steps, links, folders = folder
-            time_ns = mtime_ns + self._shift_ns
-            self._times.append((path, time_ns))
-            for name, size, step in zip(names, sizes, steps):  # noqa: B905 - not in Python 3.9
-                time_ns += step
-                self._file(f"{path}/{name}", size, time_ns)
-            for name, text in links:
+            self._times.append((path, folder.mtime_ns + self._shift_ns))
+            for name, (size, time_ns) in folder.files.items():
+                self._file(f"{path}/{name}", size, time_ns + self._shift_ns)
+            for name, text in folder.links.items():
                 if self._link(f"{path}/{name}", text):
                     waiting.append((f"{path}/{name}", os.path.normpath(os.path.join(origin, text))))
             waiting.extend(
                 (f"{path}/{name}", f"{origin}/{name}")
-                for name in folders
+                for name in folder.folders
                 if f"{path}/{name}" not in self._own
             )
 
@@ -197,12 +196,36 @@ class _Making:
         return False
 
 
-def _folders(lists: Iterable[bytes]) -> dict[str, list[Any]]:
-    found = {}
+class _Folder(NamedTuple):
+    """One folder of the controller's."""
+
+    mtime_ns: int
+    closed: bool
+    files: dict[str, tuple[int, int]]
+    """Size and time, by name."""
+    links: dict[str, str]
+    """Text, by name."""
+    folders: dict[str, None]
+
+
+def _folders(lists: Iterable[bytes]) -> dict[str, _Folder]:
+    """What the controller has told: of each folder all, and then maybe what has changed."""
+    found: dict[str, _Folder] = {}
     for packed in lists:
         for line in zlib.decompress(packed).split(b"\n"):
-            folder = json.loads(line)
-            found[folder[0]] = folder
+            path, mtime_ns, how, names, sizes, steps, links, folders, *gone = json.loads(line)
+            folder = _Folder(mtime_ns, how == _IS_CLOSED, {}, {}, {})
+            if how == _CHANGES:
+                folder = found[path]._replace(mtime_ns=mtime_ns)
+                for name in gone[0]:
+                    for part in (folder.files, folder.links, folder.folders):
+                        part.pop(name, None)
+            found[path], time_ns = folder, mtime_ns
+            for name, size, step in zip(names, sizes, steps):  # noqa: B905 - not in Python 3.9
+                time_ns += step
+                folder.files[name] = size, time_ns
+            folder.links.update(links)
+            folder.folders.update(dict.fromkeys(folders))
     return found
 
 

@@ -6,20 +6,24 @@ list of the folder, and makes stand-ins of it that cannot be read (`agent/standi
 
 The list is kept by folder, so that a job costs what has changed since the last one: a folder is read
 again if its own time has changed, and all of them now and then, for files that were written in place.
+Of a folder with many files mostly names and inodes are read again, and what is new: a workflow puts the
+result of each of its jobs there.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
+
+from snakemake_executor_ec2.staging.folder import Changes, Folder
 
 LIMIT_ENTRIES = 100_000
 """More names than this are not listed for machines; a folder beyond that is closed there."""
@@ -27,39 +31,14 @@ _FRESH_NS = 2 * 10**9
 """A folder that changed so shortly before it was read may have changed again without showing it."""
 _READ_AGAIN_S = 60.0
 _READ_AGAIN_COSTS = 50
-"""Everything is read again after this multiple of the time that reading took."""
+"""Everything is read again after this multiple of the time that reading took; and so are the sizes and
+times in one folder of many files, if that has changed."""
+_MANY = 5000
+"""Files in a folder that has many."""
 _REBASE = 4
-"""The whole list is sent as one again if more than this part of it has changed."""
+"""The whole list is sent as one again if more than this part of it has changed, and so is a folder."""
 _NEVER = frozenset({".snakemake"})
 _PART = ".ec2-part-"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Folder:
-    """One folder of this computer, as a machine is to see it."""
-
-    path: str
-    mtime_ns: int
-    files: Sequence[tuple[str, int, int]] = ()
-    """Name, size and modification time (ns)."""
-    links: Sequence[tuple[str, str]] = ()
-    """Name and text of symlinks."""
-    folders: Sequence[str] = ()
-    closed: bool = False
-    """Its content is not listed: looking into it has to fail."""
-    read_at_ns: int = field(default=0, compare=False)
-
-    @property
-    def entries(self) -> int:
-        return len(self.files) + len(self.links) + len(self.folders)
-
-    def line(self) -> bytes:
-        """One line of JSON. Columns, because they compress better."""
-        names, sizes, times = zip(*self.files, strict=True) if self.files else ((), (), ())
-        before = (self.mtime_ns, *times)
-        steps = [time - last for time, last in zip(times, before, strict=False)]
-        parts = [self.path, self.mtime_ns, int(self.closed), names, sizes, steps, self.links, self.folders]
-        return json.dumps(parts, separators=(",", ":")).encode()
 
 
 _UNREADABLE = 0
@@ -76,15 +55,22 @@ class View:
     """An earlier view, from which this one differs little."""
     closed: tuple[str, ...] = ()
     """Folders that went beyond the limit; not those that this user may not read either."""
+    touched: Mapping[str, Collection[str]] = field(default_factory=dict, repr=False, compare=False)
+    """Names in some folders, beside which nothing is otherwise there than in the base."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
     _blob: list[bytes] = field(default_factory=list, repr=False, compare=False)
+    _told: dict[str, Changes | None] = field(default_factory=dict, repr=False, compare=False)
 
     def encoded(self) -> list[bytes]:
-        """The lists to send, each compressed; of a folder that is in two of them the later one counts."""
+        """The lists to send, each compressed; of a folder that is in two of them the later one counts, or
+        says what has changed."""
         with self._lock:
             if not self._blob:
-                changed = _lines(self.changed())
-                blob = zlib.compress(changed, 6) if changed else b""
+                lines = [
+                    folder.line_of(changes) if (changes := self._changes(folder)) else folder.line()
+                    for folder in self.changed()
+                ]
+                blob = zlib.compress(b"\n".join(lines), 6) if lines else b""
                 self._blob[:] = [*(self.base.encoded() if self.base else ()), *filter(None, [blob])]
             return list(self._blob)
 
@@ -93,9 +79,63 @@ class View:
         before = self.base.folders if self.base else {}
         return [folder for path, folder in self.folders.items() if before.get(path) is not folder]
 
+    def changed_entries(self) -> int:
+        """How much there is to tell of them."""
+        found = [(folder, self._changes(folder)) for folder in self.changed()]
+        return sum(folder.entries if changes is None else changes.entries for folder, changes in found)
+
+    def _changes(self, folder: Folder) -> Changes | None:
+        """What is to be told of a folder that has changed; None: all of it."""
+        if folder.path not in self._told:
+            before = self.base.folders.get(folder.path) if self.base else None
+            if before is None or before.closed or folder.closed:
+                changes = None
+            else:
+                changes = folder.changes(before, self.touched.get(folder.path))
+            shorter = changes is not None and changes.entries * _REBASE < folder.entries
+            self._told[folder.path] = changes if shorter else None
+        return self._told[folder.path]
+
     @property
     def entries(self) -> int:
         return sum(folder.entries for folder in self.folders.values())
+
+
+class _Settled(NamedTuple):
+    """What need not be looked at again in a folder with many files, when that has changed."""
+
+    files: set[tuple[str, int]]
+    """Names and inodes of regular files, but for those that had changed so shortly before they were read that
+    they may have changed again without showing it."""
+    others: set[str]
+    """All other names."""
+    until: float
+    """Until when (`time.monotonic`) such files are taken for unchanged."""
+
+
+class _Found:
+    """What is in a folder."""
+
+    def __init__(self, now_ns: int) -> None:
+        self.now_ns = now_ns
+        self.files: list[tuple[str, int, int]] = []
+        self.links: list[tuple[str, str]] = []
+        self.folders: list[str] = []
+        self.settled: set[tuple[str, int]] = set()
+        self.unsettled: set[str] = set()
+
+    def names(self) -> set[str]:
+        return {*(name for name, *_ in self.files), *(name for name, _ in self.links), *self.folders}
+
+    def folder(self, path: str, mtime_ns: int) -> Folder:
+        return Folder(
+            path=path,
+            mtime_ns=mtime_ns,
+            files=tuple(sorted(self.files)),
+            links=tuple(sorted(self.links)),
+            folders=tuple(sorted(self.folders)),
+            read_at_ns=self.now_ns,
+        )
 
 
 class Viewer:
@@ -116,6 +156,9 @@ class Viewer:
         self._view: View | None = None
         self._base: View | None = None
         self._read_again_at = 0.0
+        self._touched: dict[str, set[str]] = {}
+        """See `View`; of folders with many files."""
+        self._settled: dict[str, _Settled] = {}
 
     def look(self) -> View:
         """The folders as they are now."""
@@ -130,10 +173,11 @@ class Viewer:
             before = self._view.folders if self._view else {}
             folders = {path: _same(folder, before.get(path)) for path, folder in folders.items()}
         closed = tuple(f.path for f in folders.values() if f.closed and f.mtime_ns != _UNREADABLE)
-        view = View(roots=self.roots, folders=folders, base=self._base, closed=closed)
-        if self._base is None or sum(f.entries for f in view.changed()) * _REBASE > self._base.entries + 100:
+        view = View(roots=self.roots, folders=folders, base=self._base, closed=closed, touched=self._touched)
+        if self._base is None or view.changed_entries() * _REBASE > self._base.entries + 100:
             view = View(roots=self.roots, folders=folders, closed=closed)
             self._base = view
+            self._touched = {path: set() for path in self._settled}
         self._view = view
         return view
 
@@ -175,6 +219,9 @@ class Viewer:
             now_ns = time.time_ns()
             if known and known.mtime_ns == changed_ns and changed_ns < known.read_at_ns - _FRESH_NS:
                 return known
+            settled = self._settled.get(path)
+            if known and settled and time.monotonic() < settled.until:
+                return self._update(known, settled, changed_ns, now_ns)
             return self._read(path, changed_ns, now_ns)
         except PermissionError:
             return Folder(path=path, mtime_ns=_UNREADABLE, closed=True)
@@ -182,34 +229,67 @@ class Viewer:
             return None
 
     def _read(self, path: str, mtime_ns: int, now_ns: int) -> Folder:
-        files, links, folders = [], [], []
+        began = time.monotonic()
+        found = _Found(now_ns)
         with os.scandir(path) as entries:
             for entry in entries:
-                name = entry.name
-                if name in _NEVER or name.startswith(_PART):
-                    continue
-                try:
-                    if entry.is_symlink():
-                        text = self._link_inside(entry.path)
-                        if text is not None:
-                            links.append((name, text))
-                            continue
-                    status = entry.stat()
-                except OSError:
-                    continue  # it is gone
-                if stat.S_ISDIR(status.st_mode):
-                    folders.append(name)
+                self._add(found, entry)
+        took_s = time.monotonic() - began
+        folder, before = found.folder(path, mtime_ns), self._view.folders.get(path) if self._view else None
+        if len(found.files) > _MANY:
+            until = began + min(_READ_AGAIN_S, _READ_AGAIN_COSTS * took_s)
+            self._settled[path] = _Settled(found.settled, found.unsettled, until)
+        else:
+            self._settled.pop(path, None)
+        if before is None:
+            self._touched.pop(path, None)
+        elif path in self._touched:
+            self._touched[path] |= folder.changes(before).names()
+        return folder
+
+    def _update(self, before: Folder, settled: _Settled, mtime_ns: int, now_ns: int) -> Folder:
+        """A folder with many files that has changed: only what is new in it, or not settled, is looked at."""
+        found, same = _Found(now_ns), set()
+        with os.scandir(before.path) as entries:
+            for entry in entries:
+                key = entry.name, entry.inode()
+                if key in settled.files and entry.is_file(follow_symlinks=False):
+                    same.add(key)
                 else:
-                    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-                    files.append((name, size, status.st_mtime_ns))
-        return Folder(
-            path=path,
-            mtime_ns=mtime_ns,
-            files=tuple(sorted(files)),
-            links=tuple(sorted(links)),
-            folders=tuple(sorted(folders)),
-            read_at_ns=now_ns,
-        )
+                    self._add(found, entry)
+        if before.path in self._touched:
+            self._touched[before.path] |= found.names() | settled.others
+            self._touched[before.path].update(name for name, _ in settled.files - same)
+        names = {name for name, _ in same}
+        found.files += [each for each in before.files if each[0] in names]
+        self._settled[before.path] = _Settled(found.settled | same, found.unsettled, settled.until)
+        return found.folder(before.path, mtime_ns)
+
+    def _add(self, found: _Found, entry: os.DirEntry[str]) -> None:
+        name = entry.name
+        if name in _NEVER or name.startswith(_PART):
+            return
+        try:
+            is_link = entry.is_symlink()
+            if is_link:
+                text = self._link_inside(entry.path)
+                if text is not None:
+                    found.links.append((name, text))
+                    found.unsettled.add(name)
+                    return
+            status = entry.stat()
+        except OSError:
+            return  # it is gone
+        if stat.S_ISDIR(status.st_mode):
+            found.folders.append(name)
+            found.unsettled.add(name)
+            return
+        size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+        found.files.append((name, size, status.st_mtime_ns))
+        if not is_link and status.st_ctime_ns < found.now_ns - _FRESH_NS and stat.S_ISREG(status.st_mode):
+            found.settled.add((name, entry.inode()))
+        else:
+            found.unsettled.add(name)
 
     def _link_inside(self, path: str) -> str | None:
         """The text of a symlink that stays one on the machine: to something that is told as well, or
@@ -239,7 +319,3 @@ def _within(path: str, folder: str) -> bool:
 
 def _same(folder: Folder, before: Folder | None) -> Folder:
     return before if before == folder else folder
-
-
-def _lines(folders: Iterable[Folder]) -> bytes:
-    return b"\n".join(folder.line() for folder in folders)

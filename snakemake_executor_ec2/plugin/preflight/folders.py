@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from snakemake_executor_ec2.staging.view import Folder, View
+from snakemake_executor_ec2.staging.folder import Folder
+from snakemake_executor_ec2.staging.view import View
 
 _COPIED_BYTES = 10 * 10**6
 """Larger files are linked, on the same file system, or have a stand-in."""

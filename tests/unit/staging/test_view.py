@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import os
-import zlib
+import random
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from snakemake_executor_ec2.agent.standins import _folders
+from snakemake_executor_ec2.staging import view as view_module
 from snakemake_executor_ec2.staging.view import View, Viewer
 
 
 def told(view: View) -> dict[str, list[Any]]:
-    """What a machine makes of a view: the last word on every folder, by path."""
-    lines = [line for packed in view.encoded() for line in zlib.decompress(packed).split(b"\n")]
-    return {folder[0]: folder for folder in map(json.loads, lines)}
+    """What a machine makes of a view, by folder: as a line tells it, with names in order."""
+    found: dict[str, list[Any]] = {}
+    for path, (mtime_ns, closed, files, links, folders) in _folders(view.encoded()).items():
+        names = sorted(files)
+        times = [mtime_ns, *(files[name][1] for name in names)]
+        steps = [after - before for before, after in itertools.pairwise(times)]
+        sizes = [files[name][0] for name in names]
+        ways = [*map(list, sorted(links.items()))]
+        found[path] = [path, mtime_ns, int(closed), names, sizes, steps, ways, sorted(folders)]
+    return found
 
 
 def names(view: View, folder: Path) -> list[str]:
@@ -102,6 +112,86 @@ def test_a_job_costs_what_has_changed(tmp_path: Path) -> None:
     put(tmp_path / "data1" / "sample-1.txt", content="longer")
     viewer._read_again_at = 0.0
     assert 6 in told(viewer.look())[str(tmp_path / "data1")][4]
+
+
+@pytest.mark.parametrize("only_names", [False, True])
+def test_what_changes_is_told_as_it_is(
+    tmp_path: Path, only_names: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is made, deleted, replaced or becomes something else: a machine has what a new look has, also
+    while the sizes and times of files that keep names and inodes are not read again."""
+    monkeypatch.setattr(view_module, "_READ_AGAIN_COSTS", 1e9)
+    monkeypatch.setattr(view_module, "_MANY", 20 if only_names else 1000)
+    monkeypatch.setattr(view_module, "_FRESH_NS", 0)
+    dice = random.Random(7)  # noqa: S311 - it decides nothing
+    put(*(tmp_path / "results" / f"{number}" for number in range(300)), tmp_path / "few" / "x")
+    for number in range(300, 340):
+        (tmp_path / "results" / f"{number}").symlink_to("1")
+        (tmp_path / "results" / f"{number + 40}").mkdir()
+    viewer = Viewer([tmp_path])
+    viewer.look()
+    viewer._read_again_at = time.monotonic() + 1000
+    for step in range(60):
+        for _ in range(dice.randrange(4)):
+            path = tmp_path / dice.choice(["results", "few", "few/deep"]) / str(dice.randrange(400))
+            kind = dice.choice(["file", "file", "file", "link", "folder", "gone"])
+            new = tmp_path / f"new{step}"  # a file in its place has another inode
+            if path.is_symlink() or path.is_file():
+                path.rename(new)
+            elif path.is_dir():
+                path.rmdir()
+            if kind == "file":
+                put(path, content="x" * dice.randrange(100))
+            elif kind == "link":
+                path.parent.mkdir(exist_ok=True)
+                path.symlink_to(dice.choice(["1", "nowhere"]))
+            elif kind == "folder":
+                path.mkdir(parents=True)
+            new.unlink(missing_ok=True)
+        time.sleep(0.02)  # a folder's time has steps
+        view = viewer.look()
+        expected, found = told(Viewer([tmp_path]).look()), told(view)
+        assert {path: found[path] for path in expected} == expected
+    assert len(view.encoded()) == 2
+
+
+def test_a_job_costs_little_also_if_all_results_are_in_one_folder(tmp_path: Path) -> None:
+    """What is sent for it are its names, and the whole list is not made again for each."""
+    put(*(tmp_path / "results" / f"result-{number}.txt" for number in range(3000)))
+    viewer = Viewer([tmp_path])
+    first = viewer.look()
+    for number in range(50):
+        put(tmp_path / "results" / f"new-{number}.txt")
+        view = viewer.look()
+        assert view.encoded()[0] is first.encoded()[0]
+        assert len(view.encoded()[1]) < 2000
+        assert len(names(view, tmp_path / "results")) == 3001 + number
+
+
+def test_a_file_that_keeps_its_inode_is_looked_at_again_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And at once as long as it has changed so shortly ago that it may change again."""
+    monkeypatch.setattr(view_module, "_READ_AGAIN_COSTS", 1e9)
+    monkeypatch.setattr(view_module, "_MANY", 0)
+    put(tmp_path / "a.txt")
+    viewer = Viewer([tmp_path])
+    viewer.look()
+    viewer._read_again_at = time.monotonic() + 1000
+
+    def size_of_a() -> object:
+        put(tmp_path / f"{time.monotonic_ns()}")
+        _, _, _, files, sizes, *_ = told(viewer.look())[str(tmp_path)]
+        return sizes[files.index("a.txt")]
+
+    put(tmp_path / "a.txt", content="at once")
+    assert size_of_a() == 7
+    monkeypatch.setattr(view_module, "_FRESH_NS", 0)
+    assert size_of_a() == 7
+    put(tmp_path / "a.txt", content="later")
+    assert size_of_a() == 7
+    monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + 61)
+    assert size_of_a() == 5
 
 
 def test_beyond_the_limit_folders_are_closed(tmp_path: Path) -> None:
