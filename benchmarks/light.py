@@ -48,6 +48,8 @@ class Costs:
     software: float = 40.0
     command: float = 0.2
     """One of the agent's: a Python start and three round trips of 30 ms."""
+    request: float = 0.06
+    """The same, if it is asked for in a conversation: a process and a round trip."""
     connect: float = 0.3
     job: float = 10.0
     limit: int | None = None
@@ -66,14 +68,14 @@ class LightMachine:
 
     def __init__(self, host_key: str, costs: Costs, number: int = 0) -> None:
         self.host_key = host_key
-        self._costs = costs
+        self.costs = costs
         self.new_key = _NEW_KEY.format(number)
         self._has_software = False
         self._ends: dict[str, float] = {}
 
-    def answer(self, command: str, stdin: bytes) -> bytes:
+    def answer(self, command: str, stdin: bytes, *, took_s: float | None = None) -> bytes:
         """What a command prints that ends at once."""
-        time.sleep(self._costs.command)
+        time.sleep(self.costs.command if took_s is None else took_s)
         name = self.arguments(command)[0]
         request = json.loads(stdin or b"{}") if name in ("workdir", "start", "pack") else {}
         return b"\n" + json.dumps(self._answer(name, request)).encode() + b"\n"
@@ -94,16 +96,16 @@ class LightMachine:
                 self.host_key = self.new_key
             case "software":
                 if not self._has_software:
-                    time.sleep(self._costs.software)
+                    time.sleep(self.costs.software)
                 self._has_software = True
-                took = self._costs.software
+                took = self.costs.software
                 return {"python": "/usr/bin/python3", "path": [], "how": "uv", "seconds": took, "locked": []}
             case "workdir":
                 return {"answers": [{"ok": True}] * (len(request["paths"]) + len(request["parents"]))}
             case "take":
                 return {"there": []}
             case "start":
-                self._ends.setdefault(request["key"], time.monotonic() + self._costs.job)
+                self._ends.setdefault(request["key"], time.monotonic() + self.costs.job)
                 return {"state": "running"}
             case "left":
                 return {"files": []}
@@ -119,11 +121,11 @@ class LightMachine:
         """What `follow` prints when it has."""
         usage = {"peak_mem_mib": 10, "cpu_seconds": 0.1, "peak_disk_mib": 1}
         event = {"type": "finished", "t": time.time(), "exit_code": 0, "failure": None, **usage}
-        return json.dumps({"at": [0, 0], "event": {**event, "seconds": self._costs.job}}).encode()
+        return json.dumps({"at": [0, 0], "event": {**event, "seconds": self.costs.job}}).encode()
 
     def pack(self, stdin: bytes, stream: BinaryIO) -> None:
         """The archive of what is asked for: all that must be there is."""
-        time.sleep(self._costs.command)
+        time.sleep(self.costs.command)
         request = json.loads(stdin)
         found = {path: {"kind": "missing"} for path in request["paths"]}
         found |= {path: {"kind": "file", "bytes": 5} for path in request["must"]}
@@ -223,6 +225,17 @@ class LightHost:
             yield PULSE
         yield self._machine.ended()
 
+    def converse(self, command: str) -> LightConversation:  # noqa: ARG002 - there is one
+        """See the port."""
+        self._check()
+        time.sleep(self._machine.costs.command)
+        return LightConversation(self)
+
+    def ask(self, arguments: str, stdin: bytes) -> bytes:
+        """What a command prints that is asked for in a conversation."""
+        self._check()
+        return self._machine.answer(f'agent.pyz" {arguments}', stdin, took_s=self._machine.costs.request)
+
     def close(self) -> None:
         """See the port."""
         self._closed.set()
@@ -230,6 +243,32 @@ class LightHost:
     def _check(self) -> None:
         if self._closed.is_set() or self._is_gone():
             raise ConnectionLost("The connection broke off.")
+
+
+class LightConversation:
+    """`talk` on a light machine."""
+
+    def __init__(self, host: LightHost) -> None:
+        self._host = host
+        self._lines = [b'{"talks": true}']
+
+    def send(self, data: bytes) -> None:
+        """See the port."""
+        head, _, rest = data.partition(b"\n")
+        if head.startswith(b"{"):  # else it is the agent
+            printed = self._host.ask(" ".join(json.loads(head)["arguments"]), rest)
+            self._lines += [*printed.splitlines(), b'{"ended": 0, "said": ""}']
+
+    def line(self, deadline: float | None) -> bytes | None:  # noqa: ARG002 - it is there
+        """See the port."""
+        return self._lines.pop(0)
+
+    def end(self) -> Completed:
+        """See the port."""
+        return Completed(exit_code=0, stdout=b"", stderr=b"")
+
+    def close(self) -> None:
+        """See the port."""
 
 
 class _LightRegion:

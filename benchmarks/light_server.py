@@ -46,7 +46,9 @@ class _Machines:
         machine = self._known.setdefault(address, LightMachine(self._host_key, self._costs))
         machine.new_key = self._host_key
         name = machine.arguments(command)[0]
-        if name == "follow":
+        if name == "install":
+            pass  # it ends at once, and does not stay for what follows
+        elif name == "follow":
             await _follow(machine, command, process)
         else:
             stdin = await process.stdin.read()

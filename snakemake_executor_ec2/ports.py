@@ -148,6 +148,23 @@ class Completed:
     stderr: bytes
 
 
+class Conversation(Protocol):
+    """A remote command whose standard input and output are used by turns."""
+
+    def send(self, data: bytes) -> None:
+        """Raises BrokenPipeError if the command stops reading, ConnectionLost."""
+
+    def line(self, deadline: float | None) -> bytes | None:
+        """The next whole line, without its end; None: there are no more. Raises ConnectionLost, also after
+        the deadline (of `time.monotonic`)."""
+
+    def end(self) -> Completed:
+        """Wait for the end of a command that has stopped. Raises ConnectionLost."""
+
+    def close(self) -> None:
+        """Leave it: it finds its standard input ended."""
+
+
 class RemoteHost(Protocol):
     """An authenticated ssh connection to one machine. Commands are run by its login shell.
 
@@ -188,6 +205,9 @@ class RemoteHost(Protocol):
         Every `heartbeat_s` a newline is sent to its standard input. If nothing comes for
         `silence_s`, the connection counts as lost.
         """
+
+    def converse(self, command: str) -> Conversation:
+        """Run a command that is spoken with."""
 
     def close(self) -> None:
         """Close the connection; blocked calls of other threads end with ConnectionLost."""

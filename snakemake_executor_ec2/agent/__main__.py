@@ -41,6 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
         from . import late
 
         return late.become(given[1], given[2:])
+    if given == ["talk"]:  # each command that it runs is to find all as it would alone
+        from . import talk
+
+        return talk.talk(main)
     options = _parser().parse_args(arguments)
     keep_temporary_files_on_disk()
     try:
@@ -68,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     unpack = commands.add_parser("unpack")
     unpack.add_argument("transfer", nargs="?", default="")
     unpack.add_argument("lanes", nargs="*")
+    commands.add_parser("talk")
     commands.add_parser("lane").add_argument("name")
     commands.add_parser("supervisor").add_argument("label", help="for people who look at `ps`")
     commands.add_parser("run").add_argument("file")

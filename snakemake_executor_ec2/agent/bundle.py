@@ -11,6 +11,7 @@ from importlib import resources
 
 _CONTROLLER_ONLY = {"answers.py", "bundle.py", "client.py", "image_client.py", "protocol.py", "storing.py"}
 _CONTROLLER_ONLY |= {"away_client.py", "peer_client.py", "peer_terms.py", "striping.py", "transfer.py"}
+_CONTROLLER_ONLY |= {"talking.py"}
 _MAIN = "import sys\n\nfrom snakemake_executor_ec2.agent.__main__ import main\n\nsys.exit(main())\n"
 
 

@@ -7,11 +7,13 @@ connection is safe for all of them.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from snakemake_executor_ec2.agent import talking
 from snakemake_executor_ec2.agent.answers import (
     JobState,
     Prepared,
@@ -47,7 +49,7 @@ from snakemake_executor_ec2.errors import (
     StagingError,
 )
 from snakemake_executor_ec2.model import Cleaned, Software
-from snakemake_executor_ec2.ports import ANSWER_BYTES, RemoteHost
+from snakemake_executor_ec2.ports import ANSWER_BYTES, Completed, RemoteHost
 
 _ANSWER_S = 60.0
 _MANY_FILES_S = 900.0
@@ -65,9 +67,36 @@ may have no wheels of what that needs, and an image seldom has a compiler."""
 _BYTES_ABOUT_EACH = 16
 """Bytes of an answer for each byte of what was asked: it may name everything again, and say why not."""
 _LOG_WORDS = 64 << 10
+_SETTLE = f"""
+{_IS_NEW_ENOUGH}
+import os
+folder, left = sys.argv[1], int(sys.argv[2])
+place, data = folder + "/agent.pyz", b""
+while left:
+    piece = os.read(0, left)
+    if not piece:
+        sys.exit("the agent has not arrived")
+    data += piece
+    left -= len(piece)
+if not (os.path.exists(place) and os.path.getsize(place)):
+    mask = os.umask(0o77)
+    os.makedirs(folder, exist_ok=True)
+    part = folder + "/part.%d" % os.getpid()
+    with open(part, "wb") as file:
+        file.write(data)
+    os.rename(part, place)
+    os.umask(mask)
+os.execv(sys.executable, [sys.executable, place, "talk"])
+"""
+"""Reads the agent, puts it in place if it is not there, and becomes its `talk`."""
 _KILLED = (-9, 128 + 9)
 _ASKED_AGAIN = 3
 _LAST = (Finished, Interrupted, Unwatched)
+_NO_PYTHON = "its image has no python3"
+_SHORT = frozenset(
+    {"guard", "new-host-key", "renew", "rotate-host-key", "stand-ins", "start", "take", "workdir"}
+)
+"""Commands before a job that answer soon."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,22 +142,33 @@ class Agent:
 
     # --- the machine ----------------------------------------------------------------------
 
-    def install(self, *, with_host_key: bool = False) -> str | None:
+    def settle(self) -> None:
+        """Put the agent on the machine as `install` does, and have it stay for the short commands that
+        follow, until `start`: over one channel, each without a start of its own."""
+        bootstrap = f'exec python3 -c {shlex.quote(_SETTLE)} "{folder()}" {len(bundle())}'
+        done = talking.begin(
+            self._host,
+            f'echo; command -v python3 >/dev/null || {{ echo "{_NO_PYTHON}" >&2; exit 1; }}; {bootstrap}',
+            bundle(),
+            _ANSWER_S,
+        )
+        if done is not None and done.exit_code:
+            raise _not_installed(last_words(done))
+
+    def install(self) -> None:
         """Put the agent on the machine. If it is already nothing is written, for which there may be no room
-        any more. `with_host_key`: have a new host key made as well; its public half, if that was possible."""
-        place, key = folder(), command("new-host-key")
+        any more."""
+        place = folder()
         done = self._host.run(
             f'umask 077 && if [ -s "{place}/agent.pyz" ]; then cat > /dev/null; else '
             f'mkdir -p "{place}" && cat > "{place}/part.$$" && '
             f'mv -f "{place}/part.$$" "{place}/agent.pyz"; fi && command -v python3 && '
-            f'python3 -c "{_IS_NEW_ENOUGH}"' + (f" && {{ {key}; :; }}" if with_host_key else ""),
+            f'python3 -c "{_IS_NEW_ENOUGH}"',
             stdin=bundle(),
             timeout_s=_ANSWER_S,
         )
-        if not done.exit_code:
-            return host_key_of(answer_of(done)) if with_host_key else None
-        why = last_words(done) or "its image has no python3"
-        raise PreparationError(f"The agent could not be installed on the machine: {why}.")
+        if done.exit_code:
+            raise _not_installed(last_words(done) or _NO_PYTHON)
 
     def new_host_key(self) -> str:
         """Let the machine make a host key, to be pinned beside the one that it has; the public half."""
@@ -142,7 +182,7 @@ class Agent:
         self._host_key("rotate-host-key")
 
     def _host_key(self, name: str) -> dict[str, Any]:
-        done = self._host.run(command(name), timeout_s=_ANSWER_S)
+        done = self._run(b"", name, timeout_s=_ANSWER_S)
         if done.exit_code:
             raise ConnectError(last_words(done))
         return answer_of(done)
@@ -222,7 +262,7 @@ class Agent:
         """
         request = {"roots": list(roots), "own": list(own), "shift_ns": shift_ns, "lists": [*map(len, lists)]}
         stdin = b"".join([_json(request), b"\n", *lists])
-        done = self._host.run(command("stand-ins"), stdin=stdin, timeout_s=_MANY_FILES_S)
+        done = self._run(stdin, "stand-ins", timeout_s=_MANY_FILES_S)
         if done.exit_code:
             raise StagingError(
                 f"The machine could not list the files that were not sent: {last_words(done)}."
@@ -270,7 +310,9 @@ class Agent:
             "direct": job.direct,
             "note": job.note,
         }
-        return job_state_of(self._ask(PreparationError, "start", request))
+        state = job_state_of(self._ask(PreparationError, "start", request))
+        talking.end(self._host)  # nothing of ours is to be beside the job that need not be
+        return state
 
     def follow(
         self,
@@ -318,14 +360,28 @@ class Agent:
     ) -> dict[str, Any]:
         asked = _json(request)
         most_bytes = max(most_bytes, ANSWER_BYTES + _BYTES_ABOUT_EACH * len(asked))
-        line = command(name, *arguments)
         for _ in range(_ASKED_AGAIN):
-            done = self._host.run(line, stdin=asked, timeout_s=timeout_s, most_bytes=most_bytes)
+            done = self._run(asked, name, *arguments, timeout_s=timeout_s, most_bytes=most_bytes)
             if done.exit_code not in _KILLED:  # a job may kill all that runs as its user: that is seen next
                 break
         if done.exit_code:
             raise raises(f"The machine's agent could not {name}: {last_words(done)}.")
         return answer_of(done)
+
+    def _run(
+        self, stdin: bytes, name: str, *arguments: str, timeout_s: float, most_bytes: int = ANSWER_BYTES
+    ) -> Completed:
+        """A command, as one of those that are asked for over one channel if that stands."""
+        if name in _SHORT:
+            done = talking.ask(self._host, [name, *arguments], stdin, timeout_s, most_bytes)
+            if done is not None:
+                return done
+        line = command(name, *arguments)
+        return self._host.run(line, stdin=stdin, timeout_s=timeout_s, most_bytes=most_bytes)
+
+
+def _not_installed(why: str) -> PreparationError:
+    return PreparationError(f"The agent could not be installed on the machine: {why}.")
 
 
 def _json(request: Mapping[str, Any]) -> bytes:

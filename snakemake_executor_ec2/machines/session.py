@@ -99,7 +99,6 @@ class MachineSession:
         self._search_path: tuple[str, ...] = ()
         self._paths = PathMap(here=Path("/"), there=Path("/"))
         self._there: Path | None = None
-        self._host_key: str | None = None
         self._tell_once = TellOnce(tell)
         self._log_is_stuck = False
         self._ahead_ns = 0
@@ -114,13 +113,13 @@ class MachineSession:
     def move_in(self, lease_s: float, *, used: bool = False) -> None:
         self._used = used
 
-        def install(host: RemoteHost) -> bool:
-            Agent(host).install()
+        def settle(host: RemoteHost) -> bool:
+            Agent(host).settle()
             return True
 
         if not used:
-            self._host_key = self._connection.call(lambda host: Agent(host).install(with_host_key=True))
-        elif not self._connection.once(install):
+            self._connection.call(settle)
+        elif not self._connection.once(settle):
             # It has nothing that would be worth waiting for.
             raise InstanceLost(f"machine {self._connection.machine_id} does not answer after its last job")
 
@@ -165,7 +164,7 @@ class MachineSession:
 
     def rotate_host_key(self, pin: Callable[..., None]) -> None:
         try:
-            new = self._host_key or self._connection.call(lambda host: Agent(host).new_host_key())
+            new = self._connection.call(lambda host: Agent(host).new_host_key())
             pin(*self._connection.host_keys, new)
             self._connection.call(lambda host: Agent(host).rotate_host_key())
             pin(new)

@@ -12,8 +12,9 @@ from typing import BinaryIO, TypeVar
 import paramiko
 
 from snakemake_executor_ec2 import threads
-from snakemake_executor_ec2.errors import ConnectionLost, InstanceLost, StagingError
+from snakemake_executor_ec2.errors import ConnectionLost, StagingError
 from snakemake_executor_ec2.ports import ANSWER_BYTES, Completed
+from snakemake_executor_ec2.ssh.conversation import SshConversation, too_much
 from snakemake_executor_ec2.ssh.liveness import LiveSocket
 from snakemake_executor_ec2.ssh.transport import SshTransport, execute, why_lost
 
@@ -136,6 +137,10 @@ class SshHost:
         if done.exit_code:
             raise _failed(done)
 
+    def converse(self, command: str) -> SshConversation:
+        """See the port."""
+        return SshConversation(self._execute(command, quiet=True), self.close)
+
     def close(self) -> None:
         """See the port."""
         self._sock.end()
@@ -158,11 +163,6 @@ class SshHost:
         except ConnectionLost:
             channel.close()
             raise
-
-
-def too_much(what: str) -> InstanceLost:
-    """A machine that sends without end: it is given up, and the job starts again on another one."""
-    return InstanceLost(f"the machine sends {what} without end")
 
 
 def _failed(done: Completed) -> StagingError:
@@ -218,6 +218,10 @@ class _Execution:
             self._threads.append(self._thread(send))
         else:
             self.end_stdin()
+
+    def send_without_limit(self) -> None:
+        """From now on, for a command of which only one thread reads and writes."""
+        self._channel.settimeout(None)
 
     def send(self, data: memoryview) -> int:
         """Send some of it. Raises BrokenPipeError if the command has ended."""

@@ -17,7 +17,7 @@ from snakemake_executor_ec2.agent.archive import Entry
 from snakemake_executor_ec2.agent.client import Agent, JobStart
 from snakemake_executor_ec2.agent.protocol import Finished, Output, Position, Started
 from snakemake_executor_ec2.agent.transfer import Download, Upload
-from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch
+from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch, PreparationError
 from snakemake_executor_ec2.ssh import transport
 from snakemake_executor_ec2.ssh.connector import SshConnector
 from snakemake_executor_ec2.ssh.keys import fingerprint, new_key_pair
@@ -77,6 +77,14 @@ def test_an_image_with_an_old_python(rig: Rig) -> None:
 
     assert done.exit_code
     assert b"its python3 is 3." in done.stderr
+
+
+def test_an_old_python_is_told_where_the_agent_would_stay(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same sentence, and nothing is installed."""
+    monkeypatch.setattr(client, "_SETTLE", client._SETTLE.replace("(3, 9)", "(4, 0)"))
+    with pytest.raises(PreparationError, match=r"its python3 is 3\.\d+, and 3\.9 or newer is needed"):
+        Agent(rig.host).settle()
+    assert not list(rig.home.glob(".snakemake-ec2"))
 
 
 def test_a_shell_that_greets_spoils_nothing(server: Server, tmp_path: Path) -> None:

@@ -68,6 +68,36 @@ def test_several_commands_at_once(rig: Rig) -> None:
     assert results == {number: f"{number}\n".encode() for number in range(6)}
 
 
+def test_a_command_is_spoken_with(rig: Rig) -> None:
+    """Line by line, and more in one go than any buffer holds."""
+    command = 'read n; head -c "$n" | wc -c; read word; echo "got $word"; exit 3'
+    conversation = rig.host.converse(command)
+    conversation.send(b"3000000\n" + bytes(3_000_000))
+    assert (conversation.line(None) or b"").strip() == b"3000000"
+    conversation.send(b"word\n")
+    assert conversation.line(time.monotonic() + 10) == b"got word"
+    assert conversation.line(None) is None
+    assert conversation.end().exit_code == 3
+
+
+def test_a_command_that_does_not_answer_is_given_up(rig: Rig) -> None:
+    """At its deadline; what it says after that would be the answer to something else."""
+    host = rig.connect()
+    conversation = host.converse("read line; sleep 3; echo late")
+    conversation.send(b"a line\n")
+    with pytest.raises(ConnectionLost):
+        conversation.line(time.monotonic() + 0.3)
+    host.close()
+
+
+def test_a_conversation_breaks_with_its_connection(rig: Rig) -> None:
+    """Whoever waits for a line hears of it."""
+    conversation = rig.host.converse("read line; read line")
+    threading.Timer(0.3, rig.cut).start()
+    with pytest.raises(ConnectionLost):
+        conversation.line(None)
+
+
 # --- transfers ----------------------------------------------------------------------------
 
 

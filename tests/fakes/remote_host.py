@@ -186,6 +186,10 @@ class FakeRemoteHost:
         if done.exit_code:
             raise _failed(done)
 
+    def converse(self, command: str) -> FakeConversation:
+        """See the port."""
+        return FakeConversation(self._execute(command))
+
     def check(self, since: float) -> None:
         """Raise ConnectionLost where the connection is gone, or was silent for too long since then."""
         if self._frozen.is_set() and time.monotonic() - since > self._silence_s:
@@ -327,6 +331,48 @@ class _Execution:
         with contextlib.suppress(OSError, ValueError):
             while data := self._stderr.read(65536):
                 self._said += data
+
+
+class FakeConversation:
+    """See `ports.Conversation`."""
+
+    def __init__(self, execution: _Execution) -> None:
+        self._execution = execution
+        self._rest = b""
+
+    def send(self, data: bytes) -> None:
+        """See the port."""
+        with self._left_if_lost():
+            _Stream(self._execution).write(data)
+
+    def line(self, deadline: float | None) -> bytes | None:
+        """See the port."""
+        while b"\n" not in self._rest:
+            with self._left_if_lost():
+                self._rest += (data := self._execution.receive(_CHUNK, deadline))
+            if not data:
+                return None
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
+
+    def end(self) -> Completed:
+        """See the port."""
+        with self._execution:
+            self._execution.end_stdin()
+            return self._execution.completed(b"")
+
+    def close(self) -> None:
+        """See the port."""
+        with self._execution:
+            self._execution.end_stdin()
+
+    @contextlib.contextmanager
+    def _left_if_lost(self) -> Iterator[None]:
+        try:
+            yield
+        except ConnectionLost:
+            self.close()
+            raise
 
 
 class _Stream(io.RawIOBase, BinaryIO):

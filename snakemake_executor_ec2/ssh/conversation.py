@@ -1,0 +1,74 @@
+"""A command over ssh that is spoken with: see `ports.Conversation`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from snakemake_executor_ec2.errors import ConnectionLost, InstanceLost
+from snakemake_executor_ec2.ports import Completed
+
+LONGEST_LINE = 8 << 20
+_MOST = 1 << 20
+
+
+class Execution(AbstractContextManager["Execution"], Protocol):
+    """What is asked of a command that runs."""
+
+    def send_without_limit(self) -> None: ...
+    def send(self, data: memoryview) -> int: ...
+    def receive(self, size: int, timeout_s: float | None = None) -> bytes: ...
+    def end_stdin(self) -> None: ...
+    def completed(self, output: bytes | None = None, deadline: float | None = None) -> Completed: ...
+
+
+class SshConversation:
+    """See `ports.Conversation`."""
+
+    def __init__(self, execution: Execution, close: Callable[[], None]) -> None:
+        """`close` closes the connection."""
+        self._close = close
+        self._execution = execution
+        self._rest = b""
+
+    def send(self, data: bytes) -> None:
+        """See the port."""
+        self._execution.send_without_limit()  # the last line's deadline would be this one's
+        view = memoryview(data)
+        while view:
+            view = view[self._execution.send(view) :]
+
+    def line(self, deadline: float | None) -> bytes | None:
+        """See the port."""
+        while b"\n" not in self._rest:
+            left = None if deadline is None else max(0.01, deadline - time.monotonic())
+            try:
+                data = self._execution.receive(_MOST, left)
+            except TimeoutError:
+                self._close()
+                raise ConnectionLost("The machine did not answer in time.") from None
+            if not data:
+                return None
+            self._rest += data
+            if len(self._rest) > LONGEST_LINE:
+                raise too_much("a line")
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
+
+    def end(self) -> Completed:
+        """See the port."""
+        with self._execution:
+            self._execution.end_stdin()
+            return self._execution.completed(b"")
+
+    def close(self) -> None:
+        """See the port."""
+        with self._execution:
+            self._execution.end_stdin()
+
+
+def too_much(what: str) -> InstanceLost:
+    """A machine that sends without end: it is given up, and the job starts again on another one."""
+    return InstanceLost(f"the machine sends {what} without end")
