@@ -30,6 +30,9 @@ _WITHOUT_ARGUMENTS = {
     "start": ("supervisor", "start"),
 }
 """Commands that read what they need from standard input: module and function."""
+_OF_LOGIN = ("SSH_CLIENT", "SSH2_CLIENT", "SSH_CONNECTION", "SSH_TTY")
+"""By these, bash takes itself for the first shell of a login, and reads ~/.bashrc: in jobs it would set
+another umask and another PATH, print what is for people, or end with an error."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
         return talk.talk(main)
     options = _parser().parse_args(arguments)
     keep_temporary_files_on_disk()
+    for name in _OF_LOGIN:
+        os.environ.pop(name, None)
     try:
         return _run(options)
     except BrokenPipeError:  # the reader is gone; and nothing must be flushed to it at exit

@@ -186,6 +186,16 @@ def test_a_daemon_ends_with_its_job(machine: Machine, daemon: str) -> None:
     assert not machine.wait_for_silence()
 
 
+@pytest.mark.parametrize("variable", ["SSH_CLIENT", "SSH2_CLIENT"])
+def test_the_profile_of_a_login_is_not_read_by_a_job(machine: Machine, variable: str) -> None:
+    """The login's shell has read it, before the agent; bash would do it again for what ssh began."""
+    machine.environment.update({variable: "192.0.2.1 50000 22", "SHLVL": "0", "SSH_TTY": "/dev/pts/0"})
+    (machine.home / ".bashrc").write_text("umask 077; echo welcome; PATH=/nowhere")
+    machine.start("umask; env | grep ^SSH || echo none")
+    machine.finish()
+    assert machine.output() == b"0022\nnone\n"
+
+
 @pytest.mark.parametrize("umask", [0o077, 0o027, 0o022])
 def test_a_job_has_this_computers_umask(machine: Machine, umask: int) -> None:
     """What is private here is private there, and comes home so."""
