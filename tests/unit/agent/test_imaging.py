@@ -100,6 +100,21 @@ def test_what_cannot_be_removed_is_an_error(tree: Path, monkeypatch: pytest.Monk
         clean(str(tree), HOME, [])
 
 
+def test_what_is_logged_meanwhile_is_no_error(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """journald makes a new journal for the next line."""
+    journal = tree / "var/log/journal/0123/system.journal"
+
+    def locked_out(_path: str, _blobs: set[str]) -> None:
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        journal.write_text("a line\n")
+
+    monkeypatch.setattr("snakemake_executor_ec2.agent.imaging._shut_out", locked_out)
+
+    clean(str(tree), HOME, [OURS])
+
+    assert journal.read_text() == "a line\n"
+
+
 def test_the_lease_ends_before_its_file_is_gone_for_good(machine: Machine, tmp_path: Path) -> None:
     """Its guard, which might write the file again or end the machine, has ended when it returns."""
     machine.ask("guard", request={"lease_s": 600, "poweroff": "true"})
