@@ -28,7 +28,7 @@ from snakemake_executor_ec2.agent.archive import Entry, write_archive
 from snakemake_executor_ec2.aws.network import Subnet
 from snakemake_executor_ec2.errors import ConnectError, ConnectionLost, HostKeyMismatch
 from snakemake_executor_ec2.model import KeyPair
-from snakemake_executor_ec2.ports import Completed
+from snakemake_executor_ec2.ports import ANSWER_BYTES, Completed
 from snakemake_executor_ec2.timing import SystemClock
 from tests.fakes.cloud import FakeCloud
 from tests.fakes.ec2_api import FakeClients, FakeEc2Api
@@ -190,7 +190,14 @@ class LightHost:
         self._is_gone = is_gone
         self._closed = threading.Event()
 
-    def run(self, command: str, *, stdin: bytes = b"", timeout_s: float | None = None) -> Completed:  # noqa: ARG002 - it answers
+    def run(
+        self,
+        command: str,
+        *,
+        stdin: bytes = b"",
+        timeout_s: float | None = None,  # noqa: ARG002 - it answers
+        most_bytes: int = ANSWER_BYTES,  # noqa: ARG002 - briefly
+    ) -> Completed:
         """See the port."""
         self._check()
         answer = self._machine.answer(command, stdin)

@@ -26,7 +26,7 @@ class _Host:
 
     request: dict[str, Any]
 
-    def run(self, _: str, *, stdin: bytes = b"", timeout_s: float | None = None) -> Completed:
+    def run(self, _: str, *, stdin: bytes = b"", timeout_s: float | None = None, **_more: int) -> Completed:
         self.request, self.timeout_s = json.loads(stdin), timeout_s
         raise _Enough
 
