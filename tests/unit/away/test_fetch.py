@@ -29,7 +29,12 @@ def test_what_was_made_here_since_is_not_replaced(tmp_path: Path) -> None:
         FinishedFile(name=name, kind="file", bytes=4, mtime_ns=_MADE_NS + _AHEAD_NS, sha256=None, note=True)
         for name in ("same.txt", "newer.txt")
     ]
-    machine = SimpleNamespace(workdir=tmp_path, ahead_ns=_AHEAD_NS, finished=lambda _: there)
+    machine = SimpleNamespace(
+        workdir=tmp_path,
+        ahead_ns=_AHEAD_NS,
+        finished=lambda _: there,
+        connection=SimpleNamespace(machine_id="i-1"),
+    )
 
     home = fetch(cast("Any", machine), STARTED, [], print)
 
