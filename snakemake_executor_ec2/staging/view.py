@@ -220,7 +220,7 @@ class Viewer:
             if known and known.mtime_ns == changed_ns and changed_ns < known.read_at_ns - _FRESH_NS:
                 return known
             settled = self._settled.get(path)
-            if known and settled and time.monotonic() < settled.until:
+            if known and not known.closed and settled and time.monotonic() < settled.until:
                 return self._update(known, settled, changed_ns, now_ns)
             return self._read(path, changed_ns, now_ns)
         except PermissionError:

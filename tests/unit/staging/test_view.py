@@ -114,6 +114,22 @@ def test_a_job_costs_what_has_changed(tmp_path: Path) -> None:
     assert 6 in told(viewer.look())[str(tmp_path / "data1")][4]
 
 
+def test_a_folder_that_is_closed_stays_so_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in it is not known any more: it is not taken for what is new in it."""
+    monkeypatch.setattr(view_module, "_READ_AGAIN_COSTS", 1e9)
+    monkeypatch.setattr(view_module, "_MANY", 0)
+    monkeypatch.setattr(view_module, "_FRESH_NS", 0)
+    put(*(tmp_path / "many" / str(number) for number in range(50)))
+    viewer = Viewer([tmp_path], limit=10)
+    for number in range(3):
+        assert viewer.look().closed == (str(tmp_path / "many"),)
+        viewer._read_again_at = time.monotonic() + 1000
+        time.sleep(0.02)
+        put(tmp_path / "many" / f"new{number}")
+
+
 @pytest.mark.parametrize("only_names", [False, True])
 def test_what_changes_is_told_as_it_is(
     tmp_path: Path, only_names: bool, monkeypatch: pytest.MonkeyPatch
