@@ -104,6 +104,8 @@ class View:
 class _Settled(NamedTuple):
     """What need not be looked at again in a folder with many files, when that has changed."""
 
+    folder: Folder
+    """What was told of it. If it is known otherwise (it was closed), all of it is read again."""
     files: set[tuple[str, int]]
     """Names and inodes of regular files, but for those that had changed so shortly before they were read that
     they may have changed again without showing it."""
@@ -220,7 +222,7 @@ class Viewer:
             if known and known.mtime_ns == changed_ns and changed_ns < known.read_at_ns - _FRESH_NS:
                 return known
             settled = self._settled.get(path)
-            if known and not known.closed and settled and time.monotonic() < settled.until:
+            if known and settled and settled.folder == known and time.monotonic() < settled.until:
                 return self._update(known, settled, changed_ns, now_ns)
             return self._read(path, changed_ns, now_ns)
         except PermissionError:
@@ -238,7 +240,7 @@ class Viewer:
         folder, before = found.folder(path, mtime_ns), self._view.folders.get(path) if self._view else None
         if len(found.files) > _MANY:
             until = began + min(_READ_AGAIN_S, _READ_AGAIN_COSTS * took_s)
-            self._settled[path] = _Settled(found.settled, found.unsettled, until)
+            self._settled[path] = _Settled(folder, found.settled, found.unsettled, until)
         else:
             self._settled.pop(path, None)
         if before is None:
@@ -262,8 +264,9 @@ class Viewer:
             self._touched[before.path].update(name for name, _ in settled.files - same)
         names = {name for name, _ in same}
         found.files += [each for each in before.files if each[0] in names]
-        self._settled[before.path] = _Settled(found.settled | same, found.unsettled, settled.until)
-        return found.folder(before.path, mtime_ns)
+        folder = found.folder(before.path, mtime_ns)
+        self._settled[before.path] = _Settled(folder, found.settled | same, found.unsettled, settled.until)
+        return folder
 
     def _add(self, found: _Found, entry: os.DirEntry[str]) -> None:
         name = entry.name
