@@ -24,11 +24,28 @@ system_info:
     sudo: ["ALL=(ALL) NOPASSWD:ALL"]
     shell: /bin/bash
 END
-# The strictest that an image may have: nothing outlives a connection.
+# As strict as an image may be: nothing outlives a connection; sshd has the algorithms of Amazon Linux 2023, and
+# forwards nothing; what a login shell reads is noisy, and closes what it makes.
 mkdir -p "$root/etc/systemd/logind.conf.d"
 printf '[Login]\nKillUserProcesses=yes\n' > "$root/etc/systemd/logind.conf.d/strict.conf"
-printf 'ListenAddress %s\nListenAddress %s\nPasswordAuthentication no\n' "$address" "$private" \
-  > "$root/etc/ssh/sshd_config.d/ec2.conf"
+curves=ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521
+certificates=ssh-ed25519-cert-v01@openssh.com,rsa-sha2-256-cert-v01@openssh.com,rsa-sha2-512-cert-v01@openssh.com
+cat > "$root/etc/ssh/sshd_config.d/ec2.conf" <<END
+ListenAddress $address
+ListenAddress $private
+PasswordAuthentication no
+Ciphers aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes128-gcm@openssh.com,aes128-ctr
+MACs hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256,hmac-sha2-512
+KexAlgorithms curve25519-sha256,ecdh-sha2-nistp256,ecdh-sha2-nistp384,diffie-hellman-group-exchange-sha256
+HostKeyAlgorithms $curves,ssh-ed25519,rsa-sha2-256,rsa-sha2-512,$certificates
+PubkeyAcceptedKeyTypes $curves,ssh-ed25519,rsa-sha2-256,rsa-sha2-512,$certificates
+CASignatureAlgorithms $curves,ssh-ed25519,rsa-sha2-256,rsa-sha2-512
+DisableForwarding yes
+MaxAuthTries 2
+MaxSessions 2
+Banner /etc/issue.net
+END
+echo "umask 077; echo welcome" | tee -a "$root/etc/profile" > "$root/etc/bash.bashrc"
 mkdir -p "$root/etc/ssh/ssh_config.d"
 printf 'BindAddress %s\n' "$private" > "$root/etc/ssh/ssh_config.d/ec2.conf" # it is no other machine's
 
@@ -36,7 +53,7 @@ printf 'BindAddress %s\n' "$private" > "$root/etc/ssh/ssh_config.d/ec2.conf" # i
 for file in /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do
   if [ -e "$file" ]; then mkdir -p "$root$(dirname "$file")"; cp -L --remove-destination "$file" "$root$file"; fi
 done
-printf '127.0.0.1 localhost\n%s %s\n' "$address" "ip-${address//./-}" > "$root/etc/hosts"
+printf "127.0.0.1 localhost\n%s %s\n" "$private" "$(basename "$folder")" > "$root/etc/hosts"
 
 env -i PATH="$PATH" systemd-nspawn --quiet --directory "$root" --boot --register=no --keep-unit \
   --machine="$(basename "$folder")" --link-journal=no --resolv-conf=off < /dev/null > "$folder/console.log" 2>&1

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,13 +18,15 @@ from typing import Any
 
 import boto3
 
-SUITES = ("stable", "bookworm")
-"""The newest Debian, and the one whose cloud-init (22.4) gives host keys' public halves to root alone, as
-Amazon Linux 2023's does."""
+OLDEST = "bullseye"
+SUITES = ("stable", "bookworm", OLDEST)
+"""The newest Debian; the one whose cloud-init (22.4) gives host keys' public halves to root alone, as Amazon
+Linux 2023's does; and one with Python 3.9, as that has, cloud-init 20.4, OpenSSH 8.4 and systemd 247, where
+no Python is to be had that Snakemake could use."""
 _IMAGES = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "snakemake-ec2")
 _PACKAGES = (
-    "systemd,systemd-sysv,dbus,openssh-server,cloud-init,python3,python3-venv,sudo,iproute2,"
-    "ca-certificates,procps,netbase"
+    "systemd,systemd-sysv,libpam-systemd,dbus,dbus-user-session,openssh-server,cloud-init,python3,python3-venv,"
+    "sudo,iproute2,ca-certificates,procps,netbase,cron"
 )
 _LOOK_EVERY_S = 0.5
 
@@ -38,7 +41,7 @@ def missing() -> str:
 
 def make_image(suite: str) -> Path:
     """A Debian with what any cloud's image has, from the mirror that this computer uses; made once."""
-    image = _IMAGES / f"debian-{suite}"
+    image = _IMAGES / f"debian-{suite}-{zlib.crc32(_PACKAGES.encode()):x}"
     if not image.exists():
         part = image.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
@@ -69,6 +72,7 @@ class SystemdCloud:
         )
         self.ec2 = session.client("ec2", endpoint_url=endpoint)
         self._image = image
+        self.suite = ""
         self._folder = folder
         self._machines: dict[str, subprocess.Popen[bytes]] = {}
         self.powered_off: list[str] = []
