@@ -1,20 +1,25 @@
 """A machine's local NVMe disks: one file system for the job's files, if its rule asks for such disks.
 
-They come empty and unformatted. The file system is mounted at `PLACE`; a folder of it is where temporary
-files go (`TEMPORARY`, to which TMPDIR leads), and another one is mounted over the working directory, if there
-is room for what the job needs. A reboot takes the mounts, and a stop what is on the disks: a job that it hits
-starts again on another machine.
+They come empty and unformatted, except where AWS's Deep Learning images have made one volume of them. The
+file system is mounted at `PLACE`; a folder of it is where temporary files go (`TEMPORARY`, to which TMPDIR
+leads), and another one is mounted over the working directory, if there is room for what the job needs. A
+reboot takes the mounts, and a stop what is on the disks: a job that it hits starts again on another machine.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+import time
 from typing import NamedTuple
 
 from .state import TEMPORARY, AgentError
 
 PLACE = "/mnt/snakemake-ec2"
+_OF_IMAGE = "/opt/dlami/nvme"
+"""Where Deep Learning images mount their volume, while they boot."""
+_IMAGE_S = 30.0
+"""How long that is waited for."""
 _MODEL = "Amazon EC2 NVMe Instance Storage"
 _ARRAY = "md127"
 _SECONDS = 600
@@ -22,8 +27,8 @@ _SECONDS = 600
 # What is on a disk is somebody's, unless the note says that we have begun to make it ours.
 _MOUNT = """
 set -eu
-note=$1 place=$2 temporary=$3 owner=$4 array=$5
-shift 5
+note=$1 place=$2 array=$3
+shift 3
 if [ ! -e "$note" ]; then
     for disk; do
         found=0
@@ -43,9 +48,19 @@ if command -v mkfs.xfs >/dev/null; then
 else
     mkfs.ext4 -q -F -m 0 -E nodiscard "$device"
 fi
-mkdir -p "$place" "$temporary"
+mkdir -p "$place"
 mount -o noatime "$device" "$place"
-mkdir "$place/tmp" "$place/work"
+"""
+_TAKE = """
+set -eu
+place=$1 image=$2
+mkdir -p "$place" "$image/snakemake-ec2"
+mount --bind "$image/snakemake-ec2" "$place"
+"""
+_DIVIDE = """
+set -eu
+place=$1 temporary=$2 owner=$3
+mkdir -p "$place/tmp" "$place/work" "$temporary"
 chmod 1777 "$place/tmp"
 chown "$owner" "$place/work"
 mount --bind "$place/tmp" "$temporary"
@@ -65,6 +80,7 @@ class Disks(NamedTuple):
 
     place: str = PLACE
     temporary: str = TEMPORARY
+    image: str = _OF_IMAGE
     system: str = "/sys/block"
     devices: str = "/dev"
 
@@ -84,7 +100,14 @@ class Disks(NamedTuple):
 
     def mount(self, note: str) -> None:
         """Have it. `note`: a file for us, that says that this was begun. Raises AgentError."""
-        if self.are_mounted():
+        if not self.are_mounted():
+            self._have_file_system(note)
+        if not os.path.ismount(self.temporary):
+            _as_root(_DIVIDE, self.place, self.temporary, _owner())
+
+    def _have_file_system(self, note: str) -> None:
+        if self._image_has_one():
+            _as_root(_TAKE, self.place, self.image)
             return
         disks, array = self.free(), os.path.join(self.devices, _ARRAY)
         if not disks and not (os.path.exists(note) and os.path.exists(array)):
@@ -92,7 +115,15 @@ class Disks(NamedTuple):
                 "its local NVMe disks cannot be used: there are none, or something else uses them (a setup "
                 "script that formats or mounts them is no longer needed)"
             )
-        _as_root(_MOUNT, note, self.place, self.temporary, _owner(), array, *disks)
+        _as_root(_MOUNT, note, self.place, array, *disks)
+
+    def _image_has_one(self) -> bool:
+        deadline = time.monotonic() + _IMAGE_S
+        while os.path.isdir(os.path.dirname(self.image)) and not os.path.ismount(self.image):
+            if time.monotonic() > deadline:
+                break  # this one leaves the disks to us
+            time.sleep(0.5)
+        return os.path.ismount(self.image)
 
     def hold(self, folder: str, disk_mb: int) -> None:
         """Let what is put into an empty folder be on them, if there is room. Raises AgentError."""

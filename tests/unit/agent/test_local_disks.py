@@ -28,8 +28,12 @@ from snakemake_executor_ec2.agent import cache, local_disks
 from snakemake_executor_ec2.agent.state import AgentError
 root, disk_mb = sys.argv[1], int(sys.argv[2])
 disks = local_disks.Disks(
-    place=f"{root}/place", temporary=f"{root}/nvme", system=f"{root}/block", devices=f"{root}/dev"
+    place=f"{root}/place", temporary=f"{root}/nvme", image=f"{root}/opt/nvme",
+    system=f"{root}/block", devices=f"{root}/dev",
 )
+for device in sys.argv[3:]:  # as an image does that has formatted them
+    os.makedirs(disks.image)
+    os.system(f"mkfs.ext4 -q {device} && mount {device} {disks.image}")
 local_disks._HERE = disks
 local_disks.behind.__defaults__ = local_disks.files.__defaults__ = (disks,)
 work = f"{root}/home/ann/project"
@@ -64,7 +68,8 @@ class System:
     root: Path
 
     def disks(self) -> Disks:
-        return Disks(system=str(self.root / "block"), devices=str(self.root / "dev"))
+        places = {"image": "opt/nvme", "system": "block", "devices": "dev"}
+        return Disks(**{name: str(self.root / place) for name, place in places.items()})
 
     def add(self, name: str, model: str = INSTANCE_STORE, *, holder: str = "", part: str = "") -> Path:
         folder = self.root / "block" / name
@@ -120,11 +125,20 @@ def loops(system: System) -> Iterator[list[str]]:
         subprocess.run(["losetup", "-d", device], check=True)
 
 
-def use(system: System, disk_mb: int = 100) -> dict[str, object]:
+def use(system: System, disk_mb: int = 100, of_image: str = "") -> dict[str, object]:
     """Mount, hold and look, in a mount namespace of its own."""
     path = f"{system.root / 'bin'}:{os.environ['PATH']}"
     done = subprocess.run(
-        ["unshare", "--mount", sys.executable, "-c", _STEPS, str(system.root), str(disk_mb)],
+        [
+            "unshare",
+            "--mount",
+            sys.executable,
+            "-c",
+            _STEPS,
+            str(system.root),
+            str(disk_mb),
+            *of_image.split(),
+        ],
         capture_output=True,
         text=True,
         timeout=120,
@@ -143,6 +157,13 @@ def test_one_disk(system: System, loops: list[str]) -> None:
     """The working directory is on it, temporary files are, and files that stay are moved, not copied."""
     system.add("nvme1n1").symlink_to(loops[0])
     assert use(system) == {**MOUNTED, "held": True, "cache": "place/cache"}
+
+
+@pytest.mark.root
+def test_a_volume_of_the_image(system: System, loops: list[str]) -> None:
+    """AWS's images for GPUs have formatted the disks already: their volume is used as it is."""
+    system.add("nvme1n1", holder="dm-0").symlink_to(loops[0])
+    assert use(system, of_image=loops[0]) == {**MOUNTED, "held": True, "cache": "place/cache"}
 
 
 @pytest.mark.root
