@@ -5,8 +5,8 @@ never`, `rule` and `run`, by turns, on an embedded cloud whose machines are as s
 25 s, and software takes 43 s longer to install than from a near package index. Printed are the seconds of the
 run, machines, the seconds that EC2 would bill (a minute at least for each) and the estimated cost; for the
 chain also how long a rule waits after the one before it, and (`again`) the same of a second run with `never`,
-which knows how long rules take, and launches machines ahead. The short form is a chain of two rules on quick
-machines.
+which knows how long rules take, and launches machines ahead. `--boot 0 --software 0` are quick machines: the
+examples take a quarter of the time then. The short form is a chain of two rules on such machines.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from snakemake_executor_ec2.local.cloud import EmbeddedCloud
 from snakemake_executor_ec2.sizing.cost import MINIMUM_BILLED_S
 from snakemake_executor_ec2.testing import WorkflowRunner
 
-_BOOT_S, _SOFTWARE_S = 25.0, 43.0
+_BOOT_S, _SOFTWARE_S = 25, 43
 _WAYS = ("never", "rule", "run")
 _EXAMPLES = Path(__file__).parents[1] / "workflows"
 
@@ -45,8 +45,10 @@ class Used(NamedTuple):
 
 def main() -> None:
     """Print a table for each workflow."""
-    options = sizes(__doc__, rules=(6, 2), jobs=(12, 0), examples=(1, 0))
-    boot_s, software_s = (None, None) if options.short else (_BOOT_S, _SOFTWARE_S)
+    options = sizes(
+        __doc__, rules=(6, 2), jobs=(12, 0), examples=(1, 0), boot=(_BOOT_S, 0), software=(_SOFTWARE_S, 0)
+    )
+    boot_s, software_s = options.boot or None, options.software or None
     with (
         TemporaryDirectory() as name,
         EmbeddedCloud(boot_s=boot_s, software_s=software_s, cache_dir=Path(name) / "cache") as cloud,

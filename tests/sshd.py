@@ -160,6 +160,16 @@ async def _run_command(process: asyncssh.SSHServerProcess[bytes], home: Path) ->
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "HOME": str(home)},
     )
+    try:
+        await _serve_command(process, command)
+    finally:
+        # There is no other way to close its streams, which what it has started may hold open.
+        command._transport.close()  # type: ignore[attr-defined]
+
+
+async def _serve_command(
+    process: asyncssh.SSHServerProcess[bytes], command: asyncio.subprocess.Process
+) -> None:
     assert command.stdin
     assert command.stdout
     assert command.stderr
@@ -184,8 +194,6 @@ async def _run_command(process: asyncssh.SSHServerProcess[bytes], home: Path) ->
     for task in [*streams, ended]:
         task.cancel()
     await asyncio.gather(*streams, ended, closed, return_exceptions=True)
-    command._transport.close()  # type: ignore[attr-defined]  # there is no other way to close its streams
-    await command.wait()
 
 
 async def _wait_for_end(command: asyncio.subprocess.Process, streams: list[asyncio.Task[None]]) -> int:
@@ -209,10 +217,11 @@ async def _stop(server: asyncssh.SSHAcceptor) -> None:
     server.close()
     await server.wait_closed()
     tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    _done, waiting = await asyncio.wait(tasks, timeout=5) if tasks else (set(), set())
+    _done, waiting = await asyncio.wait(tasks, timeout=20) if tasks else (set(), set())
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
+    await asyncio.sleep(0.1)  # what was closed is gone in the next round
 
 
 class Wire:
