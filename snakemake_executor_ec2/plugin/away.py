@@ -22,7 +22,7 @@ from snakemake_executor_ec2.plugin.job_plan import (
     is_storage,
     workflow_data,
 )
-from snakemake_executor_ec2.plugin.notify import VARIABLE, receiver
+from snakemake_executor_ec2.plugin.notify import VARIABLE, Receiver, receiver
 from snakemake_executor_ec2.plugin.settings import ExecutorSettings
 from snakemake_executor_ec2.plugin.software import software_for
 from snakemake_executor_ec2.plugin.surroundings import Surroundings
@@ -30,7 +30,8 @@ from snakemake_executor_ec2.staging.private import private_in
 from snakemake_executor_ec2.staging.sources import Reason
 
 _OF_THIS_COMPUTER = {
-    "--profile": "copy what it says into the folder's own profile, profiles/default/config.yaml",
+    "--profile": "copy what it says into the folder's own profile, profiles/default/config.yaml (a profile "
+    "of AWS: --ec2-profile)",
     "--ec2-ssh-key": "a private key stays on your computer",
     "--directory": "start it in that folder",
     "-d": "start it in that folder",
@@ -70,7 +71,7 @@ def project(
     own = profiles(_snakefile(workflow), arguments, _ITS_OWN)
     return Project(
         workdir=Path.cwd(),
-        sources=(*sources.files, *own.files),
+        sources=tuple(dict.fromkeys((*sources.files, *own.files, *notifying(told, Path.cwd())))),
         written=own.written,
         inputs=inputs,
         made=made,
@@ -96,6 +97,8 @@ def refuse(workflow: Any, settings: ExecutorSettings, arguments: Sequence[str]) 
     for option, instead in _OF_THIS_COMPUTER.items():
         if any(each == option or each.startswith(f"{option}=") for each in arguments):
             raise ConfigurationError(f"{option} names what is only on your computer: {instead}")
+    if workflow.resource_settings.nodes is None:
+        raise ConfigurationError("--jobs N is missing: how many jobs may run at the same time")
     if settings.ssh_key:
         raise ConfigurationError(f"ec2-ssh-key, of a profile: {_OF_THIS_COMPUTER['--ec2-ssh-key']}")
     if os.environ.get("SNAKEMAKE_PROFILE"):
@@ -113,6 +116,12 @@ def refuse(workflow: Any, settings: ExecutorSettings, arguments: Sequence[str]) 
             "computer. Give the permission to the role of `snakemake-ec2 away setup` instead, or to an "
             "instance profile of the jobs' machines (--ec2-instance-profile)"
         )
+
+
+def notifying(told: Receiver | None, folder: Path) -> tuple[Path, ...]:
+    """Files of the folder that the command of `--ec2-notify` names: no job needs them, the message does."""
+    files = [Path(os.path.normpath(folder / word)) for word in (told.command or ()) if word] if told else []
+    return tuple(f for f in files if folder in f.parents and f.is_file() and not private_in(f, folder))
 
 
 def _files(dag: Any) -> tuple[tuple[Path, ...], tuple[Path, ...], tuple[str, ...]]:

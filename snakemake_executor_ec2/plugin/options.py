@@ -54,7 +54,8 @@ def _perhaps(why: str) -> str:
     """Names the option of ours that was probably meant."""
     ours = [_option(each.name) for each in fields(ExecutorSettings)]
     wrong = [word.partition("=")[0].rstrip(":") for word in why.split() if word.startswith("--ec2-")]
-    meant = [found[0] for word in wrong if word not in ours and (found := get_close_matches(word, ours, 1))]
+    meant = [each for word in why.split() if (each := word.replace("--", "--ec2-", 1)) in ours]
+    meant += [found[0] for word in wrong if word not in ours and (found := get_close_matches(word, ours, 1))]
     return f"; perhaps {', '.join(meant)}" if meant else ""
 
 

@@ -36,6 +36,12 @@ def test_a_mistyped_option(command: str, capsys: pytest.CaptureFixture[str]) -> 
     assert "usage:" not in told
 
 
+def test_an_option_of_other_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """`ps` and `away setup` have --region; among Snakemake's arguments it is --ec2-region."""
+    assert main(["plan", "--region", "eu-central-1"]) == 1
+    assert "unrecognized arguments: --region; perhaps --ec2-region" in capsys.readouterr().err
+
+
 def test_a_value_that_an_option_cannot_have(capsys: pytest.CaptureFixture[str]) -> None:
     """What is wrong with it; its name is right, and none is proposed."""
     assert main(["plan", "--ec2-max-cost", "five"]) == 1
