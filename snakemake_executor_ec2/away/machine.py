@@ -96,9 +96,7 @@ class AwayMachine:
             if project.tracked is not None:
                 self._put(str(TRACKED), "\0".join(project.tracked).encode("utf-8", "surrogateescape"))
             size = self._unpack(changed, ahead_ns)
-        return Transfer(
-            files=len(changed), bytes=size, seconds=time.monotonic() - began, kept=len(sending) - len(changed)
-        )
+        return Transfer(files=len(changed), bytes=size, seconds=time.monotonic() - began, kept=len(same))
 
     def install(self, project: Project, wheel: Wheel | None) -> None:
         """Install what the controller needs. Raises PreparationError."""

@@ -181,7 +181,8 @@ def _misconfigured(code: str, text: str) -> ConfigurationError | None:
         )
     if "instanceprofile" in text.lower().replace(" ", ""):
         return ConfigurationError(
-            f"EC2 does not accept the instance profile of --ec2-instance-profile: {text}"
+            "EC2 does not accept the instance profile (--ec2-instance-profile, or --role of snakemake-ec2 "
+            f"away start): {text}"
         )
     if code.startswith("InvalidKeyPair"):
         return ConfigurationError(f"EC2 has no such key pair in this region: {text}")

@@ -93,6 +93,8 @@ def _setup(words: list[str]) -> int:
         return 0
     try:
         away_role.make(Clients(region=options.region, profile=options.profile))
+    except ConfigurationError:
+        raise  # no credentials, no region: an administrator could not help
     except Ec2ExecutorError as error:
         print(
             f"{error}\n`snakemake-ec2 away setup --print` shows what an administrator has to make",
@@ -121,24 +123,28 @@ def _start(words: list[str]) -> int:
     own.add_argument("--wait", action="store_true")
     options, rest = own.parse_known_args(words)
     statuses: list[int] = []
+    profiles: list[str | None] = []
 
     def look(dag: Any, settings: Any) -> None:
         from snakemake_executor_ec2.cli.away_start import start
 
+        profiles.append(settings.profile)
         statuses.append(start(dag, settings, rest, options))
 
     done = look_at_jobs(rest, look)
     status = max(statuses, default=1) if done else 1
     if status or not options.wait or statuses == []:
         return status
-    return _wait()
+    return _wait(profiles[-1])
 
 
-def _wait() -> int:
-    """Follow the run of this folder to its end and fetch it; Snakemake's exit status."""
+def _wait(profile: str | None) -> int:
+    """Follow the run of this folder to its end and fetch it; Snakemake's exit status. `profile` is AWS's: one
+    of Snakemake's may have named it."""
     from snakemake_executor_ec2.away.found import newest, reachable
+    from snakemake_executor_ec2.report import away as told
 
-    options = _parser("start").parse_args([])
+    options = _parser("start").parse_args([f"--profile={profile}"] if profile else [])
     with _way(options, follow=True) as (journal, way):
         if way is None:
             return 0  # there was nothing to do
@@ -147,6 +153,8 @@ def _wait() -> int:
         left = _bring(machine, way, [])
         if code == 0 and not left and newest(journal) is not None:
             _end(journal, way)
+        elif code:
+            print(told.waits())
         return 0 if code == 0 else 1
 
 

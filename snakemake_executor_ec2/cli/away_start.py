@@ -20,7 +20,7 @@ from snakemake_executor_ec2.controller.config import RunConfig
 from snakemake_executor_ec2.controller.spending import before_usd
 from snakemake_executor_ec2.errors import ConfigurationError, Ec2ExecutorError
 from snakemake_executor_ec2.formatting import seconds
-from snakemake_executor_ec2.model import Arch, Phase, Requirements, SpotUse
+from snakemake_executor_ec2.model import Arch, Offer, Phase, Requirements, SpotUse
 from snakemake_executor_ec2.plugin.away import project
 from snakemake_executor_ec2.plugin.notify import Notices
 from snakemake_executor_ec2.plugin.run_config import run_config
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from snakemake_executor_ec2.away import start as starting
     from snakemake_executor_ec2.away.found import Way
     from snakemake_executor_ec2.away.machine import AwayMachine
+    from snakemake_executor_ec2.controller.run import Run
 
 _SHORTEST_S = 3600
 _BOOTS_S = 300.0
@@ -159,11 +160,12 @@ def _anew(config: RunConfig, order: starting.Order, options: argparse.Namespace)
         try:
             run.open()
             needed = order.requirements
-            offer = run.feasibility.check(needed)
+            offer = _offer(run, order)
             root = disk.volume(needed, run.feasibility.cloud.image(None, Arch.X86_64), offer)
             per_hour = usd_per_hour(offer.price, root) if offer.price else None
-            what = f"a {offer.instance_type.name} with {root.disk_gib} GiB"
-            to_stderr(told.intended(what, per_hour, order.terms.lifetime_s, order.terms.keep_s))
+            what = f"{offer.instance_type.name} with a disk of {root.disk_gib} GiB"
+            terms = order.terms
+            to_stderr(told.intended(what, per_hour, terms.lifetime_s, terms.keep_s, order.max_cost_usd))
             key = run.key_for(1, 1)
             story = run.begin(
                 order.plan(key), lambda context, cancel: on_new_machine(order, key, context, cancel)
@@ -171,12 +173,19 @@ def _anew(config: RunConfig, order: starting.Order, options: argparse.Namespace)
             interrupted = wait_for(run, story)
         finally:
             ignore_signals()
-            run.close()
+            run.close(shown=False)  # the end of the workflow is not this one
     if interrupted or not story.done():
         raise KeyboardInterrupt
     outcome = story.result()
     print(outcome.message, file=sys.stdout if outcome.ok else sys.stderr)
     return 0 if outcome.ok else 1
+
+
+def _offer(run: Run, order: starting.Order) -> Offer:
+    try:
+        return run.feasibility.check(order.requirements)
+    except ConfigurationError as error:
+        raise ConfigurationError(told.no_machine(error.message, order.terms.lifetime_s)) from error
 
 
 def _of_the_machine(config: RunConfig, order: starting.Order, options: argparse.Namespace) -> RunConfig:

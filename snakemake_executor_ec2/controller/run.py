@@ -328,9 +328,9 @@ class Run:
         for story in stories:
             story.join(_GRACE_S)
 
-    def close(self) -> None:
-        """Leave nothing behind on EC2, and show what the run has cost. Safe to call twice, also after
-        an interrupted call."""
+    def close(self, *, shown: bool = True) -> None:
+        """Leave nothing behind on EC2, and show what the run has cost, if that is to be `shown`. Safe to call
+        twice, also after an interrupted call."""
         self.cancel(keep_results=True)  # if Snakemake ends early, on an error of its own
         self._stories.clear()
         if self._recovery is not None:
@@ -339,7 +339,7 @@ class Run:
         self._stack.close()
         self._live.close()
         entries, self._entries = self._entries, ()
-        if self._record is not None and (lines := self._end_of(entries, self._record)):
+        if shown and self._record is not None and (lines := self._end_of(entries, self._record)):
             self._tell(Lasting("\n".join(lines)))
         if self.config.use_baked and (hint := baking.hint(self._install_s)):
             self._install_s.clear()

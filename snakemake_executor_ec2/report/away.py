@@ -10,15 +10,27 @@ from snakemake_executor_ec2.model import Machine, MachineState, Transfer
 from snakemake_executor_ec2.sizing.cost import cost_usd, usd_per_hour
 
 
-def intended(what: str, usd_an_hour: float | None, lifetime_s: float, keep_s: float) -> str:
-    price = "at an unknown price"
+def intended(
+    what: str, usd_an_hour: float | None, lifetime_s: float, keep_s: float, most_usd: float | None
+) -> str:
+    """`most_usd` is what may be spent on it and its jobs together."""
+    price, jobs = "at an unknown price", "Jobs' machines are not included"
     if usd_an_hour is not None:
-        most = usd(usd_an_hour * lifetime_s / 3600)
-        price = f"at {usd(usd_an_hour)} an hour with its disk and address, {most} at the most"
+        own_usd = usd_an_hour * lifetime_s / 3600
+        price = f"at {usd(usd_an_hour)} an hour with its disk and address, {usd(own_usd)} at the most"
+        if most_usd is not None:
+            jobs += f": --ec2-max-cost leaves {usd(max(0.0, most_usd - own_usd))} for them"
     return (
-        f"Launching {what} for the controller, {price}: it ends when everything has been fetched after a "
-        f"good end, {duration(keep_s)} after the workflow has ended (--keep), and {duration(lifetime_s)} "
-        "after its launch in any case (--lifetime). Jobs' machines are not included."
+        f"Launching the controller's machine, {what}, {price}: it ends when everything has been fetched "
+        f"after a good end, {duration(keep_s)} after the workflow has ended (--keep), and "
+        f"{duration(lifetime_s)} after its launch in any case (--lifetime). {jobs}."
+    )
+
+
+def no_machine(why: str, lifetime_s: float) -> str:
+    return (
+        f"{why}. This is about the controller's machine: its runtime is --lifetime ({duration(lifetime_s)}); "
+        "--mem-mb, --disk-gb and --machine say what it has"
     )
 
 
@@ -34,8 +46,8 @@ def started(machine: Machine, transfer: Transfer, lifetime_s: float, keep_s: flo
         price = f" ({usd(usd_per_hour(machine.price, machine))} an hour)"
     return (
         f"The workflow runs on {machine.id}, {machine.instance_type}{price}; your computer may be off now. "
-        f"{size(transfer.bytes)} were sent. It has {duration(lifetime_s)} at the most, and stays for "
-        f"{duration(keep_s)} when the workflow has ended.\n"
+        f"{size(transfer.bytes)} were sent. The machine ends {duration(keep_s)} after the workflow, or "
+        f"{duration(lifetime_s)} after its launch, whichever comes first.\n"
         "How it is: snakemake-ec2 away status; what it prints: away attach; results, also in between: away "
         "fetch; end it: away stop"
     )
@@ -69,7 +81,10 @@ def hint(error: Ec2ExecutorError) -> str:
 
 
 def none_here() -> str:
-    return "no run of this folder is away: `snakemake-ec2 away start` begins one"
+    return (
+        "no run of this folder is away: `snakemake-ec2 away start` begins one. For another folder, go there, "
+        "or name it with --directory"
+    )
 
 
 def gone(machine: Machine, state: MachineState, reason: str) -> str:
@@ -97,7 +112,11 @@ def starts_already() -> str:
 
 
 def runs_already(machine: Machine) -> str:
-    return f"the workflow runs on {machine.id} already: `snakemake-ec2 away status`, `away attach`"
+    return (
+        f"the workflow runs on {machine.id} already, and nothing was sent: see `snakemake-ec2 away status`, "
+        "`away attach`. What you have changed here is sent by an `away start` after its end; to end it now, "
+        "`away fetch`, then `away stop`"
+    )
 
 
 def nobody_to_tell(program: str) -> str:
@@ -163,7 +182,10 @@ def status(
 
 
 def fetched(transfer: Transfer, refused: int, newer: int = 0) -> str:
-    files = f"{transfer.files} file{'s' * (transfer.files != 1)}"
+    files = f"{transfer.files} file{'s' * (transfer.files != 1)} ({size(transfer.bytes)})"
+    if not transfer.files:
+        known = transfer.kept or refused or newer
+        files = "nothing new" if known else "nothing: no finished result was found"
     here = f", {transfer.kept} were here already" if transfer.kept else ""
     no = f"; {refused} are no results of the workflow's rules, and were left there" if refused else ""
     stay = ""
@@ -172,7 +194,7 @@ def fetched(transfer: Transfer, refused: int, newer: int = 0) -> str:
             f"; {newer} in this folder {'is' if newer == 1 else 'are'} newer than there, and not replaced: "
             "remove what you want to have from there and fetch again, or end the machine (away stop)"
         )
-    return f"fetched {files} ({size(transfer.bytes)}){here}{no}{stay}"
+    return f"fetched {files}{here}{no}{stay}"
 
 
 def goes_on() -> str:
@@ -180,8 +202,21 @@ def goes_on() -> str:
 
 
 def attached_to_its_end(code: int) -> str:
-    how = "has ended well" if code == 0 else f"has failed (exit status {code})"
-    return f"The workflow {how}: `snakemake-ec2 away fetch` brings what is finished"
+    if code == 0:
+        return (
+            "The workflow has ended well: `snakemake-ec2 away fetch` brings its results, and ends the machine"
+        )
+    return (
+        f"The workflow has failed (exit status {code}): `snakemake-ec2 away fetch` brings what is finished. "
+        f"{waits()}"
+    )
+
+
+def waits() -> str:
+    return (
+        "Its machine waits for --keep, and costs money: `snakemake-ec2 away start` goes on there, `away "
+        "status` says how long it stays, `away stop` ends it"
+    )
 
 
 def ended(machine: Machine, others: int) -> str:

@@ -149,7 +149,8 @@ def _staying(machines: Sequence[MachineEntry], run: RunFacts) -> Iterator[str]:
     """Machines that cost money after the run, on purpose."""
     ids = [each.machine.id for each in machines if each.machine and each.kept_reason and not each.ended_at]
     if ids:
-        stay = f"{_count(len(ids), 'machine')} {'stays' if len(ids) == 1 else 'stay'} on EC2, and billed"
+        billed = "stays on EC2 and is billed" if len(ids) == 1 else "stay on EC2 and are billed"
+        stay = f"{_count(len(ids), 'machine')} {billed}"
         yield from _look(f"{stay} ({_some(ids)}); until when", run.command("ps"))
 
 

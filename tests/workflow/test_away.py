@@ -220,11 +220,15 @@ def test_a_crashed_machine_goes_on_from_what_was_finished(away: Away) -> None:
 
 
 @pytest.mark.slow
-def test_a_failed_run_waits_for_a_look_and_goes_on_when_it_is_mended(away: Away) -> None:
+def test_a_failed_run_waits_for_a_look_and_goes_on_when_it_is_mended(
+    away: Away, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Its machine stays, and has what is finished; `--wait` exits as Snakemake does, and ends the machine
-    after a good end."""
+    after a good end. It uses the profile of AWS that the start has used."""
     (away.folder / "Snakefile").write_text(SNAKEFILE.replace("sleep $(cat {input[0]})", "exit 3"))
-    away.start("--wait", status=1)
+    failed = away.start("--wait", status=1)
+    assert "Its machine waits for --keep, and costs money" in failed
+    assert "0 done" not in failed, "the costs of the start itself are no end of a run"
     assert "has failed (exit status 1)" in away("status")
     assert "Error in rule join" in away("attach", status=1)
     assert (away.folder / "out/a.txt").read_text() == "ALPHA\n"
@@ -233,7 +237,14 @@ def test_a_failed_run_waits_for_a_look_and_goes_on_when_it_is_mended(away: Away)
     assert "found: 0 machines" in away.shell(away.folder, "gc")
 
     (away.folder / "Snakefile").write_text(SNAKEFILE)
-    told = away.start("--wait")
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    profile = [f"{name.lower()} = {away.cloud.env[name]}\n" for name in keys]
+    (tmp_path / "config").write_text("".join(["[profile lab]\n", *profile]))
+    with monkeypatch.context() as alone:
+        alone.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+        for name in keys:
+            alone.delenv(name)
+        told = away.start("--wait", "--ec2-profile", "lab")
 
     assert "4 files were there already" not in told
     assert "again" in told
@@ -268,6 +279,7 @@ def test_a_run_that_is_stopped_leaves_no_machine(away: Away) -> None:
     (away.folder / "data/slow").write_text("0\n")
     told = away.start("--wait", "out/b.txt", "out/a.txt")
     assert "1 of 1 steps" in told
+    assert "there already" not in told, "a new machine has nothing yet"
     assert "Nothing to be done" in away.start("out/a.txt", "out/b.txt")
 
 

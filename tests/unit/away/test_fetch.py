@@ -42,3 +42,11 @@ def test_what_was_made_here_since_is_not_replaced(tmp_path: Path) -> None:
     assert (home.transfer.files, home.transfer.kept) == (0, 1)
     assert "1 in this folder is newer than there, and not replaced" in fetched(home.transfer, 0, 1)
     assert "newer" not in fetched(Transfer(files=1, bytes=1, seconds=0.0, kept=0), 0, 0)
+
+
+def test_a_fetch_without_results_says_so() -> None:
+    """Instead of naming a number and a size that are zero."""
+    none = Transfer(files=0, bytes=0, seconds=0.0, kept=0)
+    assert fetched(none, 0, 0) == "fetched nothing: no finished result was found"
+    old = Transfer(files=0, bytes=0, seconds=0.0, kept=2)
+    assert fetched(old, 0) == "fetched nothing new, 2 were here already"

@@ -159,7 +159,7 @@ def test_machines_that_stay_are_told_with_what_shows_them() -> None:
     stays = entry(end_reason="left")
     stays.on.kept_reason, stays.on.ended_at = "works on", None
     lines = told(stays, entry(label="rule a (2)"))
-    assert "1 machine stays on EC2, and billed (i-1); until when: snakemake-ec2 ps" in lines
+    assert "1 machine stays on EC2 and is billed (i-1); until when: snakemake-ec2 ps" in lines
     assert lines[0].endswith(": 1 done, 1 still on their machines")
 
 
