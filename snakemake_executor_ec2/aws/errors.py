@@ -219,7 +219,7 @@ def _without_answer(error: BotoCoreError | ResponseParserError, action: str) -> 
     if isinstance(error, NoCredentialsError):
         return ConfigurationError(
             f"no AWS credentials were found: {HOW_TO_LOG_IN}; without an AWS account, plan and rehearse with "
-            "--ec2-cloud local"
+            "--ec2-cloud local (snakemake-ec2 away: with `snakemake-ec2 cloud`)"
         )
     if isinstance(error, PartialCredentialsError):
         return ConfigurationError(f"the AWS credentials are incomplete ({error}): {HOW_TO_LOG_IN}")

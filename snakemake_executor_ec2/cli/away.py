@@ -135,7 +135,7 @@ def _start(words: list[str]) -> int:
     status = max(statuses, default=1) if done else 1
     if status or not options.wait or statuses == []:
         return status
-    return _wait(profiles[-1])
+    return _unless_left(lambda: _wait(profiles[-1]))
 
 
 def _wait(profile: str | None) -> int:
@@ -156,6 +156,17 @@ def _wait(profile: str | None) -> int:
         elif code:
             print(told.waits())
         return 0 if code == 0 else 1
+
+
+def _unless_left(look: Callable[[], int]) -> int:
+    """What `look` at a run returns; Ctrl-C ends the look only, and says so."""
+    from snakemake_executor_ec2.report import away as told
+
+    try:
+        return look()
+    except KeyboardInterrupt:
+        print(f"\n{told.goes_on()}", file=sys.stderr)
+        return _INTERRUPTED
 
 
 # --- afterwards ---------------------------------------------------------------------------
@@ -189,25 +200,29 @@ def _status(words: list[str]) -> int:
 
 
 def _attach(words: list[str]) -> int:
+    return _unless_left(lambda: _attached(words))
+
+
+def _attached(words: list[str]) -> int:
     from snakemake_executor_ec2.away.found import reachable
     from snakemake_executor_ec2.report import away as told
 
-    try:
-        with _way(_parser("attach").parse_args(words), follow=True) as (_, way):
-            way = _there(way)
-            machine, key = reachable(way), way.away.attempt.key
-            state = machine.status(key)
-            if state.state == "unknown":
-                raise ConfigurationError(f"the workflow {told.state_of(state)}")
-            code = machine.follow(key, _show).result.exit_code
-    except KeyboardInterrupt:
-        print(f"\n{told.goes_on()}", file=sys.stderr)
-        return _INTERRUPTED
+    with _way(_parser("attach").parse_args(words), follow=True) as (_, way):
+        way = _there(way)
+        machine, key = reachable(way), way.away.attempt.key
+        state = machine.status(key)
+        if state.state == "unknown":
+            raise ConfigurationError(f"the workflow {told.state_of(state)}")
+        code = machine.follow(key, _show).result.exit_code
     print(told.attached_to_its_end(code), file=sys.stderr)
     return 0 if code == 0 else 1
 
 
 def _logs(words: list[str]) -> int:
+    return _unless_left(lambda: _shown(words))
+
+
+def _shown(words: list[str]) -> int:
     from snakemake_executor_ec2.away.found import reachable
 
     parser = _parser("logs")

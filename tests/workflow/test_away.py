@@ -87,10 +87,10 @@ class Away:
         assert process.returncode == status, output
         return output
 
-    def attached(self) -> subprocess.Popen[str]:
-        """`away attach`, when it shows what the run prints."""
+    def watching(self, *command: str) -> subprocess.Popen[str]:
+        """A command of `away`, when it shows what the run prints."""
         process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("snakemake-ec2")), "away", "attach"],
+            [str(Path(sys.executable).with_name("snakemake-ec2")), "away", *command],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -265,10 +265,11 @@ def test_a_run_that_is_stopped_leaves_no_machine(away: Away) -> None:
     assert f"A run of this folder is away on {away.machine}" in here.stderr
     assert away.machine in _alive(away.cloud)
 
-    attached = away.attached()
-    attached.send_signal(signal.SIGINT)
-    assert "the run goes on without you" in attached.communicate(timeout=60)[0]
-    assert attached.returncode == 130
+    for look in (["attach"], ["logs", "-f"], ["start", "--jobs", "4", "--wait"]):
+        watching = away.watching(*look)
+        watching.send_signal(signal.SIGINT)
+        assert "the run goes on without you" in watching.communicate(timeout=60)[0]
+        assert watching.returncode == 130
     assert "is running" in away("status")
 
     assert "terminated" in away("stop", "--yes")
