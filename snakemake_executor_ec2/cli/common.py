@@ -18,6 +18,7 @@ from snakemake_executor_ec2.local.environment import applied
 from snakemake_executor_ec2.records.journal import FOLDER, Journal
 from snakemake_executor_ec2.records.rows import Attempt, RunRecord
 from snakemake_executor_ec2.report.past import is_rehearsal
+from snakemake_executor_ec2.tags import AWAY_RULE
 
 
 def add_common(parser: argparse.ArgumentParser, *, asks_aws: bool = True) -> None:
@@ -163,4 +164,10 @@ def attempt_named(
         fitting = under_way
     if fitting:
         return next((each for each in fitting if each.label == name), fitting[0])
-    raise ConfigurationError(f"no machine, job or rule {name!r} is in the journal of this folder")
+    away = ""
+    if any(each.rule == AWAY_RULE for each in attempts):
+        away = (
+            "; the jobs of a run that is away are in the journal of its machine. The files with what they "
+            f"printed are named in `snakemake-ec2 away logs`: snakemake-ec2 ssh '{AWAY_RULE}' cat FILE"
+        )
+    raise ConfigurationError(f"no machine, job or rule {name!r} is in the journal of this folder{away}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from snakemake_executor_ec2.away.machine import bare_plan
 from snakemake_executor_ec2.aws.inventory import Found
 from snakemake_executor_ec2.cli import main
 from snakemake_executor_ec2.cli.common import attempt_named
@@ -163,6 +164,14 @@ def test_a_name_that_nothing_has(
     name = command[1]
     assert main([command[0], "--directory", str(tmp_path), *command[1:]]) == 1
     assert capsys.readouterr().err == f"no machine, job or rule {name!r} is in the journal of this folder\n"
+
+
+def test_a_job_of_a_run_that_is_away(tmp_path: Path) -> None:
+    """Its own command names it, on a machine whose journal is not here: where its output is, is said."""
+    journal = Journal(tmp_path, now=lambda: NOW, warn=pytest.fail)
+    begin(journal, "r", bare_plan("r.1.1", tmp_path))
+    with pytest.raises(ConfigurationError, match="snakemake-ec2 ssh 'away controller' cat FILE"):
+        attempt_named(journal, "rule align", Namespace(directory=tmp_path))
 
 
 def test_a_name_that_several_jobs_have(tmp_path: Path) -> None:
