@@ -5,8 +5,8 @@ never`, `rule` and `run`, by turns, on an embedded cloud whose machines are as s
 25 s, and software takes 43 s longer to install than from a near package index. Printed are the seconds of the
 run, machines, the seconds that EC2 would bill (a minute at least for each) and the estimated cost; for the
 chain also how long a rule waits after the one before it, and (`again`) the same of a second run with `never`,
-which knows how long rules take, and launches machines ahead. `--boot 0 --software 0` are quick machines: the
-examples take a quarter of the time then. The short form is a chain of two rules on such machines.
+which knows how long rules take, and launches machines ahead. With `--boot 0 --software 0`, machines are
+quick, and all takes a quarter of an hour. The short form is a chain of two rules on such machines.
 """
 
 from __future__ import annotations
