@@ -52,8 +52,7 @@ def main() -> None:
     options = sizes(__doc__, jobs=(4, 2), kb=(0, 2000))
     names = ["small"] if options.short else sorted(path.name for path in _WORKFLOWS.iterdir())
     with TemporaryDirectory() as name, EmbeddedCloud(cache_dir=Path(name) / "cache") as cloud:
-        environment = {name: each for name, each in os.environ.items() if name not in cloud.unset}
-        environment |= cloud.env
+        environment = cloud.environment()
         _call(["snakemake-ec2", "away", "setup"], Path(name), environment)
         for workflow in names:
             taken = []

@@ -12,7 +12,6 @@ A machine that is left behind fails the test. `snakemake-executor-plugin-ec2[loc
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -92,16 +91,12 @@ class WorkflowRunner:
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env={**self._environment(), **(env or {})},
+            env={**self._cloud.environment(), **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
-
-    def _environment(self) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if name not in self._cloud.unset}
-        return {**inherited, **self._cloud.env}
 
 
 def _ignore_results(folder: str, names: list[str]) -> list[str]:

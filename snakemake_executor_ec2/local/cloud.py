@@ -70,6 +70,11 @@ class EmbeddedCloud:
         """Variables for whoever is to use the cloud; those in `unset` must be absent."""
         self.unset: tuple[str, ...] = UNSET
 
+    def environment(self) -> dict[str, str]:
+        """That of a process that is to use the cloud: this one's, but for what the cloud says."""
+        inherited = {name: value for name, value in os.environ.items() if name not in self.unset}
+        return {**inherited, **self.env}
+
     def __enter__(self) -> EmbeddedCloud:
         command = [
             sys.executable,

@@ -278,12 +278,11 @@ def _wrong(folder: Path, scene: Scene, seen: Witness, expected: dict[str, bytes]
 
 
 def _call(cloud: EmbeddedCloud, folder: Path, *arguments: str) -> Watched:
-    inherited = {name: value for name, value in os.environ.items() if name not in cloud.unset}
     return Watched(
         subprocess.Popen(
             [str(Path(sys.executable).with_name("snakemake-ec2")), *arguments],
             cwd=folder,
-            env={**inherited, **cloud.env},
+            env=cloud.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -55,11 +55,6 @@ class Scene:
     """Host names of machines that faults took away, or whose results they did."""
     problems: list[str] = field(default_factory=list)
 
-    def environment(self) -> dict[str, str]:
-        """That of a shell beside the run."""
-        inherited = {name: value for name, value in os.environ.items() if name not in self.cloud.unset}
-        return {**inherited, **self.cloud.env}
-
     def machines(self, *states: str) -> dict[str, str]:
         """Id → host name of the run's machines in some states."""
         return {

@@ -84,7 +84,7 @@ def _wait_for_its_end(scene: Scene, why: str) -> None:
     code = "import sys; from snakemake_executor_ec2.cli import main; sys.exit(main())"
     subprocess.run(
         [sys.executable, "-c", code, "stop", "--yes", "--directory", str(scene.folder)],
-        env={**scene.environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**scene.cloud.environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         check=False,
     )

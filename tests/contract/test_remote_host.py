@@ -91,7 +91,7 @@ def test_a_command_that_does_not_answer_is_given_up(rig: Rig) -> None:
 
 
 def test_a_conversation_breaks_with_its_connection(rig: Rig) -> None:
-    """Whoever waits for a line hears of it."""
+    """A thread that waits for a line hears of it."""
     conversation = rig.host.converse("read line; read line")
     threading.Timer(0.3, rig.cut).start()
     with pytest.raises(ConnectionLost):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -46,11 +45,10 @@ def _bake(cloud: EmbeddedCloud, folder: Path, *arguments: str) -> subprocess.Pop
 def _command(cloud: EmbeddedCloud, folder: Path, *arguments: str) -> subprocess.Popen[str]:
     program = "import sys; from snakemake_executor_ec2.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", program, *arguments]
-    kept = {name: value for name, value in os.environ.items() if name not in cloud.unset}
     return subprocess.Popen(
         command,
         cwd=folder,
-        env={**kept, **cloud.env},
+        env=cloud.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

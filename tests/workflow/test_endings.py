@@ -79,7 +79,7 @@ def test_a_closed_window_ends_the_run(run_workflow: WorkflowRunner, ec2_cloud: E
     process = subprocess.Popen(
         [sys.executable, "-m", "snakemake", "--executor", "ec2", "--jobs", "4"],
         cwd=run_workflow.folder,
-        env=run_workflow._environment(),
+        env=ec2_cloud.environment(),
         stdin=slave,
         stdout=slave,
         stderr=slave,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -26,8 +25,8 @@ COMMANDS = [
 def test_the_first_run(ec2_cloud: EmbeddedCloud, tmp_path: Path) -> None:
     """Each command ends well, the workflow has its result, and no machine is left at the end."""
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
-    kept = {name: value for name, value in os.environ.items() if name not in ec2_cloud.unset}
-    path = f"{Path(sys.executable).parent}:{kept['PATH']}"
+    environment = ec2_cloud.environment()
+    path = f"{Path(sys.executable).parent}:{environment['PATH']}"
     before = len(ec2_cloud.machine_states())
     printed = {}
     for command in COMMANDS:
@@ -36,7 +35,7 @@ def test_the_first_run(ec2_cloud: EmbeddedCloud, tmp_path: Path) -> None:
         done = subprocess.run(
             ["bash", "-c", words],
             cwd=tmp_path,
-            env={**kept, **ec2_cloud.env, "PATH": path},
+            env={**environment, "PATH": path},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -41,11 +40,11 @@ def test_a_workflow_runs_with_it(ec2_cloud: EmbeddedCloud, tmp_path: Path) -> No
     install = [uv, "pip", "install", "--quiet", "--python", python, str(ROOT), f"snakemake=={told[1]}"]
     subprocess.run(install, check=True)
 
-    kept = {name: value for name, value in os.environ.items() if name not in ec2_cloud.unset}
+    variables = ec2_cloud.environment()
     done = subprocess.run(
         [python, "-m", "snakemake", "--executor", "ec2", "--jobs", "2", "version"],
         cwd=tmp_path,
-        env={**kept, **ec2_cloud.env, "PATH": f"{environment}/bin:{kept['PATH']}"},
+        env={**variables, "PATH": f"{environment}/bin:{variables['PATH']}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -44,9 +44,8 @@ class Planner:
 
     def __init__(self, cloud: EmbeddedCloud, folder: Path) -> None:
         self.folder = folder
-        inherited = {name: value for name, value in os.environ.items() if name not in cloud.unset}
         self.caches = folder.parent / "caches"
-        self._env = {**inherited, **cloud.env, "XDG_CACHE_HOME": str(self.caches)}
+        self._env = {**cloud.environment(), "XDG_CACHE_HOME": str(self.caches)}
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run("plan", *arguments)
