@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 ANSWER_BYTES = 1 << 20
 """The longest answer of a command on a machine, unless the caller expects a longer one."""
+LINE_BYTES = 8 << 20
+"""The longest line of a `Conversation`."""
 
 
 class Clock(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from snakemake_executor_ec2.errors import ConnectionLost, InstanceLost
-from snakemake_executor_ec2.ports import ANSWER_BYTES, Completed, Conversation, RemoteHost
+from snakemake_executor_ec2.ports import ANSWER_BYTES, LINE_BYTES, Completed, Conversation, RemoteHost
 
 
 class Talk:
@@ -101,7 +101,9 @@ def ask(
     timeout_s: float | None,
     most_bytes: int = ANSWER_BYTES,
 ) -> Completed | None:
-    """See `Talk.ask`; None if there is no talk."""
+    """See `Talk.ask`; None if there is no talk, or the answer, which is a line, may be too long for it."""
+    if most_bytes > LINE_BYTES:
+        return None
     with _lock:
         talk = _TALKS.get(host)
     return None if talk is None else talk.ask(arguments, data, timeout_s, most_bytes)

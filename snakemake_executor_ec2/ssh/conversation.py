@@ -8,9 +8,8 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from snakemake_executor_ec2.errors import ConnectionLost, InstanceLost
-from snakemake_executor_ec2.ports import Completed
+from snakemake_executor_ec2.ports import LINE_BYTES, Completed
 
-LONGEST_LINE = 8 << 20
 _MOST = 1 << 20
 
 
@@ -52,7 +51,7 @@ class SshConversation:
             if not data:
                 return None
             self._rest += data
-            if len(self._rest) > LONGEST_LINE:
+            if len(self._rest) > LINE_BYTES:
                 raise too_much("a line")
         line, _, self._rest = self._rest.partition(b"\n")
         return line

@@ -56,6 +56,18 @@ def test_commands_share_a_channel_and_nothing_else(host: FakeRemoteHost, tmp_pat
     talking.end(host)
 
 
+def test_what_may_have_a_long_answer_is_asked_alone(host: FakeRemoteHost, tmp_path: Path) -> None:
+    """A line of the channel is limited; what is asked about many files may have a longer answer, and its
+    machine is not to be taken for one that talks without end."""
+    agent = Agent(host)
+    agent.settle()
+    agent.take({str(tmp_path / "a"): "name"}, 1)
+    assert alone(host) == []
+    agent.take({str(tmp_path / f"{number:0200}"): "name" for number in range(3000)}, 1)
+    assert alone(host) == ["take"]
+    talking.end(host)
+
+
 def test_what_it_cannot_install_is_told(host: FakeRemoteHost, tmp_path: Path) -> None:
     """As without the channel; nothing is asked over it then."""
     (tmp_path / "home/.snakemake-ec2").write_text("in the way")
