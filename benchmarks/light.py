@@ -184,6 +184,7 @@ class LightHost:
     """`ports.RemoteHost` on a light machine."""
 
     round_trip_s = 0.0
+    bulk_bytes = 0
 
     def __init__(self, machine: LightMachine, is_gone: Callable[[], bool]) -> None:
         self._machine = machine
@@ -204,12 +205,28 @@ class LightHost:
         self._check()
         return Completed(exit_code=0, stdout=answer, stderr=b"")
 
-    def upload(self, command: str, write: Callable[[BinaryIO], None]) -> Completed:
+    def pin(self, host_keys: Collection[str]) -> None:
+        """See the port."""
+
+    def upload(
+        self,
+        command: str,
+        write: Callable[[BinaryIO], None],
+        *,
+        bulk: bool = False,  # noqa: ARG002 - it is little
+    ) -> Completed:
         """See the port."""
         write(cast("BinaryIO", BytesIO()))
         return self.run(command)
 
-    def download(self, command: str, read: Callable[[BinaryIO], T], *, stdin: bytes = b"") -> T:  # noqa: ARG002 - there is one
+    def download(
+        self,
+        command: str,  # noqa: ARG002 - there is one
+        read: Callable[[BinaryIO], T],
+        *,
+        stdin: bytes = b"",
+        bulk: bool = False,  # noqa: ARG002 - as above
+    ) -> T:
         """See the port."""
         self._check()
         stream = BytesIO()

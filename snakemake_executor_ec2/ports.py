@@ -177,6 +177,13 @@ class RemoteHost(Protocol):
     def round_trip_s(self) -> float:
         """How long a word takes there and back, at best; 0: nothing is known of that."""
 
+    @property
+    def bulk_bytes(self) -> int:
+        """From how many bytes on `upload` and `download` are faster with `bulk`; 0: they are not."""
+
+    def pin(self, host_keys: Collection[str]) -> None:
+        """From now on the machine may present these keys, to whatever else `bulk` connects."""
+
     def run(
         self,
         command: str,
@@ -188,11 +195,13 @@ class RemoteHost(Protocol):
         """Run a command to its end, even if it fails. Raises ConnectionLost on timeout, and InstanceLost if
         its standard output is longer than `most_bytes`: no agent of ours says so much."""
 
-    def upload(self, command: str, write: Callable[[BinaryIO], None]) -> Completed:
+    def upload(self, command: str, write: Callable[[BinaryIO], None], *, bulk: bool = False) -> Completed:
         """Run a command and let `write` fill its standard input; it gets BrokenPipeError
-        if the command stops reading."""
+        if the command stops reading. `bulk`: it is much."""
 
-    def download(self, command: str, read: Callable[[BinaryIO], T], *, stdin: bytes = b"") -> T:
+    def download(
+        self, command: str, read: Callable[[BinaryIO], T], *, stdin: bytes = b"", bulk: bool = False
+    ) -> T:
         """Run a command and let `read` consume its standard output; what comes after that is not kept.
 
         Raises InstanceLost if that does not end, StagingError with the command's standard error if it fails.

@@ -196,9 +196,10 @@ def _is_directory(path: str) -> bool:
 
 
 def pack() -> int:
-    """`pack`: {"paths": […], "must": […], "have": {key: bytes}} -> an archive of those that exist
+    """`pack`: {"paths": […], "must": […], "have": {key: bytes}, "most"} -> an archive of those that exist
 
-    On standard output; the content that the other side has (see `stash.py`) is left out.
+    On standard output; the content that the other side has (see `stash.py`) is left out. If it would be of
+    more than `most` bytes, nothing is sent but {"later": true} at its beginning: it will be asked for again.
 
     It begins with {"paths": {path: {"kind", "bytes"}}}, kind being `file`, `directory`, `symlink`,
     `missing`, `pipe`, `socket`, `device`, `unreadable` ("why" says it of the first ones) or `stand-in` (is
@@ -214,10 +215,13 @@ def pack() -> int:
     there = [path for path in found if found[path]["kind"] in _PACKED]
     if not set(must) <= set(there):
         there = []
+    begin: dict[str, Any] = {"paths": found}
+    have = request.get("have", {})
+    if sum(found[path]["bytes"] for path in there) - sum(have.values()) > request.get("most", float("inf")):
+        begin["later"], there = True, []
     _widen(1)
     with open(1, "wb", buffering=_BUFFER, closefd=False) as stream:
-        entries = (Entry(path, path) for path in there)
-        write_archive(stream, entries, begin={"paths": found}, open_up=True, have=request.get("have", {}))
+        write_archive(stream, (Entry(path, path) for path in there), begin=begin, open_up=True, have=have)
     return 0
 
 

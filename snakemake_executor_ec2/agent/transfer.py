@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import stat
@@ -39,6 +40,8 @@ from snakemake_executor_ec2.ports import ANSWER_BYTES, RemoteHost
 _MOST_IN_VAIN = 20
 _IN_VAIN_S = 600.0
 """A line that breaks again and again, so often and for so long without anything arriving, is given up."""
+_BULK_ATTEMPTS = 2
+"""Connections that broke show that it does not help: then all goes over the one that we have."""
 _ANSWER_S = 120.0
 _BYTES_A_FILE = 256
 """Of answers: how much of a file has arrived, or what it is, beside its name."""
@@ -75,6 +78,10 @@ class _Attempts:
         """Whether this one is."""
         self.number += 1
         return self.number == 1
+
+    def bulk_from(self, host: RemoteHost) -> float:
+        """From how many bytes on this one may be told to be much."""
+        return host.bulk_bytes if host.bulk_bytes and self.number <= _BULK_ATTEMPTS else math.inf
 
     def check(self, arrived: int) -> bool:
         """Whether the last one came further. Raises StagingError after many in a row that did not."""
@@ -143,9 +150,11 @@ class Upload:
         try:
             # A server may not bear so many channels; and a connection that breaks asks for no more of them.
             most = MOST_LANES >> self._attempts.number - 1
-            with Lanes(host, total - sum(have.values()), most) as lanes:
+            left = total - sum(have.values())
+            with Lanes(host, left, most) as lanes:
                 unpack = command("unpack", self._transfer, *lanes.names)
-                done = host.upload(unpack, lambda stream: lanes.write(stream, write))
+                bulk = left >= self._attempts.bulk_from(host)
+                done = host.upload(unpack, lambda stream: lanes.write(stream, write), bulk=bulk)
         except OSError as error:
             raise StagingError(f"A file could not be read: {_told(error)}.") from error
         if done.exit_code == AGAIN:
@@ -200,10 +209,34 @@ class Download:
     def _fetch(self, host: RemoteHost, have: dict[str, int]) -> Fetched:
         if not self._attempts.is_first():
             self._attempts.check(sum(have.values()))
+        try:
+            self._read_all(host, have)
+        except Refused as error:
+            raise ResultsRefused(str(error)) from error
+        except Damaged as error:
+            raise ConnectionLost(f"What was fetched did not arrive as it was: {error}.") from error
+        except ArchiveError as error:
+            raise StagingError(f"Files could not be fetched: {error}.") from error
+        except OSError as error:
+            if is_for_good(error):
+                raise ResultsRefused(f"your computer cannot store {_told(error)}") from error
+            raise StagingError(f"A file could not be written: {_told(error)}.") from error
+        return self._fetched()
+
+    def _read_all(self, host: RemoteHost, have: dict[str, int]) -> None:
         request = {"paths": self._paths, "must": self._must, "have": have}
+        most = self._attempts.bulk_from(host)
+        if self._contents is not None and not self._is_put_off():
+            return  # all is in place, and only the connection's end was bad
+        self._read(host, request if most == math.inf else {**request, "most": most}, bulk=False)
+        if self._is_put_off() and most < math.inf:
+            self._read(host, request, bulk=True)
+        if self._is_put_off():
+            raise ArchiveError("the machine puts off what it was asked for")
+
+    def _read(self, host: RemoteHost, request: dict[str, Any], *, bulk: bool) -> None:
         wanted = [*self._must, *self._paths]
         begin_bytes = NOTE + sum(len(json.dumps(path)) + _BYTES_A_FILE for path in wanted)
-
         count = _Count(self._progress)
 
         def begun(begin: dict[str, Any]) -> None:
@@ -221,20 +254,11 @@ class Download:
                 begin_bytes=begin_bytes,
             )
 
-        try:
-            if self._contents is None:  # else all is in place, and only the connection's end was bad
-                host.download(command("pack"), read, stdin=json.dumps(request).encode())
-        except Refused as error:
-            raise ResultsRefused(str(error)) from error
-        except Damaged as error:
-            raise ConnectionLost(f"What was fetched did not arrive as it was: {error}.") from error
-        except ArchiveError as error:
-            raise StagingError(f"Files could not be fetched: {error}.") from error
-        except OSError as error:
-            if is_for_good(error):
-                raise ResultsRefused(f"your computer cannot store {_told(error)}") from error
-            raise StagingError(f"A file could not be written: {_told(error)}.") from error
-        return self._fetched()
+        host.download(command("pack"), read, stdin=json.dumps(request).encode(), bulk=bulk)
+
+    def _is_put_off(self) -> bool:
+        """Whether the machine has only said that it is much."""
+        return self._contents is not None and self._contents.begin.get("later") is True
 
     def _fetched(self) -> Fetched:
         contents = self._contents

@@ -78,8 +78,19 @@ class Connection:
         self._host = host
         self._last: MachineStatus | None = None
         self._lock = threading.Lock()
-        self.host_keys = host_keys
+        self._host_keys = host_keys
         cancel.on_cancel(self.close)
+
+    @property
+    def host_keys(self) -> tuple[str, ...]:
+        """The only ones that are accepted."""
+        return self._host_keys
+
+    @host_keys.setter
+    def host_keys(self, host_keys: tuple[str, ...]) -> None:
+        self._host_keys = host_keys
+        if (host := self._host) is not None:
+            host.pin(host_keys)
 
     def open(self, timeout_s: float) -> None:
         """Connect for the first time, to a machine that may still be booting.

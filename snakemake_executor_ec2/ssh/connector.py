@@ -14,6 +14,7 @@ from snakemake_executor_ec2.model import KeyPair
 from snakemake_executor_ec2.ssh.host import SshHost
 from snakemake_executor_ec2.ssh.keys import fingerprint
 from snakemake_executor_ec2.ssh.liveness import LiveSocket, open_socket
+from snakemake_executor_ec2.ssh.openssh import OpensshClient
 from snakemake_executor_ec2.ssh.proxy import ATTEMPT_S, ProxyCommand, ProxySocket, open_proxy
 from snakemake_executor_ec2.ssh.transport import SshTransport, why_lost
 
@@ -76,7 +77,14 @@ class SshConnector:
         except BaseException:
             sock.end()
             raise
-        return SshHost(transport, sock, address)
+        return SshHost(transport, sock, address, self._client(address, host_keys, key))
+
+    def _client(self, address: str, host_keys: Collection[str], key: KeyPair) -> OpensshClient | None:
+        if self._proxy is not None:
+            return None
+        client = OpensshClient(address, self._port, self._user, key, self._silence_s)
+        client.host_keys = tuple(host_keys)
+        return client
 
     def _open(self, address: str, name: str, timeout_s: float) -> LiveSocket:
         try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import BinaryIO, TypeVar
 
 import paramiko
@@ -16,14 +17,20 @@ from snakemake_executor_ec2.errors import ConnectionLost, StagingError
 from snakemake_executor_ec2.ports import ANSWER_BYTES, Completed
 from snakemake_executor_ec2.ssh.conversation import SshConversation, too_much
 from snakemake_executor_ec2.ssh.liveness import LiveSocket
+from snakemake_executor_ec2.ssh.openssh import OpensshClient, Program, Unusable
+from snakemake_executor_ec2.ssh.streams import ALL, Stdin, Stdout, keep_end
 from snakemake_executor_ec2.ssh.transport import SshTransport, execute, why_lost
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
+_NEAR_S = 0.005
+"""A round trip up to which OpenSSH's client is the faster one: of a channel of its own it lets 2 MiB be under
+way, paramiko with our window 16."""
+_BULK = 128 << 20
+"""Bytes from which its login, and on a machine another process of sshd's, pay."""
 _BUFFER = 1 << 20
-_ALL = 1 << 30
 _PIECE = 32768
-_KEPT = 1 << 20
 _LONGEST_LINE = 1 << 20
 """Bytes. The longest that is sent is a piece of 64 KiB of a job's output, in JSON."""
 _LONGEST_REST = 1 << 20
@@ -36,11 +43,26 @@ _FOREVER_S = 1e9
 class SshHost:
     """See `ports.RemoteHost`. Threads may run several commands at once."""
 
-    def __init__(self, transport: SshTransport, sock: LiveSocket, address: str) -> None:
+    def __init__(
+        self, transport: SshTransport, sock: LiveSocket, address: str, client: OpensshClient | None = None
+    ) -> None:
+        """`client`: what may carry much data."""
         self._transport = transport
         self._sock = sock
         self._address = address
+        self._client = client
         self.round_trip_s = 0.0
+
+    @property
+    def bulk_bytes(self) -> int:
+        """See the port."""
+        is_near = 0 < self.round_trip_s < _NEAR_S
+        return _BULK if self._client is not None and is_near else 0
+
+    def pin(self, host_keys: Collection[str]) -> None:
+        """See the port."""
+        if self._client is not None:
+            self._client.host_keys = tuple(host_keys)
 
     def run(
         self,
@@ -60,11 +82,11 @@ class SshHost:
                 self.close()
                 raise self._lost(f"a command took longer than {timeout_s:.0f} s") from error
 
-    def upload(self, command: str, write: Callable[[BinaryIO], None]) -> Completed:
+    def upload(self, command: str, write: Callable[[BinaryIO], None], *, bulk: bool = False) -> Completed:
         """See the port."""
-        with self._execute(command) as execution:
+        with self._begun(command, bulk=bulk) as execution:
             execution.drain_stdout()
-            raw = _Stdin(execution)
+            raw = Stdin(execution)
             stream = io.BufferedWriter(raw, _BUFFER)
             try:
                 write(stream)
@@ -77,11 +99,13 @@ class SshHost:
             execution.end_stdin()
             return execution.completed()
 
-    def download(self, command: str, read: Callable[[BinaryIO], T], *, stdin: bytes = b"") -> T:
+    def download(
+        self, command: str, read: Callable[[BinaryIO], T], *, stdin: bytes = b"", bulk: bool = False
+    ) -> T:
         """See the port."""
-        with self._execute(command) as execution:
+        with self._begun(command, bulk=bulk) as execution:
             execution.feed(stdin)
-            stream = io.BufferedReader(_Stdout(execution), _BUFFER)
+            stream = io.BufferedReader(execution.stdout(), _BUFFER)
             try:
                 result = read(stream)
             except Exception as error:
@@ -115,7 +139,7 @@ class SshHost:
                     beat = now
                 wait_s = min(heard + silence_s, beat + heartbeat_s, now + _OPEN_S) - now
                 try:
-                    data = execution.receive(_ALL, max(0.01, wait_s))
+                    data = execution.receive(ALL, max(0.01, wait_s))
                 except TimeoutError:
                     if time.monotonic() - heard < silence_s:
                         continue
@@ -145,9 +169,21 @@ class SshHost:
         """See the port."""
         self._sock.end()
         self._transport.close()
+        if self._client is not None:
+            self._client.close()
 
     def _lost(self, why: str) -> ConnectionLost:
         return ConnectionLost(f"The connection to {self._address} broke off: {why}.")
+
+    def _begun(self, command: str, *, bulk: bool) -> _Execution | Program:
+        client = self._client
+        if bulk and client is not None:
+            try:
+                return client.execute(command, self._lost)
+            except Unusable as error:
+                _log.debug("OpenSSH's client is not used for %s: %s", self._address, error)
+                self._client = None
+        return self._execute(command)
 
     def _execute(self, command: str, *, quiet: bool = False) -> _Execution:
         began = time.monotonic()
@@ -248,11 +284,15 @@ class _Execution:
 
     # --- standard output and error --------------------------------------------------------
 
+    def stdout(self) -> io.RawIOBase:
+        """Its standard output, as a stream."""
+        return Stdout(self)
+
     def receive(self, size: int, timeout_s: float | None = None) -> bytes:
         """Some of the standard output, b"" at its end. Raises TimeoutError, ConnectionLost."""
         self._channel.settimeout(timeout_s)
         while self._quiet and self._channel.recv_stderr_ready():
-            _keep_end(self._stderr, self._channel.recv_stderr(_PIECE))
+            keep_end(self._stderr, self._channel.recv_stderr(_PIECE))
         try:
             data = self._channel.recv(size)
         except TimeoutError:
@@ -272,7 +312,7 @@ class _Execution:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise TimeoutError
-            data = self.receive(_ALL, left)
+            data = self.receive(ALL, left)
             if not data:
                 return b"".join(pieces)
             pieces.append(data)
@@ -286,8 +326,8 @@ class _Execution:
 
         def drain() -> None:
             with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-                while data := self._channel.recv(_ALL):
-                    _keep_end(self._stdout, data)
+                while data := self._channel.recv(ALL):
+                    keep_end(self._stdout, data)
 
         self._threads.append(self._thread(drain))
 
@@ -315,8 +355,8 @@ class _Execution:
 
     def _read_stderr(self) -> None:
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            while data := self._channel.recv_stderr(_ALL):
-                _keep_end(self._stderr, data)
+            while data := self._channel.recv_stderr(ALL):
+                keep_end(self._stderr, data)
 
     def _check_lost(self, error: BaseException | None) -> None:
         if not self._transport.is_active():
@@ -328,41 +368,3 @@ class _Execution:
         if thread is None:
             raise ConnectionLost(threads.NONE_LEFT, came_further=True)  # it is not the machine's fault
         return thread
-
-
-def _keep_end(kept: bytearray, data: bytes) -> None:
-    kept += data
-    if len(kept) > 2 * _KEPT:
-        del kept[:-_KEPT]
-
-
-class _Stdin(io.RawIOBase):
-    def __init__(self, execution: _Execution) -> None:
-        self._execution = execution
-        self.is_over = False
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: object) -> int:
-        view = memoryview(data)  # type: ignore[arg-type]
-        return len(view) if self.is_over else self._execution.send(view)
-
-
-class _Stdout(io.RawIOBase):
-    def __init__(self, execution: _Execution) -> None:
-        self._execution = execution
-        self._waiting = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(buffer)  # type: ignore[arg-type]
-        if not self._waiting:
-            # all that is there: paramiko moves what is left over to the front, each time
-            self._waiting = memoryview(self._execution.receive(_ALL))
-        count = min(len(view), len(self._waiting))
-        view[:count] = self._waiting[:count]
-        self._waiting = self._waiting[count:]
-        return count

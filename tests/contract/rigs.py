@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -35,15 +37,34 @@ class Rig:
     """The bytes that went over the wire, if there is one."""
 
 
-@pytest.fixture(params=["openssh", "asyncssh", "proxied", "fake"])
+class Bulk:
+    """A host all of whose transfers are told to be much, and so go through OpenSSH's client."""
+
+    def __init__(self, host: RemoteHost) -> None:
+        self._host = host
+        self.upload = functools.partial(host.upload, bulk=True)
+        self.download = functools.partial(host.download, bulk=True)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._host, name)
+
+
+@pytest.fixture(params=["openssh", "asyncssh", "proxied", "bulk to openssh", "bulk to asyncssh", "fake"])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    kind = request.param.rpartition(" ")[2]
     with contextlib.ExitStack() as stack:
-        if request.param == "fake":
+        if kind == "fake":
             made = _fake_rig(tmp_path)
         else:
-            proxied = request.param == "proxied"
-            served = serve(stack, "asyncssh" if proxied else request.param, tmp_path / "server")
-            made = _ssh_rig(stack, served, ProxyCommand(COMMAND) if proxied else None)
+            served = serve(stack, "asyncssh" if kind == "proxied" else kind, tmp_path / "server")
+            made = _ssh_rig(stack, served, ProxyCommand(COMMAND) if kind == "proxied" else None)
+        if request.param.startswith("bulk"):
+            connect = made.connect
+            made = replace(
+                made,
+                host=cast("RemoteHost", Bulk(made.host)),
+                connect=lambda: cast("RemoteHost", Bulk(connect())),
+            )
         yield made
         made.host.close()
     _assert_nothing_left(made.home)

@@ -122,8 +122,9 @@ def test_an_upload_goes_on_while_its_last_attempt_still_waits(rig: Rig, tmp_path
         """A host whose upload is left alone in its midst."""
 
         round_trip_s = 0.0
+        bulk_bytes = 0
 
-        def upload(self, command: str, write: Callable[..., None]) -> object:
+        def upload(self, command: str, write: Callable[..., None], **_: object) -> object:
             waiting = left.enter_context(rig.host._execute(command))  # type: ignore[attr-defined]
 
             class Part:
@@ -178,11 +179,12 @@ def test_a_line_that_lets_nothing_through_is_given_up(
 
     class Broken:
         round_trip_s = 0.0
+        bulk_bytes = 0
 
         def run(self, *arguments: object, **more: object) -> object:
             return rig.host.run(*arguments, **more)  # type: ignore[arg-type]
 
-        def upload(self, *_: object) -> None:
+        def upload(self, *_: object, **__: object) -> None:
             raise ConnectionLost("it broke")
 
     errors: list[type[BaseException]] = []

@@ -27,6 +27,7 @@ from snakemake_executor_ec2.errors import (
     StagingError,
 )
 from snakemake_executor_ec2.ports import ANSWER_BYTES, Completed
+from tests.fakes.conversation import FakeConversation
 
 T = TypeVar("T")
 
@@ -52,6 +53,7 @@ class FakeMachine:
     commands: list[str] = field(default_factory=list)
     """What was run on it."""
     round_trip_s: float = 0.0
+    bulk_bytes: int = 0
     hosts: list[FakeRemoteHost] = field(default_factory=list)
     """Every connection that there was."""
 
@@ -85,6 +87,7 @@ class FakeRemoteHost:
     def __init__(self, machine: FakeMachine, *, silence_s: float = 60.0) -> None:
         self.machine = machine
         self.round_trip_s = machine.round_trip_s
+        self.bulk_bytes = machine.bulk_bytes
         self._silence_s = silence_s
         self._lost = threading.Event()
         self._frozen = threading.Event()
@@ -121,8 +124,11 @@ class FakeRemoteHost:
                     raise InstanceLost("the machine sends an answer without end")
             return execution.completed(b"".join(pieces), deadline)
 
-    def upload(self, command: str, write: Callable[[BinaryIO], None]) -> Completed:
+    def pin(self, host_keys: Collection[str]) -> None:
         """See the port."""
+
+    def upload(self, command: str, write: Callable[[BinaryIO], None], **_: bool) -> Completed:
+        """See the port; all its streams are as fast."""
         with self._execute(command) as execution:
             output = bytearray()
             drain = threading.Thread(target=execution.drain, args=(output,), daemon=True)
@@ -133,7 +139,7 @@ class FakeRemoteHost:
             drain.join()
             return execution.completed(bytes(output))
 
-    def download(self, command: str, read: Callable[[BinaryIO], T], *, stdin: bytes = b"") -> T:
+    def download(self, command: str, read: Callable[[BinaryIO], T], *, stdin: bytes = b"", **_: bool) -> T:
         """See the port."""
         with self._execute(command) as execution:
             execution.feed(stdin)
@@ -331,48 +337,6 @@ class _Execution:
         with contextlib.suppress(OSError, ValueError):
             while data := self._stderr.read(65536):
                 self._said += data
-
-
-class FakeConversation:
-    """See `ports.Conversation`."""
-
-    def __init__(self, execution: _Execution) -> None:
-        self._execution = execution
-        self._rest = b""
-
-    def send(self, data: bytes) -> None:
-        """See the port."""
-        with self._left_if_lost():
-            _Stream(self._execution).write(data)
-
-    def line(self, deadline: float | None) -> bytes | None:
-        """See the port."""
-        while b"\n" not in self._rest:
-            with self._left_if_lost():
-                self._rest += (data := self._execution.receive(_CHUNK, deadline))
-            if not data:
-                return None
-        line, _, self._rest = self._rest.partition(b"\n")
-        return line
-
-    def end(self) -> Completed:
-        """See the port."""
-        with self._execution:
-            self._execution.end_stdin()
-            return self._execution.completed(b"")
-
-    def close(self) -> None:
-        """See the port."""
-        with self._execution:
-            self._execution.end_stdin()
-
-    @contextlib.contextmanager
-    def _left_if_lost(self) -> Iterator[None]:
-        try:
-            yield
-        except ConnectionLost:
-            self.close()
-            raise
 
 
 class _Stream(io.RawIOBase, BinaryIO):

@@ -77,6 +77,8 @@ class _Says:
     """A host that answers each command with the same."""
 
     round_trip_s = 0.0
+    bulk_bytes = 1
+    """Everything is much: so `pack` is asked whether it is."""
 
     def __init__(self, output: bytes, exit_code: int) -> None:
         self._done = Completed(exit_code=exit_code, stdout=output, stderr=output[:1000])
@@ -84,7 +86,7 @@ class _Says:
     def run(self, *_: object, **__: object) -> Completed:
         return self._done
 
-    def upload(self, _: str, write: Callable[[BinaryIO], None]) -> Completed:
+    def upload(self, _: str, write: Callable[[BinaryIO], None], **__: object) -> Completed:
         write(io.BytesIO())
         return self._done
 

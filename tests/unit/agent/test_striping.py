@@ -22,11 +22,12 @@ class Host:
     """Its lanes end as the test says; its `unpack` reads nothing and fails once its input ends."""
 
     round_trip_s = 0.05
+    bulk_bytes = 0
 
     def __init__(self, lane: Callable[[], Completed]) -> None:
         self.lane = lane
 
-    def upload(self, command: str, write: Callable[[BinaryIO], None]) -> Completed:
+    def upload(self, command: str, write: Callable[[BinaryIO], None], **_: object) -> Completed:
         if " lane " in command:
             return self.lane()
         with contextlib.suppress(BrokenPipeError):
