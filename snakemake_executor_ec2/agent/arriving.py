@@ -19,6 +19,8 @@ from .stash import Stash
 from .state import AgentError, home, read_request, say, try_lock, write_whole
 
 _TRANSFER = re.compile(r"[0-9a-f]{32}")
+_ENDS_ITSELF_S = 0.5
+"""A connection that was cut has ended for both sides; what is left of it in a pipe is still taken."""
 _LET_GO_S = 10.0
 _TICK_S = 0.02
 
@@ -78,9 +80,10 @@ def arrived() -> int:
 def _end_other(path: str) -> None:
     began = time.monotonic()
     while (lock := _locked(path)) is None:
-        patient = time.monotonic() - began < _LET_GO_S
-        with contextlib.suppress(OSError, ValueError), open(f"{path}.pid", encoding="ascii") as file:
-            os.kill(int(file.read()), signal.SIGTERM if patient else signal.SIGKILL)
+        waited_s = time.monotonic() - began
+        if waited_s > _ENDS_ITSELF_S:
+            with contextlib.suppress(OSError, ValueError), open(f"{path}.pid", encoding="ascii") as file:
+                os.kill(int(file.read()), signal.SIGTERM if waited_s < _LET_GO_S else signal.SIGKILL)
         time.sleep(_TICK_S)
     lock.close()
 
