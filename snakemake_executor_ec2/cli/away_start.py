@@ -46,7 +46,7 @@ def start(dag: Any, settings: Any, arguments: Sequence[str], options: argparse.N
     if not list(dag.needrun_jobs()):
         print("Nothing to be done.")
         return 0
-    notices = Notices(settings.notify, to_stderr)
+    notices = Notices(settings.notify, to_stderr, here=False)
     try:
         config = run_config(settings)
         order = _order(dag, settings, arguments, options, config)

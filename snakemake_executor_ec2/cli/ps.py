@@ -73,7 +73,7 @@ def _state(row: Row) -> str:
             return "idle"
         return row.attempt.phase.value if row.attempt else row.found.state.value
     if row.is_away:
-        return "runs the workflow"
+        return "has a run that is away"
     if row.verdict is Verdict.DEAD:
         return "without a controller"
     whose = f"of {row.found.folder}" if row.found.folder else "of another folder"

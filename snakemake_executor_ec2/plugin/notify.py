@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -32,6 +33,7 @@ _TIMEOUT_S = 10.0
 _PAUSES_S = (1.0, 3.0)
 """Between the tries of a URL."""
 _OPTION = "--ec2-notify"
+_SCRIPTS = frozenset({".bash", ".jl", ".js", ".pl", ".py", ".R", ".rb", ".sh"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +93,24 @@ def _url(text: str) -> str:
     return text
 
 
+def _check_command(command: tuple[str, ...]) -> None:
+    """Raise ConfigurationError for one that could only fail at the run's end, when nobody looks."""
+    if command and shutil.which(command[0]) is None:
+        raise ConfigurationError(f"{_OPTION}: there is no program {Path(command[0]).name} on this computer")
+    for word in command[1:]:
+        if Path(word).suffix in _SCRIPTS and not word.startswith("-") and not Path(word).is_file():
+            raise ConfigurationError(f"{_OPTION}: there is no file {Path(word).name} where it is looked for")
+
+
 class Notices:
     """Those of one run: there is one, however often its end is told."""
 
-    def __init__(self, option: str | None, warn: Callable[[str], None]) -> None:
-        """Raises ConfigurationError."""
+    def __init__(self, option: str | None, warn: Callable[[str], None], *, here: bool = True) -> None:
+        """`here`: a command has to be on this computer. Raises ConfigurationError."""
         self._receiver = receiver(option)
         self._warn = warn
+        if here and self._receiver is not None:
+            _check_command(self._receiver.command)
         os.environ.pop(VARIABLE, None)  # it is no job's business
 
     def refused(self) -> None:

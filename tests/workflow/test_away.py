@@ -233,7 +233,7 @@ def test_a_failed_run_waits_for_a_look_and_goes_on_when_it_is_mended(
     assert "Error in rule join" in away("attach", status=1)
     assert (away.folder / "out/a.txt").read_text() == "ALPHA\n"
     ps = away.shell(away.folder, "ps")
-    assert "runs the workflow" in ps
+    assert "has a run that is away" in ps
     assert "found: 0 machines" in away.shell(away.folder, "gc")
 
     (away.folder / "Snakefile").write_text(SNAKEFILE)

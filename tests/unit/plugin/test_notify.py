@@ -11,7 +11,7 @@ import pytest
 
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.plugin import notify as notifying
-from snakemake_executor_ec2.plugin.notify import Ended, Receiver, notify, receiver
+from snakemake_executor_ec2.plugin.notify import Ended, Notices, Receiver, notify, receiver
 from tests.receiver import SECRET, receiving
 
 ENDED = Ended(
@@ -34,6 +34,17 @@ def told(to: Receiver) -> tuple[bool, list[str], list[float]]:
     warnings: list[str] = []
     pauses: list[float] = []
     return notify(to, ENDED, warnings.append, pauses.append), warnings, pauses
+
+
+@pytest.mark.parametrize(
+    "option", ["no-such-program now", f"{sys.executable} no_such.py", "sh -e no_such.sh"]
+)
+def test_a_command_that_is_not_there_is_refused(option: str) -> None:
+    """Before anything is launched; at the end nobody would hear of it. Unless it is another computer's."""
+    with pytest.raises(ConfigurationError, match=r"there is no (program|file) no.such"):
+        Notices(option, print)
+    Notices(option, print, here=False)
+    Notices(f"{sys.executable} {__file__} --as no_such.txt", print)
 
 
 def test_a_url_gets_the_document() -> None:
