@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from types import TracebackType
@@ -54,6 +53,8 @@ class Item(NamedTuple):
 
 
 class _Arrival(NamedTuple):
+    """An entry, or a folder below one."""
+
     part: str
     target: str
     real: str
@@ -101,8 +102,9 @@ class Landing:
         self._stash = stash
         self._links: dict[str, _Link] = {}
         self._parents: dict[str, str] = {}
-        self._made: set[str] = set()
         self._checked: set[str] = set()
+        self._last: tuple[str, _Arrival | None] = "", None
+        """The last member's folder, and what `_within` says of it: most often the next one is there, too."""
         self._arrivals: list[_Arrival] = []
         self._trees: dict[str, _Arrival] = {}
         self._kinds: dict[str, str] = {}
@@ -111,7 +113,7 @@ class Landing:
         self._directories: list[tuple[str, Item]] = []
         self._whole: list[tuple[str, str, int]] = []
         self._growing: _Growing | None = None
-        self.size = 0
+        self.size = self._told = 0
 
     def __enter__(self) -> Landing:
         return self
@@ -135,12 +137,12 @@ class Landing:
     def add(self, item: Item, place: Callable[[str], str | None], content: memoryview | None = None) -> None:
         """Write one member under a temporary name. Raises ArchiveError if it is not to be trusted."""
         self._finish()
-        self._check_name(item)
-        tree = self._tree_of(item.name)
-        if tree is not None:
-            below = item.name[len(tree) :]
-            part, target, real = (whole + below for whole in self._trees[tree])
-            self._make(os.path.dirname(part))
+        folder, _, base = item.name.rpartition("/")
+        self._check_name(item, folder, base)
+        within = self._within(folder)
+        if within is not None:
+            part, target = f"{within.part}/{base}", f"{within.target}/{base}"
+            real = f"{within.real}/{base}"
         else:
             chosen = place("/" + item.name)
             if chosen is None:
@@ -158,7 +160,7 @@ class Landing:
         elif item.kind == "directory":
             os.mkdir(part, 0o700)
             self._directories.append((part, item))
-            if tree is None:
+            if within is None:
                 self._trees[item.name] = self._arrivals[-1]
         elif content is None:
             self._grow(item, part)
@@ -170,7 +172,13 @@ class Landing:
         if self._growing is None:
             raise ArchiveError("the archive is damaged: it holds what belongs to no file")
         self._growing.write(at, data)
-        self._count(len(data))
+        self.size += len(data)
+
+    def tell(self) -> None:
+        """Tell how much more has arrived."""
+        if self._progress and self.size > self._told:
+            self._progress(self.size - self._told)
+            self._told = self.size
 
     def commit(self) -> list[str]:
         """Let everything appear under its own name; returns the targets of the entries."""
@@ -186,11 +194,6 @@ class Landing:
         self._whole.clear()
         return targets
 
-    def _count(self, size: int) -> None:
-        self.size += size
-        if self._progress:
-            self._progress(size)
-
     def _parent(self, parent: str) -> str:
         """Make a folder that entries are put into; what it is without links."""
         if parent not in self._parents:
@@ -198,11 +201,6 @@ class Landing:
             remove_dead(parent, remove)
             self._parents[parent] = os.path.realpath(parent)
         return self._parents[parent]
-
-    def _make(self, folder: str) -> None:
-        if folder not in self._made:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            self._made.add(folder)
 
     def _skip(self, item: Item) -> None:
         if item.coming:
@@ -218,7 +216,7 @@ class Landing:
         finally:
             os.close(fd)
         self._whole.append((item.key, part, item.size))
-        self._count(item.size)
+        self.size += item.size
 
     def _grow(self, item: Item, part: str) -> None:
         """Begin a large file, or go on with what has arrived of it."""
@@ -227,7 +225,7 @@ class Landing:
                 raise ArchiveError(f"the archive begins in the midst of /{item.name}")
             self._stash.take(item.key, item.have, part)
             os.chmod(part, 0o600)
-            self._count(item.have)
+            self.size += item.have
         flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC if item.have else _NEW
         self._growing = _Growing(item, part, os.open(part, flags, 0o600))
 
@@ -247,11 +245,10 @@ class Landing:
         os.close(growing.fd)
         self._growing = None
 
-    def _check_name(self, item: Item) -> None:
+    def _check_name(self, item: Item, folder: str, base: str) -> None:
         name = item.name
         if len(name) > _MOST_NAME or len(item.link) > _MOST_NAME:
             raise Refused(f"the archive holds a name that is too long: /{name[:100]}…")
-        folder, _, base = name.rpartition("/")
         if folder not in self._checked:
             self._check_folder(folder, name)
         if name[:1] == "/" or base in ("", ".", "..") or "\0" in base or not _is_text(name + item.link):
@@ -278,12 +275,28 @@ class Landing:
                 raise Refused(f"/{name} is below /{parent}, which is a {kind}")
         self._checked.add(folder)
 
-    def _tree_of(self, name: str) -> str | None:
-        end = name.rfind("/")
-        while end > 0:
-            if name[:end] in self._trees or self._kinds.get(name[:end]) == "skipped":
-                return name[:end] if name[:end] in self._trees else None
-            end = name.rfind("/", 0, end)
+    def _within(self, folder: str) -> _Arrival | None:
+        """Where the members of a folder go, if it is in a tree; None: they are entries. That stays so: what
+        has members can become neither an entry nor a directory any more."""
+        if folder == self._last[0]:
+            return self._last[1]
+        found = None
+        tree = self._tree_of(folder)
+        if tree is not None:
+            found = _Arrival(*(whole + folder[len(tree) :] for whole in self._trees[tree]))
+            if self._kinds[folder] != "directory":  # nobody has told of it
+                os.makedirs(found.part, mode=0o700, exist_ok=True)
+        self._last = folder, found
+        return found
+
+    def _tree_of(self, folder: str) -> str | None:
+        """The directory among the entries that a folder is, or is in; none if that was skipped."""
+        while folder:
+            if folder in self._trees:
+                return folder
+            if self._kinds.get(folder) == "skipped":
+                return None
+            folder = folder.rpartition("/")[0]
         return None
 
     def _make_links(self) -> None:
@@ -314,6 +327,8 @@ def _write_all(fd: int, at: int, data: memoryview) -> None:
 
 def _is_text(name: str) -> bool:
     """Whether a file system could have such a name."""
+    if name.isascii():
+        return True
     try:
         os.fsencode(name)
     except UnicodeEncodeError:
@@ -357,4 +372,6 @@ def remove(path: str) -> None:
             child = os.path.join(folder, name)
             if not os.path.islink(child):
                 os.chmod(child, 0o700)
+    import shutil  # late: with it come modules that few transfers need
+
     shutil.rmtree(path)

@@ -1,30 +1,18 @@
 """What attempts that broke off have brought of a transfer, so that the next one goes on from there.
 
-The sender names each file, in the state in which it is, by a key (`key_of`), and says how much of it has
-arrived. What has arrived is used only as long as nobody has touched it, which the kernel's change time tells.
+The sender names each file, in the state in which it is, by a key (`archive_writer.key_of`), and says how much
+of it has arrived. What has arrived is used only as long as nobody has touched it, which the kernel's change
+time tells.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from .frames import ArchiveError
-
-_TOO_FRESH_NS = 50_000_000
-"""A file that changed so short a time ago may change again without its times telling so."""
-
-
-def key_of(name: str, status: os.stat_result) -> str:
-    """What tells a file that is sent, in its present state, from all others; "" if that cannot be told."""
-    if abs(time.time_ns() - status.st_ctime_ns) < _TOO_FRESH_NS:
-        return ""
-    told = (name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    return hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 class Kept(NamedTuple):

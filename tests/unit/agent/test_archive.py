@@ -248,17 +248,19 @@ def test_more_that_is_left_out_than_can_be_named(tmp_path: Path) -> None:
     assert contents.skipped[0].startswith("/d/0000")
 
 
-def test_progress_counts_the_content(tmp_path: Path) -> None:
-    """Both sides can tell how far they are."""
-    (tmp_path / "f").write_bytes(bytes(3_000_000))
+@pytest.mark.parametrize(("sizes", "least", "most"), [([3_000_000], 3, 9), ([*range(300)], 1, 9)])
+def test_progress_counts_the_content(tmp_path: Path, sizes: list[int], least: int, most: int) -> None:
+    """Both sides can tell how far they are, in large files, and in small ones not with each."""
+    for number, size in enumerate(sizes):
+        (tmp_path / f"{number}").write_bytes(bytes(size))
     sent: list[int] = []
     received: list[int] = []
     stream = io.BytesIO()
-    size = write_archive(stream, [Entry(str(tmp_path / "f"), "/f")], progress=sent.append)
+    size = write_archive(stream, [Entry(str(tmp_path), "/d")], progress=sent.append)
     stream.seek(0)
-    contents = read_archive(stream, lambda _: str(tmp_path / "g"), progress=received.append)
-    assert sum(sent) == sum(received) == size == contents.size == 3_000_000
-    assert len(sent) >= 3
+    contents = read_archive(stream, lambda _: str(tmp_path / "out"), progress=received.append)
+    assert sum(sent) == sum(received) == size == contents.size == sum(sizes)
+    assert least <= len(sent) == len(received) <= most
 
 
 class _Line(io.BytesIO):

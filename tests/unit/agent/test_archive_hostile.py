@@ -114,6 +114,18 @@ _HOSTILE = {
     ],
     "below a file": [member("work/x", data=b"x"), member("work/x/z", data=b"x")],
     "a link instead of a parent": [member("work/x/z", data=b"x"), member("work/x", "l", link="y")],
+    "a link instead of a folder with members": [
+        member("work/d", "d"),
+        member("work/d/x/z", data=b"x"),
+        member("work/d/x", "l", link="y"),
+        member("work/d/x/y", data=b"x"),
+    ],
+    "a folder after its members": [
+        member("work/d", "d"),
+        member("work/d/x/z", data=b"x"),
+        member("work/d/x", "d"),
+    ],
+    "an entry after its members": [member("work/x/z", data=b"x"), member("work/x", "d")],
     "twice": [member("work/x", data=b"1"), member("work/x", data=b"2")],
     "twice in a directory": [
         member("work/d", "d"),
@@ -138,6 +150,17 @@ def test_a_hostile_archive_is_refused(tmp_path: Path, members: list[bytes]) -> N
         _receive(hostile(good, *members), folder)
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
     assert not [path for path in folder.rglob("*") if not path.is_dir()]
+
+
+def test_members_may_come_in_any_order_of_their_folders(tmp_path: Path) -> None:
+    """Told of or not, a folder's members are in it, however often others come between."""
+    names = ["d/a/1", "d/b/1", "d/a/2", "d/1", "d/told/1", "d/a/b/1", "d/a/3", "d/told/2", "d/b/2"]
+    members = [member(f"work/{name}", data=name.encode()) for name in names]
+    folders = [member("work/d", "d", mode=0o755), member("work/d/told", "d", mode=0o755)]
+    placed = _receive(hostile(*folders, *members, member("work/other", data=b"other")), tmp_path).placed
+    assert placed == [str(tmp_path / "d"), str(tmp_path / "other")]
+    found = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {tmp_path / name: name for name in [*names, "other"]}
 
 
 def test_links_that_do_no_harm_come_as_they_are(tmp_path: Path) -> None:
