@@ -28,7 +28,7 @@ ITEMS_HEAD = 1 << 20
 _DATA_HEAD = 64
 _MOST_NOISE = 1 << 20
 _WORTH_PACKING = 200
-_SAMPLE = 32768
+_SAMPLES, _SAMPLE = 4, 2048
 _FAST = 24 << 20
 """Bytes a second. Such a line would wait for zlib."""
 _KNOWN_AFTER = 4 << 20
@@ -87,9 +87,9 @@ class FrameWriter:
 
 
 def _shrinks(body: bytes | memoryview) -> bool:
-    """Whether a sample from its middle can be compressed."""
-    start = max(0, (len(body) - _SAMPLE) // 2)
-    sample = body[start : start + _SAMPLE]
+    """Whether samples of it can be compressed, from places that are as far apart as may be."""
+    step = max(len(body) // _SAMPLES, _SAMPLE)
+    sample = b"".join(body[at : at + _SAMPLE] for at in range(0, len(body), step))
     return len(zlib.compress(sample, 1)) < 0.9 * len(sample)
 
 
