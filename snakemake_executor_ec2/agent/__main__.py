@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from importlib import import_module
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
 
 _WITHOUT_ARGUMENTS = {
     "arrived": ("arriving", "arrived"),
@@ -48,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         from . import talk
 
         return talk.talk(main)
-    options = _parser().parse_args(arguments)
+    options = _options(given)
     keep_temporary_files_on_disk()
     for name in _OF_LOGIN:
         os.environ.pop(name, None)
@@ -67,16 +71,25 @@ def main(arguments: list[str] | None = None) -> int:
         return AGAIN if isinstance(error, Damaged) else 1
 
 
+def _options(given: list[str]) -> Any:
+    """What is asked. The usual commands need no parser, whose import alone takes longer than some of them."""
+    if len(given) == 1 and given[0] in _WITHOUT_ARGUMENTS:
+        return SimpleNamespace(command=given[0])
+    if given[:1] == ["unpack"]:
+        return SimpleNamespace(command="unpack", transfer="".join(given[1:2]), lanes=given[2:])
+    return _parser().parse_args(given)
+
+
 def _parser() -> argparse.ArgumentParser:
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog="agent.pyz", description="What runs a Snakemake job on this machine."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name in _WITHOUT_ARGUMENTS:
         commands.add_parser(name)
-    unpack = commands.add_parser("unpack")
-    unpack.add_argument("transfer", nargs="?", default="")
-    unpack.add_argument("lanes", nargs="*")
+    commands.add_parser("unpack", usage="agent.pyz unpack [TRANSFER [LANE ...]]")
     commands.add_parser("talk")
     commands.add_parser("lane").add_argument("name")
     commands.add_parser("supervisor").add_argument("label", help="for people who look at `ps`")
@@ -92,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: Any) -> int:
     # imported where they are used: a command should begin in no time
     command = options.command
     if command in _WITHOUT_ARGUMENTS:

@@ -8,16 +8,14 @@ import io
 import json
 import os
 import stat
-import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, BinaryIO
 
-from .archive import ArchiveError, Entry, read_archive, write_archive
-from .arriving import Arriving
-from .lanes import Joined, open_lanes
-from .local_disks import Disks
-from .state import AgentError, home, read_request, say, try_lock
+from .state import AgentError, home, read_request, say, stand_ins_table, try_lock
+
+# What only one of the commands needs is imported there: from the agent's zip file, a module is compiled anew
+# each time, and who waits for files waits for that.
 
 _BUFFER = 1 << 20
 _PACKED = ("directory", "file", "symlink")
@@ -74,6 +72,8 @@ def workdir() -> int:
     other things, as long as we may write there. With `local_disk_mb` the machine's local disks
     are to be used, for the trees as well if so much room is on them.
     """
+    from .local_disks import Disks
+
     request = read_request()
     disks, disk_mb = Disks(), request.get("local_disk_mb")
     with _lock_ours():
@@ -138,6 +138,8 @@ def _owner() -> str:
 
 
 def _sudo(*command: str, because: OSError) -> None:
+    import subprocess
+
     try:
         done = subprocess.run(
             ["sudo", "-n", *command], stdin=subprocess.DEVNULL, capture_output=True, check=False
@@ -157,6 +159,10 @@ def unpack(transfer: str = "", lanes: Sequence[str] = ()) -> int:
     Never replaces what it did not put there, except in directories that we made. What an archive that breaks
     off has brought waits for another attempt at the same transfer (see `arriving.py`).
     """
+    from .archive import ArchiveError, read_archive
+    from .arriving import Arriving
+    from .lanes import open_lanes
+
     # No lock while the archive comes: over a connection that is half open it may never end.
     ours = Ours()
     foreign: list[str] = []
@@ -187,6 +193,8 @@ def _input(fds: Sequence[int]) -> BinaryIO:
     for fd in fds:
         _widen(fd)
     if len(fds) > 1:
+        from .lanes import Joined
+
         return io.BufferedReader(Joined(fds), _BUFFER)
     return open(0, "rb", buffering=_BUFFER, closefd=False)
 
@@ -205,11 +213,12 @@ def pack() -> int:
     `missing`, `pipe`, `socket`, `device`, `unreadable` ("why" says it of the first ones) or `stand-in` (is
     or holds one). Only the first three are packed; where one of `must` is not, nothing is sent.
     """
+    from .archive_writer import Entry, write_archive
+
     request = read_request()
     must = [str(path) for path in request.get("must", [])]
     wanted = [*must, *(str(path) for path in request.get("paths", []))]
-    closed = _take_over(wanted)
-    found = {path: _describe(path) for path in wanted}
+    found, closed = _look_at(wanted)
     _tell_unreadable({path: told for path, told in found.items() if path in closed})
     _tell_stand_ins(found)
     there = [path for path in found if found[path]["kind"] in _PACKED]
@@ -227,6 +236,8 @@ def pack() -> int:
 
 def _tell_stand_ins(found: dict[str, dict[str, Any]]) -> None:
     """What was never sent here does not come back as a result: a job may have moved it into its own."""
+    if not os.path.exists(stand_ins_table()):
+        return
     from .standins import StandIns
 
     stand_ins = StandIns()
@@ -259,41 +270,40 @@ def _closed_in(path: str) -> str:
     return next(filter(None, map(_closed_in, children)), "")
 
 
-def _take_over(paths: list[str]) -> set[str]:
-    """Take over files that a step with sudo has left to root alone, if sudo allows it; otherwise reading
-    them fails and says why. Returns those of the paths that something prevented from being read."""
-    ours = Ours()
-    locks = {path: lock for path in paths if (lock := _lock_on(path, ours))}
-    locked = set(locks.values())
-    if locked:
+def _look_at(paths: list[str]) -> tuple[dict[str, dict[str, Any]], set[str]]:
+    """What each of the paths is, and which of them something prevented from being read.
+
+    Files that a step with sudo has left to root alone are taken over, if sudo allows it; otherwise reading
+    them fails and says why.
+    """
+    found, locks, closed = {}, {}, _closed_folders(paths)
+    for path in paths:
+        lock = closed.get(os.path.dirname(path), "")
+        if not lock:
+            found[path], is_readable = _describe(path)
+            lock = "" if is_readable else path
+        if lock:
+            locks[path] = lock
+    if locks:
         with contextlib.suppress(AgentError, PermissionError):
-            _sudo("chown", "-R", "-h", _owner(), "--", *sorted(locked), because=PermissionError())
-    return set(locks)
+            locked = sorted({*locks.values()})
+            _sudo("chown", "-R", "-h", _owner(), "--", *locked, because=PermissionError())
+        found.update((path, _describe(path)[0]) for path in locks)
+    return found, set(locks)
 
 
-def _lock_on(path: str, ours: Ours) -> str:
-    """What prevents reading a path: a folder on the way to it, or the path itself."""
-    parts = os.path.dirname(path).split(os.sep)
-    for depth in range(2, len(parts) + 1):
-        folder = os.sep.join(parts[:depth])
-        if os.path.isdir(folder) and not os.access(folder, os.X_OK):
-            return folder if ours.covers(folder) else ""
-    return path if os.path.lexists(path) and not _is_readable(path) else ""
-
-
-def _is_readable(path: str) -> bool:
-    """Whether we can read a file, or a directory and all that is in it."""
-    if os.path.islink(path):
-        return True
-    if not os.path.isdir(path):
-        return os.access(path, os.R_OK)
-    if not os.access(path, os.R_OK | os.X_OK):
-        return False
-    with os.scandir(path) as children:
-        return all(
-            _is_readable(each.path) if each.is_dir() else each.is_symlink() or os.access(each.path, os.R_OK)
-            for each in children
-        )
+def _closed_folders(paths: list[str]) -> dict[str, str]:
+    """By the folders that paths are in: one of ours on the way that keeps us from them, if there is one."""
+    ours = Ours()
+    found = {}
+    for folder in {os.path.dirname(path) for path in paths}:
+        parts = folder.split(os.sep)
+        on_the_way = (os.sep.join(parts[:depth]) for depth in range(2, len(parts) + 1))
+        closed = (each for each in on_the_way if os.path.isdir(each) and not os.access(each, os.X_OK))
+        first = next(closed, "")
+        if first and ours.covers(first):
+            found[folder] = first
+    return found
 
 
 def _widen(pipe: int) -> None:
@@ -302,25 +312,48 @@ def _widen(pipe: int) -> None:
         fcntl.fcntl(pipe, getattr(fcntl, "F_SETPIPE_SZ", 1031), _BUFFER)
 
 
-def _describe(path: str) -> dict[str, Any]:
+def _describe(path: str) -> tuple[dict[str, Any], bool]:
+    """What a path is, and whether all of it can be read."""
     try:
         status = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return {"kind": "missing", "bytes": 0}
-    if stat.S_ISDIR(status.st_mode):
-        return {"kind": "directory", "bytes": sum(_sizes(path))}
-    if stat.S_ISLNK(status.st_mode):
-        return {"kind": "symlink", "bytes": 0}
-    if stat.S_ISREG(status.st_mode):
-        return {"kind": "file", "bytes": status.st_size}
+        return {"kind": "missing", "bytes": 0}, True
+    mode = status.st_mode
+    if stat.S_ISDIR(mode):
+        size, is_readable = _inside(path)
+        return {"kind": "directory", "bytes": size}, is_readable
+    if stat.S_ISLNK(mode):
+        return {"kind": "symlink", "bytes": 0}, True
+    is_readable = _is_readable(path, status)
+    if stat.S_ISREG(mode):
+        return {"kind": "file", "bytes": status.st_size}, is_readable
     kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
-    return {"kind": next((kind for is_one, kind in kinds if is_one(status.st_mode)), "device"), "bytes": 0}
+    kind = next((kind for is_one, kind in kinds if is_one(mode)), "device")
+    return {"kind": kind, "bytes": 0}, is_readable
 
 
-def _sizes(path: str) -> Iterable[int]:
-    for folder, _names, files in os.walk(path):
-        for name in files:
-            try:
-                yield os.lstat(os.path.join(folder, name)).st_size
-            except FileNotFoundError:
+def _inside(folder: str) -> tuple[int, bool]:
+    """The bytes of what is in a folder, as far as it can be read; and whether all of it can."""
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return 0, False
+    size, is_readable = 0, True
+    with os.scandir(folder) as children:
+        for child in children:
+            if child.is_dir(follow_symlinks=False):
+                below, can_be_read = _inside(child.path)
+            elif child.is_symlink():
                 continue
+            else:
+                try:
+                    status = child.stat(follow_symlinks=False)
+                except FileNotFoundError:  # removed since
+                    continue
+                below, can_be_read = status.st_size, _is_readable(child.path, status)
+            size += below
+            is_readable &= can_be_read
+    return size, is_readable
+
+
+def _is_readable(path: str, status: os.stat_result) -> bool:
+    """Whether we can read what is not a folder. The mode of our own files tells that, without a question."""
+    return (status.st_uid == os.geteuid() and bool(status.st_mode & stat.S_IRUSR)) or os.access(path, os.R_OK)

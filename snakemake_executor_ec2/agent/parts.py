@@ -8,8 +8,6 @@ import functools
 import hashlib
 import os
 import re
-import secrets
-import socket
 import time
 from collections.abc import Callable
 
@@ -19,7 +17,7 @@ _NAME = re.compile(r"\.ec2-part-([0-9a-f]{12})-([0-9a-f]{12})-([0-9a-f]{12})-(\d
 
 def new_part(folder: str) -> str:
     """A new name in a folder."""
-    return os.path.join(folder, f"{_PART}{_owner(os.getpid())}-{secrets.token_hex(8)}")
+    return os.path.join(folder, f"{_PART}{_owner(os.getpid())}-{os.urandom(8).hex()}")
 
 
 def remove_dead(folder: str, remove: Callable[[str], None]) -> None:
@@ -55,7 +53,7 @@ def _owner(pid: int) -> str:
 @functools.lru_cache(maxsize=1)
 def _place() -> tuple[str, str, str]:
     """This computer, its boot, and the space that its process numbers count in."""
-    computer = socket.gethostname() + _text("/etc/machine-id")
+    computer = os.uname().nodename + _text("/etc/machine-id")
     space = ""
     with contextlib.suppress(OSError):
         space = os.readlink("/proc/self/ns/pid")

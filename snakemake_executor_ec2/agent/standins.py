@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import array
 import contextlib
-import ctypes
 import json
 import os
-import subprocess
+import stat
 import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .files import Ours
-from .state import AgentError, home, say
+from .state import AgentError, say, stand_ins_table
 
 MODE = 0o222
 _CLOSED = 0o000
@@ -29,7 +28,6 @@ _IS_CLOSED, _CHANGES = 1, 2
 """What a line of a list is, beside a whole folder."""
 _OTHERS = (0, 65534)
 """Owners of stand-ins: root, and nobody where the job is root."""
-_TABLE = "stand-ins"
 _DROP_FROM_BOUNDS = 24  # prctl's PR_CAPBSET_DROP
 _OVERRIDES = (1, 2, 3)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
 _CHOWN = (
@@ -65,7 +63,7 @@ class StandIns:
 
     def __init__(self) -> None:
         numbers = array.array("q")
-        with contextlib.suppress(FileNotFoundError), open(_table(), "rb") as file:
+        with contextlib.suppress(FileNotFoundError), open(stand_ins_table(), "rb") as file:
             numbers.frombytes(file.read())
         self._times = dict(zip(numbers[::2], numbers[1::2]))  # noqa: B905 - not in Python 3.9
 
@@ -81,16 +79,14 @@ class StandIns:
         """A stand-in that is, or is below, a path."""
         if not self:
             return None
-        for each in _below(path):
-            with contextlib.suppress(OSError):
-                if self.has(os.lstat(each)):
-                    return each
-        return None
+        return next((each for each, status in _below(path) if self.has(status)), None)
 
 
 def keep_from_reading() -> None:
     """Let this process, and all that it starts, obey the modes of files even as root."""
     if os.geteuid() == 0:
+        import ctypes
+
         library = ctypes.CDLL(None)
         for capability in _OVERRIDES:
             library.prctl(_DROP_FROM_BOUNDS, capability, 0, 0, 0)
@@ -137,15 +133,17 @@ class _Making:
         for path, time_ns in sorted(self._times, reverse=True):
             with contextlib.suppress(OSError):
                 os.utime(path, ns=(time_ns, time_ns))
-        with open(_table() + ".part", "wb") as file:
+        with open(stand_ins_table() + ".part", "wb") as file:
             self._inodes.tofile(file)
-        os.replace(_table() + ".part", _table())
+        os.replace(stand_ins_table() + ".part", stand_ins_table())
 
     def readable(self) -> bool:
         """Whether a job could read the stand-ins all the same: tried, as the job would."""
         if not self.made:
             return False
         keep_from_reading()
+        import subprocess  # late: most commands only ask for what there is
+
         test = f"import sys; open({self.made[-1]!r}, 'rb')"
         done = subprocess.run([sys.executable, "-c", test], capture_output=True, check=False)
         return done.returncode == 0
@@ -234,6 +232,8 @@ def _give_away(paths: list[str]) -> None:
     stay ours."""
     if not paths:
         return
+    import subprocess
+
     if os.geteuid() == 0:
         command = [sys.executable, "-c", _CHOWN, str(_OTHERS[1])]
     else:
@@ -243,12 +243,16 @@ def _give_away(paths: list[str]) -> None:
         subprocess.run(command, input=names, capture_output=True, check=False)
 
 
-def _below(path: str) -> Iterable[str]:
-    yield path
-    if not os.path.islink(path):
-        for folder, _, names in os.walk(path):
-            yield from (os.path.join(folder, name) for name in names)
-
-
-def _table() -> str:
-    return os.path.join(home(), _TABLE)
+def _below(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """A path and all that is below it, as far as that can be seen."""
+    with contextlib.suppress(OSError):
+        status = os.lstat(path)
+        yield path, status
+        if stat.S_ISDIR(status.st_mode):
+            with os.scandir(path) as children:
+                for child in children:
+                    if child.is_dir(follow_symlinks=False):
+                        yield from _below(child.path)
+                    else:
+                        with contextlib.suppress(FileNotFoundError):  # removed since
+                            yield child.path, child.stat(follow_symlinks=False)

@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from typing import IO, Any
@@ -28,6 +27,11 @@ def home() -> str:
     path = os.path.join(os.path.expanduser("~"), ".snakemake-ec2")
     os.makedirs(path, mode=0o700, exist_ok=True)
     return path
+
+
+def stand_ins_table() -> str:
+    """Where it is noted which files are stand-ins (`standins.py`)."""
+    return os.path.join(home(), "stand-ins")
 
 
 def keep_temporary_files_on_disk(mounts: str = "/proc/mounts") -> None:
@@ -108,6 +112,8 @@ def spawn_detached(arguments: list[str], request: dict[str, Any], log: str) -> d
     The request goes through a pipe: it is never on a disk nor in an argument. The new process
     survives this one and the ssh connection; what it prints to standard error goes to `log`.
     """
+    import subprocess  # late: most commands start none
+
     with open(log, "ab") as errors:
         child = subprocess.Popen(
             command_line(*arguments),

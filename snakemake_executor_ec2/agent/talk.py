@@ -20,7 +20,7 @@ from importlib import import_module
 
 from .state import say
 
-_COMING = ("hostkey", "lease", "files", "standins", "supervisor")
+_COMING = ("hostkey", "lease", "files", "local_disks", "standins", "supervisor")
 """What the usual commands need, in their order: imported once, while nothing is asked."""
 _MOST = 4096
 """So many bytes of what a command says are told."""

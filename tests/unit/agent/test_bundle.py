@@ -92,6 +92,31 @@ def test_it_runs_as_a_file_and_as_a_module(machine: Machine) -> None:
     assert b"lease_s" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "given", "needless"),
+    [
+        ("pack", b"{}", {"extract", "parts", "arriving", "lanes", "standins", "local_disks"}),
+        ("unpack", b"", {"standins", "local_disks"}),
+    ],
+)
+def test_who_waits_for_files_does_not_wait_for_modules(
+    machine: Machine, command: str, given: bytes, needless: set[str]
+) -> None:
+    """Each one of ours is compiled at every start; these of the standard library take milliseconds."""
+    python, *words = machine.command(command)
+    done = subprocess.run(
+        [python, "-S", "-X", "importtime", *words],
+        input=given,
+        env=machine.environment,
+        capture_output=True,
+        check=False,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
+    assert f"{_OURS}.agent.frames" in imported
+    assert not imported & {f"{_OURS}.agent.{name}" for name in needless}
+    assert not imported & {"argparse", "ctypes", "shutil", "socket", "subprocess"}
+
+
 def test_a_command_that_there_is_not(machine: Machine) -> None:
     """argparse's usual answer."""
     assert machine.ask("dance").exit_code == 2

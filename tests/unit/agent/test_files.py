@@ -184,6 +184,8 @@ def test_pack_says_what_every_path_is(machine: Machine, tmp_path: Path) -> None:
     (there / "dir" / "sub").mkdir(parents=True)
     (there / "dir" / "sub" / "file").write_text("12345")
     (there / "link").symlink_to("nowhere")
+    (there / "dir" / "link").symlink_to("sub")
+    (there / "dir" / "nowhere").symlink_to("not/there")
     os.mkfifo(there / "pipe")
     names = ["dir", "link", "pipe", "missing", "dir/sub/file/below"]
     contents = _pack(machine, tmp_path / "back", paths=[str(there / name) for name in names])
@@ -210,6 +212,25 @@ def test_pack_of_what_is_ours_and_closed(machine: Machine, tmp_path: Path) -> No
     contents = _pack(machine, tmp_path / "back", must=[str(tmp_path / "secret")])
     assert len(contents.placed) == 1
     assert (tmp_path / f"back{tmp_path}/secret").stat().st_mode & 0o777 == 0
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o500])
+def test_pack_of_a_folder_of_ours_that_is_closed(machine: Machine, tmp_path: Path, mode: int) -> None:
+    """So with a folder within a result, whether it can be listed, entered, or neither."""
+    closed = tmp_path / "tree" / "closed"
+    closed.mkdir(parents=True)
+    (closed / "file").write_text("1")
+    closed.chmod(mode)
+    _sudo_is(machine, tmp_path, "exit 1")
+    try:
+        contents = _pack(machine, tmp_path / "back", must=[str(tmp_path / "tree")])
+        back = tmp_path / f"back{closed}"
+        assert [back.stat().st_mode & 0o777, closed.stat().st_mode & 0o777] == [mode, mode]
+        back.chmod(0o700)
+        assert (back / "file").read_text() == "1"
+        assert contents.begin["paths"][str(tmp_path / "tree")]["kind"] == "directory"
+    finally:
+        closed.chmod(0o700)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
