@@ -52,8 +52,8 @@ def main() -> None:
             print(f"the controller has grown by {_grown(ours, sources, folder) >> 20} MiB at most")
         far = {
             f"one file of {options.far_mib} MiB": _tree(folder / "far", [options.far_mib << 20]),
-            f"{options.files // 50} files of 4 KiB": _tree(
-                folder / "far-small", [4096] * (options.files // 50)
+            f"{options.files // 100} files of 4 KiB": _tree(
+                folder / "far-small", [4096] * (options.files // 100)
             ),
         }
         with (

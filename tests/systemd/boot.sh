@@ -24,9 +24,10 @@ system_info:
     sudo: ["ALL=(ALL) NOPASSWD:ALL"]
     shell: /bin/bash
 END
-# As strict as an image may be: nothing outlives a connection; sshd has the algorithms of Amazon Linux 2023, and
-# forwards nothing; what a login shell reads is noisy, and closes what it makes.
+# As strict as an image may be: nothing outlives a connection; nothing is run from /tmp; sshd has the algorithms of
+# Amazon Linux 2023, and forwards nothing; what a login shell reads is noisy, and closes what it makes.
 mkdir -p "$root/etc/systemd/logind.conf.d"
+echo "/tmp /tmp none bind,noexec,nosuid,nodev 0 0" >> "$root/etc/fstab"
 printf '[Login]\nKillUserProcesses=yes\n' > "$root/etc/systemd/logind.conf.d/strict.conf"
 curves=ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521
 certificates=ssh-ed25519-cert-v01@openssh.com,rsa-sha2-256-cert-v01@openssh.com,rsa-sha2-512-cert-v01@openssh.com

@@ -90,6 +90,11 @@ class SystemdCloud:
         for name in list(self._machines):
             self._end(name)
 
+    def environment(self) -> dict[str, str]:
+        """What a program finds it with."""
+        kept = {name: value for name, value in os.environ.items() if name not in self.unset}
+        return {**kept, **self.env}
+
     def instances(self, *states: str) -> list[str]:
         """Ids of the instances in these states."""
         return [each["InstanceId"] for each in self._described() if each["State"]["Name"] in states]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -172,6 +173,23 @@ def test_a_large_file_goes_from_machine_to_machine(runner: WorkflowRunner) -> No
     assert run.returncode == 0, run.output
     assert "got 1 large file, 21 MB, from machine i-" in run.output
     assert (run.folder / "1.txt").read_text() == (run.folder / "2.txt").read_text()
+
+
+def test_much_goes_through_openssh(runner: WorkflowRunner) -> None:
+    """Up and down, past what a strict sshd and a noisy login shell have to say."""
+    much = os.urandom(1 << 20) * 150
+    (runner.folder / "much").write_bytes(much)
+    run = runner(
+        {
+            "Snakefile": "rule one:\n    input: 'much'\n    output: 'same', 'logins'\n"
+            "    shell: 'cp {input} {output[0]}; sudo journalctl -u ssh | grep Accepted > {output[1]}'\n"
+        },
+        timeout_s=600,
+    )
+    assert run.returncode == 0, run.output
+    assert (run.folder / "same").read_bytes() == much
+    # One login to begin with, and one for what was sent.
+    assert len((run.folder / "logins").read_text().splitlines()) == 2
 
 
 def _log(runner: WorkflowRunner) -> str:
