@@ -51,13 +51,14 @@ class SshHost:
         self._sock = sock
         self._address = address
         self._client = client
+        self._is_client_used = client is not None
         self.round_trip_s = 0.0
 
     @property
     def bulk_bytes(self) -> int:
         """See the port."""
         is_near = 0 < self.round_trip_s < _NEAR_S
-        return _BULK if self._client is not None and is_near else 0
+        return _BULK if self._is_client_used and is_near else 0
 
     def pin(self, host_keys: Collection[str]) -> None:
         """See the port."""
@@ -176,13 +177,12 @@ class SshHost:
         return ConnectionLost(f"The connection to {self._address} broke off: {why}.")
 
     def _begun(self, command: str, *, bulk: bool) -> _Execution | Program:
-        client = self._client
-        if bulk and client is not None:
+        if bulk and self._is_client_used and self._client is not None:
             try:
-                return client.execute(command, self._lost)
+                return self._client.execute(command, self._lost)
             except Unusable as error:
                 _log.debug("OpenSSH's client is not used for %s: %s", self._address, error)
-                self._client = None
+                self._is_client_used = False  # what it runs for other threads is still to end with us
         return self._execute(command)
 
     def _execute(self, command: str, *, quiet: bool = False) -> _Execution:

@@ -14,6 +14,7 @@ import os
 import secrets
 import select
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -184,8 +185,10 @@ class Program:
         self._ended(self)
 
     def kill(self) -> None:
-        """End it at once; from any thread."""
-        self._process.kill()
+        """End it at once, and what it runs: an `ssh` may be a script. From any thread."""
+        if self._process.returncode is None:  # else its number may be another's
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def await_begin(self, token: str) -> None:
         """Wait until the command is about to begin: it prints the token. Raises Unusable."""

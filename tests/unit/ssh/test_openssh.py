@@ -153,6 +153,72 @@ def test_what_ends_it_is_a_lost_connection(host: SshHost, how: str) -> None:
     host.close()
 
 
+@pytest.mark.parametrize("when", ["in its midst", "before it begins"])
+def test_an_ssh_that_is_a_script_ends_with_what_it_runs(
+    host: SshHost, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its program would go on, and hold the streams that are waited for: for ever."""
+    real = shutil.which("ssh")
+    runs = f'{real} "$@"' if when == "in its midst" else "sleep 60"
+    program = _program(tmp_path / "ssh", f"{runs}\nexit $?")
+    monkeypatch.setattr(shutil, "which", lambda _: program)
+    monkeypatch.setattr(module, "_BEGINS_WITHIN_S", 20.0 if when == "in its midst" else 0.5)
+    began = time.monotonic()
+    if when == "before it begins":
+        _there_and_back(host)
+    else:
+        _close_in_its_midst(host)
+        with pytest.raises(ConnectionLost):
+            host.upload("cat > /dev/null", _endless, bulk=True)
+    assert time.monotonic() - began < 30
+    host.close()
+
+
+def test_what_runs_ends_with_the_connection_though_more_is_of_no_use(
+    host: SshHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that could not begin says nothing of those that have: a cancelled job's transfer must end."""
+
+    def then_enough() -> None:
+        _wait_for_client(host)
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "which", lambda _: None)
+            assert host.upload("cat > /dev/null", lambda _: None, bulk=True).exit_code == 0
+        host.close()
+
+    thread = threading.Thread(target=then_enough, daemon=True)
+    thread.start()
+    ends = time.monotonic() + 20
+
+    def write(stream: BinaryIO) -> None:
+        while time.monotonic() < ends:
+            stream.write(bytes(1 << 20))
+
+    with pytest.raises(ConnectionLost):
+        host.upload("cat > /dev/null", write, bulk=True)
+    assert time.monotonic() < ends
+    thread.join()
+
+
+def _endless(stream: BinaryIO) -> None:
+    while True:
+        stream.write(bytes(1 << 20))
+
+
+def _wait_for_client(host: SshHost) -> None:
+    while not host._client._running:  # type: ignore[union-attr]
+        time.sleep(0.01)
+    time.sleep(0.3)
+
+
+def _close_in_its_midst(host: SshHost) -> None:
+    def close() -> None:
+        _wait_for_client(host)
+        host.close()
+
+    threading.Thread(target=close, daemon=True).start()
+
+
 def test_no_secret_is_seen(host: SshHost, server: Server) -> None:
     """The key is in no command line, and in no file that has a name."""
     seen: list[str] = []
