@@ -60,14 +60,14 @@ class Talk:
     ) -> Completed | None:
         head = json.dumps({"arguments": list(arguments), "bytes": len(data)}).encode()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        printed = b""
+        printed = bytearray()
         try:
             self._conversation.send(head + b"\n" + data)
             while (line := self._conversation.line(deadline)) is not None:
                 told = _told(line)
                 if "ended" in told:
-                    return _completed(told, printed)
-                printed = _with(printed, line, most_bytes)
+                    return _completed(told, bytes(printed))
+                _keep(printed, line, most_bytes)
         except BrokenPipeError:
             pass
         except (ConnectionLost, InstanceLost):
@@ -127,10 +127,10 @@ def _told(line: bytes) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _with(printed: bytes, line: bytes, most_bytes: int) -> bytes:
-    if len(printed) + len(line) > most_bytes:
+def _keep(printed: bytearray, line: bytes, most_bytes: int) -> None:
+    printed += line + b"\n"
+    if len(printed) > most_bytes:
         raise InstanceLost("the machine sends an answer without end")
-    return printed + line + b"\n"
 
 
 def _completed(told: dict[str, Any], printed: bytes) -> Completed:

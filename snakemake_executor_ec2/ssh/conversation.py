@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -30,7 +31,8 @@ class SshConversation:
         """`close` closes the connection."""
         self._close = close
         self._execution = execution
-        self._rest = b""
+        self._lines: deque[bytes] = deque()
+        self._rest = bytearray()
 
     def send(self, data: bytes) -> None:
         """See the port."""
@@ -41,20 +43,22 @@ class SshConversation:
 
     def line(self, deadline: float | None) -> bytes | None:
         """See the port."""
-        while b"\n" not in self._rest:
-            left = None if deadline is None else max(0.01, deadline - time.monotonic())
+        while not self._lines:
             try:
-                data = self._execution.receive(_MOST, left)
+                data = self._execution.receive(_MOST, _left(deadline))
             except TimeoutError:
                 self._close()
                 raise ConnectionLost("The machine did not answer in time.") from None
             if not data:
                 return None
-            self._rest += data
+            first, *others = data.split(b"\n")
+            self._rest += first
             if len(self._rest) > LINE_BYTES:
                 raise too_much("a line")
-        line, _, self._rest = self._rest.partition(b"\n")
-        return line
+            if others:
+                self._lines += (bytes(self._rest), *others[:-1])
+                self._rest = bytearray(others[-1])
+        return self._lines.popleft()
 
     def end(self) -> Completed:
         """See the port."""
@@ -66,6 +70,14 @@ class SshConversation:
         """See the port."""
         with self._execution:
             self._execution.end_stdin()
+
+
+def _left(deadline: float | None) -> float | None:
+    """How long may still be waited. Raises TimeoutError: who goes on talking is not waited for, either."""
+    left = None if deadline is None else deadline - time.monotonic()
+    if left is not None and left <= 0:
+        raise TimeoutError
+    return left
 
 
 def too_much(what: str) -> InstanceLost:
