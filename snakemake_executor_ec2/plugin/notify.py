@@ -33,7 +33,12 @@ _TIMEOUT_S = 10.0
 _PAUSES_S = (1.0, 3.0)
 """Between the tries of a URL."""
 _OPTION = "--ec2-notify"
-_SCRIPTS = frozenset({".bash", ".jl", ".js", ".pl", ".py", ".R", ".rb", ".sh"})
+_RUNS_SCRIPTS = re.compile(r"python[0-9.]*|(ba|da|z)?sh|Rscript|perl|ruby|node|julia")
+"""Other programs (ssh, docker, curl) may mean files of other computers."""
+_SCRIPT = re.compile(r"[\w./~+-]{1,200}\.(bash|jl|js|pl|py|R|rb|sh)", re.ASCII)
+"""The name of a script, and no code (`sh -c "cd there; ./tell.sh"`), which may hold secrets."""
+_FLAGS = re.compile(r"-[BEIOPRSbdeisuvx]+")
+"""Such as may stand before a script; after others, what follows may be something else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +101,19 @@ def _url(text: str) -> str:
 def _check_command(command: tuple[str, ...]) -> None:
     """Raise ConfigurationError for one that could only fail at the run's end, when nobody looks."""
     if command and shutil.which(command[0]) is None:
-        raise ConfigurationError(f"{_OPTION}: there is no program {Path(command[0]).name} on this computer")
-    for word in command[1:]:
-        if Path(word).suffix in _SCRIPTS and not word.startswith("-") and not Path(word).is_file():
-            raise ConfigurationError(f"{_OPTION}: there is no file {Path(word).name} where it is looked for")
+        raise ConfigurationError(f"{_OPTION}: there is no program {_name(command)} on this computer")
+    if len(command) > 1 and _RUNS_SCRIPTS.fullmatch(Path(command[0]).name):
+        script = next((word for word in command[1:] if not _FLAGS.fullmatch(word)), "")
+        if _SCRIPT.fullmatch(script) and not Path(script).is_file() and shutil.which(script) is None:
+            raise ConfigurationError(
+                f"{_OPTION}: there is no file {Path(script).name} where it is looked for"
+            )
+
+
+def _name(command: tuple[str, ...]) -> str:
+    """The program's; not the secret of `TOKEN=… program`, which only a shell would understand."""
+    name, is_set, _ = command[0].partition("=")
+    return f"{name}=…" if is_set else Path(name).name
 
 
 class Notices:
@@ -156,7 +170,7 @@ def notify(
 
 def _run(command: tuple[str, ...], document: bytes) -> str:
     """Give a command the document on its standard input; what went wrong."""
-    name = Path(command[0]).name
+    name = _name(command)
     try:
         done = subprocess.run(command, input=document, stdout=subprocess.DEVNULL, timeout=COMMAND_S)
     except subprocess.TimeoutExpired:

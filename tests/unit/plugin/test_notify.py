@@ -47,6 +47,29 @@ def test_a_command_that_is_not_there_is_refused(option: str) -> None:
     Notices(f"{sys.executable} {__file__} --as no_such.txt", print)
 
 
+def test_a_secret_before_a_program_is_not_repeated() -> None:
+    """No shell reads the command, so that it is taken for a program."""
+    with pytest.raises(ConfigurationError, match="there is no program TOKEN=… on") as error:
+        Notices(f"TOKEN={SECRET} curl", print)
+    assert SECRET not in str(error.value)
+    assert SECRET not in "".join(told(Receiver(command=(f"TOKEN={SECRET}", "curl")))[1])
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "sh -c 'cd /; ./no_such.sh'",
+        f"sh -c 'TOKEN={SECRET} {'x' * 300}.sh'",
+        f"{sys.executable} -c 'print(1)' no_such.py",
+        "env X=1 there.sh",
+        f"sh {__file__} no_such.sh",
+    ],
+)
+def test_what_may_be_no_script_of_this_computer_is_not_refused(option: str) -> None:
+    """Code, an argument, a file elsewhere."""
+    Notices(option, print)
+
+
 def test_a_url_gets_the_document() -> None:
     """By POST, as JSON, once."""
     with receiving() as (url, got):
