@@ -39,7 +39,7 @@ class Arriving:
 
     def __enter__(self) -> Arriving:
         if self._path:
-            self._lock = _locked(self._path)
+            self._lock = _locked_soon(self._path)
             if self._lock is None:
                 raise AgentError("another attempt at this transfer is under way")
             write_whole(f"{self._path}.pid", str(os.getpid()))
@@ -98,6 +98,15 @@ def _end_input(fds: Sequence[int], *_: object) -> None:
 
 def _locked(path: str) -> Any:
     return try_lock(f"{path}.lock")
+
+
+def _locked_soon(path: str) -> Any:
+    """The lock, also if an attempt that nobody feeds any more has yet to end: the controller has given it up
+    before it knew that it had begun."""
+    deadline = time.monotonic() + _LET_GO_S
+    while (lock := _locked(path)) is None and time.monotonic() < deadline:
+        time.sleep(_TICK_S)
+    return lock
 
 
 def _path(transfer: str) -> str:

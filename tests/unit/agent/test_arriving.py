@@ -49,3 +49,24 @@ def test_what_has_arrived_is_kept(machine: Machine, tmp_path: Path, blocks: int)
         finally:
             for each in both:
                 each.kill()
+
+
+def test_an_attempt_waits_for_one_that_is_about_to_end(machine: Machine, tmp_path: Path) -> None:
+    """Of one that OpenSSH's client had begun when it was given up, only the end of its input tells."""
+    (tmp_path / "file").write_text("content")
+    archive = io.BytesIO()
+    write_archive(archive, [Entry(str(tmp_path / "file"), str(machine.home / "work" / "file"))])
+    unpack = machine.command("unpack", TRANSFER)
+    with subprocess.Popen(unpack, stdin=subprocess.PIPE, env=machine.environment) as given_up:
+        try:
+            while not (machine.state / "arriving" / f"{TRANSFER}.pid").exists():
+                time.sleep(0.02)
+            with subprocess.Popen(unpack, stdin=subprocess.PIPE, env=machine.environment) as one:
+                time.sleep(0.5)
+                assert given_up.stdin
+                given_up.stdin.close()
+                one.communicate(archive.getvalue(), timeout=30)
+        finally:
+            given_up.kill()
+    assert one.returncode == 0
+    assert (machine.home / "work" / "file").read_text() == "content"
