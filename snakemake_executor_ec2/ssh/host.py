@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterator
 from typing import BinaryIO, TypeVar
 
@@ -52,6 +54,8 @@ class SshHost:
         self._address = address
         self._client = client
         self._is_client_used = client is not None
+        # No method: who keeps a command for a host must not keep the host, too.
+        self._lost = functools.partial(_lost, address)
         self.round_trip_s = 0.0
 
     @property
@@ -164,7 +168,8 @@ class SshHost:
 
     def converse(self, command: str) -> SshConversation:
         """See the port."""
-        return SshConversation(self._execute(command, quiet=True), self.close)
+        close = weakref.WeakMethod(self.close)
+        return SshConversation(self._execute(command, quiet=True), lambda: (close() or _nothing)())
 
     def close(self) -> None:
         """See the port."""
@@ -172,9 +177,6 @@ class SshHost:
         self._transport.close()
         if self._client is not None:
             self._client.close()
-
-    def _lost(self, why: str) -> ConnectionLost:
-        return ConnectionLost(f"The connection to {self._address} broke off: {why}.")
 
     def _begun(self, command: str, *, bulk: bool) -> _Execution | Program:
         if bulk and self._is_client_used and self._client is not None:
@@ -199,6 +201,14 @@ class SshHost:
         except ConnectionLost:
             channel.close()
             raise
+
+
+def _lost(address: str, why: str) -> ConnectionLost:
+    return ConnectionLost(f"The connection to {address} broke off: {why}.")
+
+
+def _nothing() -> None:
+    """For a host that is gone."""
 
 
 def _failed(done: Completed) -> StagingError:

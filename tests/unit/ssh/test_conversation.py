@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
 
+from snakemake_executor_ec2.agent import talking
+from snakemake_executor_ec2.agent.client import Agent
 from snakemake_executor_ec2.errors import ConnectionLost, InstanceLost
 from snakemake_executor_ec2.ports import LINE_BYTES
+from snakemake_executor_ec2.ssh.connector import SshConnector
 from snakemake_executor_ec2.ssh.conversation import SshConversation
+from tests.contract.rigs import server
+from tests.sshd import LOOPBACK, Server
+
+__all__ = ["server"]
 
 
 class _Says:
@@ -53,3 +62,16 @@ def test_lines_without_end_are_heard_until_the_deadline() -> None:
 def _hear_all(heard: SshConversation, deadline: float) -> None:
     while heard.line(deadline) is not None:
         pass
+
+
+def test_a_connection_that_is_over_is_not_kept(server: Server) -> None:
+    """With a talk that no job's start has ended: a run of days has many of them."""
+    connector = SshConnector(user=server.user, login_keys=[server.login], port=server.port)
+    host = connector.connect(LOOPBACK, host_keys=[server.host_key], timeout_s=10)
+    Agent(host).settle()
+    assert host in talking._TALKS
+    host.close()
+    seen = weakref.ref(host)
+    del host
+    gc.collect()
+    assert seen() is None
