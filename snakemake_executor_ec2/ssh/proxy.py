@@ -127,7 +127,11 @@ class ProxySocket(LiveSocket):
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         while self._first is not None:
-            data = super().recv(bufsize, flags)
+            try:
+                data = super().recv(bufsize, flags)
+            except ConnectionError:  # it has closed it without reading what we sent
+                self._is_over = True
+                raise
             if not data:
                 self._is_over = True
                 return b""
