@@ -12,6 +12,7 @@ from typing import Any
 from snakemake_executor_ec2.errors import ConfigurationError, SnakefileUnreadable
 from snakemake_executor_ec2.model import JobPlan
 from snakemake_executor_ec2.plugin import environment, parse_reads, preflight
+from snakemake_executor_ec2.plugin.data_folders import data_folders
 from snakemake_executor_ec2.plugin.decision import uncompared
 from snakemake_executor_ec2.plugin.job_plan import (
     inner_jobs,
@@ -46,8 +47,11 @@ class Surroundings:
         self._folders = workflow_folders(workflow)
         cache = Path(workflow.sourcecache.runtime_cache_path)
         self._source_cache = (cache,) if parse_reads.uses("source_path") else ()
-        self.sources = self._gather(read_by_parse, fetched)
-        self._viewer = Viewer([Path.cwd(), *self._folders], looked_into=parse_reads.listed)
+        inputs, outputs = workflow_data(workflow.dag)
+        self.sources = self._gather(read_by_parse, fetched, inputs, outputs)
+        seen = [Path.cwd(), *self._folders]
+        seen += data_folders(workflow, seen, inputs)
+        self._viewer = Viewer(seen, looked_into=parse_reads.listed)
         self._told_of_limit = False
         self._told_of_secrets: set[str] = set()
         self._told_of_doubts: set[str] = set()
@@ -137,9 +141,14 @@ class Surroundings:
                 self._told_of_doubts.add(name)
                 self._logger.warning(describe.uncompared(name, rule))
 
-    def _gather(self, read_by_parse: Collection[Path], fetched: Path | None) -> Sources:
+    def _gather(
+        self,
+        read_by_parse: Collection[Path],
+        fetched: Path | None,
+        inputs: frozenset[Path],
+        outputs: frozenset[Path],
+    ) -> Sources:
         settings = self._workflow.executor_settings
-        inputs, outputs = workflow_data(self._workflow.dag)
         named = [*workflow_sources(self._workflow), *(fetched.rglob("*") if fetched else ())]
         found = gather(
             Path.cwd(),
