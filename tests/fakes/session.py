@@ -105,6 +105,9 @@ class FakeLine:
             if not scene.answers(self._address):
                 raise ConnectionLost("The connection broke off.")
 
+    def pin(self, host_keys: Collection[str]) -> None:
+        """See the port."""
+
     def close(self) -> None:
         self.is_open = False
 
