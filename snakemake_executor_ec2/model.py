@@ -80,8 +80,7 @@ class Requirements:
 class JobPlan:
     """One submission of Snakemake's (a job or a group job), ready to be run on a machine.
 
-    Paths are absolute paths of the controller; on the machine they are the same
-    (`staging/paths.py` has the exceptions). `command` is run by bash in `workdir`.
+    Paths are the controller's (the machine's: `staging/paths.py`). Bash runs `command` in `workdir`.
     """
 
     key: str
@@ -110,6 +109,8 @@ class JobPlan:
     """Files and folders of the workflow itself: Snakefiles, scripts, configs."""
     inputs: tuple[Path, ...]
     """Existing files and directories that the job reads."""
+    read_again: tuple[Path, ...] = ()
+    """Those of its declared inputs that jobs which wait for it read as well."""
     outputs: tuple[Path, ...]
     """Files and directories that come back after success; every one must exist."""
     optional_outputs: tuple[Path, ...] = ()

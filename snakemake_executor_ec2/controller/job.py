@@ -10,7 +10,7 @@ needs to go on with it: if Snakemake is killed, the next run resumes the job on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +26,7 @@ from snakemake_executor_ec2.errors import (
     InstanceLost,
     NotFetched,
     PreparationError,
+    ResultsRefused,
 )
 from snakemake_executor_ec2.formatting import duration
 from snakemake_executor_ec2.model import Failure, JobOutcome, JobPlan, JobResult, Phase, Transfer
@@ -181,7 +182,9 @@ class JobLifecycle:
                 left = session.left(plan) if has_results else {}
                 context.leavings.note(plan.rule, left)
                 if missed := _missed_by_functions(plan, left):
-                    return self._incomplete_checkpoint(entry, missed)
+                    return self._incomplete(entry, failed_job.checkpoint_left(plan, missed))
+                if changed := _changed_for_others(plan, left):
+                    return self._incomplete(entry, failed_job.changed_input(plan, changed))
                 if has_results:
                     context.ledger.outputs_fetched(entry, sizes_and_times(plan.outputs))
                     self._remembered(entry, self._wait_for_room)
@@ -254,9 +257,10 @@ class JobLifecycle:
         )
         return JobOutcome(ok=False, log=log, message=message, for_good=result.failure is Failure.DIFFERS)
 
-    def _incomplete_checkpoint(self, entry: Entry, missed: Sequence[Path]) -> JobOutcome:
-        now = self._context.clock.now()
-        message = entry.error = failed_job.checkpoint_left(self._plan, entry, missed, now)
+    def _incomplete(self, entry: Entry, why: str) -> JobOutcome:
+        """The outcome of a job that has ended well, and without which others would go wrong."""
+        entry.error = why
+        message = failed_job.failed_by(self._plan, entry, ResultsRefused(why), self._context.clock.now())
         return JobOutcome(ok=False, log=self._log, message=message, for_good=True)
 
     def _failed(self, entry: Entry | None, error: Ec2ExecutorError) -> JobOutcome:
@@ -282,3 +286,17 @@ def _missed_by_functions(plan: JobPlan, left: Iterable[Path]) -> list[Path]:
     """What a checkpoint has left on its machine beside its outputs, except logs: a function that waits for
     the checkpoint may look for these files on this computer, and silently find none."""
     return sorted(path for path in left if plan.is_checkpoint and path.suffix not in _LOGS)
+
+
+def _changed_for_others(plan: JobPlan, left: Mapping[Path, int]) -> list[Path]:
+    """What a job has changed of its inputs, in their place, although jobs that wait for it read them: those
+    would get them as they were. A file of the same size may only have been touched."""
+    read = frozenset(plan.read_again)
+    inside = [path for path in left if path.suffix not in _LOGS and not read.isdisjoint(path.parents)]
+    return sorted(path for path in (*read.intersection(left), *inside) if _size(path) != left[path])
+
+
+def _size(path: Path) -> int | None:
+    with suppress(OSError):
+        return path.stat().st_size
+    return None

@@ -1,8 +1,9 @@
-"""Which jobs are to read what one makes: its machine may stay until theirs have it."""
+"""Which jobs are to read what one makes (its machine may stay until theirs have it), or what it reads."""
 
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,24 @@ def readers(dag: Any, job: Any) -> list[Reader]:
                 paths = tuple(Path(os.path.abspath(each)) for each in files)
                 found.append(Reader(job=_unit(dag, child).jobid, paths=paths, after=frozenset(after)))
     return found
+
+
+def read_again(dag: Any, job: Any) -> tuple[Path, ...]:
+    """Inputs of a job that those which wait for it read as well: if it changes one in its place, they count
+    on that."""
+    found: set[str] = set()
+    for inner in inner_jobs(job):
+        own = set(map(str, inner.input))
+        for child in list(dag.depending.get(inner, ())) if own else ():
+            if _unit(dag, child) is not job:
+                found |= own & _inputs(child)
+    return tuple(Path(os.path.abspath(each)) for each in sorted(found))
+
+
+@lru_cache(maxsize=100)
+def _inputs(job: Any) -> frozenset[str]:
+    """Kept, because a job that gathers the results of thousands is asked for by each of them."""
+    return frozenset(map(str, job.input))
 
 
 def _is_undone(dag: Any, job: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from snakemake_executor_ec2.errors import ConfigurationError
@@ -12,6 +13,7 @@ from snakemake_executor_ec2.model import JobPlan, Requirements
 from snakemake_executor_ec2.plugin.decision import decision
 from snakemake_executor_ec2.plugin.direct import NotDirect, direct_request
 from snakemake_executor_ec2.plugin.job_plan import inner_jobs, label, plan_job
+from snakemake_executor_ec2.plugin.readers import read_again
 from snakemake_executor_ec2.plugin.surroundings import Surroundings
 from snakemake_executor_ec2.runner.arguments import exact_arguments
 from snakemake_executor_ec2.staging.sources import Sources
@@ -43,7 +45,7 @@ def submission(
         keep_incomplete=executor.workflow.execution_settings.keep_incomplete,
     )
     _refuse_unreadable(plan)
-    return plan, way
+    return replace(plan, read_again=read_again(executor.dag, job)), way
 
 
 def preflight(executor: Any, jobs: Iterable[Any], surroundings: Surroundings) -> None:

@@ -39,15 +39,28 @@ def failed_by(plan: JobPlan, entry: Entry | None, error: Ec2ExecutorError, now: 
     return text
 
 
-def checkpoint_left(plan: JobPlan, entry: Entry, missed: Sequence[Path], now: float) -> str:
-    """The sentence for a checkpoint whose functions would look for files that no longer exist."""
-    names = ", ".join(os.path.relpath(path, plan.workdir) for path in missed[:3])
+def checkpoint_left(plan: JobPlan, missed: Sequence[Path]) -> str:
+    """Why a checkpoint fails whose functions would look for files that no longer exist."""
     many = f"{len(missed)} files" if len(missed) > 1 else "a file"
     return (
-        f"{plan.label} failed{_where(entry, now)}: functions look at what a checkpoint made, and it left "
-        f"{many} that it does not declare ({names}{', …' if len(missed) > 3 else ''}), lost with the "
-        "machine. Declare them as output, or the folder that holds them with directory()"
+        f"functions look at what a checkpoint made, and it left {many} that it does not declare "
+        f"({_some(plan, missed)}), lost with the machine. Declare them as output, or the folder that holds "
+        "them with directory()"
     )
+
+
+def changed_input(plan: JobPlan, changed: Sequence[Path]) -> str:
+    """Why a job fails whose changes later jobs would not see."""
+    return (
+        f"it changed its own input ({_some(plan, changed)}), and a job that waits for it reads that, too. "
+        "What a job does to its input is lost with the machine: let it write the changed file under another "
+        "name, declare that as output, and read it in later rules"
+    )
+
+
+def _some(plan: JobPlan, paths: Sequence[Path]) -> str:
+    names = [os.path.relpath(path, plan.workdir) for path in paths[:3]]
+    return ", ".join([*names, *(["…"] if len(paths) > 3 else [])])
 
 
 def job_failed(

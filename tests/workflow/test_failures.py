@@ -192,3 +192,103 @@ rule join:
     assert "4 files that it does not declare (part-1.txt, part-2.txt, part-3.txt, …)" in run.output
     assert not (run.folder / "all.txt").exists()
     assert len(launched_since(ec2_cloud, before)) == 1
+
+
+CHANGES = """
+SURE = ["edited", "appended", "removed", "folder"]
+HARMLESS = ["touched", "linked", "alone", "together"]
+
+rule all:
+    input: expand("{how}.txt", how=SURE + HARMLESS)
+
+rule make:
+    output: "made/{how}"
+    shell: "echo 1 > {output}"
+
+rule make_folder:
+    output: directory("folder")
+    shell: "mkdir {output}; echo 1 > {output}/first"
+
+rule edit:
+    input: "made/edited"
+    output: touch("edited.ok")
+    shell: "sed -i 's/^/more /' {input}"
+
+rule append:
+    input: "made/appended"
+    output: touch("appended.ok")
+    run:
+        with open(input[0], "a") as file:
+            file.write("more")
+
+rule replace:
+    input: "made/removed"
+    output: touch("removed.ok")
+    shell: "rm {input}; echo something else > {input}"
+
+rule fill:
+    input: "folder"
+    output: touch("folder.ok")
+    shell: "echo 2 > {input}/second; echo > {input}/tool.log"
+
+rule touch:
+    input: "made/touched"
+    output: touch("touched.ok")
+    shell: "sleep 1; touch {input}; chmod a+x {input}"
+
+rule link:
+    input: "made/linked"
+    output: "linked.ok"
+    shell: "ln {input} {output}"
+
+rule alone:
+    input: "made/alone"
+    output: "alone.ok"
+    shell: "wc -l < {input} > {output}; echo cache >> {input}"
+
+rule together:
+    input: "made/together"
+    output: touch("together.ok")
+    group: "together"
+    shell: "echo more >> {input}"
+
+rule use_together:
+    input: "made/together", "together.ok"
+    output: "together.txt"
+    group: "together"
+    shell: "cat {input} > {output}"
+
+rule use_alone:
+    input: "alone.ok"
+    output: "alone.txt"
+    shell: "cp {input} {output}"
+
+rule use_folder:
+    input: "folder", "folder.ok"
+    output: "folder.txt"
+    shell: "cat {input[0]}/* > {output}"
+
+rule use:
+    input: "made/{how}", "{how}.ok"
+    output: "{how}.txt"
+    wildcard_constraints: how="edited|appended|removed|touched|linked"
+    shell: "cat {input} > {output}"
+"""
+
+
+def test_an_input_that_is_changed_in_its_place(run_workflow: WorkflowRunner) -> None:
+    """Who counts on the change would compute with the file as it was: the job that made it fails, and says
+    why. Not if nobody does, if only times and modes have changed, or within one group."""
+    run = run_workflow({"Snakefile": CHANGES}, "--keep-going", jobs=2)
+    assert run.returncode != 0
+    made = {path.name for path in run.folder.glob("*.txt")}
+    assert made == {"touched.txt", "linked.txt", "alone.txt", "together.txt"}
+    assert (run.folder / "together.txt").read_text() == "1\nmore\n"
+    for rule, name in (
+        ("edit", "made/edited"),
+        ("append", "made/appended"),
+        ("replace", "made/removed"),
+        ("fill", "folder/second"),
+    ):
+        (line,) = (each for each in run.output.splitlines() if each.startswith(f"rule {rule} failed on"))
+        assert f"it changed its own input ({name}), and a job that waits for it reads that, too" in line

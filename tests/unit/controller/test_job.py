@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ from snakemake_executor_ec2.model import (
     Usage,
 )
 from tests.fakes.session import NEW_HOST_KEY
-from tests.unit.controller.stories import ONLY_SPOT, RECLAIM, SPOT, World
+from tests.unit.controller.stories import ONLY_SPOT, PLAN, RECLAIM, SPOT, World
 from tests.unit.machines import launchers
 
 
@@ -35,6 +36,32 @@ def test_the_story(world: World) -> None:
     assert steps[5:] == ["run", "stage out"]
     assert len(world.cloud.machines) == 1
     assert world.endings == ["done"]
+
+
+@pytest.mark.parametrize(
+    ("before", "read_again", "ok"),
+    [
+        ("as long", ["side.txt"], True),  # of the same size: it may only have been touched
+        ("other", ["side.txt"], False),
+        ("other", ["."], False),
+        (None, ["."], False),
+        ("other", ["else.txt", "sub"], True),
+        ("other", [], True),
+    ],
+)
+def test_an_input_that_others_would_get_unchanged(
+    world: World, tmp_path: Path, before: str | None, read_again: list[str], ok: bool
+) -> None:
+    """A job that leaves it with another size fails if one that waits for it reads it, or its folder, too."""
+    if before:
+        (tmp_path / "side.txt").write_text(before)
+    again = tuple(Path(tmp_path, each) for each in read_again)
+    outcome = world.story(replace(PLAN, workdir=tmp_path, read_again=again))
+    assert (outcome.ok, outcome.for_good) == (ok, not ok)
+    if not ok:
+        assert "it changed its own input (side.txt), and a job that waits for it reads" in outcome.message
+    assert world.endings == ["done" if ok else "failed"]
+    assert not world.cloud.alive
 
 
 @pytest.mark.parametrize("rotated", [True, False])
