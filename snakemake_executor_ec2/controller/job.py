@@ -179,12 +179,8 @@ class JobLifecycle:
                 context.leases.renewing(ready.lease_s, session),
             ):
                 self._tell(messages.retrieved(plan, self._fetch(session, has_results=has_results)))
-                left = session.left(plan) if has_results else {}
-                context.leavings.note(plan.rule, left)
-                if missed := _missed_by_functions(plan, left):
-                    return self._incomplete(entry, failed_job.checkpoint_left(plan, missed))
-                if changed := _changed_for_others(plan, left):
-                    return self._incomplete(entry, failed_job.changed_input(plan, changed))
+                if has_results and (why := self._misleads_others(session)):
+                    return self._incomplete(entry, why)
                 if has_results:
                     context.ledger.outputs_fetched(entry, sizes_and_times(plan.outputs))
                     self._remembered(entry, self._wait_for_room)
@@ -223,6 +219,19 @@ class JobLifecycle:
                     self._tell(messages.cannot_store(self._plan, error))
             wait_s(_FETCH_PAUSES_S[min(failures, len(_FETCH_PAUSES_S) - 1)])
             failures += 1
+
+    def _misleads_others(self, session: Session) -> str:
+        """Why other jobs would go wrong after this one, although it has ended well; empty if they would not.
+        What it left, and what it went without, is kept in mind for the end of the run."""
+        plan, leavings = self._plan, self._context.leavings
+        left = session.left(plan)
+        leavings.note(plan.rule, left)
+        leavings.went_without(plan.rule, failed_job.went_without(plan, self._log))
+        if missed := _missed_by_functions(plan, left):
+            return failed_job.checkpoint_left(plan, missed)
+        if changed := _changed_for_others(plan, left):
+            return failed_job.changed_input(plan, changed)
+        return ""
 
     def _wait_for_room(self, seconds: float) -> None:
         """Wait before results are stored again; if the run is cancelled meanwhile, their machine keeps

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from snakemake_executor_ec2.errors import Ec2ExecutorError, PreparationError
 from snakemake_executor_ec2.formatting import usd
 from snakemake_executor_ec2.model import Failure, JobPlan, JobResult
-from snakemake_executor_ec2.report.hints import hints
+from snakemake_executor_ec2.report.hints import hints, undeclared
 from snakemake_executor_ec2.report.leavings import Leavings
 from snakemake_executor_ec2.report.messages import indented
 from snakemake_executor_ec2.report.table import cut
@@ -27,6 +27,8 @@ _LOG_BYTES = 1_000_000
 _LONGEST = 500
 """A longer line, such as a command that a program repeats, is cut in its middle."""
 _LONGEST_SAID = 200
+_REFUSED = "permission denied"
+"""What programs say that cannot read a stand-in."""
 _SETTING = re.compile(r"    [a-z_]+:")
 """What Snakemake says of a job before it runs it."""
 
@@ -84,6 +86,13 @@ def hint(plan: JobPlan, result: JobResult, log: Path, left: Leavings | None = No
     if result.failure is Failure.DIFFERS:
         return ""
     return next(iter(hints(plan, result.exit_code, _end_of(log), left)), "")
+
+
+def went_without(plan: JobPlan, log: Path) -> list[str]:
+    """Files that were not sent and that a job complains of, in what it printed or in its log files, although
+    it ended well: read in a pipe, with `|| true`, in a script that looks at no exit status."""
+    lines = [line for each in (log, *plan.logs) for line in _end_of(each) if _REFUSED in line.lower()]
+    return undeclared(plan, lines) if lines else []
 
 
 def _end_of(log: Path) -> list[str]:

@@ -1,11 +1,12 @@
-"""What jobs left on machines that have ended: reported at the end of a run, and if a later job misses it."""
+"""What jobs left on machines that have ended, and what they went without: reported at the end of a run, and
+if a later job misses it."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from snakemake_executor_ec2.formatting import size
@@ -23,6 +24,7 @@ class Leavings:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_rule: dict[str, dict[Path, int]] = defaultdict(dict)
+        self._unread: dict[str, dict[str, None]] = defaultdict(dict)
 
     def note(self, rule: str, files: Mapping[Path, int]) -> None:
         """Keep in mind what a job of a rule has left, with sizes in bytes."""
@@ -31,6 +33,11 @@ class Leavings:
             for path, size in files.items():
                 if len(known) < _FILES:
                     known[path] = size
+
+    def went_without(self, rule: str, names: Iterable[str]) -> None:
+        """Keep in mind which files a job of a rule could not read, although it ended well."""
+        with self._lock:
+            self._unread[rule].update(dict.fromkeys(names))
 
     def left_by(self, path: Path) -> str | None:
         """The rule that has left a file."""
@@ -41,11 +48,20 @@ class Leavings:
         """A line for each rule; names count from a folder."""
         with self._lock:
             order = sorted(self._by_rule.items(), key=lambda item: (-sum(item[1].values()), item[0]))
+            unread = sorted((rule, list(names)) for rule, names in self._unread.items() if names)
         left = [(rule, files) for rule, files in order if files]
         lines = [_line(rule, files, folder) for rule, files in left[:_RULES]]
         if others := [rule for rule, _ in left[_RULES:]]:
             lines.append(f"so did {len(others)} other rules: {', '.join(sorted(others))}")
-        return lines
+        return [*lines, *(_without(rule, names) for rule, names in unread)]
+
+
+def _without(rule: str, names: Sequence[str]) -> str:
+    told = ", ".join([*names[:_LARGEST], *(["…"] if len(names) > _LARGEST else [])])
+    return (
+        f"{rule} could not read {told}, not sent because no rule declares it as input, but did not "
+        "fail: its results may lack that. Add it to the input, and run the rule again"
+    )
 
 
 def _line(rule: str, files: Mapping[Path, int], folder: Path) -> str:

@@ -292,3 +292,47 @@ def test_an_input_that_is_changed_in_its_place(run_workflow: WorkflowRunner) -> 
     ):
         (line,) = (each for each in run.output.splitlines() if each.startswith(f"rule {rule} failed on"))
         assert f"it changed its own input ({name}), and a job that waits for it reads that, too" in line
+
+
+GOES_ON = """
+rule all:
+    input: "script.txt", "tolerant.txt", "python.txt", "fine.txt"
+
+rule script:
+    input: "parts/a.txt"
+    output: "script.txt"
+    shell: "bash merge.sh {output}"
+
+rule tolerant:
+    input: "parts/a.txt"
+    output: "tolerant.txt"
+    log: "tolerant.log"
+    shell: "(cat parts/*.txt > {output} || true) 2> {log}"
+
+rule python:
+    input: "parts/a.txt"
+    output: "python.txt"
+    run:
+        import subprocess
+        subprocess.run(["sh", "-c", f"cat parts/*.txt > {output}"])
+
+rule fine:
+    input: "parts/a.txt"
+    output: "fine.txt"
+    shell: "echo 'Permission denied: nobody, parts/a.txt'; ls parts > {output}"
+"""
+
+
+def test_what_a_job_went_without(run_workflow: WorkflowRunner) -> None:
+    """A job that cannot read what was not sent and ends well all the same: the end of the run says so."""
+    files = {
+        "Snakefile": GOES_ON,
+        "parts/a.txt": "a\n",
+        "parts/b.txt": "b\n",
+        "merge.sh": "cat parts/*.txt | sort > $1\n",
+    }
+    run = run_workflow(files, jobs=2)
+    assert run.returncode == 0, run.output
+    for rule in ("script", "tolerant", "python"):
+        assert f"{rule} could not read parts/b.txt, not sent because no rule declares it" in run.output
+    assert "fine could not read" not in run.output
