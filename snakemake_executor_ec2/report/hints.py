@@ -20,6 +20,7 @@ _NOT_FOUND = 127
 _COMPLAINS = re.compile(
     r"No such file|Permission denied|cannot open|can't open|not found|does not exist", re.I
 )
+_QUOTED = re.compile(r"'([^']+)'|\"([^\"]+)\"")
 _LONGEST_NAME = 255
 _FEW = 3
 _SYSTEM = frozenset(
@@ -96,7 +97,8 @@ def undeclared(plan: JobPlan, lines: Sequence[str]) -> list[str]:
 
 
 def _names(line: str) -> Iterator[str]:
-    for word in line.split():
+    """Words, and what is in quotation marks: programs put names with spaces into them."""
+    for word in (*line.split(), *(each for pair in _QUOTED.findall(line) for each in pair if " " in each)):
         name = word.strip("'\"`:,;()[]{}<>")
         if name and len(name) <= _LONGEST_NAME:
             yield name

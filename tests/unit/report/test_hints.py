@@ -20,6 +20,7 @@ def plan(tmp_path: Path) -> JobPlan:
         "run/data/a.txt",
         "run/sent.txt",
         "run/deep/er/x.csv",
+        "run/data/Müller 1.txt",
         "workflow/Snakefile",
         "workflow/s.py",
     ):
@@ -50,6 +51,9 @@ def plan(tmp_path: Path) -> JobPlan:
         ("data/a.txt data/a.txt ./data/a.txt", ["data/a.txt"]),
         ("bash: line 1: /etc/passwd: Permission denied", []),
         ("cat: nowhere.txt: No such file or directory", []),
+        ("cat: 'data/Müller 1.txt': Permission denied", ["data/Müller 1.txt"]),
+        ('Error: cannot open "Müller 1.txt": Permission denied', ["data/Müller 1.txt"]),
+        ("it's 'data/a.txt' that can't be read", ["data/a.txt"]),
     ],
 )
 def test_files_that_are_here_and_were_not_sent_are_named(line: str, names: list[str], plan: JobPlan) -> None:
