@@ -1,17 +1,18 @@
-"""Logs and benchmarks of earlier jobs: sent with a job whose code names them, and with no other.
+"""Logs, benchmarks, small outputs of earlier jobs: sent with a job whose code names them, and with no other.
 
-Snakemake lets rules read them without declaring them, as summaries do (`multiqc logs`), and some programs
-pass over in silence what they cannot read. So the job's command, its params, its `run:` body or script, and
-the workflow's files that these name in turn are searched for the file itself, a folder that it is in, a
-pattern that it matches, or its ending (`.replace(".txt", ".log")`); code that looks at a file's folder, or
-lists one, may read them all. What is sent without need costs a few kilobytes; what is not named has a
-stand-in, as any file that is not declared.
+Snakemake lets rules read them without declaring them, as summaries do (`multiqc logs`, or `multiqc` in the
+folders of its inputs), and some programs pass over in silence what they cannot read. So the job's command,
+its params, its `run:` body or script, and the workflow's files that these name in turn are searched for the
+file itself, a folder that it is in, a pattern that it matches, or its ending (`.replace(".txt", ".log")`);
+code that looks at a file's folder, or lists one, may read them all. What is sent without need costs a few
+kilobytes; what is not named has a stand-in, as any file that is not declared.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,8 @@ from snakemake_executor_ec2.runner.values import is_the_workflows
 
 _LARGEST_BYTES = 1_000_000
 """A longer file is no script: it is not searched."""
+_SMALL_BYTES = 1 << 20
+"""An output that is larger is no report, and what reads it has declared it."""
 _COMPUTED = re.compile(r"\$?\{[^{}]*\}|\$\w+|%[-\d.]*[sd]")
 """What code puts in while it runs: `$x`, `{x}`, `%s`. It may be anything."""
 _ANYTHING = "\0"
@@ -42,6 +45,25 @@ class _Words(NamedTuple):
     endings: frozenset[str]
 
 
+def small_beside(outputs: Iterable[Any], inputs: Collection[Any]) -> set[str]:
+    """Of the outputs of earlier jobs the small files in a folder of these inputs that are none of them."""
+    declared = set(map(str, inputs))
+    folders = {each.rpartition("/")[0] for each in declared}
+    return {
+        path
+        for path in map(str, outputs)
+        if path not in declared and path.rpartition("/")[0] in folders and _is_small(path)
+    }
+
+
+def _is_small(path: str) -> bool:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size <= _SMALL_BYTES
+
+
 def read_logs(
     jobs: Collection[Any],
     records: Iterable[Any],
@@ -49,7 +71,7 @@ def read_logs(
     commands: Iterable[str | None],
     sources: tuple[Path, ...],
 ) -> list[str]:
-    """Of the logs and benchmarks `records` those that some jobs may read.
+    """Of the files `records` that earlier jobs have written those that some jobs may read.
 
     `commands` are those of the jobs, as they will run. `sources` are the workflow's files.
     """

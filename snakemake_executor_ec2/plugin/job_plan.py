@@ -13,7 +13,7 @@ from typing import Any
 from snakemake_executor_ec2.errors import ConfigurationError
 from snakemake_executor_ec2.model import JobPlan, Requirements
 from snakemake_executor_ec2.plugin import snakemake_private
-from snakemake_executor_ec2.plugin.earlier_logs import read_logs
+from snakemake_executor_ec2.plugin.earlier_logs import read_logs, small_beside
 from snakemake_executor_ec2.staging.indexes import indexes
 from snakemake_executor_ec2.staging.private import private_in
 from snakemake_executor_ec2.staging.sources import LIMIT_BYTES
@@ -58,7 +58,7 @@ def plan_job(
         tools=deployment_tools(jobs),
         folders=(*_deployment_folders(jobs), *_absolute(_climbed_from(jobs))),
         sources=tuple(dict.fromkeys([*sources, *params_files, *environments])),
-        inputs=_existing([*_inputs(job, jobs), *updated(job), *_logs_before(jobs, decision, sources)]),
+        inputs=_existing([*_inputs(job, jobs), *updated(job), *_before(jobs, decision, sources)]),
         outputs=_absolute([f for f in outputs if str(f) not in unneeded] + benchmarks),
         optional_outputs=_absolute(optional),
         logs=_absolute(logs + benchmarks),
@@ -224,11 +224,12 @@ def _checkpoints_before(jobs: Iterable[Any]) -> list[Any]:
     return [job for job in checkpoints if job in seen or read & set(map(str, job.output))]
 
 
-def _logs_before(jobs: Collection[Any], decision: Mapping[str, Any], sources: tuple[Path, ...]) -> list[str]:
-    """Logs and benchmarks of the jobs right before some others that these may read."""
+def _before(jobs: Collection[Any], decision: Mapping[str, Any], sources: tuple[Path, ...]) -> list[str]:
+    """Logs, benchmarks and small outputs of the jobs right before some others that these may read."""
     before = {each for job in jobs for each in job.dag.job_dependencies(job)}.difference(jobs)
-    logs = {f for job in before for f in (*job.log, job.benchmark) if f and not is_storage(f)}
-    return read_logs(jobs, logs, commands=[each["shell"] for each in decision["jobs"]], sources=sources)
+    files = {f for job in before for f in (*job.log, job.benchmark) if f and not is_storage(f)}
+    files |= small_beside({f for job in before for f in job.output}, {f for job in jobs for f in job.input})
+    return read_logs(jobs, files, commands=[each["shell"] for each in decision["jobs"]], sources=sources)
 
 
 def _is_function(file: Any) -> bool:

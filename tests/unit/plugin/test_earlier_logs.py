@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from snakemake_executor_ec2.plugin.earlier_logs import read_logs
+from snakemake_executor_ec2.plugin.earlier_logs import read_logs, small_beside
 
 RECORDS = ["logs/align/A.log", "bench/A.tsv", "results/A/report.txt"]
 LOG, BENCHMARK, REPORT = RECORDS
@@ -90,3 +90,15 @@ def test_what_scripts_name(tmp_path: Path) -> None:
 def test_code_that_cannot_be_read_here_may_read_all() -> None:
     """A wrapper from the web, say."""
     assert read(job(wrapper="v1.0/bio/multiqc")) == sorted(RECORDS)
+
+
+def test_outputs_beside_an_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small files that are no input themselves; not those elsewhere, folders, or what is not there."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("star/A", "star/B", "star/A/folder"):
+        Path(folder).mkdir(parents=True)
+    for name in ("star/A/a.bam", "star/A/Log.final.out", "star/B/Log.final.out"):
+        Path(name).touch()
+    Path("star/A/large").write_bytes(bytes((1 << 20) + 1))
+    outputs = ["star/A/a.bam", "star/A/Log.final.out", "star/A/large", "star/A/folder", "star/A/gone"]
+    assert small_beside([*outputs, "star/B/Log.final.out"], ["star/A/a.bam"]) == {"star/A/Log.final.out"}

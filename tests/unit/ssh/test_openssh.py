@@ -127,25 +127,30 @@ def test_a_renewed_host_key_is_pinned_for_it_too(host: SshHost, server: Server) 
 def test_what_ends_it_is_a_lost_connection(host: SshHost, how: str) -> None:
     """In the midst of a transfer, in either direction; nothing is left of it."""
 
+    flows = threading.Event()
+
     def write(stream: BinaryIO) -> None:
+        flows.set()
         while True:
             stream.write(bytes(1 << 20))
 
     def read(stream: BinaryIO) -> None:
+        flows.set()
         while stream.read(1 << 20):
             pass
 
     def end() -> None:
-        while not (clients := list(host._client._running)):  # type: ignore[union-attr]
-            time.sleep(0.01)
-        time.sleep(0.3)
-        host.close() if how == "closed" else clients[0].kill()
+        flows.wait()
+        time.sleep(0.2)
+        (client,) = host._client._running  # type: ignore[union-attr]
+        host.close() if how == "closed" else client.kill()
 
     calls: list[Callable[[], object]] = [
         lambda: host.upload("cat > /dev/null", write, bulk=True),
         lambda: host.download("cat /dev/zero", read, bulk=True),
     ]
     for call in calls[: 1 if how == "closed" else 2]:
+        flows.clear()
         threading.Thread(target=end, daemon=True).start()
         with pytest.raises(ConnectionLost):
             call()
