@@ -254,6 +254,26 @@ rule see:
 """
 
 
+SUMMARY = """
+rule summary:
+    input: expand("star/{s}/a.bam", s=["A", "B"])
+    output: "summary.txt"
+    shell: "for f in {input}; do cat $(dirname $f)/*.final.out 2>/dev/null || true; done > {output}"
+
+rule star:
+    output: bam="star/{s}/a.bam", log="star/{s}/Log.final.out"
+    shell: "touch {output.bam}; echo {wildcards.s} > {output.log}"
+"""
+"""As MultiQC does: it is given folders, and passes over what it cannot read."""
+
+
+def test_what_lies_beside_an_input_is_read(run_workflow: WorkflowRunner) -> None:
+    """Though only its own rule declares it."""
+    run = run_workflow({"Snakefile": SUMMARY})
+    assert run.returncode == 0, run.output
+    assert (run.folder / "summary.txt").read_text() == "A\nB\n"
+
+
 def test_every_kind_of_job_sees_the_same(run_workflow: WorkflowRunner, tmp_path: Path) -> None:
     """Groups, shadows, checkpoints, modules, pipes; outputs and logs that exist here already are free."""
     for folder in (tmp_path / "here", run_workflow.folder):
