@@ -154,7 +154,7 @@ class _Runner:
         rule.restart_times = 0  # retries are the controller's, each on a machine sized for it
         self._set_config(rule, told)
         for part, code in decided.code_of(rule).items():
-            if code != told["code"][part]:
+            if not values.same_text(code, told["code"][part]):
                 raise self.refuse(
                     told,
                     f"the rule's {part} directive is not the same on the machine as on your computer: "
@@ -190,7 +190,7 @@ class _Runner:
         if told["shell"] is None:  # it could not be formatted on the controller either
             return
         text = self._shell_text(job, told)
-        if text == told["shell"]:
+        if values.same_text(text, told["shell"]):
             return
         if differing:
             raise self.refuse(told, _of_globals(differing))

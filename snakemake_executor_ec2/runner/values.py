@@ -338,6 +338,14 @@ def _digest_of_attributes(value: Any) -> str | None:
             known.clear()
 
 
+def same_text(here: str | None, there: str | None) -> bool:
+    """Whether two texts of code are the same, but for where objects are in memory, on which no two processes
+    agree: `{output}` in an f-string is `<function output at 0x7f…>`."""
+    if here is None or there is None:
+        return here is there
+    return here == there or _ADDRESS.sub("", here) == _ADDRESS.sub("", there)
+
+
 def _told_attributes(value: Any, name: str) -> str:
     told = ", ".join(f"{key}={each!r:.40}" for key, each in list(_attributes(value).items())[:3])
     text = _ADDRESS.sub("", f"{name}({told})")

@@ -165,3 +165,15 @@ def test_dates_and_decimals_are_kept() -> None:
     when = datetime.datetime(2026, 11, 26, 12, 0, tzinfo=datetime.UTC)
     assert values.decode(_travelled(when)) == when
     assert values.decode(_travelled(decimal.Decimal("1.10"))).as_tuple() == decimal.Decimal("1.10").as_tuple()
+
+
+def test_where_objects_are_in_memory_is_no_difference() -> None:
+    """Two processes never agree on that; on all else of a text they must."""
+    here, there = (
+        f"echo <function output at {place}> {{input}}" for place in ("0x7f4cc7f35800", "0x7F20b9940")
+    )
+    assert values.same_text(here, there)
+    assert values.same_text(None, None)
+    assert not values.same_text(here, there + " ")
+    assert not values.same_text(here, None)
+    assert not values.same_text("dd skip=0x10", "dd skip=0x20")

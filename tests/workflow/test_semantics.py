@@ -248,3 +248,12 @@ def test_notebooks_and_parameter_spaces(run_workflow: WorkflowRunner) -> None:
     assert (run.folder / "out/alpha~2/beta~y.txt").read_text() == "2 y\n"
     assert (run.folder / "out/noted.txt").read_text() == "noted by a notebook"
     assert "noted by a notebook" in (run.folder / "logs/noted.ipynb").read_text()
+
+
+@pytest.mark.parametrize("direct", ["auto", "never"])
+def test_code_with_a_place_in_memory_is_the_same_code(run_workflow: WorkflowRunner, direct: str) -> None:
+    """An f-string takes `output` for Snakemake's function of that name: its place differs in each process."""
+    rule = "rule a:\n    output: touch('a.txt')\n    shell: f\"echo '{output}' | tee /dev/stderr\"\n"
+    run = run_workflow({"Snakefile": rule}, "--ec2-direct", direct)
+    assert run.returncode == 0, run.output
+    assert (run.folder / "a.txt").exists()
