@@ -42,7 +42,7 @@ def table(outcomes: Outcomes, exceptions: Mapping[str, str]) -> str:
         f"| fail with `ec2` | {len(failed)} |",
         *([f"| not run with `ec2` yet | {len(not_run)} |"] if not_run else []),
         *_kinds(outcomes),
-        *_ways(outcomes),
+        *_ways(outcomes, exceptions),
         "",
         f"{_when(outcomes)} with {_versions(outcomes.versions)}.",
         "`scripts/conformance --table docs/conformance.md` runs it and writes this page; with `--keep FILE`",
@@ -85,7 +85,7 @@ def _kinds(outcomes: Outcomes) -> Iterable[str]:
         yield f"| {what} | {len(tests)} | {sum(map(outcomes.passes, tests))} |"
 
 
-def _ways(outcomes: Outcomes) -> Iterable[str]:
+def _ways(outcomes: Outcomes, reasons: Mapping[str, str]) -> Iterable[str]:
     """How jobs went to their machines in the tests that count, and whether it makes a difference."""
     ran = [outcomes.ec2[test] for test in outcomes.candidates if test in outcomes.ec2]
     counted = sum(bool(at.direct or at.runner) for at in ran)
@@ -96,6 +96,8 @@ def _ways(outcomes: Outcomes) -> Iterable[str]:
     again = [test for test in outcomes.direct if test in outcomes.never]
     yield f"| of those, run once more with `--ec2-direct never` | {len(again)} |"
     yield f"| of those, another outcome | {len(outcomes.differing)} |"
+    for test in outcomes.differing:
+        yield f"| `{test}`: {reasons.get(test, 'a bug')} | |"
 
 
 def _when(outcomes: Outcomes) -> str:
