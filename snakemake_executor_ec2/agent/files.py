@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, BinaryIO
 
+from .descriptors import widen
 from .state import AgentError, home, read_request, say, stand_ins_table, try_lock
 
 # What only one of the commands needs is imported there: from the agent's zip file, a module is compiled anew
@@ -191,7 +191,7 @@ def unpack(transfer: str = "", lanes: Sequence[str] = ()) -> int:
 def _input(fds: Sequence[int]) -> BinaryIO:
     """Standard input, and what comes over more lanes."""
     for fd in fds:
-        _widen(fd)
+        widen(fd)
     if len(fds) > 1:
         from .lanes import Joined
 
@@ -228,7 +228,7 @@ def pack() -> int:
     have = request.get("have", {})
     if sum(found[path]["bytes"] for path in there) - sum(have.values()) > request.get("most", float("inf")):
         begin["later"], there = True, []
-    _widen(1)
+    widen(1)
     with open(1, "wb", buffering=_BUFFER, closefd=False) as stream:
         write_archive(stream, (Entry(path, path) for path in there), begin=begin, open_up=True, have=have)
     return 0
@@ -304,12 +304,6 @@ def _closed_folders(paths: list[str]) -> dict[str, str]:
         if first and ours.covers(first):
             found[folder] = first
     return found
-
-
-def _widen(pipe: int) -> None:
-    """If it is a pipe, let it hold more than 64 KiB: that saves most context switches."""
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(pipe, getattr(fcntl, "F_SETPIPE_SZ", 1031), _BUFFER)
 
 
 def _describe(path: str) -> tuple[dict[str, Any], bool]:

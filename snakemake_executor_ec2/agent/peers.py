@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from typing import IO, Any, BinaryIO
 
 from . import cache
+from .descriptors import in_memory, path_of
 from .state import AgentError, home, read_request, say, try_lock
 
 BEGIN = b"\n--- files of a peer ---\n"
@@ -252,13 +253,10 @@ def _in_memory(request: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     try:
         for text in texts:
             try:
-                file = os.memfd_create("peer")
+                files.append(in_memory(text))
             except (AttributeError, OSError) as error:
                 raise _Broken("the machine has no files in memory") from error
-            files.append(file)
-            os.fchmod(file, 0o600)  # ssh takes no key that others could read
-            os.write(file, text.encode())
-        key, certificate, known = (f"/proc/{os.getpid()}/fd/{file}" for file in files)
+        key, certificate, known = map(path_of, files)
         yield key, certificate, known
     finally:
         for file in files:

@@ -72,4 +72,4 @@ def _around(known: Iterable[Path]) -> list[Path]:
 
 
 def _is_within(path: Path, *folders: Path) -> bool:
-    return any(path == folder or folder in path.parents for folder in folders)
+    return any(map(path.is_relative_to, folders))

@@ -333,19 +333,15 @@ def workflow_folders(workflow: Any) -> list[Path]:
     directory does not: it holds everything.
     """
     snakefiles = {path.parent for source in workflow.included for path in _local_source(source)}
-    outside = {folder for folder in snakefiles if not _is_within(folder, Path.cwd())}
+    outside = {folder for folder in snakefiles if not folder.is_relative_to(Path.cwd())}
     repositories = {folder.parent for folder in outside if folder.name == "workflow"}
     folders = {Path(workflow.workdir_init), *outside, *repositories}
     found: list[Path] = []
     for folder in sorted(folders, key=lambda folder: len(folder.parts)):
-        known = any(_is_within(folder, other) for other in (Path.cwd(), *found))
-        if not known and not _is_within(Path.home(), folder) and not _is_within(folder, Path(sys.prefix)):
+        known = any(map(folder.is_relative_to, (Path.cwd(), *found)))
+        if not known and not Path.home().is_relative_to(folder) and not folder.is_relative_to(sys.prefix):
             found.append(folder)
     return found
-
-
-def _is_within(path: Path, folder: Path) -> bool:
-    return path == folder or folder in path.parents
 
 
 def fetched_sources(workflow: Any) -> Path | None:

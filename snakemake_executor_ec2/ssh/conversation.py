@@ -10,6 +10,7 @@ from typing import Protocol
 
 from snakemake_executor_ec2.errors import ConnectionLost, InstanceLost
 from snakemake_executor_ec2.ports import LINE_BYTES, Completed
+from snakemake_executor_ec2.ssh.streams import send_all
 
 _MOST = 1 << 20
 
@@ -37,9 +38,7 @@ class SshConversation:
     def send(self, data: bytes) -> None:
         """See the port."""
         self._execution.send_without_limit()  # the last line's deadline would be this one's
-        view = memoryview(data)
-        while view:
-            view = view[self._execution.send(view) :]
+        send_all(self._execution, data)
 
     def line(self, deadline: float | None) -> bytes | None:
         """See the port."""

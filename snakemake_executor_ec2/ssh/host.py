@@ -14,13 +14,12 @@ from typing import BinaryIO, TypeVar
 
 import paramiko
 
-from snakemake_executor_ec2 import threads
 from snakemake_executor_ec2.errors import ConnectionLost, StagingError
 from snakemake_executor_ec2.ports import ANSWER_BYTES, Completed
 from snakemake_executor_ec2.ssh.conversation import SshConversation, too_much
 from snakemake_executor_ec2.ssh.liveness import LiveSocket
 from snakemake_executor_ec2.ssh.openssh import OpensshClient, Program, Unusable
-from snakemake_executor_ec2.ssh.streams import ALL, Stdin, Stdout, keep_end
+from snakemake_executor_ec2.ssh.streams import ALL, Stdin, Stdout, begin_thread, keep_end, send_all
 from snakemake_executor_ec2.ssh.transport import SshTransport, execute, why_lost
 
 T = TypeVar("T")
@@ -255,9 +254,7 @@ class _Execution:
 
         def send() -> None:
             with contextlib.suppress(OSError, ConnectionLost):
-                view = memoryview(data)
-                while view:
-                    view = view[self.send(view) :]
+                send_all(self, data)
                 self.end_stdin()
 
         if data:
@@ -374,7 +371,4 @@ class _Execution:
 
     @staticmethod
     def _thread(target: Callable[[], None]) -> threading.Thread:
-        thread = threads.start(target, f"ssh {target.__name__}")
-        if thread is None:
-            raise ConnectionLost(threads.NONE_LEFT, came_further=True)  # it is not the machine's fault
-        return thread
+        return begin_thread(target, f"ssh {target.__name__}")

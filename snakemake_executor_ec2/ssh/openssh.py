@@ -8,7 +8,6 @@ where there is no `ssh`, or it does not get through, paramiko's connection has t
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import os
 import secrets
@@ -23,11 +22,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
-from snakemake_executor_ec2 import threads
+from snakemake_executor_ec2.agent.descriptors import in_memory, path_of, widen
 from snakemake_executor_ec2.errors import ConnectionLost
 from snakemake_executor_ec2.model import KeyPair
 from snakemake_executor_ec2.ports import Completed
-from snakemake_executor_ec2.ssh.streams import keep_end
+from snakemake_executor_ec2.ssh.streams import begin_thread, keep_end, send_all
 
 _OPTIONS = (
     "BatchMode=yes",
@@ -52,9 +51,7 @@ _BEGINS_WITHIN_S = 20.0
 _NOISE = 64 << 10
 """Bytes that a login shell's startup files may print."""
 _MOST_AT_ONCE = 8
-_PIPE = 1 << 20
-_SET_PIPE_SIZE = 1031
-"""F_SETPIPE_SZ, where there is one (Linux)."""
+_PIECE = 1 << 20
 _FAILED = 255
 """ssh's own exit status. A command's own, 255, and one that a signal ended look the same."""
 _WORDS = 400
@@ -85,7 +82,7 @@ class OpensshClient:
             raise Unusable("there is no program ssh")
         token = secrets.token_hex(16)
         try:
-            with private_files(self._key.private, self._known()) as (key, known_hosts):
+            with _private_files(self._key.private, self._known()) as (key, known_hosts):
                 words = [ssh, *self._words(key, known_hosts), f"echo {token}; {command}"]
                 program = self._begun(words, lost)
                 try:
@@ -163,7 +160,7 @@ class Program:
         assert self._process.stderr
         self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
         for pipe in (self._stdin, self._stdout):
-            _widen(pipe)
+            widen(pipe)
         self._output, self._errors = bytearray(), bytearray()
         self._threads: list[threading.Thread] = []
         self._is_over = False
@@ -192,7 +189,7 @@ class Program:
 
     def await_begin(self, token: str) -> None:
         """Wait until the command is about to begin: it prints the token. Raises Unusable."""
-        self._thread(lambda: _read_all(self._process.stderr, self._errors))
+        self._keep(self._process.stderr, self._errors)
         deadline = time.monotonic() + _BEGINS_WITHIN_S
         seen, awaited = b"", f"{token}\n".encode()
         while not seen.endswith(awaited):
@@ -212,12 +209,10 @@ class Program:
 
         def send() -> None:
             with contextlib.suppress(OSError):
-                view = memoryview(data)
-                while view:
-                    view = view[self.send(view) :]
+                send_all(self, data)
             self.end_stdin()
 
-        self._thread(send)
+        self._threads.append(begin_thread(send, "ssh program"))
 
     def send(self, data: memoryview) -> int:
         """Send some of it. Raises BrokenPipeError if the command has ended, or the connection."""
@@ -236,7 +231,7 @@ class Program:
 
     def drain_stdout(self) -> None:
         """Keep the end of the standard output while something else goes on."""
-        self._thread(lambda: _read_all(self._process.stdout, self._output))
+        self._keep(self._process.stdout, self._output)
 
     def has_ended(self) -> bool:
         """Whether the command has closed its standard output, and all of it was read."""
@@ -256,48 +251,36 @@ class Program:
         poll.register(self._stdout, select.POLLIN)
         return bool(poll.poll(timeout_s * 1000))
 
+    def _keep(self, stream: IO[bytes] | None, kept: bytearray) -> None:
+        assert stream is not None
+
+        def read() -> None:
+            with contextlib.suppress(OSError):
+                while data := stream.read(_PIECE):
+                    keep_end(kept, data)
+
+        self._threads.append(begin_thread(read, "ssh program"))
+
     def _last_words(self) -> str:
         said = self._errors.decode(errors="replace").strip().splitlines()
         return "".join(filter(str.isprintable, said[-1]))[-_WORDS:] if said else ""
 
-    def _thread(self, run: Callable[[], None]) -> None:
-        thread = threads.start(run, "ssh program")
-        if thread is None:
-            raise ConnectionLost(threads.NONE_LEFT, came_further=True)  # it is not the machine's fault
-        self._threads.append(thread)
-
-
-def _read_all(stream: IO[bytes] | None, kept: bytearray) -> None:
-    assert stream is not None
-    with contextlib.suppress(OSError):
-        while data := stream.read(_PIPE):
-            keep_end(kept, data)
-
-
-def _widen(pipe: int) -> None:
-    """Let a pipe hold more than 64 KiB: that saves most context switches."""
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(pipe, getattr(fcntl, "F_SETPIPE_SZ", _SET_PIPE_SIZE), _PIPE)
-
 
 @contextlib.contextmanager
-def private_files(*texts: str) -> Iterator[list[str]]:
+def _private_files(*texts: str) -> Iterator[list[str]]:
     """Paths of files with these texts that only this user can read; they end with the block. Where there are
     files in memory, that have no name, not even a crash leaves one behind."""
     with contextlib.ExitStack() as stack:
-        if not hasattr(os, "memfd_create"):
+        if hasattr(os, "memfd_create"):
+            files = []
+            for text in texts:
+                files.append(in_memory(text))
+                stack.callback(os.close, files[-1])
+            yield [*map(path_of, files)]
+        else:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="snakemake-ec2-")))  # 0700
-        paths = []
-        for number, text in enumerate(texts):
-            if hasattr(os, "memfd_create"):
-                fd = os.memfd_create("ssh")
-                stack.callback(os.close, fd)
-                os.fchmod(fd, 0o600)  # ssh takes no key that others could read
-                path = f"/proc/{os.getpid()}/fd/{fd}"
-            else:
-                path = str(folder / str(number))
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                stack.callback(os.close, fd)
-            os.write(fd, text.encode())
-            paths.append(path)
-        yield paths
+            paths = [folder / str(number) for number in range(len(texts))]
+            for path, text in zip(paths, texts, strict=True):
+                path.touch(0o600)
+                path.write_text(text)
+            yield [*map(str, paths)]

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import io
+import threading
+from collections.abc import Callable
 from typing import Protocol
+
+from snakemake_executor_ec2 import threads
+from snakemake_executor_ec2.errors import ConnectionLost
 
 ALL = 1 << 30
 """Bytes: whatever is there."""
@@ -53,6 +58,21 @@ class Stdout(io.RawIOBase):
         view[:count] = self._waiting[:count]
         self._waiting = self._waiting[count:]
         return count
+
+
+def send_all(execution: _Sends, data: bytes) -> None:
+    """Send all of it. Raises what `send` raises."""
+    view = memoryview(data)
+    while view:
+        view = view[execution.send(view) :]
+
+
+def begin_thread(run: Callable[[], None], name: str) -> threading.Thread:
+    """Run something beside the rest of a command. Raises ConnectionLost if there can be no more threads."""
+    thread = threads.start(run, name)
+    if thread is None:
+        raise ConnectionLost(threads.NONE_LEFT, came_further=True)  # it is not the machine's fault
+    return thread
 
 
 def keep_end(kept: bytearray, data: bytes) -> None:

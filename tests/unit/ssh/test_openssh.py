@@ -77,6 +77,20 @@ def test_much_goes_over_a_connection_of_its_own(host: SshHost, server: Server) -
     host.close()
 
 
+def test_without_files_in_memory_it_has_private_ones(
+    host: SshHost, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS; nothing of them is left."""
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    before = _logins(server)
+    _there_and_back(host)
+    assert _logins(server) > before
+    assert not list((tmp_path / "temporary").iterdir())
+    host.close()
+
+
 @pytest.mark.parametrize("what", ["another host key", "no ssh", "an ssh that fails", "enough of them"])
 def test_where_it_is_of_no_use_the_connection_has_to_do(
     host: SshHost, server: Server, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
